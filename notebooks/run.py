@@ -1,0 +1,96 @@
+"""Run a notebook of the seminar from start to end, as Jupyter would.
+
+    python -m notebooks.run [NOTEBOOK] [-o RESULT]
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+from tqdm import tqdm
+
+HERE = Path(__file__).parent
+
+
+class _ClientWithProgress(NotebookClient):
+    """Shows how many cells are done, and the last line that the running one has printed."""
+
+    def __init__(self, notebook, bar, **kwargs):
+        super().__init__(notebook, on_cell_executed=lambda **_: bar.update(), **kwargs)
+        self._bar = bar
+
+    def process_message(self, msg, cell, cell_index):
+        if msg["msg_type"] == "stream":
+            lines = msg["content"]["text"].replace("\r", "\n").split("\n")
+            said = [line.strip() for line in lines if line.strip()]
+            if said:
+                self._bar.set_postfix_str(said[-1])
+        return super().process_message(msg, cell, cell_index)
+
+
+def execute(notebook, folder):
+    """Run all cells of a notebook in a new kernel, with a progress bar.
+
+    Parameters
+    ----------
+    notebook : nbformat.NotebookNode
+        The notebook; its outputs are replaced in place, up to a failing cell's.
+    folder : path
+        The kernel's working folder.
+
+    Returns
+    -------
+    nbformat.NotebookNode
+        `notebook`.
+
+    Raises
+    ------
+    nbclient.exceptions.CellExecutionError
+        If a cell raises an exception.
+    """
+    cells = sum(cell.cell_type == "code" for cell in notebook.cells)
+    with tqdm(total=cells, unit=" ячейка", dynamic_ncols=True) as bar:
+        _ClientWithProgress(notebook, bar, kernel_name="python3", timeout=None,
+                            record_timing=False, coalesce_streams=True,
+                            resources={"metadata": {"path": str(folder)}}).execute()
+    return notebook
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        prog="python -m notebooks.run",
+        description="Run a notebook of the seminar from start to end.")
+    parser.add_argument("notebook", nargs="?", type=Path,
+                        default=HERE / "vae_seminar_solution.ipynb",
+                        help="the notebook (default: the solved one)")
+    parser.add_argument("-o", "--output", type=Path,
+                        help="where the result goes (default: notebooks/results/)")
+    arguments = parser.parse_args()
+    output = arguments.output or HERE / "results" / arguments.notebook.name
+    try:
+        notebook = nbformat.read(arguments.notebook, as_version=4)
+    except (OSError, nbformat.reader.NotJSONError) as error:
+        parser.error(f"cannot read {arguments.notebook}: {error}")
+
+    failure = None
+    try:
+        execute(notebook, HERE)
+    except CellExecutionError as error:
+        failure = error
+    output.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(notebook, output)
+    jupyter = Path(sys.executable).parent / "jupyter"
+    print(f"\nВыполненный ноутбук: {os.path.relpath(output)}"
+          f"\nОткрыть его:         {os.path.relpath(jupyter)} lab {os.path.relpath(output)}"
+          f"\nНачать семинар:      {os.path.relpath(jupyter)} lab "
+          f"{os.path.relpath(HERE / 'vae_seminar.ipynb')}")
+    if failure is not None:
+        sys.exit(f"\nНоутбук остановился на ошибке:\n{failure}")
+
+
+if __name__ == "__main__":
+    main()

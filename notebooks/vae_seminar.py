@@ -1,0 +1,351 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Вариационный автокодировщик
+#
+# tl;dr: Вместо тождественного отображения вариационный автокодировщик выучивает вероятностную модель данных. Стохастические вычисления и априорное распределение кодов дополнительно регуляризуют модель.
+
+# %%
+import vae  # первым: с ним Theano и Lasagne работают на современном Python
+
+import time
+
+import numpy as np
+import theano
+import theano.tensor as T
+import lasagne
+
+import matplotlib.pylab as plt
+# %matplotlib inline
+
+from utils import load_dataset, iterate_minibatches
+from theano.sandbox.rng_mrg import MRG_RandomStreams as RandomStreams
+
+from vae import BinaryVector, vae_decoder_mlp, show_source
+from vae.distributions import as_tensor
+from vae.checks import check
+
+BATCH_SIZE = 20
+HIDDEN_DIM = 2
+
+num_epochs = 10
+
+np.random.seed(42)  # повторный запуск даст те же числа
+
+X_train, y_train, X_val, y_val, X_test, y_test = load_dataset()
+
+# %% [markdown]
+# В ноутбуке пять упражнений. Место для кода отмечено комментарием и строкой `raise NotImplementedError(...)`: напишите решение и удалите эту строку. Сразу после упражнения стоит ячейка `check(...)`: она скажет, верно ли решение, и если нет, то на что посмотреть.
+
+# %% [markdown]
+# ## Кратко о вариационных автокодировщиках
+#
+# Рассмотрим вариационный автокодировщик для бинарных наблюдений. Вариационный автокодировщик состоит из генеративной модели наблюдений
+#
+# \begin{align}
+# & p(x, z | \theta) = p(x | z, \theta) p(z) \\
+# & p(x | z, \theta) = \prod_{i = 1}^D p_i(z, \theta)^{x_i} (1 - p_i(z, \theta))^{1 - x_i} \\
+# & p(z) = \mathcal N(z | 0, I)
+# \end{align}
+#
+# и приближённого апостериорного распределения
+#
+# \begin{equation}
+# q(z | x, \phi) = \mathcal N(z | \mu(x, \phi), \operatorname{diag}(\sigma^2(x, \phi)))
+# \end{equation}
+#
+# Для краткости все выкладки приводятся для одного наблюдения $x$, параметры распределений по возможности опускаются. Для набора данных при обучении используется среднее значение нижней оценки. Цель обучения — максимизировать нижнюю оценку на логарифм обоснованности
+#
+# $$ \mathcal L(x, \theta, \phi) = \mathbb E_{q(z | x, \phi)} \log p(x | z, \theta) - \operatorname{KL}(q(z | x, \phi) \,||\, p(z)) = \mathbb E_{q(z | x, \phi)} \log \frac{p(x | z, \theta) p(z)}{q(z | x, \phi)} \rightarrow \max_{\theta, \phi} $$
+#
+# Как было рассказано на лекции, на практике нижняя оценка приближается несмещённой оценкой
+#
+# \begin{align*}
+# &\frac{1}{K} \sum_{k=1}^K \log \frac{p(x | z_k, \theta) p(z_k)}{q(z_k | x, \phi)} \\
+# & \\
+# &z_k = \mu(x, \phi) + \sigma(x, \phi) \odot \varepsilon_k \\
+# &\varepsilon_k \sim \mathcal N(0, I), \text{ независимо}
+# \end{align*}
+#
+# с $K = 1$, а затем максимизируется с помощью стохастического градиентного подъёма. Знак $\odot$ обозначает поэлементное умножение.
+
+# %% [markdown]
+# ## Как это реализовать?
+#
+# Для вычисления приведённой выше нижней оценки необходимо уметь:
+# 1. Вычислять логарифм плотности всех распределений ($p(x | z)$, $p(z)$, $q(z | x)$)
+# 2. Сэмплировать из $q(z | x)$
+#
+# Следуя практике *tensorflow.distributions*, мы реализуем распределения как два класса с методами *log_prob()* и *sample()*
+#
+# Первый класс уже готов и лежит в модуле `vae`. Вместо вероятности $p_i$ он хранит её логит $l_i = \log \frac{p_i}{1 - p_i}$: тогда $\log p_i = l_i - \operatorname{softplus}(l_i)$, $\log (1 - p_i) = -\operatorname{softplus}(l_i)$, где $\operatorname{softplus}(l) = \log(1 + e^l)$, и логарифм никогда не берётся от округлённого нуля.
+
+# %%
+show_source(BinaryVector)
+
+# %% [markdown]
+# Во втором готов метод *log_prob()*. Функция `as_tensor` проверяет, что аргументу дали тензор нужной размерности.
+
+# %% tags=["exercise-1"]
+# INCLUDE vae.distributions.MultivariateNormalDiag
+### BEGIN TODO
+##############################################################################
+# Сэмплирование из q(z | x) — ключевой момент в вариационном автокодировщике #
+# Пользуясь методом self.rng.normal(), реализуйте его самостоятельно         #
+##############################################################################
+raise NotImplementedError('Упражнение 1: напишите sample() и удалите эту строку')
+### END TODO
+
+# %% tags=["check-1"]
+check(1, globals())
+
+# %% [markdown]
+# Для параметров распределений построим две сети. Обратите внимание, что кодировщик теперь возвращает и код (среднее), и параметр масштаба (стандартное отклонение)
+
+# %% tags=["exercise-2"]
+# INCLUDE vae.networks.vae_encoder_mlp
+### BEGIN TODO
+####################################################################################
+# Реализуйте некоторую несложную архитектуру кодировщика, возвращающую вектор      #
+# средних и вектор стандартных отклонений (слои l_out_loc и l_out_scale).          #
+# Их размерность должна быть hidden_dim. Какие функции активации нужно             #
+# использовать?                                                                    #
+####################################################################################
+raise NotImplementedError('Упражнение 2: постройте слои кодировщика и удалите эту строку')
+### END TODO
+
+# %% tags=["check-2"]
+check(2, globals())
+
+# %% [markdown] tags=["question-1"]
+# **Вопрос.** Какие функции активации нужно использовать на двух выходах кодировщика и почему?
+#
+# ### BEGIN TODO
+# *Ваш ответ:*
+# ### END TODO
+# ### BEGIN SOLUTION
+# *Ответ.* Среднее — любое вещественное число, поэтому на его выходе нет нелинейности. Стандартное отклонение положительно, поэтому нужна функция с положительными значениями: $\operatorname{softplus}$ или $\exp$ (тогда сеть предсказывает $\log \sigma$). ReLU не подходит: она обращается в ноль, а с ней и $\log \sigma = -\infty$. В скрытых слоях годится любая обычная нелинейность.
+# ### END SOLUTION
+
+# %% [markdown]
+# Декодировщик готов. Он возвращает логиты, поэтому на его выходе нет нелинейности
+
+# %%
+show_source(vae_decoder_mlp)
+
+# %% [markdown]
+# ## Строим граф вычислений
+#
+# Входы и модель вывода $q(z | x)$
+
+# %% tags=["exercise-3"]
+input_x = T.tensor4('inputs')
+### BEGIN TODO
+############################################################
+# Определите encoder_mean, encoder_scale (слои), затем     #
+# определите объект для апостериорного распределения qz_x  #
+############################################################
+raise NotImplementedError('Упражнение 3: определите encoder_mean, encoder_scale, qz_x '
+                          'и удалите эту строку')
+
+encoder_mean, encoder_scale = ..., ...
+qz_x = ...  # MultivariateNormalDiag ...
+### END TODO
+### BEGIN SOLUTION
+encoder_mean, encoder_scale = vae_encoder_mlp(input_x)
+qz_x = MultivariateNormalDiag(
+    loc=lasagne.layers.get_output(encoder_mean),
+    scale=lasagne.layers.get_output(encoder_scale)
+)
+### END SOLUTION
+
+# %% tags=["check-3"]
+check(3, globals())
+
+# %% [markdown]
+# Генеративная модель $p(x, z)$
+
+# %% tags=["exercise-4"]
+### BEGIN TODO
+###############################################################################
+# Определите параметр p(x | z) decoder_logits (слой), затем                   #
+# определите объекты pz распределения p(z) и px_z распределения p(x | z)      #
+# Размерность кода декодировщику сообщает аргумент hidden_dim=HIDDEN_DIM      #
+###############################################################################
+raise NotImplementedError('Упражнение 4: определите decoder_logits, pz, px_z '
+                          'и удалите эту строку')
+
+decoder_logits = ...  # vae_decoder_mlp ...
+pz = ...  # MultivariateNormalDiag ...
+px_z = ...  # BinaryVector ...
+### END TODO
+### BEGIN SOLUTION
+z = qz_x.sample()
+decoder_logits = vae_decoder_mlp(z, hidden_dim=HIDDEN_DIM)
+pz = MultivariateNormalDiag(loc=T.zeros_like(z), scale=T.ones_like(z))
+px_z = BinaryVector(lasagne.layers.get_output(decoder_logits))
+### END SOLUTION
+
+# %% tags=["check-4"]
+check(4, globals())
+
+# %% [markdown]
+# ELBO и правила для обновления весов
+
+# %% tags=["exercise-5"]
+### BEGIN TODO
+#########################################################################################
+# Пользуясь методами px_z, pz, qz_x, определите ELBO (среднее по батчу)                 #
+# и функцию потерь для вариационного автокодировщика                                    #
+# При обучении ELBO должна принимать значения порядка -100 (от -150 и выше)             #
+# Создайте список параметров сетей для передачи в оптимизатор                           #
+# Что использовать в качестве функции потерь?                                           #
+#########################################################################################
+raise NotImplementedError('Упражнение 5: определите elbo, params, loss и удалите эту строку')
+
+elbo = None
+params = None
+loss = None
+### END TODO
+### BEGIN SOLUTION
+elbo = T.mean(px_z.log_prob(input_x) + pz.log_prob(z) - qz_x.log_prob(z))
+params = lasagne.layers.get_all_params([encoder_mean, encoder_scale, decoder_logits],
+                                       trainable=True)
+loss = -elbo
+### END SOLUTION
+updates = lasagne.updates.adam(loss, params)
+
+# %% tags=["check-5"]
+check(5, globals())
+
+# %% [markdown] tags=["question-2"]
+# **Вопрос.** Что использовать в качестве функции потерь?
+#
+# ### BEGIN TODO
+# *Ваш ответ:*
+# ### END TODO
+# ### BEGIN SOLUTION
+# *Ответ.* Оптимизатор минимизирует, а нижнюю оценку нужно максимизировать, поэтому функция потерь — это $-\mathcal L$, усреднённая по батчу. Её градиент по параметрам обеих сетей — несмещённая оценка градиента нижней оценки: благодаря репараметризации он проходит через $z$ к кодировщику.
+# ### END SOLUTION
+
+# %% [markdown]
+# Определяем функции. Theano переводит граф в код на C++ и компилирует его: в первый раз это занимает до минуты, потом берётся готовое
+
+# %%
+train = theano.function(
+    [input_x],
+    elbo,
+    updates=updates
+)
+
+elbo_at_test = theano.function(
+    [input_x],
+    elbo
+)
+
+train_curve, test_curve = [], []  # значения ELBO по эпохам
+
+# %% [markdown]
+# И обучаем модель. Обучение можно прервать (*Kernel → Interrupt*) и продолжить, выполнив ячейку ещё раз
+#
+# Обратите внимание, что тут предложена вероятностная модель для бинарных данных. MNIST содержит чёрно-белые изображения с градациями серого. На практике при обучении автокодировщика получают бинарные данные, всякий раз полагая значение пикселя случайно равным 0 или 1 в зависимости от интенсивности пикселя в объекте из данных. Такой приём называется динамической бинаризацией, он эффективно расширяет обучающую выборку и приводит к лучшим значениям правдоподобия обученных моделей.
+
+# %% tags=["training"]
+for epoch in range(num_epochs):
+    train_elbo = 0
+    train_batches = 0
+    start_time = time.time()
+    for batch in iterate_minibatches(X_train, batchsize=BATCH_SIZE,
+                                     progress='Эпоха {}'.format(epoch + 1)):
+        # динамическая бинаризация
+        batch = np.random.rand(*batch.shape) < batch
+        train_elbo += train(batch)
+        train_batches += 1
+
+    test_elbo = 0
+    test_batches = 0
+    for batch in iterate_minibatches(X_test, batchsize=BATCH_SIZE):
+        batch = np.random.rand(*batch.shape) < batch
+        test_elbo += elbo_at_test(batch)
+        test_batches += 1
+
+    train_curve.append(train_elbo / train_batches)
+    test_curve.append(test_elbo / test_batches)
+
+    print("Epoch {} of {} took {:.3f}s".format(
+          epoch + 1, num_epochs, time.time() - start_time))
+    print("Train ELBO {:.2f}".format(train_curve[-1]))
+    print("Test ELBO {:.2f}".format(test_curve[-1]))
+
+# %% [markdown]
+# ## Что получается? Визуализации
+
+# %%
+from utils import plot_learning_curve, plot_reconstructions, plot_hidden_space, plot_manifold
+
+reconstruct = theano.function(
+        [input_x],
+        T.nnet.sigmoid(lasagne.layers.get_output(decoder_logits))
+)
+
+encode = theano.function(
+        [input_x],
+        qz_x.sample(),
+)
+
+input_z = T.matrix('codes')
+decode = theano.function(
+        [input_z],
+        T.nnet.sigmoid(lasagne.layers.get_output(decoder_logits, input_z))
+)
+
+# %% [markdown]
+# Как росла нижняя оценка при обучении
+
+# %%
+plot_learning_curve(train_curve, test_curve)
+
+# %% [markdown]
+# Визуализируем среднее распределения $p(x | z)$
+
+# %%
+plot_reconstructions(X_test, reconstruct)
+
+# %% [markdown]
+# Посмотрим на пространство представлений: нарисуем каждый объект там, где находится его код. Цвет обозначает цифру, модель её не знает
+
+# %%
+plot_hidden_space(X_test[:1000], encode, y_test[:1000])
+
+# %%
+# рисуем по 25 сэмплов кода для каждого объекта
+x_test_repeated = np.repeat(X_test[:25], repeats=25, axis=0)
+plot_hidden_space(x_test_repeated, encode)
+
+# %% [markdown]
+# Теперь в обратную сторону: возьмём коды на сетке из квантилей априорного распределения $p(z)$ и посмотрим, какие изображения им соответствуют
+
+# %%
+plot_manifold(decode)
+
+# %% [markdown] tags=["question-3"]
+# **Вопрос.** Чем отличается пространство представлений автокодировщика от пространства представлений вариационного автокодировщика? Почему возникло различие?
+#
+# ### BEGIN TODO
+# *Ваш ответ:*
+# ### END TODO
+# ### BEGIN SOLUTION
+# *Ответ.* Обычный автокодировщик штрафуют только за ошибку восстановления, и коды он располагает как угодно: облака классов бывают далеко друг от друга, масштаб произволен, между облаками — пустоты, точки которых декодируются во что-то непохожее на цифры. У вариационного автокодировщика коды всей выборки вместе заполняют область, похожую на $\mathcal N(0, I)$, почти без пустот; близкие коды дают похожие изображения, и код, взятый из $p(z)$, обычно декодируется в правдоподобную цифру.
+#
+# Причин две. Слагаемое $\operatorname{KL}(q(z | x) \,||\, p(z))$ притягивает каждое $q(z | x)$ к априорному распределению, и коды собираются около нуля. А код случаен: декодировщик должен восстанавливать объект по любой точке из области, где сосредоточено $q(z | x)$, поэтому каждому объекту отвечает не точка, а облако (это видно на рисунке с 25 сэмплами), и соседние облака вынуждены принадлежать похожим объектам.
+# ### END SOLUTION

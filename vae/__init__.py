@@ -1,0 +1,13 @@
+"""Variational autoencoder for binary images, in Theano and Lasagne.
+
+Import it before Theano: the first import below is what lets Theano 1.0.5 and
+Lasagne 0.1 run on today's Python.
+"""
+
+from vae import compat  # noqa: F401  must come first
+from vae.distributions import BinaryVector, MultivariateNormalDiag
+from vae.networks import HIDDEN_DIM, vae_decoder_mlp, vae_encoder_mlp
+from vae.source import show_source
+
+__all__ = ["BinaryVector", "MultivariateNormalDiag", "HIDDEN_DIM", "vae_encoder_mlp",
+           "vae_decoder_mlp", "show_source"]

@@ -1,0 +1,34 @@
+"""Makes the unmodified Theano 1.0.5 and Lasagne 0.1 run on today's Python and NumPy.
+
+Both packages come from PyPI as their authors left them; nothing in them is
+edited on disk.  Importing this package arranges that they are adapted while
+they are being imported:
+
+``hooks``
+    how a module of theirs is changed at the moment it is imported;
+``names``
+    names that NumPy and Python have dropped since;
+``settings``
+    defaults for ``theano.config``: anything the user says in ``THEANO_FLAGS``
+    or ``.theanorc`` still wins;
+``building``
+    generated C++ against NumPy 2, and the folder of compiled modules.
+
+It must come before ``import theano``; ``import vae`` does it first thing.
+"""
+
+import sys
+
+_too_early = sorted({name.partition(".")[0] for name in sys.modules}
+                    & {"theano", "lasagne"})
+if _too_early:
+    raise ImportError(
+        f"{' and '.join(_too_early)} was imported before vae, and could not be adapted to "
+        "this Python any more. Put `import vae` before `import theano` and restart Python.\n"
+        f"Модуль {' и '.join(_too_early)} импортирован раньше vae. Поставьте `import vae` "
+        "перед `import theano` и перезапустите ядро (Kernel → Restart)."
+    )
+
+from vae.compat import building, hooks, names, settings  # noqa: E402,F401
+
+hooks.activate()

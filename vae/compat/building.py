@@ -1,0 +1,121 @@
+"""Building the C++ that Theano generates, against NumPy 2, safely for many processes."""
+
+import errno
+import logging
+import os
+import pickle
+import re
+import shutil
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from vae.compat.hooks import around_import
+from vae.compat.settings import scipy_openblas32
+
+_logger = logging.getLogger(__name__)
+
+_HEADERS = Path(__file__).parent / "include"
+
+#: Generated code that only NumPy 1 compiles or understands, and what to write instead.
+_REWRITES = [
+    # NumPy 2.0 made the descriptor's fields private.
+    (re.compile(r"PyArray_DESCR\(([^()]+)\)->elsize"), r"PyArray_ITEMSIZE(\1)"),
+    # NumPy 2.0 has a number of its own for "no axis".
+    (re.compile(r"axis (==?) NPY_MAXDIMS"), r"axis \1 NPY_RAVEL_AXIS"),
+]
+
+
+@around_import("theano.gof.cmodule")
+def numpy_2_headers(cmodule):
+    """Compile generated code against NumPy 2 and the wheel's BLAS, and put it in place whole.
+
+    A module is built in a folder of its own and then renamed into place, so
+    that a process that is killed leaves no half of one.
+    """
+    yield
+    compile_whole = cmodule.GCC_compiler.compile_str
+
+    def compile_str(module_name, src_code, location=None, include_dirs=None, lib_dirs=None,
+                    libs=None, preargs=None, py_module=True, hide_symbols=True):
+        for pattern, replacement in _REWRITES:
+            src_code = pattern.sub(replacement, src_code)
+        preargs = [*(preargs or []), "-include", str(_HEADERS / "theano_on_numpy2.h")]
+        lib_dirs = list(lib_dirs or [])
+        if scipy_openblas32 and scipy_openblas32.get_library() in (libs or []):
+            lib_dirs.append(scipy_openblas32.get_lib_dir())
+            preargs += ["-DTHEANO_WITH_SCIPY_OPENBLAS"]
+        location = Path(location)
+        with tempfile.TemporaryDirectory(dir=location) as scratch:
+            try:
+                compile_whole(module_name, src_code, location=scratch,
+                              include_dirs=[str(_HEADERS), *(include_dirs or [])],
+                              lib_dirs=lib_dirs, libs=libs, preargs=preargs,
+                              py_module=False, hide_symbols=hide_symbols)
+            except Exception as error:
+                if shutil.disk_usage(location).free < 2**20:
+                    raise OSError(errno.ENOSPC, "no space left for compiled code",
+                                  str(location)) from error
+                raise
+            for built in Path(scratch).iterdir():
+                os.replace(built, location / built.name)
+        if py_module:
+            (location / "__init__.py").touch()
+            return cmodule.dlimport(
+                str(location / f"{module_name}.{cmodule.get_lib_extension()}"))
+
+    cmodule.GCC_compiler.compile_str = staticmethod(compile_str)
+
+
+@around_import("theano.gof.cmodule")
+def whole_keys(cmodule):
+    """Replace a cached module's key at once: other processes read it without a lock."""
+    yield
+
+    def save_pkl(self):
+        content = pickle.dumps(self, protocol=pickle.HIGHEST_PROTOCOL)
+        with tempfile.NamedTemporaryFile(dir=os.path.dirname(self.key_pkl), delete=False) as file:
+            file.write(content)
+        os.replace(file.name, self.key_pkl)
+
+    cmodule.KeyData.save_pkl = save_pkl
+
+
+@around_import("theano.gof.compilelock")
+def lock_of_the_system(compilelock):
+    """Lock the folder of compiled code through the operating system.
+
+    Theano's own lock outlives a process that was killed, and waits in steps of
+    five seconds.
+    """
+    yield
+    locks = {}
+
+    def lock(tmp_dir, **kwargs):
+        system_lock = locks.setdefault(tmp_dir, FileLock(f"{tmp_dir}.lock", thread_local=False))
+        try:
+            system_lock.acquire(timeout=2)
+        except Timeout:
+            _logger.warning("Another process is compiling; waiting for it. "
+                            "(Другой процесс компилирует код, ждём его.)")
+            system_lock.acquire()
+
+    def unlock(self, force=False):
+        if self.tmp_dir in locks:
+            locks[self.tmp_dir].release()
+
+    @contextmanager
+    def lock_ctx(lock_dir=None, keep_lock=False, **kwargs):
+        compilelock.get_lock(lock_dir=lock_dir, **kwargs)
+        try:
+            yield
+        finally:
+            if not keep_lock:
+                compilelock.release_lock()
+
+    compilelock.lock = lock
+    compilelock.lock_ctx = lock_ctx
+    compilelock.refresh_lock = lambda lock_file: None
+    compilelock.Unlocker.unlock = unlock

@@ -1,0 +1,113 @@
+"""Names that NumPy, Python and Theano dropped and that Theano or Lasagne still use.
+
+The NumPy aliases are set for the whole process, so that old notebooks, which
+use them too, run unchanged.
+"""
+
+import sys
+import warnings
+from importlib.metadata import version
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+
+from vae.compat.hooks import around_import
+
+
+class _Cast:
+    """``np.cast[dtype](x)``, gone with NumPy 2.0."""
+
+    def __getitem__(self, dtype):
+        return lambda x: np.asarray(x, dtype=dtype)
+
+
+_DROPPED_NUMPY_NAMES = {
+    # NumPy 1.24: aliases of Python's own types.
+    "bool": bool, "int": int, "float": float, "complex": complex, "object": object, "str": str,
+    # NumPy 2.0.
+    "cast": _Cast(),
+    "product": np.prod,
+    "sctype2char": lambda dtype: np.dtype(dtype).char,
+    "MAXDIMS": np.iinfo(np.intc).min,  # as "no axis": NPY_RAVEL_AXIS since NumPy 2.0
+    "float_": np.float64, "complex_": np.complex128, "unicode_": np.str_, "string_": np.bytes_,
+    "Inf": np.inf, "Infinity": np.inf, "infty": np.inf, "NaN": np.nan,
+    # NumPy 2.0 and 2.4.
+    "in1d": lambda a, b, **kwargs: np.isin(np.ravel(a), b, **kwargs),
+}
+
+
+def _restore_numpy_names():
+    for name, value in _DROPPED_NUMPY_NAMES.items():
+        if name not in vars(np):
+            setattr(np, name, value)
+    if "ComplexWarning" not in vars(np):
+        np.ComplexWarning = np.exceptions.ComplexWarning
+
+
+_restore_numpy_names()
+
+
+def _stand_in(name, **contents):
+    module = ModuleType(name)
+    vars(module).update(contents)
+    return module
+
+
+def _in_place_of(**modules):
+    """Generator: these modules can be imported, under these names, until it goes on."""
+    before = {name: sys.modules.get(name) for name in modules}
+    sys.modules.update(modules)
+    try:
+        yield
+    finally:
+        for name, module in before.items():
+            if module is None:
+                del sys.modules[name]
+            else:
+                sys.modules[name] = module
+
+
+@around_import("theano.gof.cmodule", "theano.tensor.blas")
+def numpy_distutils(module):
+    """``numpy.distutils`` is gone on Python 3.12, and breaks with setuptools 74 before.
+
+    Theano wants one function of it.
+    """
+    distutils = _stand_in(
+        "numpy.distutils",
+        misc_util=SimpleNamespace(get_numpy_include_dirs=lambda: [np.get_include()]))
+    yield from _in_place_of(**{
+        "numpy.distutils": distutils,
+        "numpy.distutils.__config__": _stand_in("numpy.distutils.__config__")})
+    module.numpy = SimpleNamespace(distutils=distutils)
+
+
+@around_import("theano.tensor.signal")
+def downsample(module):
+    """``theano.tensor.signal.downsample``, which Lasagne 0.1 pools with, is gone since Theano 1.0."""
+    yield
+
+    def max_pool_2d(input, ds, ignore_border=None, st=None, padding=(0, 0), mode="max"):
+        """Pool as Theano 0.8 did: `ds`, `st`, `padding` are now ws, stride, pad."""
+        from theano.tensor.signal.pool import pool_2d
+        return pool_2d(input, ws=ds, ignore_border=ignore_border, stride=st, pad=padding,
+                       mode=mode)
+
+    module.downsample = _stand_in("theano.tensor.signal.downsample", max_pool_2d=max_pool_2d)
+    sys.modules["theano.tensor.signal.downsample"] = module.downsample
+
+
+@around_import("lasagne")
+def pkg_resources(module):
+    """``pkg_resources``, which Lasagne asks for its own version, left setuptools in 81."""
+    yield from _in_place_of(pkg_resources=_stand_in(
+        "pkg_resources", get_distribution=lambda name: SimpleNamespace(version=version(name))))
+
+
+@around_import("theano")
+def old_syntax(module):
+    """Old spellings in Theano's sources: nothing that its user can mend."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", SyntaxWarning)
+        yield

@@ -1,0 +1,164 @@
+"""Defaults for ``theano.config`` where the user has not said otherwise.
+
+``THEANO_FLAGS`` comes first, then ``.theanorc``, then what stands here, then
+Theano's own defaults.
+"""
+
+import atexit
+import ctypes
+import hashlib
+import logging
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import warnings
+from pathlib import Path
+
+import platformdirs
+
+try:
+    import scipy_openblas32  # loads the library, so that compiled modules find it
+except ImportError:  # no such wheel for this platform
+    scipy_openblas32 = None
+
+from vae.compat.hooks import around_import
+
+#: Free space below which a folder counts as full, in bytes; one program compiles to about 10 MB.
+_LEAST_FREE_SPACE = 64 * 2**20
+
+_NO_COMPILER = """\
+{what}: Theano will run about ten times slower, without compiled code.
+To mend it: {remedy}; then restart Python.
+{what_ru}: Theano будет работать без компиляции, примерно в десять раз медленнее.
+Что сделать: {remedy}; затем перезапустите ядро (Kernel → Restart)."""
+
+_BAD_CACHE = """\
+Compiled code cannot be kept in {folder} ({reason}): it goes to a temporary folder, and every
+start compiles anew. Make that folder writable, or name another: THEANO_FLAGS=base_compiledir=...
+Скомпилированный код нельзя хранить в {folder} ({reason}): он будет во временной папке, и при
+каждом запуске всё скомпилируется заново. Освободите место или дайте права на запись."""
+
+
+def _compiler():
+    """Warn and return '' where Theano could not compile; else leave the choice to Theano."""
+    remedy = {"darwin": "xcode-select --install",
+              "win32": "conda install m2w64-toolchain"}.get(sys.platform)
+    if not any(shutil.which(name) for name in ("g++", "clang++")):
+        what, what_ru = "No C++ compiler was found", "Не найден компилятор C++"
+        remedy = remedy or "sudo apt install g++ (or your system's package of it)"
+    elif not (Path(sysconfig.get_path("include")) / "Python.h").exists():
+        what, what_ru = "Python's C headers were not found", "Не найдены заголовки Python для C"
+        remedy = remedy or "sudo apt install python3-dev (or your system's package of it)"
+    else:
+        raise KeyError("cxx")
+    warnings.warn(_NO_COMPILER.format(what=what, what_ru=what_ru, remedy=remedy),
+                  RuntimeWarning, stacklevel=2)
+    return ""
+
+
+def _blas_flags():
+    """Link flags for the BLAS of the wheel scipy-openblas32."""
+    if scipy_openblas32 is None:
+        return ""
+    if not {"OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"} & set(os.environ):
+        # Threads cost more than they bring on the small matrices of a seminar.
+        library = os.path.join(scipy_openblas32.get_lib_dir(),
+                               scipy_openblas32.get_library(fullname=True))
+        if sys.platform != "win32":
+            ctypes.CDLL(library).scipy_openblas_set_num_threads(1)
+    return f"-l{scipy_openblas32.get_library()}"
+
+
+def _why_unusable(folder):
+    """The reason why nothing can be kept in this folder, or None; makes the folder."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        return error.strerror
+    if shutil.disk_usage(folder).free < _LEAST_FREE_SPACE:
+        return "no space left on the disk"
+    return None
+
+
+def _folder_of_compiled_code():
+    folder = Path(platformdirs.user_cache_dir("vae-seminar", appauthor=False)) / "theano"
+    reason = _why_unusable(folder)
+    if reason is None:
+        return str(folder)
+    warnings.warn(_BAD_CACHE.format(folder=folder, reason=reason), RuntimeWarning, stacklevel=2)
+    temporary = tempfile.mkdtemp(prefix="theano-")
+    atexit.register(shutil.rmtree, temporary, ignore_errors=True)
+    return temporary
+
+
+def _processor():
+    """What the machine's processor can do: modules are built for just that."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line for line in lines if line.lower().startswith(("flags", "features")))
+    except (OSError, StopIteration):
+        return platform.processor()
+
+
+def _compiler_version():
+    from theano.configparser import config
+    try:
+        return config.cxx + subprocess.run([config.cxx.strip('"'), "--version"],
+                                           stdout=subprocess.PIPE, check=True).stdout.decode()
+    except OSError:
+        return config.cxx
+
+
+def _name_of_compiled_code():
+    """A folder name that no other NumPy, Python, compiler, machine or version of ours shares."""
+    digest = hashlib.sha256()
+    here = Path(__file__).parent
+    for source in sorted([*here.rglob("*.py"), *here.rglob("*.h")]):
+        digest.update(source.read_bytes())
+    openblas = scipy_openblas32 and (scipy_openblas32.__file__, scipy_openblas32.__version__)
+    for part in (sys.version, sysconfig.get_config_var("EXT_SUFFIX"), platform.machine(),
+                 _processor(), _compiler_version(), openblas):
+        digest.update(repr(part).encode())
+    return ("theano%(theano_version)s-numpy%(numpy_version)s-python%(python_version)s-"
+            f"{digest.hexdigest()[:16]}")
+
+
+#: Functions that give the default, or raise KeyError to leave it to Theano.
+DEFAULTS = {
+    "floatX": lambda: "float32",
+    "cxx": _compiler,
+    "blas.ldflags": _blas_flags,
+    "base_compiledir": _folder_of_compiled_code,
+    "compiledir_format": _name_of_compiled_code,
+}
+
+
+@around_import("theano.configparser")
+def our_defaults(configparser):
+    """Look a setting up in `DEFAULTS` when the user has not set it."""
+    yield
+    user_value = configparser.fetch_val_for_key
+
+    def fetch_val_for_key(key, delete_key=False):
+        try:
+            return user_value(key, delete_key)
+        except KeyError:
+            return DEFAULTS[key]()
+
+    configparser.fetch_val_for_key = fetch_val_for_key
+
+
+@around_import("theano.configdefaults")
+def no_compiler_is_said_once(configdefaults):
+    """Theano's own two messages about a missing compiler name no remedy; ours does."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*there is no c\\+\\+ compiler")
+        yield
+        # The stand-in below for a BLAS is as good as it gets without a wheel of one.
+        logging.getLogger("theano.tensor.blas").setLevel(logging.ERROR)
