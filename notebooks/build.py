@@ -12,10 +12,12 @@ format. In it
   ``### END TODO`` of the same cell takes its place.
 
 The solved notebook is executed, on the full MNIST, when its code has changed;
-when only its text has, it keeps its results.
+when only its text has, it keeps its results. Its picture of the hidden space
+is saved beside it, for the README.
 """
 
 import argparse
+import base64
 import importlib
 import re
 import sys
@@ -32,6 +34,7 @@ HERE = Path(__file__).parent
 SOURCE = HERE / "vae_seminar.py"
 STUDENT = HERE / "vae_seminar.ipynb"
 SOLUTION = HERE / "vae_seminar_solution.ipynb"
+PICTURE = HERE / "hidden_space.png"
 
 _INCLUDE = re.compile(r"^# INCLUDE (?P<module>\S+)\.(?P<name>\w+)\n", re.M)
 _REGION = r"^(?P<indent> *)### BEGIN {0}\n(?P<text>.*?)^ *### END {0}(\n|\Z)"
@@ -84,13 +87,22 @@ def _with_results_of(notebook, executed):
 
 
 def _executed(notebook):
+    metadata = notebook.metadata.copy()
     notebook = execute(notebook, HERE)
+    notebook.metadata = metadata  # without the version of the Python that ran it
     messages = [output.text for cell in notebook.cells for output in cell.get("outputs", [])
                 if output.get("name") == "stderr"]
     if messages:
         sys.exit("The solved notebook was not written; its cells must run without warnings, "
                  "on the full MNIST. They said:\n" + "\n".join(messages))
     return notebook
+
+
+def _picture(notebook, call):
+    """Return the PNG that the first cell with this call has drawn."""
+    return next(base64.b64decode(output["data"]["image/png"])
+                for cell in notebook.cells if call in cell.source
+                for output in cell.outputs if "image/png" in output.get("data", {}))
 
 
 def main():
@@ -109,6 +121,7 @@ def main():
     else:
         solved = _with_results_of(solved, before)
     nbformat.write(solved, SOLUTION)
+    PICTURE.write_bytes(_picture(solved, "plot_hidden_space("))
     print(f"{STUDENT}\n{SOLUTION}")
 
 

@@ -127,10 +127,11 @@ def _check_sample(names):
              "метод sample() должен возвращать тензор формы (batch, dim), как у loc.")
     try:
         gradients = T.grad(T.sum(z), [loc, scale])
-    except theano.gradient.DisconnectedInputError:
+    except (theano.gradient.DisconnectedInputError, theano.gradient.NullTypeGradError):
         raise Mistake(
             "градиент не проходит через сэмпл к loc и scale. Нужна репараметризация: сначала "
-            "шум из N(0, 1), который от параметров не зависит, потом его сдвиг и растяжение.")
+            "шум из N(0, 1), который от параметров не зависит, потом его сдвиг и растяжение "
+            "(сам self.rng.normal() градиента к своим avg и std не пропускает).")
 
     n = 10000
     random = np.random.RandomState(0)
@@ -244,7 +245,7 @@ def _check_generative_model(names):
     points = np.random.RandomState(0).normal(size=(20, names.HIDDEN_DIM))
     try:
         prior = _evaluate([input_x, z], pz.log_prob(z), [_images(20), points])
-    except (TypeError, ValueError, theano.gof.MissingInputError):
+    except (AttributeError, TypeError, ValueError, theano.gof.MissingInputError):
         raise Mistake("pz.log_prob(z) не вычисляется: pz должен быть объектом "
                       "MultivariateNormalDiag с параметрами формы (batch, HIDDEN_DIM).")
     _require(prior.shape == (20,) and _close(prior, _normal_log_prob(points, 0., 1.)),

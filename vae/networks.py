@@ -1,6 +1,7 @@
 """The encoder and the decoder: multilayer perceptrons of Lasagne layers."""
 
 import lasagne
+import theano.tensor as T
 
 __all__ = ["HIDDEN_DIM", "vae_encoder_mlp", "vae_decoder_mlp"]
 
@@ -43,7 +44,7 @@ def vae_encoder_mlp(input_x, hidden_dim=HIDDEN_DIM):
             name='e_loc')
     l_out_scale = lasagne.layers.DenseLayer(
             l_hid2, num_units=hidden_dim,
-            nonlinearity=lasagne.nonlinearities.softplus,
+            nonlinearity=T.nnet.softplus,
             name='e_scale')
     ### END SOLUTION
     return l_out_loc, l_out_scale

@@ -1,5 +1,6 @@
 """Building the C++ that Theano generates, against NumPy 2, safely for many processes."""
 
+import ctypes
 import errno
 import logging
 import os
@@ -81,6 +82,37 @@ def whole_keys(cmodule):
         os.replace(file.name, self.key_pkl)
 
     cmodule.KeyData.save_pkl = save_pkl
+
+
+@around_import("theano.gof.lazylinker_c", "theano.scan_module.scan_perform_ext")
+def damaged_engines(module):
+    """Theano goes on without its engines where their files do not load, and fails much later."""
+    from theano.configparser import config
+    name = {"theano.gof.lazylinker_c": "lazylinker_ext"}.get(module.__name__, "scan_perform")
+    folder = Path(config.compiledir) / name
+    for library in folder.glob("*.so"):
+        try:
+            ctypes.CDLL(str(library))
+        except OSError:
+            shutil.rmtree(folder)
+    yield
+
+
+@around_import("theano.gof.cmodule")
+def damaged_modules(cmodule):
+    """Remove a compiled module that does not load, so that the next run builds it anew."""
+    yield
+    get_module = cmodule.ModuleCache._get_module
+
+    def _get_module(self, name):
+        try:
+            return get_module(self, name)
+        except ImportError as error:
+            shutil.rmtree(os.path.dirname(name), ignore_errors=True)
+            raise ImportError(f"{error}. This compiled module was damaged and has been removed: "
+                              "run again. (Он был повреждён и удалён: запустите ещё раз.)") from None
+
+    cmodule.ModuleCache._get_module = _get_module
 
 
 @around_import("theano.gof.compilelock")

@@ -18,7 +18,7 @@ class _Cast:
     """``np.cast[dtype](x)``, gone with NumPy 2.0."""
 
     def __getitem__(self, dtype):
-        return lambda x: np.asarray(x, dtype=dtype)
+        return lambda x: np.asarray(x, dtype=getattr(dtype, "dtype", dtype))
 
 
 _DROPPED_NUMPY_NAMES = {
@@ -104,10 +104,61 @@ def pkg_resources(module):
         "pkg_resources", get_distribution=lambda name: SimpleNamespace(version=version(name))))
 
 
-@around_import("theano")
-def old_syntax(module):
-    """Old spellings in Theano's sources: nothing that its user can mend."""
+@around_import("theano", "lasagne")
+def old_spellings(module):
+    """Warnings about Theano's and Lasagne's own sources: nothing that their user can mend."""
+    warnings.filterwarnings("ignore", "The `(image|filter)_shape` keyword argument")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", SyntaxWarning)
         yield
+
+
+@around_import("theano.misc.safe_asarray")
+def integers_that_wrap(safe_asarray):
+    """NumPy 2.0 refuses integers that do not fit a type; Theano looks for the smallest that does.
+
+    It casts and compares, so it wants what NumPy 1 gave: the integer modulo the type's range.
+    """
+    yield
+    exact = safe_asarray._asarray
+
+    def _asarray(a, dtype, order=None):
+        try:
+            return exact(a, dtype, order)
+        except OverflowError:
+            return np.asarray(a, dtype="int64").astype(dtype, order=order or "K")
+
+    safe_asarray._asarray = _asarray
+
+
+@around_import("theano.scalar.basic")
+def floats_that_differ(scalar):
+    """NumPy 2.0 compares a float with a float32 in float32, where 0.1 equals its rounded self.
+
+    So Theano, which takes the smallest type that holds a constant exactly, took float32 for all.
+    """
+    yield
+    choose_type = scalar.NumpyAutocaster.__call__
+
+    def __call__(self, x):
+        chosen = choose_type(self, x)
+        if hasattr(x, "dtype") or not isinstance(x, float) or float(chosen) == x:
+            return chosen
+        if scalar.config.cast_policy == "custom" and scalar.config.floatX == "float64":
+            return np.asarray(x, dtype=self.dtypes[-1])
+        return chosen
+
+    scalar.NumpyAutocaster.__call__ = __call__
+
+
+@around_import("theano.sandbox.rng_mrg")
+def mask_of_the_random_stream(rng_mrg):
+    """NumPy 2.0 refuses a 32-bit mask beside a signed 32-bit integer; NumPy 1 took 64 bits."""
+    yield
+    next_value = rng_mrg.mrg_next_value
+
+    def mrg_next_value(rstate, new_rstate, NORM, mask, offset):
+        return next_value(rstate, new_rstate, NORM, np.int64(mask), offset)
+
+    rng_mrg.mrg_next_value = mrg_next_value

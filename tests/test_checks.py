@@ -1,0 +1,322 @@
+"""The exercises' checks: right answers pass, each wrong one gets a hint that names it."""
+
+import re
+
+import lasagne
+import numpy as np
+import pytest
+import theano.tensor as T
+from lasagne.layers import DenseLayer, ReshapeLayer, get_all_params, get_output
+from theano.sandbox.rng_mrg import MRG_RandomStreams
+
+from vae import BinaryVector, MultivariateNormalDiag, vae_decoder_mlp, vae_encoder_mlp
+from vae.checks import EXERCISES, Mistake, check
+
+
+def right_answers():
+    names = dict(HIDDEN_DIM=2, MultivariateNormalDiag=MultivariateNormalDiag,
+                 vae_encoder_mlp=vae_encoder_mlp, input_x=T.tensor4())
+    names["encoder_mean"], names["encoder_scale"] = vae_encoder_mlp(names["input_x"])
+    qz_x = names["qz_x"] = MultivariateNormalDiag(
+        *get_output([names["encoder_mean"], names["encoder_scale"]]))
+    z = names["z"] = qz_x.sample()
+    names["decoder_logits"] = vae_decoder_mlp(z)
+    px_z = names["px_z"] = BinaryVector(get_output(names["decoder_logits"]))
+    pz = names["pz"] = MultivariateNormalDiag(T.zeros_like(z), T.ones_like(z))
+    names["elbo"] = T.mean(px_z.log_prob(names["input_x"]) + pz.log_prob(z) - qz_x.log_prob(z))
+    names["loss"] = -names["elbo"]
+    names["params"] = get_all_params(
+        [names["encoder_mean"], names["encoder_scale"], names["decoder_logits"]], trainable=True)
+    return names
+
+
+@pytest.fixture
+def names():
+    return right_answers()
+
+
+def hint_of(exercise, names):
+    with pytest.raises(Mistake) as caught:
+        check(exercise, names)
+    hint = str(caught.value)
+    assert hint.startswith(f"✗ Упражнение {exercise} ({EXERCISES[exercise]})")
+    return hint
+
+
+@pytest.mark.parametrize("exercise", EXERCISES)
+def test_right_answers(exercise, names, capsys):
+    check(exercise, names)
+    assert capsys.readouterr().out == f"✓ Упражнение {exercise} ({EXERCISES[exercise]}): верно.\n"
+
+
+@pytest.mark.parametrize("exercise, name", [
+    (1, "MultivariateNormalDiag"), (2, "vae_encoder_mlp"), (3, "qz_x"), (4, "px_z"), (5, "elbo")])
+@pytest.mark.parametrize("state", ["missing", "None"])
+def test_what_is_not_defined(exercise, name, state, names):
+    if state == "None":
+        names[name] = None
+    else:
+        del names[name]
+    assert f"не определено {name}" in hint_of(exercise, names)
+
+
+def test_a_mistake_is_shown_in_jupyter_without_a_traceback():
+    assert Mistake("подсказка")._render_traceback_() == ["подсказка"]
+
+
+# --- 1: sample ---------------------------------------------------------------------------------
+
+def with_sample(sample):
+    return dict(MultivariateNormalDiag=type(
+        "MultivariateNormalDiag", (MultivariateNormalDiag,), {"sample": sample}))
+
+
+@pytest.mark.parametrize("sample", [
+    lambda self: self.loc + self.scale * self.rng.normal(self.loc.shape),
+    lambda self: self.rng.normal(T.shape(self.scale), avg=0., std=1.) * self.scale + self.loc,
+    lambda self: self.loc + T.sqrt(self.scale ** 2) * self.rng.normal(self.scale.shape),
+], ids=["loc.shape", "avg and std", "square and root"])
+def test_other_right_samples(sample):
+    check(1, with_sample(sample))
+
+
+def todo(self):
+    raise NotImplementedError("Упражнение 1")
+
+
+@pytest.mark.parametrize("sample, hint", [
+    (todo, "ещё не выполнено"),
+    (lambda self: None, "ничего не возвращает"),
+    (lambda self: T.sum(self.loc + self.scale * self.rng.normal(self.loc.shape), axis=1),
+     "формы \\(batch, dim\\)"),
+    (lambda self: self.rng.normal(self.loc.shape), "градиент не проходит"),
+    (lambda self: self.rng.normal(self.loc.shape, avg=self.loc, std=self.scale),
+     "градиент не проходит"),
+    (lambda self: self.loc + 0 * self.scale, "одно и то же"),
+    (lambda self: self.loc + self.scale * self.rng.normal(self.loc.shape[:1])[0],
+     "шум один на весь батч"),
+    (lambda self: self.loc + self.scale * self.rng.normal((2,)), "шум один на весь батч"),
+    (lambda self: self.loc + self.scale * self.rng.normal((self.loc.shape[0], 1)).repeat(2, 1),
+     "шум один на все координаты"),
+    (lambda self: self.loc + self.scale ** 2 * self.rng.normal(self.loc.shape),
+     "scale \\*\\* 2.*не дисперсия"),
+    (lambda self: self.loc + T.sqrt(self.scale) * self.rng.normal(self.loc.shape),
+     "корень из scale"),
+    (lambda self: self.loc + self.scale * (0.2 + self.rng.normal(self.loc.shape)),
+     "среднее сэмпла"),
+    (lambda self: self.loc + 2 * self.scale * self.rng.normal(self.loc.shape),
+     "стандартное отклонение сэмпла — 2.0"),
+    (lambda self: self.loc + self.scale * np.sqrt(12) * (self.rng.uniform(self.loc.shape) - 0.5),
+     "не нормальное"),
+], ids=["todo", "None", "vector", "no parameters", "not reparameterised", "no noise", "one number", "one row",
+        "one column", "variance", "root", "biased", "twice", "uniform"])
+def test_wrong_samples(sample, hint):
+    assert re.search(hint, hint_of(1, with_sample(sample)))
+
+
+# --- 2: the encoder ----------------------------------------------------------------------------
+
+def encoder(loc_activation=None, scale_activation=T.nnet.softplus, units=(32,), hidden_dim=2):
+    def vae_encoder_mlp(input_x):
+        layer = lasagne.layers.InputLayer((None, 1, 28, 28), input_var=input_x)
+        for n in units:
+            layer = DenseLayer(layer, n, nonlinearity=lasagne.nonlinearities.rectify)
+        return (DenseLayer(layer, hidden_dim, nonlinearity=loc_activation),
+                DenseLayer(layer, hidden_dim, nonlinearity=scale_activation))
+    return vae_encoder_mlp
+
+
+def convolutional_encoder(input_x):
+    layer = lasagne.layers.InputLayer((None, 1, 28, 28), input_var=input_x)
+    layer = lasagne.layers.Conv2DLayer(layer, 4, 5, stride=2)
+    layer = lasagne.layers.MaxPool2DLayer(layer, 2)
+    layer = DenseLayer(layer, 16)
+    return [DenseLayer(layer, 2, nonlinearity=None),
+            DenseLayer(layer, 2, nonlinearity=T.exp)]
+
+
+@pytest.mark.parametrize("function", [
+    encoder(scale_activation=T.exp),
+    encoder(scale_activation=lambda x: T.exp(0.5 * x)),
+    encoder(scale_activation=lambda x: T.nnet.softplus(x) + 1e-4),
+    encoder(scale_activation=T.nnet.sigmoid),
+    encoder(units=(64, 64, 64, 64)),
+    encoder(units=()),
+    convolutional_encoder,
+], ids=["exp", "exp of half", "softplus with a floor", "sigmoid", "deep", "linear",
+        "convolutional"])
+def test_other_right_encoders(function):
+    check(2, dict(HIDDEN_DIM=2, vae_encoder_mlp=function))
+
+
+def encoder_of_nothing(input_x):
+    return encoder()(T.tensor4())
+
+
+def encoder_of_a_constant(input_x):
+    l_in = lasagne.layers.InputLayer((None, 1, 28, 28), input_var=input_x)
+    l_loc = DenseLayer(l_in, 2, nonlinearity=None)
+    return l_loc, lasagne.layers.NonlinearityLayer(l_loc, T.ones_like)
+
+
+@pytest.mark.parametrize("function, hint", [
+    (lambda input_x: todo(None), "ещё не выполнено"),
+    (lambda input_x: None, "два слоя Lasagne"),
+    (lambda input_x: encoder()(input_x)[0], "два слоя Lasagne"),
+    (lambda input_x: get_output(encoder()(input_x)), "два слоя Lasagne"),
+    (encoder(hidden_dim=3), "l_out_loc — \\(None, 3\\), а нужна \\(None, 2\\)"),
+    (encoder_of_nothing, "не зависят от input_x"),
+    (encoder(scale_activation=None), "строго положительным"),
+    (encoder(scale_activation=lasagne.nonlinearities.rectify), "строго положительным"),
+    (encoder(scale_activation=T.tanh), "строго положительным"),
+    (encoder(loc_activation=T.tanh), "любые значения"),
+    (encoder(loc_activation=T.nnet.sigmoid), "любые значения"),
+    (encoder(loc_activation=lasagne.nonlinearities.rectify), "любые значения"),
+    (encoder_of_a_constant, "стандартное отклонение не зависит"),
+], ids=["todo", "None", "one", "tensors", "three", "no input", "linear scale", "relu scale",
+        "tanh scale", "tanh loc", "sigmoid loc", "relu loc", "constant scale"])
+def test_wrong_encoders(function, hint):
+    assert re.search(hint, hint_of(2, dict(HIDDEN_DIM=2, vae_encoder_mlp=function)))
+
+
+# --- 3: q(z | x) -------------------------------------------------------------------------------
+
+def with_posterior(names, loc, scale):
+    names["qz_x"] = MultivariateNormalDiag(loc, scale)
+
+
+@pytest.mark.parametrize("spoil, hint", [
+    (lambda names, loc, scale: with_posterior(names, scale, loc), "перепутаны"),
+    (lambda names, loc, scale: with_posterior(names, loc, scale ** 2), "scale у qz_x"),
+    (lambda names, loc, scale: with_posterior(names, loc, T.log(scale)), "положительным"),
+    (lambda names, loc, scale: with_posterior(names, 2 * loc, scale), "loc у qz_x"),
+    (lambda names, loc, scale: with_posterior(names, loc[:, :1], scale[:, :1]), "форму \\(20, 1\\)"),
+    (lambda names, loc, scale: with_posterior(names, loc + T.matrix(), scale), "от input_x"),
+    (lambda names, loc, scale: names.update(qz_x=names["encoder_mean"]), "qz_x должен быть объектом"),
+    (lambda names, loc, scale: names.update(encoder_mean=loc), "encoder_mean должен быть слоем"),
+], ids=["swapped", "variance", "logarithm", "doubled", "one coordinate", "another input", "a layer",
+        "a tensor"])
+def test_wrong_posteriors(spoil, hint, names):
+    spoil(names, names["qz_x"].loc, names["qz_x"].scale)
+    assert re.search(hint, hint_of(3, names))
+
+
+# --- 4: p(x, z) --------------------------------------------------------------------------------
+
+def with_code(names, z):
+    names["decoder_logits"] = vae_decoder_mlp(z)
+    names["px_z"] = BinaryVector(get_output(names["decoder_logits"]))
+
+
+def with_prior(names, loc, scale):
+    z = names["z"]
+    names["pz"] = MultivariateNormalDiag(loc + T.zeros_like(z), scale + T.zeros_like(z))
+
+
+@pytest.mark.parametrize("spoil, hint", [
+    (lambda names: with_code(names, names["qz_x"].loc), "не случаен"),
+    (lambda names: with_code(names, MRG_RandomStreams(1).normal(names["z"].shape)),
+     "не доходит до кодировщика"),
+    (lambda names: with_prior(names, 1., 1.), "стандартным нормальным"),
+    (lambda names: with_prior(names, 0., 2.), "стандартным нормальным"),
+    (lambda names: names.update(pz=names["qz_x"]), "стандартным нормальным"),
+    (lambda names: names.update(pz=3), "pz"),
+    (lambda names: names.update(px_z=BinaryVector(T.nnet.sigmoid(names["px_z"].logits))),
+     "вероятности, а нужны логиты"),
+    (lambda names: names.update(px_z=BinaryVector(2 * names["px_z"].logits)), "logits у px_z"),
+    (lambda names: names.update(decoder_logits=names["px_z"].logits), "должен быть слоем"),
+    (lambda names: names.update(px_z=names["px_z"].logits), "px_z должен быть объектом"),
+], ids=["mean", "noise", "shifted", "wide", "posterior", "number", "sigmoid", "doubled", "tensor",
+        "logits"])
+def test_wrong_generative_models(spoil, hint, names):
+    spoil(names)
+    assert re.search(hint, hint_of(4, names))
+
+
+def test_a_prior_shared_by_the_batch_is_right(names):
+    names["pz"] = MultivariateNormalDiag(np.zeros((1, 2)), np.ones((1, 2)))
+    check(4, names)
+    names["elbo"] = T.mean(names["px_z"].log_prob(names["input_x"])
+                           + names["pz"].log_prob(names["z"]) - names["qz_x"].log_prob(names["z"]))
+    names["loss"] = -names["elbo"]
+    check(5, names)
+
+
+# --- 5: ELBO -----------------------------------------------------------------------------------
+
+def terms(names):
+    z = names["z"]
+    return (names["px_z"].log_prob(names["input_x"]), names["pz"].log_prob(z),
+            names["qz_x"].log_prob(z))
+
+
+def closed_form_kl(names):
+    loc, scale = names["qz_x"].loc, names["qz_x"].scale
+    return T.sum(0.5 * (loc ** 2 + scale ** 2 - 1) - T.log(scale), axis=1)
+
+
+def with_elbo(names, elbo):
+    names["elbo"], names["loss"] = elbo, -elbo
+
+
+def test_elbo_with_the_kl_in_closed_form(names):
+    with_elbo(names, T.mean(terms(names)[0] - closed_form_kl(names)))
+    check(5, names)
+
+
+def test_loss_summed_over_the_batch(names):
+    names["loss"] = -T.sum(terms(names)[0] + terms(names)[1] - terms(names)[2])
+    check(5, names)
+
+
+def test_parameters_in_another_order(names):
+    names["params"] = tuple(reversed(names["params"]))
+    check(5, names)
+
+
+@pytest.mark.parametrize("elbo, hint", [
+    (lambda names, px_z, pz, qz_x: -T.mean(px_z + pz - qz_x), "неверный знак"),
+    (lambda names, px_z, pz, qz_x: T.mean(px_z - pz + qz_x), "KL-дивергенция входит с неверным"),
+    (lambda names, px_z, pz, qz_x: T.mean(px_z + closed_form_kl(names)),
+     "KL-дивергенция входит с неверным"),
+    (lambda names, px_z, pz, qz_x: T.mean(px_z), "нет KL"),
+    (lambda names, px_z, pz, qz_x: T.mean(pz - qz_x), "нет слагаемого log p\\(x"),
+    (lambda names, px_z, pz, qz_x: T.sum(px_z + pz - qz_x), "просуммирована"),
+    (lambda names, px_z, pz, qz_x: px_z + pz - qz_x, "скаляр"),
+    (lambda names, px_z, pz, qz_x: T.mean(px_z + pz), "должно быть"),
+    (lambda names, px_z, pz, qz_x: T.sum(px_z) + T.mean(pz - qz_x), "должно быть"),
+    (lambda names, px_z, pz, qz_x: T.mean(
+        px_z + names["pz"].log_prob(names["qz_x"].sample()) - qz_x), "одном и том же z"),
+], ids=["negative", "KL added", "closed KL added", "no KL", "no likelihood", "sum", "vector",
+        "no q", "likelihood summed", "two samples"])
+def test_wrong_bounds(elbo, hint, names):
+    with_elbo(names, elbo(names, *terms(names)))
+    assert re.search(hint, hint_of(5, names))
+
+
+def test_loss_with_the_wrong_sign(names):
+    names["loss"] = names["elbo"]
+    assert "какой нужен знак" in hint_of(5, names)
+
+
+def test_loss_that_is_something_else(names):
+    names["loss"] = -3 * names["elbo"]
+    assert "равна -elbo" in hint_of(5, names)
+
+
+@pytest.mark.parametrize("network, layers", [
+    ("кодировщика", ["decoder_logits"]), ("кодировщика", ["encoder_mean", "decoder_logits"]),
+    ("декодера", ["encoder_mean", "encoder_scale"])])
+def test_forgotten_parameters(network, layers, names):
+    names["params"] = get_all_params([names[name] for name in layers], trainable=True)
+    assert f"нет параметров {network}" in hint_of(5, names)
+
+
+def test_parameters_given_twice(names):
+    names["params"] = names["params"] + names["params"][:1]
+    assert "дважды" in hint_of(5, names)
+
+
+def test_no_list_of_parameters(names):
+    names["params"] = names["params"][0]
+    assert "params должен быть списком" in hint_of(5, names)

@@ -1,0 +1,391 @@
+"""The unmodified Theano and Lasagne, in processes of their own, as a user meets them."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from importlib.metadata import version
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from vae.compat import settings
+
+PRELUDE = """
+import vae
+import numpy as np, theano, lasagne, theano.tensor as T
+"""
+
+#: A training step with matrix products, a random stream and a gradient.
+TRAINING_STEP = PRELUDE + """
+np.random.seed(1)
+x = T.tensor4()
+heads = vae.vae_encoder_mlp(x)
+q = vae.MultivariateNormalDiag(*lasagne.layers.get_output(heads))
+z = q.sample()
+l_logits = vae.vae_decoder_mlp(z)
+loss = -T.mean(vae.BinaryVector(lasagne.layers.get_output(l_logits)).log_prob(x) - q.log_prob(z))
+params = lasagne.layers.get_all_params([*heads, l_logits], trainable=True)
+train = theano.function([x], loss, updates=lasagne.updates.sgd(loss, params, 1e-3))
+images = np.random.uniform(size=(8, 1, 28, 28)) < 0.2
+print([round(float(train(images)), 1) for _ in range(3)])
+"""
+
+SMALL = PRELUDE + """
+x = T.matrix()
+result = theano.function([x], T.dot(T.exp(x), x))(np.eye(2, dtype="float32"))
+print(np.round(result.astype(float), 4).ravel().tolist())
+"""
+SMALL_ANSWER = str([2.7183, 1., 1., 2.7183])
+
+
+class Session:
+    """Runs Python programs with a home and a cache of their own."""
+
+    def __init__(self, home):
+        self.cache = home / "cache"
+        self.environment = {
+            name: value for name, value in os.environ.items()
+            if not name.startswith(("THEANO", "PYTHONWARNINGS", "OPENBLAS", "OMP"))}
+        self.environment.update(HOME=str(home), XDG_CACHE_HOME=str(self.cache),
+                                LOCALAPPDATA=str(self.cache))
+
+    def start(self, program, **environment):
+        return subprocess.Popen([sys.executable, "-c", textwrap.dedent(program)],
+                                env={**self.environment, **environment},
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def run(self, program, **environment):
+        process = self.start(program, **environment)
+        out, err = process.communicate(timeout=600)
+        assert process.returncode == 0, err
+        return out.strip(), err
+
+    def quietly(self, program, **environment):
+        out, err = self.run(program, **environment)
+        assert err == ""
+        return out
+
+
+@pytest.fixture
+def session(tmp_path):
+    return Session(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def warm(tmp_path_factory):
+    """A session whose cache is kept between tests."""
+    return Session(tmp_path_factory.mktemp("home"))
+
+
+@pytest.fixture(scope="module")
+def first_step(warm):
+    return warm.quietly(TRAINING_STEP)
+
+
+def test_the_real_packages():
+    assert (version("Theano"), version("Lasagne")) == ("1.0.5", "0.1")
+    import lasagne
+    import theano
+    assert theano.__version__ == "1.0.5" and lasagne.__version__ == "0.1"
+    assert int(np.__version__.partition(".")[0]) >= 2
+
+
+def test_nothing_is_said_and_runs_repeat(warm, first_step):
+    assert first_step.startswith("[") and warm.quietly(TRAINING_STEP) == first_step
+
+
+def test_everything_is_compiled_and_linked_to_blas(warm):
+    assert warm.quietly(PRELUDE + """
+x, w, v = T.matrix(), T.matrix(), T.vector()
+f = theano.function([x, w, v], [T.nnet.sigmoid(T.dot(x, w)), T.dot(w, v)])
+thunks = f.fn.thunks
+assert all(hasattr(thunk, "cthunk") for thunk in thunks), [t for t in thunks]
+names = {type(node.op).__name__ for node in f.maker.fgraph.toposort()}
+assert {"Dot22", "CGemv"} <= names, names
+import glob, os
+sources = [open(path).read() for path in glob.glob(theano.config.compiledir + "/*/mod.cpp")]
+assert any("sgemm_" in source for source in sources)
+print(theano.config.blas.ldflags)
+""") == "-lscipy_openblas"
+
+
+def test_matrix_products_are_right(warm):
+    warm.quietly(PRELUDE + """
+random = np.random.RandomState(0)
+x, w, v = T.matrix(), T.matrix(), T.vector()
+f = theano.function([x, w, v], [T.dot(x, w), T.dot(x.T, x), T.dot(w, v), T.dot(v, v), x + T.dot(x, w)])
+for n, m in [(1, 1), (3, 7), (64, 64), (500, 301)]:
+    a, b, c = (random.normal(size=s).astype("float32") for s in [(n, m), (m, m), (m,)])
+    expected = [a @ b, a.T @ a, b @ c, c @ c, a + a @ b]
+    for layout in (lambda y: y, np.asfortranarray, lambda y: np.repeat(y, 2, 0)[::2]):
+        for value, answer in zip(f(layout(a), layout(b), layout(c)), expected):
+            np.testing.assert_allclose(value, answer, rtol=1e-3, atol=1e-3)
+""")
+
+
+def test_memory_that_held_nan_does_not_spoil_a_product(warm):
+    """CGemv writes over memory it has not cleared: 0 * nan must not stay."""
+    warm.quietly(PRELUDE + """
+a, v = T.matrix(), T.vector()
+f = theano.function([a, v], T.dot(a, v))
+for n in [3, 17, 200] * 20:
+    garbage = [np.full(n, np.nan, "float32") for _ in range(50)]
+    del garbage
+    assert np.isfinite(f(np.ones((n, n), "float32"), np.ones(n, "float32"))).all()
+""")
+
+
+def test_defaults(warm):
+    floatX, base, name, mode = warm.quietly(PRELUDE + """
+from theano import config
+import os
+print(config.floatX, config.base_compiledir, os.path.basename(config.compiledir), config.mode)
+""").split()
+    assert floatX == "float32"
+    assert Path(base) == warm.cache / "vae-seminar" / "theano"
+    assert name.startswith(f"theano1.0.5-numpy{np.__version__}-python{sys.version.split()[0]}-")
+    assert mode == "Mode"
+
+
+def test_the_users_settings_win(session, tmp_path):
+    show = PRELUDE + ("print(theano.config.floatX, theano.config.base_compiledir, "
+                      "theano.config.blas.ldflags or 'none')")
+    flags = f"floatX=float64,base_compiledir={tmp_path / 'flags'},blas.ldflags="
+    assert session.run(show, THEANO_FLAGS=flags)[0] == f"float64 {tmp_path / 'flags'} none"
+    (tmp_path / ".theanorc").write_text(
+        f"[global]\nfloatX = float64\nbase_compiledir = {tmp_path / 'rc'}\n")
+    assert session.quietly(show) == f"float64 {tmp_path / 'rc'} -lscipy_openblas"
+    assert session.quietly(show, THEANO_FLAGS="floatX=float32") == (
+        f"float32 {tmp_path / 'rc'} -lscipy_openblas")
+    assert not session.cache.exists()
+
+
+def test_threads_are_the_users_choice(warm):
+    show = ("import vae, scipy_openblas32\n"
+            "print(scipy_openblas32.dll.scipy_openblas_get_num_threads())")
+    assert warm.quietly(show) == "1"
+    assert warm.quietly(show, OPENBLAS_NUM_THREADS="2") == str(min(2, os.cpu_count()))
+
+
+@pytest.mark.parametrize("name, value", [
+    ("sys", SimpleNamespace(version="3.99")),
+    ("_compiler_version", lambda: "g++ 99"),
+    ("_processor", lambda: "another"),
+    ("scipy_openblas32", SimpleNamespace(__file__="/elsewhere", __version__="99")),
+])
+def test_another_version_has_a_folder_of_its_own(name, value, monkeypatch):
+    before = settings._name_of_compiled_code()
+    assert "%(numpy_version)s" in before and before == settings._name_of_compiled_code()
+    monkeypatch.setattr(settings, name, value)
+    assert settings._name_of_compiled_code() != before
+
+
+def test_another_version_of_ours_has_a_folder_of_its_own(tmp_path):
+    import vae
+    program = "import sys; sys.path.insert(0, {!r}); import vae.compat.settings as s; " \
+              "print(s.__file__, s._name_of_compiled_code())"
+    names = []
+    for number in range(2):
+        copy = tmp_path / str(number)
+        shutil.copytree(Path(vae.__file__).parent, copy / "vae")
+        if number == 1:
+            header = copy / "vae" / "compat" / "include" / "theano_on_numpy2.h"
+            header.write_text(header.read_text() + "\n/* changed */\n")
+        file, name = subprocess.run([sys.executable, "-c", program.format(str(copy))], check=True,
+                                    stdout=subprocess.PIPE, text=True).stdout.split()
+        assert file.startswith(str(copy))
+        names.append(name)
+    assert names[0] != names[1]
+
+
+def test_theano_imported_first(session):
+    process = session.start("import sys, types; sys.modules['theano'] = types.ModuleType('theano')"
+                            "\nimport vae")
+    _, err = process.communicate()
+    assert process.returncode == 1
+    assert "Put `import vae` before `import theano` and restart Python" in err
+    assert "перезапустите ядро" in err
+
+
+def without_compiler(tmp_path):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    return str(empty)
+
+
+def test_no_compiler(session, tmp_path, first_step):
+    out, err = session.run(TRAINING_STEP, PATH=without_compiler(tmp_path))
+    losses, expected = ([float(value) for value in text.strip("[]").split(",")]
+                        for text in (out, first_step))
+    np.testing.assert_allclose(losses, expected, rtol=1e-3)
+    assert err.count("Warning") == 1
+    assert "No C++ compiler was found" in err and "Не найден компилятор C++" in err
+    assert "install" in err
+
+
+def test_no_compiler_because_the_user_says_so(session):
+    assert session.quietly(SMALL, THEANO_FLAGS="cxx=") == SMALL_ANSWER
+
+
+def test_two_processes_at_once_with_nothing_compiled(session, first_step):
+    processes = [session.start(TRAINING_STEP) for _ in range(2)]
+    for process in processes:
+        out, err = process.communicate(timeout=600)
+        assert process.returncode == 0 and out.strip() == first_step
+        assert err.replace("Another process is compiling; waiting for it. "
+                           "(Другой процесс компилирует код, ждём его.)\n", "") == ""
+
+
+def test_a_process_killed_while_compiling(session, first_step):
+    """Killed at several moments, from Theano's import on; then all is as if nothing had been."""
+    for seconds in (1, 2, 3, 5, 7, 9):
+        process = session.start(TRAINING_STEP)
+        time.sleep(seconds)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    assert session.quietly(TRAINING_STEP) == first_step
+
+
+def test_an_interrupted_compilation_lets_others_compile(session):
+    program = PRELUDE + """
+import _thread, threading
+x = T.matrix()
+import theano.gof.cmodule as cmodule
+compile_str = cmodule.GCC_compiler.compile_str
+def interrupted(*args, **kwargs):
+    raise KeyboardInterrupt
+cmodule.GCC_compiler.compile_str = staticmethod(interrupted)
+try:
+    theano.function([x], T.exp(x))
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+cmodule.GCC_compiler.compile_str = compile_str
+input()
+print(theano.function([x], T.exp(x))([[0]]))
+"""
+    process = subprocess.Popen([sys.executable, "-c", program], env=session.environment,
+                               stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "interrupted\n"
+    assert session.quietly(SMALL) == SMALL_ANSWER  # and is not made to wait
+    assert process.communicate("\n")[0] == "[[1.]]\n"
+
+
+def test_a_damaged_module_is_compiled_again(session):
+    session.quietly(SMALL)
+    for name in ("lazylinker_ext", "cutils_ext"):
+        library, = session.cache.glob(f"**/{name}/{name}.so")
+        library.write_bytes(library.read_bytes()[:100])
+    assert session.quietly(SMALL) == SMALL_ANSWER
+
+    library = next(session.cache.glob("**/tmp*/*.so"))
+    library.write_bytes(library.read_bytes()[:100])
+    process = session.start(SMALL)
+    _, err = process.communicate()
+    assert process.returncode == 1 and "damaged and has been removed: run again" in err
+    assert session.quietly(SMALL) == SMALL_ANSWER
+
+
+def test_a_cache_that_cannot_be_written(session):
+    session.cache.write_text("a file where the folder should be")
+    out, err = session.run(SMALL)
+    assert out == SMALL_ANSWER
+    assert err.count("Warning") == 1
+    assert str(session.cache) in err and "Not a directory" in err and "нельзя хранить" in err
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=80m", "tmpfs", str(folder)],
+                             stderr=subprocess.PIPE) if shutil.which("mount") else None
+    if mounted is None or mounted.returncode:
+        pytest.skip("needs the right to mount a small disk")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk(session, small_disk):
+    (small_disk / "filler").write_bytes(bytes(79 * 2**20))
+    out, err = session.run(SMALL)
+    assert out == SMALL_ANSWER
+    assert err.count("Warning") == 1 and "no space left" in err
+    (small_disk / "filler").unlink()
+    assert session.quietly(SMALL) == SMALL_ANSWER
+
+
+def test_a_disk_that_fills_while_compiling(session, small_disk):
+    fill = PRELUDE + f"""
+import os
+with open({str(small_disk / "filler")!r}, "wb", buffering=0) as file:
+    try:
+        while True:
+            file.write(bytes(4096))
+    except OSError:
+        pass
+x = T.matrix()
+theano.function([x], T.exp(x))
+"""
+    process = session.start(fill)
+    _, err = process.communicate()
+    assert process.returncode == 1
+    assert "no space left for compiled code" in err and str(small_disk) in err
+    (small_disk / "filler").unlink()
+    assert session.quietly(SMALL) == SMALL_ANSWER
+
+
+# --- what NumPy has dropped ----------------------------------------------------------------------
+
+def test_dropped_names_in_gradients(warm):
+    """np.cast, np.sctype2char, np.product and friends."""
+    warm.quietly(PRELUDE + """
+x = T.vector()
+point = np.array([0.3, 0.7], "float32")
+for function in (T.arcsin, T.arccos, T.arctan, T.arcsinh, T.arctanh, T.exp2):
+    numerical = theano.function([x], function(x))
+    gradient = theano.function([x], T.grad(T.sum(function(x)), x))(point)
+    difference = (numerical(point + 1e-2) - numerical(point - 1e-2)) / 2e-2
+    np.testing.assert_allclose(gradient, difference, rtol=1e-2)
+np.testing.assert_allclose(theano.function([x], T.cumsum(T.outer(x, x)))(point),
+                           np.outer(point, point).cumsum(), rtol=1e-6)
+assert theano.function([x], T.prod(x))(point) == np.prod(point)
+assert (np.float, np.int, np.bool) == (float, int, np.bool_)
+""")
+
+
+def test_constants_have_the_types_they_had(warm):
+    """NumPy 2 neither wraps integers nor tells 0.1 from its float32."""
+    warm.quietly(PRELUDE + """
+types = [T.as_tensor_variable(value).dtype for value in (1, -128, 128, 1000, 10**5, 2**31, 2**63)]
+assert types == ["int8", "int8", "int16", "int16", "int32", "int64", "uint64"], types
+assert T.ones((1000, 2)).eval().shape == (1000, 2)
+assert T.as_tensor_variable(0.1).dtype == "float32"
+""")
+    warm.quietly(PRELUDE + """
+assert [T.as_tensor_variable(value).dtype for value in (0.1, 0.5)] == ["float64", "float32"]
+x = T.dscalar()
+assert theano.function([x], x * 0.1)(1.) == 0.1
+""", THEANO_FLAGS="floatX=float64")
+
+
+def test_lasagnes_layers_that_need_names_of_old_theano(warm):
+    warm.quietly(PRELUDE + """
+x = T.tensor4()
+layer = lasagne.layers.InputLayer((None, 1, 6, 6), x)
+layer = lasagne.layers.Conv2DLayer(layer, 2, 3)
+pool = lasagne.layers.MaxPool2DLayer(layer, 2)
+compute = theano.function([x], lasagne.layers.get_output([layer, pool]))
+image = np.random.RandomState(0).normal(size=(3, 1, 6, 6)).astype("float32")
+convolved, pooled = compute(image)
+np.testing.assert_array_equal(pooled, convolved.reshape(3, 2, 2, 2, 2, 2).max(axis=(3, 5)))
+from scipy.signal import convolve2d
+w, b = layer.W.get_value(), layer.b.get_value()
+expected = np.maximum(0, convolve2d(image[1, 0], w[1, 0], mode="valid") + b[1])
+np.testing.assert_allclose(convolved[1, 1], expected, rtol=1e-4, atol=1e-5)
+""")

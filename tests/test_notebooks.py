@@ -1,0 +1,341 @@
+"""The notebooks: built from one source, and run in real kernels as a student runs them."""
+
+import ast
+import base64
+import re
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import nbformat
+import pytest
+from jupyter_client.manager import start_new_kernel
+from nbclient.exceptions import CellExecutionError
+
+from notebooks import build
+from notebooks.run import execute
+from vae.checks import EXERCISES
+
+ROOT = Path(build.__file__).parent.parent
+
+
+def tagged(notebook, tag):
+    cell, = (cell for cell in notebook.cells if tag in cell.metadata.get("tags", []))
+    return cell
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def pictures(notebook):
+    return [output for cell in code_cells(notebook) for output in cell.outputs
+            if "image/png" in output.get("data", {})]
+
+
+def printed(notebook):
+    return "".join(output.text for cell in code_cells(notebook) for output in cell.outputs
+                   if output.output_type == "stream")
+
+
+def without_results(notebook):
+    for cell in code_cells(notebook):
+        cell.outputs, cell.execution_count = [], None
+    return notebook
+
+
+def filled():
+    """The student's notebook with the solutions in its exercises."""
+    notebook, solution = build.student(), build.solution()
+    for exercise in EXERCISES:
+        tag = f"exercise-{exercise}"
+        tagged(notebook, tag).source = tagged(solution, tag).source
+    return notebook
+
+
+def short(notebook):
+    """The notebook with one epoch of training."""
+    source = notebook.cells[1].source
+    assert "num_epochs = 10" in source
+    notebook.cells[1].source = source.replace("num_epochs = 10", "num_epochs = 1")
+    return notebook
+
+
+# --- what is committed ---------------------------------------------------------------------------
+
+def test_the_students_notebook_is_made_from_the_source():
+    assert nbformat.read(build.STUDENT, as_version=4) == build.student()
+
+
+def test_the_solved_notebook_is_made_from_the_source():
+    committed = nbformat.read(build.SOLUTION, as_version=4)
+    assert without_results(committed) == build.solution()
+
+
+def test_the_solved_notebook_has_its_results():
+    committed = nbformat.read(build.SOLUTION, as_version=4)
+    counts = [cell.execution_count for cell in code_cells(committed)]
+    assert counts == list(range(1, len(counts) + 1))
+    assert len(pictures(committed)) == 5
+    outputs = [output for cell in code_cells(committed) for output in cell.outputs]
+    assert not [output for output in outputs
+                if output.output_type == "error" or output.get("name") == "stderr"]
+    text = printed(committed)
+    assert text.count("верно.") == 5
+    epochs = re.findall(r"Epoch (\d+) of 10 took [\d.]+s\nTrain ELBO (-[\d.]+)\nTest ELBO (-[\d.]+)",
+                        text)
+    assert [int(epoch) for epoch, _, _ in epochs] == list(range(1, 11))
+    assert -150 < float(epochs[-1][2]) < -135
+    assert build.SOLUTION.stat().st_size < 3 * 2**20
+
+
+def test_the_readme_shows_the_notebooks_picture():
+    picture = pictures(nbformat.read(build.SOLUTION, as_version=4))[2]["data"]["image/png"]
+    assert build.PICTURE.read_bytes() == base64.b64decode(picture)
+    assert "notebooks/hidden_space.png" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_no_notebook_names_a_folder_of_the_machine_it_was_made_on():
+    for path in (build.STUDENT, build.SOLUTION):
+        assert not re.search(r"/(home|root|tmp|Users)/", path.read_text(encoding="utf-8"))
+
+
+def test_five_exercises_each_with_its_check_and_three_questions():
+    for notebook in (build.student(), build.solution()):
+        tags = [tag for cell in notebook.cells for tag in cell.metadata.get("tags", [])]
+        work = [tag for tag in tags if tag.startswith(("exercise", "check"))]
+        assert work == [f"{kind}-{number}" for number in range(1, 6)
+                        for kind in ("exercise", "check")]
+        assert [tag for tag in tags if tag.startswith("question")] == [
+            "question-1", "question-2", "question-3"]
+
+
+def test_the_student_gets_the_tasks_and_no_solutions():
+    student, solution = build.student(), build.solution()
+    for number in EXERCISES:
+        tag = f"exercise-{number}"
+        todo, solved = tagged(student, tag).source, tagged(solution, tag).source
+        assert f"raise NotImplementedError('Упражнение {number}: " in todo and "####" in todo
+        assert "NotImplementedError" not in solved and "####" not in solved
+    text = "\n".join(cell.source for cell in student.cells)
+    for secret in ("self.scale * eps", "num_units=256", "softplus,", "get_output(encoder",
+                   "T.zeros_like", "-elbo", "BEGIN", "INCLUDE", "Ответ.*"):
+        assert secret not in text
+    assert text.count("*Ваш ответ:*") == 3
+    assert "\n".join(cell.source for cell in solution.cells).count("*Ответ.*") == 3
+
+
+def test_no_cell_is_a_syntax_error():
+    for notebook in (build.student(), build.solution()):
+        for cell in code_cells(notebook):
+            ast.parse(re.sub(r"^%.*$", "", cell.source, flags=re.M))
+
+
+# --- making them -----------------------------------------------------------------------------------
+
+@pytest.fixture
+def copy(tmp_path, monkeypatch):
+    """The source and both notebooks in another folder, and what gets executed there."""
+    for name in ("SOURCE", "STUDENT", "SOLUTION", "PICTURE"):
+        path = getattr(build, name)
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+        monkeypatch.setattr(build, name, tmp_path / path.name)
+    executed = []
+
+    def pretend(notebook, folder):
+        executed.append(notebook)
+        before = nbformat.read(build.SOLUTION, as_version=4)
+        for cell, done in zip(code_cells(notebook), code_cells(before)):
+            cell.outputs = done.outputs
+        return notebook
+
+    monkeypatch.setattr(build, "execute", pretend)
+    monkeypatch.setattr(sys, "argv", ["build"])
+    return executed
+
+
+def change(old, new):
+    text = build.SOURCE.read_text(encoding="utf-8")
+    assert old in text
+    build.SOURCE.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def test_a_changed_text_reaches_both_notebooks_and_keeps_the_results(copy):
+    change("## Кратко о вариационных автокодировщиках", "## Совсем кратко")
+    build.main()
+    assert not copy
+    for path in (build.STUDENT, build.SOLUTION):
+        assert "## Совсем кратко" in path.read_text(encoding="utf-8")
+    assert len(pictures(nbformat.read(build.SOLUTION, as_version=4))) == 5
+
+
+def test_a_changed_exercise_reaches_both_notebooks_and_is_executed(copy):
+    change("loss = -elbo", "loss = -1 * elbo")
+    change("Создайте список параметров", "Соберите список параметров")
+    build.main()
+    assert len(copy) == 1
+    solved, student = (path.read_text(encoding="utf-8") for path in (build.SOLUTION, build.STUDENT))
+    assert "loss = -1 * elbo" in solved and "loss = -1" not in student
+    assert "Соберите список" in student and "Соберите список" not in solved
+
+
+def test_the_solved_notebook_is_not_written_if_it_warned(copy, monkeypatch):
+    def warned(notebook, folder):
+        code_cells(notebook)[0].outputs = [
+            nbformat.v4.new_output("stream", name="stderr", text="не весь MNIST")]
+        return notebook
+
+    monkeypatch.setattr(build, "execute", warned)
+    monkeypatch.setattr(sys, "argv", ["build", "--execute"])
+    before = build.SOLUTION.read_bytes()
+    with pytest.raises(SystemExit, match="не весь MNIST"):
+        build.main()
+    assert build.SOLUTION.read_bytes() == before
+
+
+# --- in a kernel -----------------------------------------------------------------------------------
+
+def test_the_unfilled_notebook_stops_at_the_first_exercise(mnist_dir):
+    notebook = build.student()
+    with pytest.raises(CellExecutionError):
+        execute(notebook, build.HERE)
+    error, = (output for cell in code_cells(notebook) for output in cell.outputs
+              if output.output_type == "error")
+    assert tagged(notebook, "check-1").outputs == [error]
+    assert error.evalue == "✗ Упражнение 1 (сэмплирование из q(z | x)) ещё не выполнено."
+    assert error.traceback == [error.evalue]  # and nothing of our own code
+    assert printed(notebook) == ""
+
+
+def test_the_filled_notebook_runs_through(mnist_dir):
+    notebook = execute(short(filled()), build.HERE)
+    assert len(pictures(notebook)) == 5
+    text = printed(notebook)
+    assert text.count("верно.") == 5 and text.count("Test ELBO -") == 1
+    assert not [output for cell in code_cells(notebook) for output in cell.outputs
+                if output.get("name") == "stderr"]
+
+
+def test_the_solved_notebook_learns(mnist_dir, tmp_path):
+    """The command of the README, on the full MNIST."""
+    result = tmp_path / "result.ipynb"
+    out = run_command("-o", result).stdout
+    assert "result.ipynb" in out and "lab notebooks/vae_seminar.ipynb" in out
+    notebook = nbformat.read(result, as_version=4)
+    assert len(pictures(notebook)) == 5
+    elbos = [float(value) for value in re.findall(r"Test ELBO (-[\d.]+)", printed(notebook))]
+    assert len(elbos) == 10 and -150 < elbos[-1] < -135
+    committed = re.findall(r"Test ELBO (-[\d.]+)",
+                           printed(nbformat.read(build.SOLUTION, as_version=4)))
+    assert abs(elbos[0] - float(committed[0])) < 5
+
+
+class Kernel:
+    """A kernel in which cells are run one by one, in any order."""
+
+    def __init__(self):
+        self.manager, self.client = start_new_kernel(cwd=str(build.HERE))
+
+    def run(self, code, interrupt_after=None):
+        """Return what the code printed and the error it stopped with, if any."""
+        said = []
+
+        def listen(message):
+            if message["msg_type"] == "stream":
+                said.append(message["content"]["text"])
+
+        if interrupt_after:
+            threading.Timer(interrupt_after, self.manager.interrupt_kernel).start()
+        reply = self.client.execute_interactive(code, output_hook=listen, timeout=600)["content"]
+        error = f"{reply['ename']}: {reply['evalue']}" if reply["status"] == "error" else None
+        return "".join(said), error
+
+    def run_cells(self, cells):
+        for cell in cells:
+            said, error = self.run(cell.source)
+            assert error is None, (cell.source, said, error)
+
+
+@pytest.fixture
+def kernel(mnist_dir):
+    kernel = Kernel()
+    yield kernel
+    kernel.client.stop_channels()
+    kernel.manager.shutdown_kernel(now=True)
+
+
+def test_each_unfilled_exercise_says_which_it_is(kernel):
+    student, solution = build.student(), build.solution()
+    for cell, solved in zip(student.cells, solution.cells):
+        tag = cell.metadata.get("tags", [""])[0]
+        if cell.cell_type != "code":
+            continue
+        if tag == "training":
+            break
+        if tag.startswith("exercise"):
+            number = int(tag[-1])
+            said, error = kernel.run(cell.source)
+            if number > 2:
+                assert error.startswith(f"NotImplementedError: Упражнение {number}: ")
+            _, error = kernel.run(f"check({number}, globals())")
+            assert error.startswith(f"Mistake: ✗ Упражнение {number} (")
+            assert "ещё не выполнено" in error if number <= 2 else "не определено" in error
+        assert kernel.run(solved.source)[1] is None
+    assert tag == "training"
+
+
+def test_training_can_be_interrupted_gone_on_with_and_repeated(kernel):
+    notebook = short(build.solution())
+    training = notebook.cells.index(tagged(notebook, "training"))
+    kernel.run_cells(cell for cell in notebook.cells[:training] if cell.cell_type == "code")
+    train = notebook.cells[training].source
+    said, error = kernel.run(train, interrupt_after=2)
+    assert error.startswith("KeyboardInterrupt") and "Эпоха 1" in said and "Test ELBO" not in said
+    elbos = []
+    for _ in range(2):
+        said, error = kernel.run(train)
+        assert error is None
+        elbos.append(float(re.search(r"Test ELBO (-[\d.]+)", said).group(1)))
+    assert -180 < elbos[0] < elbos[1] < -150
+    assert kernel.run("assert len(train_curve) == len(test_curve) == 2")[1] is None
+    kernel.run_cells(cell for cell in notebook.cells[training + 1:] if cell.cell_type == "code")
+
+
+def test_every_cell_can_be_run_twice(kernel):
+    for cell in code_cells(short(build.solution())):
+        for _ in range(2):
+            said, error = kernel.run(cell.source)
+            assert error is None, (cell.source, said, error)
+
+
+# --- the command -----------------------------------------------------------------------------------
+
+def run_command(*arguments):
+    return subprocess.run([sys.executable, "-m", "notebooks.run", *map(str, arguments)], cwd=ROOT,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_a_failing_notebook_is_kept_up_to_its_error(tmp_path):
+    path, result = tmp_path / "failing.ipynb", tmp_path / "results" / "failing.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=[
+        nbformat.v4.new_code_cell(source) for source in ("print('до')", "1 / 0", "print('после')")
+    ]), path)
+    process = run_command(path, "-o", result)
+    assert process.returncode == 1
+    assert "Ноутбук остановился на ошибке" in process.stderr and "ZeroDivision" in process.stderr
+    assert str(result) in process.stdout or "failing.ipynb" in process.stdout
+    assert printed(nbformat.read(result, as_version=4)) == "до\n"
+
+
+@pytest.mark.parametrize("content", [None, "это не ноутбук"])
+def test_what_is_no_notebook(tmp_path, content):
+    path = tmp_path / "wrong.ipynb"
+    if content:
+        path.write_text(content)
+    process = run_command(path)
+    assert process.returncode == 2 and f"cannot read {path}" in process.stderr
+
+
+def test_help():
+    assert "usage: python -m notebooks.run" in run_command("--help").stdout
