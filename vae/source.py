@@ -40,8 +40,9 @@ def show_source(*objects):
 
     Returns
     -------
-    IPython.display.Code
+    IPython.display.Markdown
         Drawn by Jupyter as the cell's result.
     """
-    from IPython.display import Code
-    return Code("\n\n\n".join(map(source_of, objects)), language="python")
+    from IPython.display import Markdown
+    code = "\n\n\n".join(map(source_of, objects))
+    return Markdown(f"```python\n{code}\n```")

