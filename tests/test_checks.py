@@ -13,14 +13,17 @@ from vae import BinaryVector, MultivariateNormalDiag, vae_decoder_mlp, vae_encod
 from vae.checks import EXERCISES, Mistake, check
 
 
-def right_answers():
-    names = dict(HIDDEN_DIM=2, MultivariateNormalDiag=MultivariateNormalDiag,
-                 vae_encoder_mlp=vae_encoder_mlp, input_x=T.tensor4())
-    names["encoder_mean"], names["encoder_scale"] = vae_encoder_mlp(names["input_x"])
+def right_answers(hidden_dim=2):
+    def encoder(input_x):
+        return vae_encoder_mlp(input_x, hidden_dim)
+
+    names = dict(HIDDEN_DIM=hidden_dim, MultivariateNormalDiag=MultivariateNormalDiag,
+                 vae_encoder_mlp=encoder, input_x=T.tensor4())
+    names["encoder_mean"], names["encoder_scale"] = encoder(names["input_x"])
     qz_x = names["qz_x"] = MultivariateNormalDiag(
         *get_output([names["encoder_mean"], names["encoder_scale"]]))
     z = names["z"] = qz_x.sample()
-    names["decoder_logits"] = vae_decoder_mlp(z)
+    names["decoder_logits"] = vae_decoder_mlp(z, hidden_dim)
     px_z = names["px_z"] = BinaryVector(get_output(names["decoder_logits"]))
     pz = names["pz"] = MultivariateNormalDiag(T.zeros_like(z), T.ones_like(z))
     names["elbo"] = T.mean(px_z.log_prob(names["input_x"]) + pz.log_prob(z) - qz_x.log_prob(z))
@@ -47,6 +50,13 @@ def hint_of(exercise, names):
 def test_right_answers(exercise, names, capsys):
     check(exercise, names)
     assert capsys.readouterr().out == f"✓ Упражнение {exercise} ({EXERCISES[exercise]}): верно.\n"
+
+
+@pytest.mark.parametrize("hidden_dim", [1, 10])
+def test_right_answers_for_codes_of_another_dimension(hidden_dim):
+    names = right_answers(hidden_dim)
+    for exercise in EXERCISES:
+        check(exercise, names)
 
 
 @pytest.mark.parametrize("exercise, name", [

@@ -282,7 +282,8 @@ def _check_elbo(names):
     n = 2000
     random = np.random.RandomState(0)
     x = _images(n)
-    loc, scale = random.normal(0, 1.5, (n, 2)), random.uniform(0.3, 2, (n, 2))
+    code_shape = (n, names.HIDDEN_DIM)
+    loc, scale = random.normal(0, 1.5, code_shape), random.uniform(0.3, 2, code_shape)
     logits = random.normal(0, 2, (1, 1, 28, 28)) + np.zeros((n, 1, 1, 1))
     computed = [qz_x.loc, qz_x.scale, px_z.logits]
     given = [variable.type() for variable in computed]
