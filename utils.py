@@ -394,7 +394,8 @@ def plot_learning_curve(train_elbo, test_elbo):
 class _Figure(Figure):
     """A figure that a notebook draws once, as the value of a cell or at the end of the cell.
 
-    An ordinary one that is the value of the cell that made it is drawn at both places.
+    An ordinary one that is the value of the cell that made it is drawn at both places; one
+    that is closed, only if it is the value of a cell, not after ``;`` or in a loop.
     """
 
     def _repr_mimebundle_(self, **kwargs):

@@ -27,8 +27,9 @@ from pathlib import Path
 import jupytext
 import nbformat
 
+import vae
 from notebooks.run import execute
-from vae.source import source_of
+from vae.source import show_source, source_of
 
 HERE = Path(__file__).parent
 SOURCE = HERE / "vae_seminar.py"
@@ -67,13 +68,22 @@ def _version(text, choose):
         getattr(importlib.import_module(include["module"]), include["name"])) + "\n", text)
     todo = _TODO.search(text)
     if todo is None:
+        if _SOLUTION.search(text):
+            raise ValueError(f"Got a cell with a solution, expected a TODO, too:\n{text}")
         return text
     text = _TODO.sub("", text)
     return _SOLUTION.sub(lambda region: choose(todo["text"], region), text).rstrip("\n")
 
 
-def _code(notebook):
-    return [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+def _is_result_of(executed, notebook):
+    """Tell whether an executed notebook has the code of another, and shows the package's own."""
+    cells, done = ([cell for cell in some.cells if cell.cell_type == "code"]
+                   for some in (notebook, executed))
+    if [cell.source for cell in cells] != [cell.source for cell in done]:
+        return False
+    return all(output.data["text/markdown"] == show_source(getattr(vae, name)).data
+               for cell in done for name in re.findall(r"^show_source\((\w+)\)", cell.source)
+               for output in cell.outputs)
 
 
 def _with_results_of(notebook, executed):
@@ -113,13 +123,13 @@ def main():
                         help="execute the solved notebook even if its code has not changed")
     arguments = parser.parse_args()
 
-    nbformat.write(student(), STUDENT)
     solved = solution()
     before = nbformat.read(SOLUTION, as_version=4) if SOLUTION.exists() else None
-    if arguments.execute or before is None or _code(before) != _code(solved):
+    if arguments.execute or before is None or not _is_result_of(before, solved):
         solved = _executed(solved)
     else:
         solved = _with_results_of(solved, before)
+    nbformat.write(student(), STUDENT)
     nbformat.write(solved, SOLUTION)
     PICTURE.write_bytes(_picture(solved, "plot_hidden_space("))
     print(f"{STUDENT}\n{SOLUTION}")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
+from nbclient.exceptions import CellExecutionError, DeadKernelError
 from tqdm import tqdm
 
 HERE = Path(__file__).parent
@@ -51,6 +51,8 @@ def execute(notebook, folder):
     ------
     nbclient.exceptions.CellExecutionError
         If a cell raises an exception.
+    nbclient.exceptions.DeadKernelError
+        If a cell ends its kernel.
     """
     cells = sum(cell.cell_type == "code" for cell in notebook.cells)
     with tqdm(total=cells, unit=" ячейка", dynamic_ncols=True) as bar:
@@ -58,6 +60,14 @@ def execute(notebook, folder):
                             record_timing=False, coalesce_streams=True,
                             resources={"metadata": {"path": str(folder)}}).execute()
     return notebook
+
+
+def _shown(path):
+    """A path as the user would type it here."""
+    try:
+        return os.path.relpath(path)
+    except ValueError:  # another drive of Windows
+        return path
 
 
 def main():
@@ -73,21 +83,21 @@ def main():
     output = arguments.output or HERE / "results" / arguments.notebook.name
     try:
         notebook = nbformat.read(arguments.notebook, as_version=4)
-    except (OSError, nbformat.reader.NotJSONError) as error:
+        nbformat.validate(notebook)
+    except Exception as error:  # nbformat raises all sorts of them
         parser.error(f"cannot read {arguments.notebook}: {error}")
 
     failure = None
     try:
         execute(notebook, HERE)
-    except CellExecutionError as error:
+    except (CellExecutionError, DeadKernelError) as error:
         failure = error
     output.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(notebook, output)
-    jupyter = Path(sys.executable).parent / "jupyter"
-    print(f"\nВыполненный ноутбук: {os.path.relpath(output)}"
-          f"\nОткрыть его:         {os.path.relpath(jupyter)} lab {os.path.relpath(output)}"
-          f"\nНачать семинар:      {os.path.relpath(jupyter)} lab "
-          f"{os.path.relpath(HERE / 'vae_seminar.ipynb')}")
+    lab = f"{_shown(Path(sys.executable).parent / 'jupyter')} lab"
+    print(f"\nВыполненный ноутбук: {_shown(output)}"
+          f"\nОткрыть его:         {lab} {_shown(output)}"
+          f"\nНачать семинар:      {lab} {_shown(HERE / 'vae_seminar.ipynb')}")
     if failure is not None:
         sys.exit(f"\nНоутбук остановился на ошибке:\n{failure}")
 

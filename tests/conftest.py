@@ -1,6 +1,7 @@
 import vae  # noqa: F401  before anything imports Theano
 
 import os
+import warnings
 from pathlib import Path
 
 import matplotlib
@@ -14,8 +15,11 @@ matplotlib.use("Agg")
 
 @pytest.fixture(scope="session")
 def mnist_dir():
-    """The folder with the four original MNIST files."""
+    """The folder with the four original MNIST files, downloaded if need be."""
     folder = Path(os.environ.get("MNIST_DIR") or pooch.os_cache("vae-seminar") / "mnist")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        utils.load_dataset()
     if not all((folder / name).is_file() for name in utils.SHA256):
-        pytest.skip("needs the full MNIST: run the seminar once, or set MNIST_DIR to its folder")
+        pytest.skip("needs the full MNIST: a network, or MNIST_DIR with its folder")
     return folder

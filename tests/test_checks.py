@@ -5,8 +5,9 @@ import re
 import lasagne
 import numpy as np
 import pytest
+import theano
 import theano.tensor as T
-from lasagne.layers import DenseLayer, ReshapeLayer, get_all_params, get_output
+from lasagne.layers import DenseLayer, get_all_params, get_output
 from theano.sandbox.rng_mrg import MRG_RandomStreams
 
 from vae import BinaryVector, MultivariateNormalDiag, vae_decoder_mlp, vae_encoder_mlp
@@ -17,8 +18,8 @@ def right_answers(hidden_dim=2):
     def encoder(input_x):
         return vae_encoder_mlp(input_x, hidden_dim)
 
-    names = dict(HIDDEN_DIM=hidden_dim, MultivariateNormalDiag=MultivariateNormalDiag,
-                 vae_encoder_mlp=encoder, input_x=T.tensor4())
+    names = dict(BATCH_SIZE=20, HIDDEN_DIM=hidden_dim, input_x=T.tensor4(),
+                 MultivariateNormalDiag=MultivariateNormalDiag, vae_encoder_mlp=encoder)
     names["encoder_mean"], names["encoder_scale"] = encoder(names["input_x"])
     qz_x = names["qz_x"] = MultivariateNormalDiag(
         *get_output([names["encoder_mean"], names["encoder_scale"]]))
@@ -70,11 +71,16 @@ def test_what_is_not_defined(exercise, name, state, names):
     assert f"не определено {name}" in hint_of(exercise, names)
 
 
+def test_no_such_exercise(names):
+    with pytest.raises(ValueError, match="Got exercise 6, expected one of .1, 2, 3, 4, 5."):
+        check(6, names)
+
+
 def test_a_mistake_is_shown_in_jupyter_without_a_traceback():
     assert Mistake("подсказка")._render_traceback_() == ["подсказка"]
 
 
-# --- 1: sample ---------------------------------------------------------------------------------
+# --- 1: sample ---
 
 def with_sample(sample):
     return dict(MultivariateNormalDiag=type(
@@ -116,15 +122,23 @@ def todo(self):
      "среднее сэмпла"),
     (lambda self: self.loc + 2 * self.scale * self.rng.normal(self.loc.shape),
      "стандартное отклонение сэмпла — 2.0"),
+    (lambda self: (self.loc + self.scale * self.rng.normal(self.loc.shape))[:, :1],
+     "форма сэмпла \\(10000, 1\\)"),
+    (lambda self: self.loc + self.scale * self.rng.normal((20, 2)), "какой формы шум"),
+    (lambda self: self.loc + T.dot(self.scale, self.rng.normal(self.loc.shape)), "поэлементно"),
+    (lambda self: self.loc + self.scale * self.rng.normal(), "код не выполняется: TypeError"),
+    (lambda self: self.loc + theano.gradient.grad_scale(self.scale, 2) * self.rng.normal(
+        self.loc.shape), "градиент сэмпла по loc и scale не тот"),
     (lambda self: self.loc + self.scale * np.sqrt(12) * (self.rng.uniform(self.loc.shape) - 0.5),
      "не нормальное"),
-], ids=["todo", "None", "vector", "no parameters", "not reparameterised", "no noise", "one number", "one row",
-        "one column", "variance", "root", "biased", "twice", "uniform"])
+], ids=["todo", "None", "vector", "no parameters", "not reparameterised", "no noise",
+        "one number", "one row", "one column", "variance", "root", "biased", "twice", "column of the sample",
+        "batch size", "product of matrices", "no shape", "wrong gradient", "uniform"])
 def test_wrong_samples(sample, hint):
     assert re.search(hint, hint_of(1, with_sample(sample)))
 
 
-# --- 2: the encoder ----------------------------------------------------------------------------
+# --- 2: the encoder ---
 
 def encoder(loc_activation=None, scale_activation=T.nnet.softplus, units=(32,), hidden_dim=2):
     def vae_encoder_mlp(input_x):
@@ -163,10 +177,15 @@ def encoder_of_nothing(input_x):
     return encoder()(T.tensor4())
 
 
-def encoder_of_a_constant(input_x):
-    l_in = lasagne.layers.InputLayer((None, 1, 28, 28), input_var=input_x)
-    l_loc = DenseLayer(l_in, 2, nonlinearity=None)
+def encoder_of_a_constant_scale(input_x):
+    l_loc, _ = encoder()(input_x)
     return l_loc, lasagne.layers.NonlinearityLayer(l_loc, T.ones_like)
+
+
+def encoder_of_a_constant_mean(input_x):
+    _, l_scale = encoder()(input_x)
+    l_nothing = lasagne.layers.NonlinearityLayer(l_scale, T.zeros_like)
+    return DenseLayer(l_nothing, 2, nonlinearity=None), l_scale
 
 
 @pytest.mark.parametrize("function, hint", [
@@ -182,14 +201,17 @@ def encoder_of_a_constant(input_x):
     (encoder(loc_activation=T.tanh), "любые значения"),
     (encoder(loc_activation=T.nnet.sigmoid), "любые значения"),
     (encoder(loc_activation=lasagne.nonlinearities.rectify), "любые значения"),
-    (encoder_of_a_constant, "стандартное отклонение не зависит"),
+    (encoder_of_a_constant_scale, "стандартное отклонение не зависит"),
+    (encoder_of_a_constant_mean, "среднее не зависит"),
+    (lambda input_x: encoder()(input_x)[::-1], "порядок"),
 ], ids=["todo", "None", "one", "tensors", "three", "no input", "linear scale", "relu scale",
-        "tanh scale", "tanh loc", "sigmoid loc", "relu loc", "constant scale"])
+        "tanh scale", "tanh loc", "sigmoid loc", "relu loc", "constant scale", "constant mean",
+        "swapped"])
 def test_wrong_encoders(function, hint):
     assert re.search(hint, hint_of(2, dict(HIDDEN_DIM=2, vae_encoder_mlp=function)))
 
 
-# --- 3: q(z | x) -------------------------------------------------------------------------------
+# --- 3: q(z | x) ---
 
 def with_posterior(names, loc, scale):
     names["qz_x"] = MultivariateNormalDiag(loc, scale)
@@ -200,9 +222,11 @@ def with_posterior(names, loc, scale):
     (lambda names, loc, scale: with_posterior(names, loc, scale ** 2), "scale у qz_x"),
     (lambda names, loc, scale: with_posterior(names, loc, T.log(scale)), "положительным"),
     (lambda names, loc, scale: with_posterior(names, 2 * loc, scale), "loc у qz_x"),
-    (lambda names, loc, scale: with_posterior(names, loc[:, :1], scale[:, :1]), "форму \\(20, 1\\)"),
+    (lambda names, loc, scale: with_posterior(names, loc[:, :1], scale[:, :1]),
+     "форму \\(20, 1\\)"),
     (lambda names, loc, scale: with_posterior(names, loc + T.matrix(), scale), "от input_x"),
-    (lambda names, loc, scale: names.update(qz_x=names["encoder_mean"]), "qz_x должен быть объектом"),
+    (lambda names, loc, scale: names.update(qz_x=names["encoder_mean"]),
+     "qz_x должен быть объектом"),
     (lambda names, loc, scale: names.update(encoder_mean=loc), "encoder_mean должен быть слоем"),
 ], ids=["swapped", "variance", "logarithm", "doubled", "one coordinate", "another input", "a layer",
         "a tensor"])
@@ -211,7 +235,7 @@ def test_wrong_posteriors(spoil, hint, names):
     assert re.search(hint, hint_of(3, names))
 
 
-# --- 4: p(x, z) --------------------------------------------------------------------------------
+# --- 4: p(x, z) ---
 
 def with_code(names, z):
     names["decoder_logits"] = vae_decoder_mlp(z)
@@ -234,17 +258,21 @@ def with_prior(names, loc, scale):
     (lambda names: names.update(px_z=BinaryVector(T.nnet.sigmoid(names["px_z"].logits))),
      "вероятности, а нужны логиты"),
     (lambda names: names.update(px_z=BinaryVector(2 * names["px_z"].logits)), "logits у px_z"),
+    (lambda names: names.update(px_z=BinaryVector(names["px_z"].logits.reshape((-1, 1, 784, 1)))),
+     "logits имеет форму \\(20, 1, 784, 1\\)"),
+    (lambda names: with_code(names, T.matrix()), "больше ни от каких входов"),
     (lambda names: names.update(decoder_logits=names["px_z"].logits), "должен быть слоем"),
     (lambda names: names.update(px_z=names["px_z"].logits), "px_z должен быть объектом"),
-], ids=["mean", "noise", "shifted", "wide", "posterior", "number", "sigmoid", "doubled", "tensor",
-        "logits"])
+], ids=["mean", "noise", "shifted", "wide", "posterior", "number", "sigmoid", "doubled", "reshaped",
+        "another input", "tensor", "logits"])
 def test_wrong_generative_models(spoil, hint, names):
     spoil(names)
     assert re.search(hint, hint_of(4, names))
 
 
-def test_a_prior_shared_by_the_batch_is_right(names):
-    names["pz"] = MultivariateNormalDiag(np.zeros((1, 2)), np.ones((1, 2)))
+@pytest.mark.parametrize("rows", [1, 20])
+def test_a_prior_for_all_or_for_one_batch_is_right(rows, names):
+    names["pz"] = MultivariateNormalDiag(np.zeros((rows, 2)), np.ones((rows, 2)))
     check(4, names)
     names["elbo"] = T.mean(names["px_z"].log_prob(names["input_x"])
                            + names["pz"].log_prob(names["z"]) - names["qz_x"].log_prob(names["z"]))
@@ -252,7 +280,7 @@ def test_a_prior_shared_by_the_batch_is_right(names):
     check(5, names)
 
 
-# --- 5: ELBO -----------------------------------------------------------------------------------
+# --- 5: ELBO ---
 
 def terms(names):
     z = names["z"]
@@ -260,9 +288,14 @@ def terms(names):
             names["qz_x"].log_prob(z))
 
 
-def closed_form_kl(names):
-    loc, scale = names["qz_x"].loc, names["qz_x"].scale
-    return T.sum(0.5 * (loc ** 2 + scale ** 2 - 1) - T.log(scale), axis=1)
+def closed_form_kl(names, loc=None, log_weight=1., power=2):
+    loc, scale = loc or names["qz_x"].loc, names["qz_x"].scale
+    return T.sum(0.5 * (loc ** 2 + scale ** power - 1) - log_weight * T.log(scale), axis=1)
+
+
+def resampled_kl(names):
+    z = names["qz_x"].sample()
+    return names["qz_x"].log_prob(z) - names["pz"].log_prob(z)
 
 
 def with_elbo(names, elbo):
@@ -272,6 +305,26 @@ def with_elbo(names, elbo):
 def test_elbo_with_the_kl_in_closed_form(names):
     with_elbo(names, T.mean(terms(names)[0] - closed_form_kl(names)))
     check(5, names)
+
+
+def test_elbo_of_another_output_of_the_same_layer(names):
+    loc = get_output(names["encoder_mean"])
+    with_elbo(names, T.mean(terms(names)[0] - closed_form_kl(names, loc)))
+    check(5, names)
+
+
+def test_elbo_as_a_sum_over_the_batch_size(names):
+    with_elbo(names, T.sum(terms(names)[0] + terms(names)[1] - terms(names)[2]) / 20)
+    check(5, names)
+
+
+def test_the_check_gives_the_weights_back(names):
+    before = [parameter.get_value() for parameter in names["params"]]
+    check(5, names)
+    names["elbo"] = names["elbo"] * T.vector()[0]
+    assert "MissingInputError" in hint_of(5, names)
+    for parameter, value in zip(names["params"], before):
+        np.testing.assert_array_equal(parameter.get_value(), value)
 
 
 def test_loss_summed_over_the_batch(names):
@@ -289,16 +342,27 @@ def test_parameters_in_another_order(names):
     (lambda names, px_z, pz, qz_x: T.mean(px_z - pz + qz_x), "KL-дивергенция входит с неверным"),
     (lambda names, px_z, pz, qz_x: T.mean(px_z + closed_form_kl(names)),
      "KL-дивергенция входит с неверным"),
+    (lambda names, px_z, pz, qz_x: T.mean(px_z - closed_form_kl(names, log_weight=0.5)),
+     "KL-дивергенция = "),
+    (lambda names, px_z, pz, qz_x: T.mean(px_z - closed_form_kl(names, log_weight=0)),
+     "KL-дивергенция = "),
+    (lambda names, px_z, pz, qz_x: T.mean(px_z - closed_form_kl(names, power=1)),
+     "KL-дивергенция = "),
+    (lambda names, px_z, pz, qz_x: T.mean(px_z - closed_form_kl(names, power=1, log_weight=0.5)),
+     "KL-дивергенция = "),
+    (lambda names, px_z, pz, qz_x: T.mean(px_z - closed_form_kl(names) / 2), "KL-дивергенция = "),
     (lambda names, px_z, pz, qz_x: T.mean(px_z), "нет KL"),
     (lambda names, px_z, pz, qz_x: T.mean(pz - qz_x), "нет слагаемого log p\\(x"),
     (lambda names, px_z, pz, qz_x: T.sum(px_z + pz - qz_x), "просуммирована"),
     (lambda names, px_z, pz, qz_x: px_z + pz - qz_x, "скаляр"),
-    (lambda names, px_z, pz, qz_x: T.mean(px_z + pz), "должно быть"),
-    (lambda names, px_z, pz, qz_x: T.sum(px_z) + T.mean(pz - qz_x), "должно быть"),
+    (lambda names, px_z, pz, qz_x: T.mean(px_z + pz), "а должна быть"),
+    (lambda names, px_z, pz, qz_x: T.sum(px_z) + T.mean(pz - qz_x), "а должна быть"),
     (lambda names, px_z, pz, qz_x: T.mean(
         px_z + names["pz"].log_prob(names["qz_x"].sample()) - qz_x), "одном и том же z"),
-], ids=["negative", "KL added", "closed KL added", "no KL", "no likelihood", "sum", "vector",
-        "no q", "likelihood summed", "two samples"])
+    (lambda names, px_z, pz, qz_x: T.mean(px_z - resampled_kl(names)), "одном и том же z"),
+], ids=["negative", "KL added", "closed KL added", "half of log", "no log", "variance for scale",
+        "log of variance for scale", "half of KL", "no KL", "no likelihood", "sum", "vector",
+        "no q", "likelihood summed", "two samples", "another sample for KL"])
 def test_wrong_bounds(elbo, hint, names):
     with_elbo(names, elbo(names, *terms(names)))
     assert re.search(hint, hint_of(5, names))
@@ -325,6 +389,11 @@ def test_forgotten_parameters(network, layers, names):
 def test_parameters_given_twice(names):
     names["params"] = names["params"] + names["params"][:1]
     assert "дважды" in hint_of(5, names)
+
+
+def test_parameters_that_do_not_matter(names):
+    names["params"] = names["params"] + [theano.shared(np.float32(0))]
+    assert "loss не зависит" in hint_of(5, names)
 
 
 def test_no_list_of_parameters(names):

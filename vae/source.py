@@ -25,7 +25,7 @@ def source_of(obj):
             docstring = node.body[0]
             for number in range(docstring.lineno - 1, docstring.end_lineno):
                 lines[number] = None
-            if isinstance(node, ast.ClassDef):  # the empty line between it and the first method
+            if not lines[docstring.end_lineno].strip():
                 lines[docstring.end_lineno] = None
     return "\n".join(line for line in lines if line is not None)
 

@@ -19,14 +19,13 @@ It must come before ``import theano``; ``import vae`` does it first thing.
 
 import sys
 
-_too_early = sorted({name.partition(".")[0] for name in sys.modules}
-                    & {"theano", "lasagne"})
-if _too_early:
+if any(name.partition(".")[0] == "theano" for name in sys.modules):
     raise ImportError(
-        f"{' and '.join(_too_early)} was imported before vae, and could not be adapted to "
-        "this Python any more. Put `import vae` before `import theano` and restart Python.\n"
-        f"Модуль {' и '.join(_too_early)} импортирован раньше vae. Поставьте `import vae` "
-        "перед `import theano` и перезапустите ядро (Kernel → Restart)."
+        "theano was imported before vae, and can not be adapted to this Python any more. "
+        "Put `import vae` before `import theano` and restart Python.\n"
+        "Модуль theano импортирован раньше vae, и приспособить его к этой версии Python уже "
+        "нельзя. Поставьте `import vae` перед `import theano` и перезапустите ядро "
+        "(Kernel → Restart)."
     )
 
 from vae.compat import building, hooks, names, settings  # noqa: E402,F401

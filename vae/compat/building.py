@@ -84,12 +84,37 @@ def whole_keys(cmodule):
     cmodule.KeyData.save_pkl = save_pkl
 
 
-@around_import("theano.gof.lazylinker_c", "theano.scan_module.scan_perform_ext")
-def damaged_engines(module):
-    """Theano goes on without its engines where their files do not load, and fails much later."""
+@around_import("theano.scan_module.scan_perform_ext")
+def scan_without_its_engine(module):
+    """Scan's own C, written by an old Cython, compiles on no current Python.
+
+    Theano then runs the same loop in Python.
+    """
+    raise ImportError("scan_perform.c does not compile on this Python")
+    yield
+
+
+@around_import("theano.tensor.subtensor")
+def increments_by_numpy(subtensor):
+    """``x[indices] += y`` in C needs a structure that NumPy 2.0 has made private.
+
+    NumPy then does the same.
+    """
+    yield
+
+    def c_code(self, *args):
+        raise MethodNotDefined("c_code")
+
+    from theano.gof.utils import MethodNotDefined
+    subtensor.AdvancedIncSubtensor1.c_code = c_code
+    subtensor.AdvancedIncSubtensor1.c_support_code = lambda self: ""
+
+
+@around_import("theano.gof.lazylinker_c")
+def damaged_engine(lazylinker_c):
+    """Theano goes on without its engine where the file does not load, and fails much later."""
     from theano.configparser import config
-    name = {"theano.gof.lazylinker_c": "lazylinker_ext"}.get(module.__name__, "scan_perform")
-    folder = Path(config.compiledir) / name
+    folder = Path(config.compiledir) / "lazylinker_ext"
     for library in folder.glob("*.so"):
         try:
             ctypes.CDLL(str(library))
@@ -109,8 +134,9 @@ def damaged_modules(cmodule):
             return get_module(self, name)
         except ImportError as error:
             shutil.rmtree(os.path.dirname(name), ignore_errors=True)
-            raise ImportError(f"{error}. This compiled module was damaged and has been removed: "
-                              "run again. (Он был повреждён и удалён: запустите ещё раз.)") from None
+            raise ImportError(
+                f"{error}. This compiled module does not load and has been removed: run again. "
+                "(Он не загружается и удалён: запустите ещё раз.)") from None
 
     cmodule.ModuleCache._get_module = _get_module
 

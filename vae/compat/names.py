@@ -40,8 +40,12 @@ def _restore_numpy_names():
     for name, value in _DROPPED_NUMPY_NAMES.items():
         if name not in vars(np):
             setattr(np, name, value)
-    if "ComplexWarning" not in vars(np):
-        np.ComplexWarning = np.exceptions.ComplexWarning
+    # NumPy 2.0 moved these, too.
+    np.ComplexWarning = np.exceptions.ComplexWarning
+    sys.modules.setdefault("numpy.linalg.linalg", np.linalg)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        np.core._multiarray_umath = np._core._multiarray_umath
 
 
 _restore_numpy_names()
@@ -84,7 +88,7 @@ def numpy_distutils(module):
 
 @around_import("theano.tensor.signal")
 def downsample(module):
-    """``theano.tensor.signal.downsample``, which Lasagne 0.1 pools with, is gone since Theano 1.0."""
+    """``theano.tensor.signal.downsample``, which Lasagne 0.1 wants, left Theano in 1.0."""
     yield
 
     def max_pool_2d(input, ds, ignore_border=None, st=None, padding=(0, 0), mode="max"):

@@ -31,30 +31,29 @@ from vae.compat.hooks import around_import
 _LEAST_FREE_SPACE = 64 * 2**20
 
 _NO_COMPILER = """\
-{what}: Theano will run about ten times slower, without compiled code.
+{what}: Theano will run without compiled code, much slower.
 To mend it: {remedy}; then restart Python.
-{what_ru}: Theano будет работать без компиляции, примерно в десять раз медленнее.
+{what_ru}: Theano будет работать без компиляции, намного медленнее.
 Что сделать: {remedy}; затем перезапустите ядро (Kernel → Restart)."""
 
 _BAD_CACHE = """\
 Compiled code cannot be kept in {folder} ({reason}): it goes to a temporary folder, and every
-start compiles anew. Make that folder writable, or name another: THEANO_FLAGS=base_compiledir=...
-Скомпилированный код нельзя хранить в {folder} ({reason}): он будет во временной папке, и при
-каждом запуске всё скомпилируется заново. Освободите место или дайте права на запись."""
+start compiles anew. Free or unlock that folder, or name another: THEANO_FLAGS=base_compiledir=...
+Скомпилированный код нельзя хранить в этой папке: он будет во временной, и при каждом запуске всё
+скомпилируется заново. Освободите место, дайте права на запись или укажите другую папку."""
 
 
 def _compiler():
     """Warn and return '' where Theano could not compile; else leave the choice to Theano."""
-    remedy = {"darwin": "xcode-select --install",
-              "win32": "conda install m2w64-toolchain"}.get(sys.platform)
+    remedies = {"darwin": "xcode-select --install", "win32": "conda install m2w64-toolchain"}
     if not any(shutil.which(name) for name in ("g++", "clang++")):
-        what, what_ru = "No C++ compiler was found", "Не найден компилятор C++"
-        remedy = remedy or "sudo apt install g++ (or your system's package of it)"
+        what, what_ru, package = "No C++ compiler was found", "Не найден компилятор C++", "g++"
     elif not (Path(sysconfig.get_path("include")) / "Python.h").exists():
-        what, what_ru = "Python's C headers were not found", "Не найдены заголовки Python для C"
-        remedy = remedy or "sudo apt install python3-dev (or your system's package of it)"
+        what, what_ru, package = ("Python's C headers were not found",
+                                  "Не найдены заголовки Python для C", "python3-dev")
     else:
         raise KeyError("cxx")
+    remedy = remedies.get(sys.platform, f"sudo apt install {package}")
     warnings.warn(_NO_COMPILER.format(what=what, what_ru=what_ru, remedy=remedy),
                   RuntimeWarning, stacklevel=2)
     return ""
@@ -87,7 +86,7 @@ def _why_unusable(folder):
 
 
 def _folder_of_compiled_code():
-    folder = Path(platformdirs.user_cache_dir("vae-seminar", appauthor=False)) / "theano"
+    folder = Path(platformdirs.user_cache_dir("vae-seminar")) / "theano"
     reason = _why_unusable(folder)
     if reason is None:
         return str(folder)
@@ -111,7 +110,7 @@ def _compiler_version():
     try:
         return config.cxx + subprocess.run([config.cxx.strip('"'), "--version"],
                                            stdout=subprocess.PIPE, check=True).stdout.decode()
-    except OSError:
+    except (OSError, subprocess.CalledProcessError):
         return config.cxx
 
 
