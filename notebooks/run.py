@@ -58,6 +58,7 @@ def execute(notebook, folder):
     with tqdm(total=cells, unit=" ячейка", dynamic_ncols=True) as bar:
         _ClientWithProgress(notebook, bar, kernel_name="python3", timeout=None,
                             record_timing=False, coalesce_streams=True,
+                            extra_arguments=["--log-level=ERROR"],  # the kernel's own log
                             resources={"metadata": {"path": str(folder)}}).execute()
     return notebook
 
