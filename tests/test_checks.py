@@ -1,5 +1,6 @@
 """The exercises' checks: right answers pass, each wrong one gets a hint that names it."""
 
+import linecache
 import re
 
 import lasagne
@@ -74,6 +75,24 @@ def test_what_is_not_defined(exercise, name, state, names):
 def test_no_such_exercise(names):
     with pytest.raises(ValueError, match="Got exercise 6, expected one of .1, 2, 3, 4, 5."):
         check(6, names)
+
+
+def test_an_error_in_the_students_code_is_told_with_its_line():
+    cell = "def sample(self):\n    z = self.loc\n    return esp\n"
+    name = "/ipykernel_1/1.py"
+    linecache.cache[name] = (len(cell), None, cell.splitlines(True), name)
+    defined = {}
+    exec(compile(cell, name, "exec"), defined)
+    hint = hint_of(1, with_sample(defined["sample"]))
+    assert "код не выполняется: NameError: name 'esp' is not defined" in hint
+    assert "Строка 3 ячейки: return esp" in hint
+
+
+def test_an_error_without_a_message(names):
+    def sample(self):
+        raise AssertionError
+
+    assert "код не выполняется: AssertionError" in hint_of(1, with_sample(sample))
 
 
 def test_a_mistake_is_shown_in_jupyter_without_a_traceback():

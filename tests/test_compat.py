@@ -249,6 +249,12 @@ def test_no_compiler(session, tmp_path, first_step):
     assert "install" in err
 
 
+def test_no_headers_of_python(monkeypatch, tmp_path):
+    monkeypatch.setattr(settings.sysconfig, "get_path", lambda name: str(tmp_path))
+    with pytest.warns(RuntimeWarning, match="Python's C headers were not found.*(\n.*)*install"):
+        assert settings._compiler() == ""
+
+
 def test_no_compiler_because_the_user_says_so(session):
     assert session.quietly(SMALL, THEANO_FLAGS="cxx=") == SMALL_ANSWER
 

@@ -71,9 +71,13 @@ def check(exercise, names):
     print(f"✓ {title}: верно.")
 
 
+def _first_line(error):
+    return next(iter(str(error).strip().splitlines()), "")
+
+
 def _what_failed(error):
     """The first line of an error, and the line of the student's code that it came from."""
-    message = f"код не выполняется: {type(error).__name__}: {str(error).strip().splitlines()[0]}"
+    message = f"код не выполняется: {type(error).__name__}: {_first_line(error)}"
     frames = [frame for frame in traceback.extract_tb(error.__traceback__)
               if "ipykernel" in frame.filename or frame.filename.startswith("<ipython")]
     if frames:
@@ -108,7 +112,7 @@ def _evaluate(inputs, outputs, values):
 
 @contextmanager
 def _random_weights(parameters):
-    """Give networks other random weights, each time the generator is asked; restore them."""
+    """Give a function that draws other weights for the networks; put theirs back at the end."""
     random = np.random.RandomState(0)
     before = [parameter.get_value() for parameter in parameters]
 
@@ -179,7 +183,7 @@ def _check_sample(names):
             [loc, scale], [z, again, *gradients], [locs, scales])
     except ValueError as error:
         raise Mistake("размеры не сходятся: какой формы шум? Размер батча заранее не известен, "
-                      f"а умножать нужно поэлементно.\n{str(error).splitlines()[0]}")
+                      f"а умножать нужно поэлементно.\n{_first_line(error)}")
     _require(z.shape == (n, 2), f"форма сэмпла {z.shape}, а у loc форма {(n, 2)}.")
     eps = (z - locs) / scales
     _require(not np.allclose(z, again),

@@ -45,12 +45,16 @@ start compiles anew. Free or unlock that folder, or name another: THEANO_FLAGS=b
 
 def _compiler():
     """Warn and return '' where Theano could not compile; else leave the choice to Theano."""
+    compiler = "clang++" if sys.platform == "darwin" else "g++"
     remedies = {"darwin": "xcode-select --install", "win32": "conda install m2w64-toolchain"}
-    if not any(shutil.which(name) for name in ("g++", "clang++")):
-        what, what_ru, package = "No C++ compiler was found", "Не найден компилятор C++", "g++"
+    if shutil.which(compiler) is None:
+        package = "g++"
+        what = f"No C++ compiler was found ({compiler})"
+        what_ru = f"Не найден компилятор C++ ({compiler})"
     elif not (Path(sysconfig.get_path("include")) / "Python.h").exists():
-        what, what_ru, package = ("Python's C headers were not found",
-                                  "Не найдены заголовки Python для C", "python3-dev")
+        package = "python3-dev"
+        what = "Python's C headers were not found (Python.h)"
+        what_ru = "Не найдены заголовки Python для C (Python.h)"
     else:
         raise KeyError("cxx")
     remedy = remedies.get(sys.platform, f"sudo apt install {package}")
