@@ -1,6 +1,7 @@
 """The unmodified Theano and Lasagne, in processes of their own, as a user meets them."""
 
 import os
+import pickle
 import shutil
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from theano.gof.cmodule import KeyData
 
 from vae.compat import settings
 
@@ -302,6 +304,18 @@ print(theano.function([x], T.exp(x))([[0]]))
     assert process.communicate("\n")[0] == "[[1.]]\n"
 
 
+def test_a_key_is_never_half_written(tmp_path):
+    path = tmp_path / "key.pkl"
+    data = KeyData({"key"}, "hash", str(path), "module.so")
+    data.save_pkl()
+    before = path.read_bytes()
+    data.keys = {lambda: "not to be pickled"}
+    with pytest.raises((pickle.PicklingError, AttributeError)):
+        data.save_pkl()
+    assert [file.name for file in tmp_path.iterdir()] == ["key.pkl"]
+    assert path.read_bytes() == before and pickle.loads(before).keys == {"key"}
+
+
 def test_a_damaged_module_is_compiled_again(session):
     session.quietly(SMALL)
     for name in ("lazylinker_ext", "cutils_ext"):
@@ -398,6 +412,12 @@ assert [T.as_tensor_variable(value).dtype for value in (0.1, 0.5)] == ["float64"
 x = T.dscalar()
 assert theano.function([x], x * 0.1)(1.) == 0.1
 """, THEANO_FLAGS="floatX=float64")
+
+
+def test_modules_that_are_gone_are_not_missed(warm):
+    """As where setuptools is new or absent, and on Python 3.12."""
+    gone = "import sys; sys.modules.update({'pkg_resources': None, 'numpy.distutils': None})"
+    assert warm.quietly(gone + SMALL) == SMALL_ANSWER
 
 
 def test_lasagnes_layers_that_need_names_of_old_theano(warm):
