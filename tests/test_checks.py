@@ -152,7 +152,8 @@ def todo(self):
      "не нормальное"),
 ], ids=["todo", "None", "vector", "no parameters", "not reparameterised", "no noise",
         "one number", "one row", "one column", "variance", "root", "biased", "twice",
-        "column of the sample", "batch size", "product of matrices", "no shape", "wrong gradient", "uniform"])
+        "column of the sample", "batch size", "product of matrices", "no shape",
+        "wrong gradient", "uniform"])
 def test_wrong_samples(sample, hint):
     assert re.search(hint, hint_of(1, with_sample(sample)))
 
