@@ -75,10 +75,13 @@ def _version(text, choose):
     return _SOLUTION.sub(lambda region: choose(todo["text"], region), text).rstrip("\n")
 
 
+def _code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
 def _is_result_of(executed, notebook):
     """Tell whether an executed notebook has the code of another, and shows the package's own."""
-    cells, done = ([cell for cell in some.cells if cell.cell_type == "code"]
-                   for some in (notebook, executed))
+    cells, done = _code_cells(notebook), _code_cells(executed)
     if [cell.source for cell in cells] != [cell.source for cell in done]:
         return False
     return all(output.data["text/markdown"] == show_source(getattr(vae, name)).data
@@ -88,11 +91,8 @@ def _is_result_of(executed, notebook):
 
 def _with_results_of(notebook, executed):
     """Return the notebook with the outputs of another that has the same code."""
-    results = iter([cell for cell in executed.cells if cell.cell_type == "code"])
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            result = next(results)
-            cell.outputs, cell.execution_count = result.outputs, result.execution_count
+    for cell, result in zip(_code_cells(notebook), _code_cells(executed)):
+        cell.outputs, cell.execution_count = result.outputs, result.execution_count
     return notebook
 
 
