@@ -1,6 +1,6 @@
 """Make the student's and the solved notebook from their one source.
 
-    python -m notebooks.build [--execute]
+    python -m notebooks.build [--execute | --nbgrader COURSE]
 
 The source is ``vae_seminar.py`` beside this file, in jupytext's percent
 format. In it
@@ -14,6 +14,11 @@ format. In it
 The solved notebook is executed, on the full MNIST, when its code has changed;
 when only its text has, it keeps its results. Its picture of the hidden space
 is saved beside it, for the README.
+
+With ``--nbgrader`` neither is written, but a course of nbgrader in the folder
+COURSE: its settings, and the instructor's notebook, from which ``nbgrader
+generate_assignment`` makes the students'. Files that are there already are
+never overwritten.
 """
 
 import argparse
@@ -29,6 +34,7 @@ import nbformat
 
 import vae
 from notebooks.run import execute
+from vae.checks import EXERCISES
 from vae.source import show_source, source_of
 
 HERE = Path(__file__).parent
@@ -42,6 +48,28 @@ _REGION = r"^(?P<indent> *)### BEGIN {0}\n(?P<text>.*?)^ *### END {0}(\n|\Z)"
 _TODO = re.compile(_REGION.format("TODO"), re.M | re.S)
 _SOLUTION = re.compile(_REGION.format("SOLUTION"), re.M | re.S)
 
+_NBGRADER_ROLES = {  # of the cells whose tags begin so
+    "exercise": dict(solution=True, grade=False, locked=False),
+    "check": dict(solution=False, grade=True, locked=True),
+    "question": dict(solution=True, grade=True, locked=False),  # read by a human
+}
+_NBGRADER_CONFIG = '''\
+"""nbgrader's settings for the seminar, by python -m notebooks.build --nbgrader."""
+
+import os
+import sysconfig
+
+# nbgrader runs alembic by its bare name, which only an activated environment would find.
+os.environ["PATH"] = sysconfig.get_path("scripts") + os.pathsep + os.environ["PATH"]
+
+c = get_config()  # noqa: F821  nbgrader defines it
+c.CourseDirectory.course_id = "vae_seminar"
+# Seconds for one cell: training takes one or two minutes, on a slow computer many more.
+c.ExecutePreprocessor.timeout = 1800
+# What students find in place of an answer.
+c.ClearSolutions.text_stub = "*Ваш ответ:*"
+'''
+
 
 def student():
     """Return the student's notebook, its exercises to be filled in."""
@@ -51,6 +79,60 @@ def student():
 def solution():
     """Return the solved notebook, not executed."""
     return _notebook(lambda todo, solution: solution["text"])
+
+
+def instructor():
+    """Return the notebook that nbgrader makes the students' from.
+
+    Its exercises have the task's comment, then the solution between nbgrader's markers, which
+    are ours. The metadata tell nbgrader which cells are solved, checked or read by a human.
+    """
+    notebook = _notebook(lambda todo, solution: textwrap.indent(
+        "".join(re.findall(r"^#.*\n", todo, re.M)), solution["indent"]) + solution[0])
+    for cell in notebook.cells:
+        for tag in cell.metadata.get("tags", []):
+            cell.metadata.update(_nbgrader_metadata(tag))
+    return notebook
+
+
+def _nbgrader_metadata(tag):
+    kind, _, number = tag.partition("-")
+    if kind not in _NBGRADER_ROLES:
+        return {}
+    metadata = dict(_NBGRADER_ROLES[kind], grade_id=tag, schema_version=3, task=False)
+    if metadata["grade"]:
+        metadata["points"] = EXERCISES[int(number)].points if kind == "check" else 0
+    return {"nbgrader": metadata}
+
+
+def write_course(folder):
+    """Write a course of nbgrader whose one assignment is the seminar.
+
+    Parameters
+    ----------
+    folder : Path
+        The course's folder, made if need be.
+
+    Returns
+    -------
+    list of Path
+        The files: nbgrader's settings and the instructor's notebook.
+
+    Raises
+    ------
+    FileExistsError
+        If one of them exists with other content; nothing is written then.
+    """
+    notebook = nbformat.writes(instructor()) + "\n"
+    files = {folder / "nbgrader_config.py": _NBGRADER_CONFIG.encode(),
+             folder / "source" / STUDENT.stem / STUDENT.name: notebook.encode()}
+    for path, content in files.items():
+        if path.exists() and path.read_bytes() != content:
+            raise FileExistsError(f"{path} exists with other content: rename or remove it first")
+    for path, content in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return list(files)
 
 
 def _notebook(choose):
@@ -119,9 +201,19 @@ def main():
     parser = argparse.ArgumentParser(
         prog="python -m notebooks.build",
         description="Make both notebooks from notebooks/vae_seminar.py.")
-    parser.add_argument("--execute", action="store_true",
-                        help="execute the solved notebook even if its code has not changed")
+    options = parser.add_mutually_exclusive_group()
+    options.add_argument("--execute", action="store_true",
+                         help="execute the solved notebook even if its code has not changed")
+    options.add_argument("--nbgrader", metavar="COURSE", type=Path,
+                         help="write a course of nbgrader into this folder, and nothing else")
     arguments = parser.parse_args()
+
+    if arguments.nbgrader:
+        try:
+            print(*write_course(arguments.nbgrader), sep="\n")
+        except OSError as error:
+            parser.error(str(error))
+        return
 
     solved = solution()
     before = nbformat.read(SOLUTION, as_version=4) if SOLUTION.exists() else None

@@ -401,11 +401,6 @@ def _measure_generative_model(graph, inputs):
     input_x, z, layer_output, logits = (
         graph[name] for name in ["input_x", "z", "layer_output", "logits"])
     try:
-        prior = _function([input_x, z], graph["prior"])(inputs["x"], inputs["z"])
-    except (TypeError, ValueError, theano.gof.MissingInputError):
-        raise Mistake("pz.log_prob(z) не вычисляется: pz должен быть объектом "
-                      "MultivariateNormalDiag с параметрами формы (batch, HIDDEN_DIM).")
-    try:
         compute = _function([input_x], [layer_output, logits])
     except theano.gof.MissingInputError:
         raise Mistake("p(x | z) должно зависеть от input_x и больше ни от каких входов: "
@@ -416,17 +411,30 @@ def _measure_generative_model(graph, inputs):
     except (theano.gradient.DisconnectedInputError, theano.gradient.NullTypeGradError):
         reparameterised = False
     layer_output, logits = compute(inputs["x"])
+    try:
+        log_prior = _function([input_x, z], graph["prior"])
+        try:  # of as many codes as are decoded, or of one an image
+            codes = np.resize(inputs["z"], (len(logits), graph["hidden_dim"]))
+            prior = log_prior(inputs["x"], codes)
+        except ValueError:
+            prior = log_prior(inputs["x"], inputs["z"])
+    except (TypeError, ValueError, theano.gof.MissingInputError):
+        raise Mistake("pz.log_prob(z) не вычисляется: pz должен быть объектом "
+                      "MultivariateNormalDiag с параметрами формы (batch, HIDDEN_DIM).")
     return dict(prior=prior, layer_output=layer_output, logits=logits,
                 again=compute(inputs["x"])[0], reparameterised=reparameterised)
 
 
 def _judge_generative_model(inputs, measured):
     x, logits, expected = inputs["x"], measured["logits"], measured["layer_output"]
-    _require(_close(measured["prior"], _normal_log_prob(inputs["z"], 0., 1.)),
+    prior = measured["prior"]
+    _require(prior.shape in [(len(logits),), (len(x),)]
+             and _close(prior, np.resize(_normal_log_prob(inputs["z"], 0., 1.), prior.shape)),
              "p(z) должно быть стандартным нормальным распределением N(0, I).")
     _require(logits.shape[1:] == x.shape[1:] and logits.shape[0] in range(len(x), 2 ** 16, len(x)),
              f"logits имеет форму {logits.shape}, а изображения — {x.shape}.")
-    _require(not _close(logits, 1 / (1 + np.exp(-expected))),
+    _require(not (_close(logits, 1 / (1 + np.exp(-expected)))
+                  or logits.min() >= 0 and logits.max() <= 1),
              "в BinaryVector переданы вероятности, а нужны логиты: сигмоида здесь лишняя.")
     _require(not np.allclose(expected, measured["again"], rtol=1e-6, atol=1e-6),
              "выход декодера не случаен: на вход ему нужен сэмпл из q(z | x), а не среднее.")
@@ -496,27 +504,28 @@ def _measure_elbo(graph, inputs):
 
     missing = [[parameter.name for parameter in network if parameter not in params]
                for network in (encoder, decoder)]
-    try:
-        T.grad(graph["loss"], params)
-        irrelevant = False
-    except theano.gradient.DisconnectedInputError:
-        irrelevant = True
-    repeated = len(set(params)) < len(params)
+    gradients = T.grad(graph["loss"], params, disconnected_inputs="ignore",
+                       return_disconnected="None")
     measured.update(missing=[list(map(str, names)) for names in missing],
-                    repeated=repeated, irrelevant=irrelevant)
-    if any(missing) or repeated or irrelevant:
+                    repeated=len(set(params)) < len(params),
+                    irrelevant=[str(parameter.name) for parameter, gradient
+                                in zip(params, gradients) if gradient is None])
+    if any(missing) or measured["repeated"] or measured["irrelevant"]:
         return measured
 
     with _same_parameters_afterwards(params):
+        before = [parameter.get_value() for parameter in params]
         train = theano.function([input_x], [], on_unused_input="ignore",
-                                updates=lasagne.updates.adam(graph["loss"], params))
+                                updates=lasagne.updates.adam(gradients, params))
         for _ in range(TRAINING_STEPS):
             chosen = random.randint(len(inputs["images"]), size=len(inputs["x"]))
             batch = inputs["images"][chosen]
             train((random.uniform(size=batch.shape) < batch).astype(input_x.dtype))
         loc, scale = _function([input_x], [loc, scale])(inputs["held_out"])
         z = loc + scale * random.normal(size=loc.shape)
-        measured.update(trained_loc=loc, trained_scale=scale, trained_logits=decode(z))
+        measured.update(trained_loc=loc, trained_scale=scale, trained_logits=decode(z),
+                        irrelevant=[str(parameter.name) for parameter, value in zip(params, before)
+                                    if np.array_equal(parameter.get_value(), value)])
     return measured
 
 
@@ -599,7 +608,8 @@ def _judge_elbo(inputs, measured):
     for network, missing in zip(["кодировщика", "декодера"], measured["missing"]):
         _require(not missing, f"в params нет параметров {network}: {', '.join(missing)}.")
     _require(not measured["repeated"], "некоторые параметры попали в params дважды.")
-    _require(not measured["irrelevant"], "в params есть то, от чего loss не зависит.")
+    _require(not measured["irrelevant"], "loss не зависит от параметров "
+             f"{', '.join(measured['irrelevant'])} из params, или градиент до них не доходит.")
 
     loc, scale, logits = (np.asarray(measured[f"trained_{name}"], dtype=float)
                           for name in ["loc", "scale", "logits"])

@@ -2,6 +2,7 @@
 
 import ctypes
 import errno
+import hashlib
 import logging
 import os
 import pickle
@@ -82,6 +83,51 @@ def whole_keys(cmodule):
         os.replace(file.name, self.key_pkl)
 
     cmodule.KeyData.save_pkl = save_pkl
+
+
+@around_import("theano.gof.cc")
+def operations_without_properties(cc):
+    """Keep what is compiled for operations that have no properties, such as Dot22 and Alloc.
+
+    Their empty ``__props__`` are taken for a missing version, and they are
+    compiled anew by every process.
+    """
+    yield
+    whole_key = cc.CLinker.cmodule_key_
+
+    def cmodule_key_(self, fgraph, *args, **kwargs):
+        key = whole_key(self, fgraph, *args, **kwargs)
+        if key is None or key[0]:
+            return key
+        version = []
+        for node in self.schedule(fgraph):
+            if hasattr(node.op, "c_code_cache_version_apply"):
+                version.append(node.op.c_code_cache_version_apply(node))
+            if getattr(node.op, "__props__", ()):
+                version.append(node.op.__props__)
+            version += [variable.type.c_code_cache_version()
+                        for variable in [*node.inputs, *node.outputs]]
+        return (tuple(version), key[1]) if all(version) else key
+
+    cc.CLinker.cmodule_key_ = cmodule_key_
+
+
+@around_import("theano.gof.op")
+def versions_that_last(op):
+    """Give operations with C code in files a version that the next process knows again.
+
+    It is a hash of the text, which Python 3 randomises.
+    """
+    yield
+
+    def c_code_cache_version(self):
+        text = "\0".join(self.func_codes).encode()
+        version = (hashlib.sha256(text).hexdigest(),)
+        if hasattr(self, "params_type"):
+            version += (self.params_type.c_code_cache_version(),)
+        return version
+
+    op.COp.c_code_cache_version = c_code_cache_version
 
 
 @around_import("theano.scan_module.scan_perform_ext")

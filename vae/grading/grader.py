@@ -1,5 +1,6 @@
 """One student's notebook to its grade."""
 
+import atexit
 import base64
 import hashlib
 import json
@@ -24,7 +25,7 @@ from vae.grading.notebook import cells_of, namespace
 from vae.grading.sandbox import Limits
 from vae.grading.worker import _THEANO_FLAGS, Worker, WorkerError
 
-__all__ = ["Grade", "Reference", "Verdict", "grade", "the_worker"]
+__all__ = ["Grade", "Reference", "Verdict", "close_workers", "grade", "the_worker"]
 
 _N_IMAGES = 10000  # of the training set: enough for a few hundred batches
 _MAX_RUNS = 12  # of one notebook: five exercises, and cells that end the process
@@ -55,7 +56,7 @@ class Reference:
 
     def digest(self):
         """Return what changes whenever the reference or the checks do."""
-        parts = [self.setup, *map(str, sorted(self.solutions.items())),
+        parts = [_THEANO_FLAGS, self.setup, *map(str, sorted(self.solutions.items())),
                  Path(vae.checks.__file__).read_text(encoding="utf-8")]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
@@ -82,6 +83,11 @@ class Grade:
     verdicts: list = field(default_factory=list)
     note: str = ""  #: in Russian, what is wrong with the file as a whole
 
+    @classmethod
+    def without_points(cls, name, note):
+        """Return the grade of a notebook that could not be checked."""
+        return cls(name, [Verdict(number, False, "не проверено.") for number in EXERCISES], note)
+
     @property
     def points(self):
         return sum(verdict.points for verdict in self.verdicts)
@@ -91,12 +97,15 @@ class Grade:
 
 _lock = threading.Lock()
 _workers = {}
+_closed = threading.Event()
 
 
 def the_worker(reference, progress=True):
     """Return this process's worker for a reference, started if need be."""
     digest = reference.digest()
     with _lock:
+        if _closed.is_set():
+            raise WorkerError("Grading has been stopped")
         if digest not in _workers:
             _compile_once(reference, progress)
             _workers[digest] = Worker(reference.setup, _images(), theano.config.base_compiledir)
@@ -107,6 +116,15 @@ def _discard(worker):
     with _lock:
         for digest in [digest for digest, one in _workers.items() if one is worker]:
             _workers.pop(digest).close()
+
+
+@atexit.register
+def close_workers():
+    """Stop this process's workers and all that runs in them, for good."""
+    _closed.set()
+    with _lock:
+        while _workers:
+            _workers.popitem()[1].close()
 
 
 @lru_cache(maxsize=None)
@@ -180,8 +198,7 @@ def grade(name, content, reference, limits=Limits()):
             return _grade(name, content, reference, limits, worker)
         except WorkerError:  # whoever ended it, the next notebook gets a new one
             _discard(worker)
-    return Grade(name, [Verdict(number, False, "не проверено.") for number in EXERCISES],
-                 "Код этого ноутбука дважды остановил процесс проверки.")
+    return Grade.without_points(name, "Код этого ноутбука дважды остановил процесс проверки.")
 
 
 def _grade(name, content, reference, limits, worker):
@@ -196,8 +213,8 @@ def _grade(name, content, reference, limits, worker):
         run = _Run(worker, limits, wanted)
         run.build(notebook, replacements, skipped)
         if run.unreadable is not None:
-            note = f"Файл не удалось прочитать как ноутбук: {run.unreadable}"
-            break
+            return Grade.without_points(
+                name, f"Файл не удалось прочитать как ноутбук: {run.unreadable}")
         run.measure()
         for number in wanted:
             if run.passed.get(number):

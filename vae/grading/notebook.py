@@ -233,7 +233,7 @@ def run(cells, replacements, names, on_statement):
             try:
                 exec(statement.code, names)
             except BaseException as error:  # SystemExit and KeyboardInterrupt, too
-                errors.append((cell, error))
+                errors.append((cell, statement, error))
                 return
             provided.update(statement.changes)
         if cell in replacements and 4 in cell.exercises:
@@ -242,10 +242,18 @@ def run(cells, replacements, names, on_statement):
     for cell in everything:
         if cell.error is not None and not replaced.issuperset(
                 *(EXERCISES[number].names for number in cell.exercises)):
-            errors.append((cell, cell.error))
+            errors.append((cell, None, cell.error))
         if cell.name not in started:
             run_cell(cell)
-    return errors
+    return [(cell, error) for cell, statement, error in errors
+            if not _is_left_over(cell, statement, names)]
+
+
+def _is_left_over(cell, statement, names):
+    """Tell whether a statement is the exercise's own ``raise``, in a cell that solves it."""
+    return (statement is not None and isinstance(statement.node, ast.Raise) and cell.exercises
+            and all(names.get(name) is not None for number in cell.exercises
+                    for name in EXERCISES[number].names))
 
 
 def _give_once(qz_x, z):

@@ -161,7 +161,6 @@ def _limit(limits):
 def _run_here(task, output, folder, user, limits, readable, hidden, isolated):
     """The process of the untrusted code: give everything away, then run it."""
     os.setsid()
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     nothing = os.open(os.devnull, os.O_RDWR)
     for number in (0, 1, 2):
         os.dup2(nothing, number)
@@ -181,6 +180,7 @@ def _run_here(task, output, folder, user, limits, readable, hidden, isolated):
     os.environ.update(HOME=folder, TMPDIR=folder, MPLBACKEND="Agg")
     tempfile.tempdir = None
     _drop_rights(user)
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # after dropping rights, which clears it
     task(lambda data: _write_all(3, data))
 
 
@@ -192,8 +192,8 @@ def _write_all(descriptor, data):
 def run_limited(task, limits, readable=(), hidden=(), isolated=False, cancel=None):
     """Run a function in a process of its own, under limits.
 
-    It forks, and takes over the handling of child processes: for a process
-    with nothing else to do.
+    It forks, and takes over the handling of child processes and of SIGTERM:
+    for a process with nothing else to do.
 
     Parameters
     ----------
@@ -216,6 +216,8 @@ def run_limited(task, limits, readable=(), hidden=(), isolated=False, cancel=Non
         How it ended: "", or "time", "memory", "output", "cancelled", or what
         went wrong with the process.
     """
+    signal.signal(signal.SIGTERM, lambda *args: sys.exit())
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if isolated:
         _unshare_processes()
     else:
@@ -237,6 +239,7 @@ def run_limited(task, limits, readable=(), hidden=(), isolated=False, cancel=Non
     try:
         return _supervise(pid, end, limits, cancel)
     finally:
+        _kill_everything()
         os.close(end)
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -269,7 +272,6 @@ def _supervise(pid, end, limits, cancel):
             next_look = time.monotonic() + 0.2
             if _memory_of(pid) > limits.memory:
                 ended = "memory"
-    _kill_everything(pid)
     return bytes(output[:_MAX_OUTPUT]), ended
 
 
@@ -291,8 +293,8 @@ def _memory_of(pid):
     return total
 
 
-def _kill_everything(pid):
-    """Kill the process and all that it has started: its namespace, or else its descendants."""
+def _kill_everything():
+    """Kill all that this process has started, and what that has."""
     for attempt in range(100):
         left = psutil.Process().children(recursive=True)
         if not left:

@@ -27,8 +27,11 @@ __all__ = ["Worker", "WorkerError"]
 _SOLUTION = re.compile(r"^( *)### BEGIN SOLUTION\n.*?### END SOLUTION\n", re.M | re.S)
 _STARTUP = 600  # seconds; the first time Theano compiles its engine
 
-#: Elementary operations are compiled one by one: nearly all notebooks share them.
-_THEANO_FLAGS = "optimizer_excluding=fusion:inplace,traceback.limit=0,base_compiledir={}"
+#: Elementary operations are compiled one by one, and nearly all notebooks share them; of the
+#: optimisations, those that keep results finite and training fast.
+_THEANO_FLAGS = ("optimizer=fast_compile,"
+                 "optimizer_including=stabilize:BlasOpt:local_pow_specialize:uncanonicalize,"
+                 "traceback.limit=0,base_compiledir={}")
 
 
 class WorkerError(RuntimeError):
@@ -214,11 +217,13 @@ def _serve(control, hidden):
         if not message:
             return
         if os.fork() == 0:
-            control.close()
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            with socket.socket(fileno=descriptors[0]) as connection:
-                _run_task(connection, names, images, readable, hidden, not_isolated is None)
-            os._exit(0)
+            try:
+                control.close()
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                with socket.socket(fileno=descriptors[0]) as connection:
+                    _run_task(connection, names, images, readable, hidden, not_isolated is None)
+            finally:
+                os._exit(0)
         os.close(descriptors[0])
 
 
@@ -258,11 +263,14 @@ def _compile_in(folder):
 def _warm_up(images):
     """Load the compiled modules, and compile something: much of Theano is imported only then."""
     import lasagne
+    import nbformat
     import theano
     import theano.tensor as T
     from vae import BinaryVector, vae_decoder_mlp
 
+    nbformat.reads(nbformat.writes(nbformat.v4.new_notebook()), as_version=4)
     cache = theano.gof.cc.get_module_cache()
+    cache.refresh(cleanup=False)  # it could not know operations that were imported after Theano
     for name in set(cache.entry_from_key.values()):
         try:
             cache._get_module(name)
@@ -321,20 +329,38 @@ def build(names, images, say, notebook, replacements, skip, wanted):
         return {"hint": hint[:2000], "traceback": "" if undone or isinstance(error, Mistake)
                 else text[:5000], "undone": origin or exercise if undone else None}
 
-    errors = run(cells, replacements, names, lambda cell, statement: say(
-        {"stage": cell.name, "exercises": statement.exercises}))
+    graphs = {}
+
+    def try_exercise(number):
+        say({"stage": f"упражнение {number}", "exercises": [number]})
+        graphs[number] = dump_graph(EXERCISES[number].build(Names(names)))
+
+    def on_statement(cell, statement):
+        # What an exercise calls of an earlier one is called first for that one: then it is
+        # known whose code has ended the process.
+        for number in wanted:
+            if any(number < later for later in statement.exercises) and number not in graphs:
+                try:
+                    try_exercise(number)
+                except BaseException:
+                    pass  # to be tried again when all has been run
+        for number in statement.exercises:
+            graphs.pop(number, None)
+        say({"stage": cell.name, "exercises": statement.exercises})
+
     raised = {}
-    for cell, error in errors:
+    for cell, error in run(cells, replacements, names, on_statement):
         line = next((frame.lineno for frame in reversed(
             _frames(error)) if frame.filename == cell.name), 0)
         raised.setdefault(cell.exercise_at(line), failed(error, cell.exercise_at(line)))
     for number in wanted:
-        say({"stage": f"упражнение {number}", "exercises": [number]})
         if number in raised:
             say({"exercise": number, "failed": raised[number]})
             continue
         try:
-            say({"exercise": number, "graph": dump_graph(EXERCISES[number].build(Names(names)))})
+            if number not in graphs:
+                try_exercise(number)
+            say({"exercise": number, "graph": graphs[number]})
         except BaseException as error:
             failure = failed(error, number)
             if isinstance(error, Mistake) and None in raised:
@@ -384,5 +410,8 @@ _TASKS = {"build": build, "measure": measure}
 
 
 if __name__ == "__main__":
-    with socket.socket(fileno=int(sys.argv[1])) as control:
-        _serve(control, json.loads(sys.argv[2]))
+    try:
+        with socket.socket(fileno=int(sys.argv[1])) as control:
+            _serve(control, json.loads(sys.argv[2]))
+    finally:
+        shutil.rmtree(os.getcwd(), ignore_errors=True)  # also when the grader was killed

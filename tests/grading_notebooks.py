@@ -1,0 +1,387 @@
+"""Notebooks as students hand them in: right ones in many forms, and each known mistake.
+
+All are made from the code of the solved notebook and of the student's.
+"""
+
+import textwrap
+from itertools import cycle, islice
+from pathlib import Path
+
+import nbformat
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from vae.checks import EXERCISES
+
+FOLDER = Path(__file__).parents[1] / "notebooks"
+
+
+def _sources(name):
+    cells = nbformat.read(FOLDER / name, as_version=4).cells
+    code = [cell for cell in cells if cell.cell_type == "code"]
+    return ([cell.source for cell in code],
+            {number: cell.source for number in EXERCISES for cell in code
+             if f"exercise-{number}" in cell.metadata.get("tags", [])})
+
+
+#: The code cells of the solved notebook, its exercises, and those of the student's notebook.
+SOURCES, SOLVED = _sources("vae_seminar_solution.ipynb")
+_, TODO = _sources("vae_seminar.ipynb")
+SETUP = SOURCES[0]
+
+
+def changed(source, *pairs):
+    """Return a source with each old part replaced by a new one."""
+    for old, new in zip(pairs[::2], pairs[1::2]):
+        assert source.count(old) == 1, f"Got {source.count(old)} of {old!r}, expected one"
+        source = source.replace(old, new)
+    return source
+
+
+def cells(replacements={}):
+    """Return the code cells of the solved notebook, some of its exercises replaced.
+
+    Parameters
+    ----------
+    replacements : dict
+        The code of exercises by number, and of the first cell by 0.
+    """
+    wanted = {SETUP: replacements.get(0, SETUP),
+              **{SOLVED[number]: replacements.get(number, SOLVED[number]) for number in SOLVED}}
+    return [wanted.get(source, source) for source in SOURCES]
+
+
+def to_bytes(sources, counts=None, outputs=(), version=None):
+    """Return a notebook of code cells, with a cell of text before each.
+
+    Parameters
+    ----------
+    sources : list of str
+    counts : list of int, optional
+        Their execution counts.
+    outputs : list, optional
+        What each has printed and drawn.
+    version : tuple of int, optional
+        The format to write it in.
+    """
+    made = []
+    for number, source in enumerate(sources):
+        cell = new_code_cell(source, outputs=list(outputs))
+        cell.execution_count = counts[number] if counts else None
+        made += [new_markdown_cell("Пояснение к следующей ячейке: *почему* так?"), cell]
+    written = new_notebook(cells=made)
+    if version is not None and version[0] == 3:
+        written = nbformat.convert(written, 3)
+    elif version is not None:
+        written.nbformat_minor = version[1]
+        for cell in written.cells:
+            del cell["id"]
+    return nbformat.writes(written, version=nbformat.NO_CONVERT).encode()
+
+
+def notebook(replacements={}, **options):
+    """Return the solved notebook with other code in some exercises, as bytes."""
+    return to_bytes(cells(replacements), **options)
+
+
+def unfilled(*numbers):
+    """Return the code of some exercises as students get it."""
+    return {number: TODO[number] for number in numbers}
+
+
+# --- right answers of other kinds ---
+
+_EPS = "self.rng.normal((self.loc + self.scale).shape)"
+_SAMPLE = "z = self.loc + self.scale * eps"
+_LOG_VAR = """\
+def vae_encoder_mlp(input_x, hidden_dim=HIDDEN_DIM):
+    layer = lasagne.layers.InputLayer((None, 1, 28, 28), input_var=input_x)
+    for units in [300, 200, 100]:
+        layer = lasagne.layers.DenseLayer(layer, units, nonlinearity=lasagne.nonlinearities.tanh)
+    l_out_loc = lasagne.layers.DenseLayer(layer, hidden_dim, nonlinearity=None)
+    l_log_var = lasagne.layers.DenseLayer(layer, hidden_dim, nonlinearity=None)
+    l_out_scale = lasagne.layers.NonlinearityLayer(l_log_var, lambda log_var: T.exp(0.5 * log_var))
+    return l_out_loc, l_out_scale
+"""
+_CONVOLUTIONAL = """\
+def softplus_with_a_floor(x):
+    return T.nnet.softplus(x) + 1e-4
+
+
+def vae_encoder_mlp(input_x, hidden_dim=HIDDEN_DIM):
+    layer = lasagne.layers.InputLayer((None, 1, 28, 28), input_var=input_x)
+    layer = lasagne.layers.Conv2DLayer(layer, 8, 5, stride=2)
+    layer = lasagne.layers.MaxPool2DLayer(layer, 2)
+    layer = lasagne.layers.DenseLayer(layer, 64)
+    return [lasagne.layers.DenseLayer(layer, hidden_dim, nonlinearity=None),
+            lasagne.layers.DenseLayer(layer, hidden_dim, nonlinearity=softplus_with_a_floor)]
+"""
+_CLOSED_FORM = """\
+KL = 0.5 * T.sum(qz_x.loc ** 2 + qz_x.scale ** 2 - 1 - 2 * T.log(qz_x.scale), axis=1)
+log_p = px_z.log_prob(input_x)
+elbo = T.mean(log_p - KL)
+loss = T.sum(KL - log_p)  # сумма по батчу
+params = (lasagne.layers.get_all_params(decoder_logits)
+          + lasagne.layers.get_all_params([encoder_scale, encoder_mean])[::-1])
+"""
+_K_SAMPLES_IN_A_LOOP = """\
+K = 3
+elbo = 0
+for k in range(K):
+    z_k = qz_x.sample()
+    p_k = BinaryVector(lasagne.layers.get_output(decoder_logits, z_k))
+    elbo += T.mean(p_k.log_prob(input_x) + pz.log_prob(z_k) - qz_x.log_prob(z_k)) / K
+loss = -elbo
+params = list(set(lasagne.layers.get_all_params([encoder_mean, encoder_scale, decoder_logits],
+                                                trainable=True)))
+"""
+_K_SAMPLES_IN_A_BATCH = {
+    4: """\
+K = 3
+qz_x_K = MultivariateNormalDiag(T.repeat(qz_x.loc, K, axis=0), T.repeat(qz_x.scale, K, axis=0))
+z_K = qz_x_K.sample()
+decoder_logits = vae_decoder_mlp(z_K, hidden_dim=HIDDEN_DIM)
+pz = MultivariateNormalDiag(T.zeros_like(z_K), T.ones_like(z_K))
+px_z = BinaryVector(lasagne.layers.get_output(decoder_logits))
+""",
+    5: """\
+elbo = T.mean(px_z.log_prob(T.repeat(input_x, K, axis=0)) + pz.log_prob(z_K)
+              - qz_x_K.log_prob(z_K))
+params = []
+for layer in [decoder_logits, encoder_mean, encoder_scale]:
+    params += [p for p in lasagne.layers.get_all_params(layer) if p not in params]
+loss = -elbo
+"""}
+
+#: Right answers unlike the reference's, by what is unusual in them.
+RIGHT = {
+    "avg and std, deep, exp of half, closed KL, sum as loss": {
+        1: changed(SOLVED[1], _EPS, "self.rng.normal(self.loc.shape, avg=0., std=1.)"),
+        2: _LOG_VAR, 5: _CLOSED_FORM},
+    "convolutional, softplus with a floor, K samples in a loop": {
+        2: _CONVOLUTIONAL, 5: _K_SAMPLES_IN_A_LOOP},
+    "K samples in a batch, parameters one by one": _K_SAMPLES_IN_A_BATCH,
+}
+
+
+# --- mistakes ---
+
+_SIGMOID_LAYER = ("decoder_logits = lasagne.layers.NonlinearityLayer("
+                  "vae_decoder_mlp(z, hidden_dim=HIDDEN_DIM), lasagne.nonlinearities.sigmoid)")
+_DECODER = "decoder_logits = vae_decoder_mlp(z, hidden_dim=HIDDEN_DIM)"
+_LOGITS = "BinaryVector(lasagne.layers.get_output(decoder_logits))"
+_ELBO = "T.mean(px_z.log_prob(input_x) + pz.log_prob(z) - qz_x.log_prob(z))"
+_NETWORKS = "[encoder_mean, encoder_scale, decoder_logits]"
+
+
+#: Mistakes: the exercise, its code and what the hint must say.
+WRONG = {
+    "not reparameterised": (
+        1, changed(SOLVED[1], _SAMPLE,
+                   "z = self.rng.normal(self.loc.shape, avg=self.loc, std=self.scale)"),
+        "градиент не проходит через сэмпл.*репараметризация"),
+    "gradient of the sample blocked": (
+        1, changed(SOLVED[1], "return z", "return theano.gradient.disconnected_grad(z)"),
+        "градиент не проходит через сэмпл"),
+    "variance for scale in the sample": (
+        1, changed(SOLVED[1], "self.scale * eps", "self.scale ** 2 * eps"),
+        r"разброс сэмпла — scale \*\* 2.*не дисперсия"),
+    "noise shared by the batch": (
+        1, changed(SOLVED[1], _EPS, "self.rng.normal((self.loc.shape[1],))"),
+        "шум один на весь батч"),
+    "scale of any sign": (
+        2, changed(SOLVED[2], "nonlinearity=T.nnet.softplus", "nonlinearity=None"),
+        "строго положительным"),
+    "scale that can be zero": (
+        2, changed(SOLVED[2], "T.nnet.softplus", "lasagne.nonlinearities.rectify"),
+        "строго положительным"),
+    "variance for scale": (
+        3, changed(SOLVED[3], "get_output(encoder_scale)", "get_output(encoder_scale) ** 2"),
+        "scale у qz_x.*стандартное отклонение, без квадратов"),
+    "probabilities for logits": (
+        4, changed(SOLVED[4], _LOGITS,
+                   "BinaryVector(T.nnet.sigmoid(lasagne.layers.get_output(decoder_logits)))"),
+        "вероятности, а нужны логиты"),
+    "a decoder of probabilities": (
+        4, changed(SOLVED[4], _DECODER, _SIGMOID_LAYER), "вероятности, а нужны логиты"),
+    "the mean decoded": (
+        4, changed(SOLVED[4], "z = qz_x.sample()", "z = qz_x.loc"), "сэмпл из q.* а не среднее"),
+    "gradient to the encoder blocked": (
+        4, changed(SOLVED[4], "z = qz_x.sample()",
+                   "z = theano.gradient.disconnected_grad(qz_x.sample())"),
+        "градиент от p.* не доходит до кодировщика"),
+    "loss of the wrong sign": (
+        5, changed(SOLVED[5], "loss = -elbo", "loss = elbo"), "какой нужен знак"),
+    "decoder's parameters forgotten": (
+        5, changed(SOLVED[5], _NETWORKS, "[encoder_mean, encoder_scale]"),
+        "нет параметров декодера: d_hid1.W"),
+    "encoder's parameters forgotten": (
+        5, changed(SOLVED[5], _NETWORKS, "[decoder_logits]"), "нет параметров кодировщика: e_hid1.W"),
+    "KL of the wrong sign": (
+        5, changed(SOLVED[5], "+ pz.log_prob(z) - qz_x", "- pz.log_prob(z) + qz_x"),
+        "KL-дивергенция входит с неверным знаком"),
+    "no KL": (
+        5, changed(SOLVED[5], _ELBO, "T.mean(px_z.log_prob(input_x))"), "нет KL-дивергенции"),
+    "log p summed over the batch": (
+        5, changed(SOLVED[5], _ELBO,
+                   "T.sum(px_z.log_prob(input_x)) + T.mean(pz.log_prob(z) - qz_x.log_prob(z))"),
+        "просуммирован по батчу"),
+    "z drawn twice": (
+        5, "z_new = qz_x.sample()\n" + changed(SOLVED[5], "pz.log_prob(z)", "pz.log_prob(z_new)",
+                                              "qz_x.log_prob(z)", "qz_x.log_prob(z_new)"),
+        "при одном и том же z.*qz_x.sample\\(\\) второй раз"),
+    "gradient of the loss disconnected": (
+        5, changed(SOLVED[5], "loss = -elbo", "loss = -theano.gradient.disconnected_grad(elbo)"),
+        "градиент до них не доходит"),
+    "gradient of the loss zero": (
+        5, changed(SOLVED[5], "loss = -elbo", "loss = -theano.gradient.grad_scale(elbo, 0)"),
+        "градиент до них не доходит"),
+}
+
+
+# --- the forms in which notebooks come ---
+
+def _with_outputs():
+    outputs = [new_output("stream", name="stdout", text="✓ Упражнение 1: верно.\n"),
+               new_output("display_data", {"text/plain": "<Figure>", "image/png": "iVBORw0K" * 99}),
+               new_output("error", ename="NameError", evalue="имя", traceback=["\x1b[31mимя"])]
+    return notebook(outputs=outputs, counts=list(range(1, len(SOURCES) + 1)))
+
+
+def _with_magics():
+    return notebook({
+        0: SETUP + "\n%load_ext autoreload\n%autoreload 2\n%config InlineBackend.figure_format = 1",
+        1: "!pip install --quiet theano lasagne\n" + SOLVED[1],
+        2: "%%time\n" + SOLVED[2],
+        3: "%%capture printed\n" + changed(SOLVED[3], "qz_x =", "%time qz_x ="),
+        4: "?BinaryVector\nfiles = !ls\n%env THEANO_FLAGS\n" + SOLVED[4],
+        5: "%matplotlib notebook\n" + SOLVED[5] + "\n!nvidia-smi\nBinaryVector??\nplt.plot([1]);",
+    }, version=(4, 0))
+
+
+def _with_other_cells():
+    sources = cells()
+    for position, source in [
+            (20, "%%bash\npip list | grep -i theano\n"), (18, "assert False, 'сюда не дошли'"),
+            (16, "%%writefile заметки.txt\nПочему KL не отрицательна?"), (14, "print(undefined)"),
+            (12, "рисунок = plt.figure(figsize=(10, 10))\nplt.imshow(X_train[0, 0]); plt.show()"),
+            (8, "# TODO: разобраться, что возвращает get_output\nhelp(lasagne)"),
+            (4, "import seaborn as sns\nsns.set()"), (2, ""), (1, "%%html\n<b>Моё решение</b>")]:
+        sources.insert(position, source)
+    return to_bytes(sources, version=(3, 0))
+
+
+def _only_the_exercises():
+    return to_bytes(list(SOLVED.values()))
+
+
+def _one_cell():
+    return to_bytes(["\n\n".join(cells())])
+
+
+def _split():
+    mine = changed(SOLVED[1], _SAMPLE, "raise NotImplementedError", "return z", "return None")
+    heads = SOLVED[3].splitlines()
+    elbo, rest = SOLVED[5].split("params =")
+    params, rest = rest.split("loss =")
+    return to_bytes([
+        SETUP, mine, "def my_sample(self):\n    return self.loc + self.scale * noise(self)",
+        "MultivariateNormalDiag.sample = my_sample",
+        changed(SOLVED[2], "T.nnet.softplus", "positive"), "\n".join(heads[:2]),
+        "\n".join(heads[2:]), SOLVED[4], elbo, "params =" + params, "loss =" + rest.splitlines()[0],
+        "def noise(distribution):\n    return distribution.rng.normal(distribution.loc.shape)",
+        "positive = T.nnet.softplus"])
+
+
+def _reordered():
+    return to_bytes(cells()[::-1])
+
+
+def _out_of_order():
+    """Wrong attempts at the end, but run first."""
+    wrong = [WRONG["noise shared by the batch"][1], WRONG["scale of any sign"][1]]
+    counts = list(range(1, len(wrong + SOURCES) + 1))
+    return to_bytes(SOURCES + wrong, counts=counts[len(wrong):] + counts[:len(wrong)])
+
+
+def _old_attempts():
+    return notebook({
+        1: "'''Первая попытка\n" + SOLVED[1] + "'''\n" + WRONG["variance for scale in the sample"][1]
+           + "\n\n\n" + SOLVED[1],
+        2: WRONG["scale that can be zero"][1] + "\n\n" + SOLVED[2],
+        3: SOLVED[3] + "\nraise NotImplementedError('Упражнение 3: определите encoder_mean')\n\n"
+           "encoder_mean, encoder_scale = ..., ...\nqz_x = ...  # MultivariateNormalDiag ...",
+        4: SOLVED[4] + "\nraise NotImplementedError('Упражнение 4')",
+        5: WRONG["z drawn twice"][1] + "\n" + SOLVED[5]})
+
+
+def _trained_in_exercise_5():
+    train, loop = SOURCES[13:15]
+    return notebook({5: "\n\n".join([SOLVED[5], train, loop])})
+
+
+def _other_settings():
+    return notebook({0: changed(
+        SETUP, "import vae  #", "import tensorflow_probability as tfp\nimport vae  #",
+        "from vae import BinaryVector, vae_decoder_mlp, show_source", "from vae import *",
+        "BATCH_SIZE = 20", "BATCH_SIZE = 100", "HIDDEN_DIM = 2", "HIDDEN_DIM = 10",
+        "X_train, y_train, X_val", "images, y_train, X_val")})
+
+
+#: Right notebooks, by what is unusual in them.
+FORMS = {
+    "as it is": lambda: (FOLDER / "vae_seminar_solution.ipynb").read_bytes(),
+    "with outputs": _with_outputs,
+    "magics, format 4.0": _with_magics,
+    "other cells, format 3": _with_other_cells,
+    "only the exercises": _only_the_exercises,
+    "one cell": _one_cell,
+    "split over cells": _split,
+    "cells reversed": _reordered,
+    "run out of order": _out_of_order,
+    "old attempts above, raise below": _old_attempts,
+    "training in exercise 5": _trained_in_exercise_5,
+    "other settings": _other_settings,
+}
+
+
+def attack(code, exercise=3):
+    """Return a notebook that does something bad in one exercise and solves none.
+
+    Parameters
+    ----------
+    code : str
+        The body of a function: what it returns becomes all that the exercise defines.
+    exercise : int, optional
+    """
+    names = " = ".join(EXERCISES[exercise].names)
+    source = f"def attack():\n{textwrap.indent(textwrap.dedent(code), '    ')}\n{names} = attack()\n"
+    return notebook({**unfilled(*EXERCISES), exercise: source})
+
+
+def write_class(folder, n=40):
+    """Write a class's notebooks: right ones of all forms, wrong ones, and files that are none.
+
+    Parameters
+    ----------
+    folder : path
+    n : int, optional
+
+    Returns
+    -------
+    dict
+        Points, by the file's name.
+    """
+    total = sum(exercise.points for exercise in EXERCISES.values())
+    right = [*FORMS.values(), *(lambda answers=answers: notebook(answers)
+                                for answers in RIGHT.values())]
+    kinds = [(make, total) for make in right]
+    kinds += [(lambda number=number, source=source: notebook({number: source}),
+               total - EXERCISES[number].points) for number, source, _ in WRONG.values()]
+    kinds += [(lambda: notebook(unfilled(4, 5)), 5), (lambda: notebook(unfilled(*EXERCISES)), 0),
+              (lambda: b"not a notebook", 0)]
+    points = {}
+    for number, (make, expected) in enumerate(islice(cycle(kinds), n), start=1):
+        name = f"студент {number:02d}.ipynb"
+        (Path(folder) / name).write_bytes(make())
+        points[name] = expected
+    return points

@@ -1,0 +1,33 @@
+"""The five exercises, of the reference or of a student's notebook: ``pytest --notebook PATH``."""
+
+from pathlib import Path
+
+import pytest
+
+from vae.checks import EXERCISES
+from vae.grading.grader import Reference, grade
+from vae.grading.pytest_plugin import POINTS
+
+SOLVED = Path(__file__).parents[1] / "notebooks" / "vae_seminar_solution.ipynb"
+
+
+@pytest.fixture(scope="module")
+def graded(request):
+    path = request.config.getoption("--notebook") or SOLVED
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        pytest.exit(f"--notebook: {error}", returncode=4)
+    grade_of_notebook = grade(path.stem, content, Reference.read(SOLVED))
+    request.config.stash[POINTS] = {
+        verdict.exercise: verdict.points for verdict in grade_of_notebook.verdicts}
+    return grade_of_notebook
+
+
+@pytest.mark.parametrize("exercise", EXERCISES)
+def test_exercise(exercise, graded, record_property):
+    verdict, = (one for one in graded.verdicts if one.exercise == exercise)
+    record_property("points", verdict.points)
+    if not verdict.passed:
+        pytest.fail("\n".join(filter(None, [verdict.hint, verdict.traceback, graded.note])),
+                    pytrace=False)

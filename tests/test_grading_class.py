@@ -1,0 +1,179 @@
+"""Grading a class from the command line: reports, stopping, going on, Dask."""
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from xml.etree import ElementTree
+
+import psutil
+import pytest
+
+from grading_notebooks import notebook, unfilled
+
+HANGS = "def vae_encoder_mlp(input_x, hidden_dim=HIDDEN_DIM):\n    while True:\n        pass\n"
+
+
+def command(folder, output, *options):
+    return [sys.executable, "-m", "vae.grading", str(folder), "-o", str(output), *options]
+
+
+def run(folder, output, *options):
+    return subprocess.run(command(folder, output, *options), stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, encoding="utf-8", timeout=600)
+
+
+def start(folder, output, *options):
+    return subprocess.Popen(command(folder, output, *options), stdout=subprocess.PIPE,
+                            stderr=subprocess.STDOUT)
+
+
+def table(output):
+    with open(output / "grades.csv", encoding="utf-8-sig", newline="") as file:
+        return {row["notebook"]: int(row["total"]) for row in csv.DictReader(file)}
+
+
+def graded(output):
+    return sorted(path.stem for path in (output / "gradescope").glob("*.json"))
+
+
+def wait_for(condition, seconds=300):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def right_ones(tmp_path):
+    folder = tmp_path / "class"
+    folder.mkdir()
+    for number in range(6):
+        (folder / f"student{number}.ipynb").write_bytes(notebook())
+    return folder
+
+
+def test_a_class(tmp_path):
+    folder, output = tmp_path / "class", tmp_path / "grades"
+    (folder / "Иванов Пётр").mkdir(parents=True)
+    (folder / "Иванов Пётр" / "моё решение.ipynb").write_bytes(notebook())
+    (folder / "unfilled.ipynb").write_bytes(notebook(unfilled(1, 2, 3, 4, 5)))
+    (folder / "hangs.ipynb").write_bytes(notebook({2: HANGS}))
+    (folder / "junk.ipynb").write_bytes(b"\x00junk")
+    (folder / "empty.ipynb").write_bytes(b"")
+    (folder / ".ipynb_checkpoints").mkdir()
+    (folder / ".ipynb_checkpoints" / "old.ipynb").write_bytes(b"")
+    (folder / "folder.ipynb").mkdir()
+    result = run(folder, output, "--timeout", "15")
+    assert result.returncode == 0, result.stderr
+    assert "5 notebooks" in result.stdout and "5/5" in result.stderr
+    assert table(output) == {"Иванов Пётр/моё решение": 10, "unfilled": 0, "hangs": 8,
+                             "junk": 0, "empty": 0}
+    page = (output / "feedback" / "hangs.html").read_text(encoding="utf-8")
+    assert "бесконечного цикла" in page
+    suites = ElementTree.parse(output / "junit.xml").getroot()
+    assert len(list(suites.iter("testcase"))) == 25
+    assert len(list(suites.iter("failure"))) == 16
+    scope = json.loads((output / "gradescope" / "hangs.json").read_text(encoding="utf-8"))
+    assert sum(test["score"] for test in scope["tests"]) == 8
+
+    before = (output / "gradescope" / "hangs.json").stat().st_mtime_ns
+    (folder / "junk.ipynb").write_bytes(notebook())
+    again = run(folder, output, "--timeout", "15")
+    assert again.returncode == 0 and table(output)["junk"] == 10
+    assert (output / "gradescope" / "hangs.json").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_run_that_is_stopped_goes_on(how, right_ones, tmp_path):
+    output = tmp_path / "grades"
+    process = start(right_ones, output)
+    try:
+        wait_for(lambda: len(graded(output)) >= 2)
+        started = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(how)
+        said = process.communicate(timeout=30)[0].decode()
+    finally:
+        process.kill()
+    assert process.returncode == (-signal.SIGKILL if how == signal.SIGKILL else 130), said
+    assert "Traceback" not in said
+    first = graded(output)
+    assert 2 <= len(first) < 6
+    assert started
+    wait_for(lambda: not any(one.is_running() for one in started), 20)
+    times = {name: (output / "gradescope" / f"{name}.json").stat().st_mtime_ns for name in first}
+    result = run(right_ones, output)
+    assert result.returncode == 0, result.stderr
+    assert list(table(output).values()) == [10] * 6
+    assert times == {name: (output / "gradescope" / f"{name}.json").stat().st_mtime_ns
+                     for name in first}
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["nowhere"], "expected a folder with notebooks"),
+    ([".", "--jobs", "0"], "--jobs: got 0, expected more than 0"),
+    ([".", "--timeout", "-1"], "--timeout: got -1.0"),
+    ([".", "--reference", "nothing.ipynb"], "--reference: .*nothing.ipynb"),
+    (["empty"], "there are no notebooks"),
+])
+def test_wrong_arguments(arguments, message, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "one.ipynb").write_bytes(b"")
+    result = subprocess.run([sys.executable, "-m", "vae.grading", *arguments], cwd=tmp_path,
+                            stderr=subprocess.PIPE, encoding="utf-8")
+    assert result.returncode == 2
+    assert re.search(message, result.stderr)
+
+
+# --- Dask ---
+
+@pytest.fixture
+def dask(tmp_path):
+    """A scheduler and two workers on this machine."""
+    environment = {**os.environ, "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "5"}
+
+    def start_module(*arguments):
+        return subprocess.Popen([sys.executable, "-m", "distributed.cli." + arguments[0],
+                                 *arguments[1:]], env=environment, cwd=tmp_path,
+                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    file = tmp_path / "scheduler.json"
+    processes = [start_module("dask_scheduler", "--host", "127.0.0.1", "--port", "0",
+                              "--no-dashboard", "--scheduler-file", str(file))]
+    try:
+        wait_for(file.exists, 60)
+        for number in range(2):
+            processes.append(start_module(
+                "dask_worker", "--scheduler-file", str(file), "--no-nanny", "--nthreads", "1",
+                "--no-dashboard", "--name", f"worker-{number}",
+                "--local-directory", str(tmp_path / f"worker-{number}")))
+        yield json.loads(file.read_text())["address"], processes
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+def test_on_the_workers_of_a_dask_scheduler_one_of_which_dies(dask, right_ones, tmp_path):
+    address, (_, first, _) = dask
+    output = tmp_path / "grades"
+    process = start(right_ones, output, "--scheduler", address)
+    try:
+        wait_for(lambda: len(graded(output)) >= 2)
+        first.kill()
+        said = process.communicate(timeout=300)[0].decode()
+    finally:
+        process.kill()
+    assert process.returncode == 0, said
+    assert graded(output) == [f"student{number}" for number in range(6)]
+    assert table(output) == {f"student{number}": 10 for number in range(6)}
+
+
+def test_no_scheduler_there(right_ones, tmp_path):
+    result = run(right_ones, tmp_path / "grades", "--scheduler", "tcp://127.0.0.1:1")
+    assert result.returncode == 1
+    assert "No Dask scheduler answers at tcp://127.0.0.1:1" in result.stderr

@@ -1,0 +1,521 @@
+"""The reports of a class: whole or not at all, and inert whatever students write."""
+
+import csv
+import io
+import json
+import os
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from vae.checks import EXERCISES
+from vae.grading import reports
+from vae.grading.grader import Grade, Verdict
+from vae.grading.reports import read_grade, write_class_reports, write_notebook_reports
+
+HINT = "код не выполняется: TypeError: не число\nСтрока 3 ячейки: x <- y & z"
+TRACEBACK = "ячейка 7, строка 2:\n    x <- y & z\nTypeError: не число"
+NOTE = "Ячейка 3 не выполнена: код вывел слишком много."
+MARKUP = ("</pre></p></title></style><script>alert(1)</script><img src=x onerror=alert(1)>"
+          "<!-- \"' onload='x' --> &lt;b&gt; {{ 7 * 7 }} {% for %}")
+STRANGE = "\0\x1b[31m\x0b\udc80\ud800\ufffe\uffff\x7f\x85\u2028\U0010ffff😀\t"
+
+NAMES = ["petrov", "Иванов Пётр/vae_seminar", "a/b/c/d", "-rf", "--help", "dots...", "...",
+         ".hidden", "\"quotes'`$HOME`", "a&b<c>d", "50%#?*|\\x", "😀 \u202eэмодзи", "new\nline",
+         " spaces  ", "я" * 124, "x" * 249, "=1+1/+x", "a.html", "{{ 7 * 7 }}"]
+
+
+def some_grade(name="petrov", failed=(3, 4), hint=HINT, traceback=TRACEBACK, note=NOTE):
+    return Grade(name, [Verdict(number, False, hint, traceback) if number in failed
+                        else Verdict(number, True) for number in EXERCISES], note)
+
+
+def paths(folder, name="petrov"):
+    return folder / "feedback" / f"{name}.html", folder / "gradescope" / f"{name}.json"
+
+
+def files_in(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+# --- the grade, there and back ---
+
+@pytest.mark.parametrize("name", NAMES, ids=[name[:20] for name in NAMES])
+def test_any_name_there_and_back(name, tmp_path):
+    grade = some_grade(name)
+    write_notebook_reports(tmp_path, grade, "digest")
+    assert read_grade(tmp_path, name, "digest") == grade
+    assert files_in(tmp_path) == sorted([f"feedback/{name}.html", f"gradescope/{name}.json"])
+
+
+@pytest.mark.parametrize("grade", [
+    some_grade(failed=()), some_grade(failed=EXERCISES), some_grade(note=""),
+    some_grade(hint="", traceback=""), some_grade(hint=MARKUP, traceback=MARKUP, note=MARKUP)])
+def test_any_grade_there_and_back(grade, tmp_path):
+    write_notebook_reports(tmp_path, grade, "digest")
+    assert read_grade(tmp_path, "petrov", "digest") == grade
+
+
+def test_many_notebooks_do_not_meet(tmp_path):
+    grades = {name: some_grade(name, failed=[index % 5 + 1]) for index, name in enumerate(NAMES)}
+    for grade in grades.values():
+        write_notebook_reports(tmp_path, grade, grade.name)
+    for name, grade in grades.items():
+        assert read_grade(tmp_path, name, name) == grade
+
+
+@pytest.mark.parametrize("name", [
+    "..", "../petrov", "a/../../b", "a/..", "/petrov", "//petrov", "/", "../" * 20 + "etc/passwd"])
+def test_names_do_not_lead_out_of_the_folder(name, tmp_path):
+    folder = tmp_path / "reports"
+    with pytest.raises(ValueError, match="expected a path inside the class's folder"):
+        write_notebook_reports(folder, some_grade(name), "digest")
+    with pytest.raises(ValueError, match="expected a path inside the class's folder"):
+        read_grade(folder, name, "digest")
+    assert files_in(tmp_path) == []
+
+
+def test_a_name_that_is_not_utf8(tmp_path):
+    name = os.fsdecode("Иванов".encode("cp1251"))
+    try:
+        (tmp_path / name).touch()
+    except OSError:
+        pytest.skip("this file system has names in UTF-8 only")
+    write_notebook_reports(tmp_path, some_grade(name), "digest")
+    write_class_reports(tmp_path, [some_grade(name)])
+    assert read_grade(tmp_path, name, "digest") == some_grade(name)
+
+
+def test_strange_characters(tmp_path):
+    strange = some_grade(hint=STRANGE + "hint\r\n2\r3", traceback=STRANGE, note=STRANGE)
+    write_notebook_reports(tmp_path, strange, "digest")
+    write_class_reports(tmp_path, [strange])
+    stored = read_grade(tmp_path, "petrov", "digest")
+    assert [verdict.passed for verdict in stored.verdicts] == [True, True, False, False, True]
+    assert stored.verdicts[2].hint == "��[31m�����\x7f\x85\u2028\U0010ffff😀\thint\n2\n3"
+    before = {name: (tmp_path / name).read_bytes() for name in files_in(tmp_path)}
+    assert len(before) == 4
+    for name, content in before.items():
+        assert not re.search("[\0-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]", content.decode()), name
+    write_notebook_reports(tmp_path, stored, "digest")
+    write_class_reports(tmp_path, [stored])
+    assert {name: (tmp_path / name).read_bytes() for name in before} == before
+
+
+# --- resuming ---
+
+def test_nothing_there(tmp_path):
+    assert read_grade(tmp_path, "petrov", "digest") is None
+    assert read_grade(tmp_path / "missing", "petrov", "digest") is None
+
+
+def test_another_digest(tmp_path):
+    write_notebook_reports(tmp_path, some_grade(), "digest")
+    assert read_grade(tmp_path, "petrov", "other") is None
+    assert read_grade(tmp_path, "petrov", "") is None
+    write_notebook_reports(tmp_path, some_grade(), "other")
+    assert read_grade(tmp_path, "petrov", "other") == some_grade()
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_file_is_missing(which, tmp_path):
+    write_notebook_reports(tmp_path, some_grade(), "digest")
+    paths(tmp_path)[which].unlink()
+    assert read_grade(tmp_path, "petrov", "digest") is None
+    paths(tmp_path)[which].mkdir()
+    assert read_grade(tmp_path, "petrov", "digest") is None
+
+
+def test_truncated_anywhere(tmp_path):
+    write_notebook_reports(tmp_path, some_grade(), "digest")
+    _, results = paths(tmp_path)
+    content = results.read_bytes()
+    for length in range(0, len(content), 7):
+        results.write_bytes(content[:length])
+        assert read_grade(tmp_path, "petrov", "digest") is None, length
+
+
+def test_damaged_anywhere(tmp_path):
+    write_notebook_reports(tmp_path, some_grade(), "digest")
+    _, results = paths(tmp_path)
+    content = results.read_bytes()
+    for index in range(0, len(content), 7):
+        results.write_bytes(content[:index] + bytes([content[index] ^ 0x11]) + content[index + 1:])
+        assert read_grade(tmp_path, "petrov", "digest") is None, index
+    results.write_bytes(content)
+    assert read_grade(tmp_path, "petrov", "digest") == some_grade()
+
+
+def test_another_students(tmp_path):
+    write_notebook_reports(tmp_path, some_grade("ivanov"), "digest")
+    write_notebook_reports(tmp_path, some_grade("petrov"), "digest")
+    paths(tmp_path, "ivanov")[1].replace(paths(tmp_path, "petrov")[1])
+    assert read_grade(tmp_path, "petrov", "digest") is None
+
+
+@pytest.mark.parametrize("content", [
+    b"", b"null", b"[]", b"1", b'"text"', b"{}", b"[" * 100000, b"\xff\xfe\0", b"\0" * 4096,
+    b'{"extra_data": null}', b'{"extra_data": {"digest": "digest"}}', b"9" * 5000,
+    b'{"extra_data": {"digest": "digest", "note": "", "name": "petrov", "verdicts": 1}}',
+    b'{"extra_data": {"digest": "digest", "note": "", "name": "petrov", "verdicts": [1]}}',
+    b'{"extra_data": {"digest": "digest", "note": 1, "name": "petrov", "verdicts": []}}'])
+def test_foreign_files(content, tmp_path):
+    write_notebook_reports(tmp_path, some_grade(), "digest")
+    paths(tmp_path)[1].write_bytes(content)
+    assert read_grade(tmp_path, "petrov", "digest") is None
+
+
+@pytest.mark.parametrize("field, value", [
+    ("exercise", 6), ("exercise", "1"), ("exercise", []), ("exercise", 2), ("passed", False),
+    ("hint", None), ("hint", 5), ("traceback", ["x"]), ("unknown", "x")])
+def test_a_verdict_that_was_changed(field, value, tmp_path):
+    write_notebook_reports(tmp_path, some_grade(), "digest")
+    _, results = paths(tmp_path)
+    content = json.loads(results.read_text(encoding="utf-8"))
+    content["extra_data"]["verdicts"][0][field] = value
+    results.write_text(json.dumps(content, ensure_ascii=False, indent=1), encoding="utf-8")
+    assert read_grade(tmp_path, "petrov", "digest") is None
+
+
+# --- atomic writing ---
+
+def test_interrupted_writing(tmp_path, monkeypatch):
+    old, new = some_grade(), some_grade(failed=[1])
+    write_notebook_reports(tmp_path, old, "digest")
+    write_class_reports(tmp_path, [old])
+    before = {name: (tmp_path / name).read_bytes() for name in files_in(tmp_path)}
+
+    def interrupted(source, target):
+        assert Path(source).parent == Path(target).parent and Path(source).read_bytes()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    for write in [lambda: write_notebook_reports(tmp_path, new, "digest"),
+                  lambda: write_class_reports(tmp_path, [new])]:
+        with pytest.raises(KeyboardInterrupt):
+            write()
+    assert {name: (tmp_path / name).read_bytes() for name in files_in(tmp_path)} == before
+    assert read_grade(tmp_path, "petrov", "digest") == old
+
+
+def test_a_disk_that_is_full(tmp_path, monkeypatch):
+    write_notebook_reports(tmp_path, some_grade(), "digest")
+    before = {name: (tmp_path / name).read_bytes() for name in files_in(tmp_path)}
+
+    def half(path, content):
+        with open(path, "wb") as file:
+            file.write(content[:len(content) // 2])
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", half)
+    with pytest.raises(OSError, match="No space left"):
+        write_notebook_reports(tmp_path, some_grade(failed=[1]), "digest")
+    assert {name: (tmp_path / name).read_bytes() for name in files_in(tmp_path)} == before
+
+
+def test_killed_between_the_page_and_the_results(tmp_path, monkeypatch):
+    really_replace, targets = os.replace, []
+
+    def killed_the_second_time(source, target):
+        targets.append(Path(target).suffix)
+        if len(targets) == 2:
+            raise KeyboardInterrupt
+        really_replace(source, target)
+
+    monkeypatch.setattr(os, "replace", killed_the_second_time)
+    with pytest.raises(KeyboardInterrupt):
+        write_notebook_reports(tmp_path, some_grade(), "digest")
+    assert targets == [".html", ".json"]
+    assert read_grade(tmp_path, "petrov", "digest") is None
+
+
+def test_permissions_are_those_of_any_new_file(tmp_path):
+    write_notebook_reports(tmp_path, some_grade(), "digest")
+    (tmp_path / "any").touch()
+    assert {path.stat().st_mode for path in paths(tmp_path)} == {(tmp_path / "any").stat().st_mode}
+
+
+# --- the page ---
+
+class _Page(HTMLParser):
+    """What a browser makes of a page: its elements, and the text in each sort of them."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.elements, self.texts, self.comments = [], [], [], []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+        self.texts.append("")
+        if tag != "meta":
+            self.open.append(len(self.elements) - 1)
+
+    def handle_endtag(self, tag):
+        assert self.elements[self.open.pop()][0] == tag
+
+    def handle_data(self, data):
+        if self.open:
+            self.texts[self.open[-1]] += data
+
+    def handle_comment(self, data):
+        self.comments.append(data)
+
+    def all(self, tag, class_=None):
+        return [text for (name, attributes), text in zip(self.elements, self.texts)
+                if (name, attributes.get("class")) == (tag, class_)]
+
+
+def page_of(folder, grade):
+    write_notebook_reports(folder, grade, "digest")
+    text = paths(folder, grade.name)[0].read_text(encoding="utf-8")
+    page = _Page(text)
+    assert page.open == []
+    return page
+
+
+def test_page(tmp_path):
+    page = page_of(tmp_path, some_grade("Иванов Пётр/vae_seminar"))
+    assert page.all("title") == ["Иванов Пётр/vae_seminar: 7 из 10"]
+    assert page.all("h1") == ["Иванов Пётр/vae_seminar"]
+    assert page.all("p", "total") == ["7 баллов из 10"]
+    assert page.all("p", "note") == [NOTE]
+    assert page.all("span", "mark") == list("✓✓✗✗✓")
+    assert page.all("h2") == [
+        "1. Сэмплирование из q(z | x)", "2. Кодировщик", "3. Апостериорное распределение q(z | x)",
+        "4. Генеративная модель p(x, z)", "5. ELBO, параметры и функция потерь"]
+    assert page.all("span", "points") == [
+        "2 балла из 2", "2 балла из 2", "0 баллов из 1", "0 баллов из 2", "3 балла из 3"]
+    assert page.all("p", "hint") == ["К" + HINT[1:]] * 2
+    assert page.all("h3") == ["Ваши строки, в которых возникла ошибка"] * 2
+    assert page.all("pre") == [TRACEBACK] * 2
+    assert "3 из 5" in page.all("p", "count")[0]
+
+
+def test_page_of_a_perfect_notebook(tmp_path):
+    page = page_of(tmp_path, some_grade(failed=(), note=""))
+    assert page.all("p", "total") == ["10 баллов из 10"]
+    assert "Отличная работа!" in page.all("p", "count")[0]
+    for tag, class_ in [("p", "hint"), ("p", "note"), ("pre", None), ("h3", None)]:
+        assert page.all(tag, class_) == []
+
+
+def test_page_that_only_the_reader_sees(tmp_path):
+    page = page_of(tmp_path, some_grade())
+    assert page.elements[:2] == [("html", {"lang": "ru"}), ("head", {})]
+    assert page.elements[2] == ("meta", {"charset": "utf-8"})
+    assert page.elements[3] == ("meta", {
+        "http-equiv": "Content-Security-Policy",
+        "content": "default-src 'none'; style-src 'unsafe-inline'"})
+    assert ("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}
+            ) in page.elements
+    assert not {"script", "link", "img", "iframe", "a"} & {tag for tag, _ in page.elements}
+    assert not {"src", "href"} & {name for _, attributes in page.elements for name in attributes}
+    assert "url(" not in page.all("style")[0] and "@import" not in page.all("style")[0]
+    assert "pre-wrap" in page.all("style")[0]
+
+
+@pytest.mark.parametrize("name", ["petrov", "<script>alert(1)<", "\"'><b>{{ 7 * 7 }}"])
+def test_students_markup_is_text(name, tmp_path):
+    plain = page_of(tmp_path, some_grade("plain"))
+    page = page_of(tmp_path, some_grade(name, hint=MARKUP, traceback=MARKUP, note=MARKUP))
+    assert page.elements == plain.elements
+    assert page.comments == []
+    assert page.all("h1") == [name]
+    assert page.all("title") == [f"{name}: 7 из 10"]
+    assert page.all("p", "hint") == page.all("pre") == [MARKUP] * 2
+    assert page.all("p", "note") == [MARKUP]
+
+
+@pytest.mark.parametrize("number, expected", [
+    (0, "0 баллов"), (1, "1 балл"), (2, "2 балла"), (3, "3 балла"), (4, "4 балла"), (5, "5 баллов"),
+    (7, "7 баллов"), (10, "10 баллов"), (11, "11 баллов"), (12, "12 баллов"), (14, "14 баллов"),
+    (20, "20 баллов"), (21, "21 балл"), (22, "22 балла"), (25, "25 баллов"), (100, "100 баллов"),
+    (101, "101 балл"), (111, "111 баллов"), (112, "112 баллов"), (122, "122 балла")])
+def test_points_in_russian(number, expected):
+    assert reports._points(number) == expected
+
+
+@pytest.mark.parametrize("hint, expected", [
+    ("не проверено.", "Не проверено."), ("ёлка", "Ёлка"), ("я", "Я"), ("а", "А"), ("", ""),
+    ("qz_x не определено.", "qz_x не определено."), ("Уже", "Уже"), ("p(z)", "p(z)")])
+def test_hints_begin_like_sentences(hint, expected, tmp_path):
+    page = page_of(tmp_path, some_grade(hint=hint, failed=[1]))
+    assert page.all("p", "hint") == ([expected] if expected else [])
+
+
+# --- Gradescope ---
+
+#: https://gradescope-autograders.readthedocs.io/en/latest/specs/#output-format
+TOP_LEVEL = {
+    "score": (int, float), "execution_time": (int, float), "output": str, "output_format": str,
+    "test_output_format": str, "test_name_format": str, "visibility": str,
+    "stdout_visibility": str, "extra_data": dict, "tests": list, "leaderboard": list}
+OF_A_TEST = {
+    "score": (int, float), "max_score": (int, float), "status": str, "name": str,
+    "name_format": str, "number": str, "output": str, "output_format": str, "tags": list,
+    "visibility": str, "extra_data": dict}
+FORMATS = {"text", "html", "simple_format", "md", "ansi"}
+VISIBILITIES = {"hidden", "after_due_date", "after_published", "visible"}
+
+
+def results_of(folder, grade):
+    write_notebook_reports(folder, grade, "digest")
+    return json.loads(paths(folder, grade.name)[1].read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("failed", [(), (3, 4), tuple(EXERCISES)])
+def test_results_follow_gradescopes_specification(failed, tmp_path):
+    results = results_of(tmp_path, some_grade(failed=failed, hint=MARKUP))
+    for value, allowed in [(results, TOP_LEVEL), *((one, OF_A_TEST) for one in results["tests"])]:
+        for key, content in value.items():
+            assert isinstance(content, allowed[key]) and not isinstance(content, bool), key
+            if key.endswith("_format"):
+                assert content in FORMATS
+            if key.endswith("visibility"):
+                assert content in VISIBILITIES
+            if key == "status":
+                assert content in {"passed", "failed"}
+    for value in [results, *results["tests"]]:  # anything else would render a student's markup
+        assert value["output_format"] == "text"
+    assert sum(one["score"] for one in results["tests"]) == some_grade(failed=failed).points
+    assert sum(one["max_score"] for one in results["tests"]) == 10
+    assert "score" not in results  # it would override the sum
+
+
+def test_results(tmp_path):
+    results = results_of(tmp_path, some_grade())
+    assert results["output"] == NOTE
+    assert results["visibility"] == "visible"
+    assert results["extra_data"]["digest"] == "digest"
+    assert [one["number"] for one in results["tests"]] == list("12345")
+    assert [one["status"] for one in results["tests"]] == [
+        "passed", "passed", "failed", "failed", "passed"]
+    assert [one["score"] for one in results["tests"]] == [2, 2, 0, 0, 3]
+    assert [one["max_score"] for one in results["tests"]] == [2, 2, 1, 2, 3]
+    assert results["tests"][0]["name"] == "Сэмплирование из q(z | x)"
+    assert results["tests"][0]["output"] == "Верно."
+    assert results["tests"][2]["output"] == (
+        f"К{HINT[1:]}\n\nВаши строки, в которых возникла ошибка:\n{TRACEBACK}")
+
+
+def test_results_without_a_traceback(tmp_path):
+    results = results_of(tmp_path, some_grade(traceback="", hint="не проверено."))
+    assert results["tests"][2]["output"] == "Не проверено."
+
+
+# --- the table ---
+
+HEADER = ["notebook", "exercise 1", "exercise 2", "exercise 3", "exercise 4", "exercise 5", "total",
+          "of", "note"]
+
+
+def table_of(folder, grades, delimiter=","):
+    write_class_reports(folder, grades)
+    content = (folder / "grades.csv").read_bytes()
+    assert content.startswith(b"\xef\xbb\xbf") and content.count(b"\xef\xbb\xbf") == 1
+    text = content.decode("utf-8-sig")
+    header, *rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    assert delimiter != "," or header == HEADER
+    return rows
+
+
+def test_table(tmp_path):
+    grades = [some_grade("Яковлев"), some_grade("petrov", failed=(), note=""),
+              some_grade("Иванов, Пётр/\"x\"", failed=EXERCISES)]
+    assert table_of(tmp_path, iter(grades)) == [
+        ["petrov", "2", "2", "1", "2", "3", "10", "10", ""],
+        ["Иванов, Пётр/\"x\"", "0", "0", "0", "0", "0", "0", "10", NOTE],
+        ["Яковлев", "2", "2", "0", "0", "3", "7", "10", NOTE]]
+
+
+def test_table_of_all_names(tmp_path):
+    rows = table_of(tmp_path, map(some_grade, NAMES))
+    expected = {"=1+1/+x": "./=1+1/+x", "-rf": "./-rf", "--help": "./--help"}
+    assert [row[0] for row in rows] == [expected.get(name, name) for name in sorted(NAMES)]
+    assert all(len(row) == len(HEADER) for row in rows)
+
+
+def test_tables_of_nobody(tmp_path):
+    assert table_of(tmp_path, []) == []
+    assert ElementTree.parse(tmp_path / "junit.xml").getroot().get("tests") == "0"
+
+
+@pytest.mark.parametrize("text", [
+    "=1+1", "+1", "-1", "@SUM(A1)", "=cmd|'/c calc'!A1", "\t=1", " =1", "\n=1", "\r=1", "＝1+1",
+    "x;=1+1", 'x";=1+1;"', "x\n=1+1", "x\t=1+1", 'x",=1+1,"', 'x"\r\n=1+1'])
+@pytest.mark.parametrize("where", ["name", "note"])
+@pytest.mark.parametrize("delimiter", [",", ";"])
+def test_no_cell_is_a_formula(text, where, delimiter, tmp_path):
+    grade = replace(some_grade(), **{where: text})
+    rows = table_of(tmp_path, [some_grade("first"), grade, some_grade("яя")], delimiter)
+    assert len(rows) == 3
+    for row in rows:
+        assert len(row) == (len(HEADER) if delimiter == "," else 1)
+        for cell in row:
+            assert not cell.strip().startswith(tuple("=+-@＝＋－＠"))
+
+
+# --- JUnit ---
+
+#: Of Jenkins' junit-10.xsd, which pytest's own reports follow, too.
+ATTRIBUTES = {
+    "testsuites": {"name", "time", "tests", "failures", "errors"},
+    "testsuite": {"name", "tests", "failures", "errors", "group", "time", "skipped", "timestamp",
+                  "hostname", "id", "package", "file", "log", "url", "version"},
+    "testcase": {"name", "time", "classname", "group"},
+    "failure": {"type", "message"}, "properties": set(), "property": {"name", "value"}}
+CHILDREN = {"testsuites": {"testsuite"}, "testsuite": {"properties", "testcase"},
+            "testcase": {"failure"}, "properties": {"property"}, "failure": set(),
+            "property": set()}
+
+
+def junit_of(folder, grades):
+    write_class_reports(folder, grades)
+    root = ElementTree.parse(folder / "junit.xml").getroot()
+    assert root.tag == "testsuites"
+    for element in root.iter():
+        assert set(element.attrib) <= ATTRIBUTES[element.tag]
+        assert {child.tag for child in element} <= CHILDREN[element.tag]
+    for suite in root.iter("testsuite"):
+        assert {"name", "tests", "failures", "errors"} <= set(suite.attrib)
+    return root
+
+
+def counts(element):
+    return [int(element.get(name)) for name in ["tests", "failures", "errors"]]
+
+
+def test_junit(tmp_path):
+    root = junit_of(tmp_path, [some_grade("petrov", failed=(), note=""), some_grade("ivanov")])
+    assert counts(root) == [10, 2, 0]
+    ivanov, petrov = root
+    assert (ivanov.get("name"), petrov.get("name")) == ("ivanov", "petrov")
+    assert counts(ivanov) == [5, 2, 0] and counts(petrov) == [5, 0, 0]
+    assert petrov.findall(".//failure") == []
+    properties = {one.get("name"): one.get("value") for one in ivanov.iter("property")}
+    assert properties == {"points": "7", "max_points": "10", "note": NOTE}
+    cases = ivanov.findall("testcase")
+    assert [case.get("classname") for case in cases] == ["ivanov"] * 5
+    assert [case.get("name") for case in cases] == [
+        f"{number}. {exercise.title}" for number, exercise in EXERCISES.items()]
+    assert [case.find("failure") is None for case in cases] == [True, True, False, False, True]
+    failure = cases[2].find("failure")
+    assert failure.get("message") == HINT.splitlines()[0]
+    assert HINT[1:] in failure.text and TRACEBACK in failure.text
+
+
+def test_junit_of_strange_names_and_texts(tmp_path):
+    grades = [some_grade(name, hint=MARKUP + STRANGE, traceback=MARKUP + "]]>" + STRANGE,
+                         note=STRANGE) for name in [*NAMES, STRANGE, "\udcff"]]
+    root = junit_of(tmp_path, grades)
+    assert counts(root) == [5 * len(grades), 2 * len(grades), 0]
+    assert len(root) == len(grades)
+    assert {name for name in NAMES if "\n" not in name} <= {suite.get("name") for suite in root}
+    assert all(MARKUP in failure.text and "]]>" in failure.text
+               for failure in root.iter("failure"))

@@ -1,0 +1,237 @@
+"""A class's grades as tables and pages.
+
+In the output folder, of each notebook, as soon as it is graded::
+
+    feedback/<name>.html     what its author reads
+    gradescope/<name>.json   results.json of Gradescope's autograders; resumes a run, too
+
+and of the class::
+
+    grades.csv               a spreadsheet
+    junit.xml                for a CI server
+
+Students decide what their notebooks are called and what an error says, so no
+text is written as it comes: neither markup nor formulas nor odd characters of
+theirs take effect.
+"""
+
+import csv
+import io
+import json
+import os
+import re
+import secrets
+from dataclasses import asdict, replace
+from pathlib import Path, PurePosixPath
+from xml.etree import ElementTree
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from vae.checks import EXERCISES
+from vae.grading.grader import Grade, Verdict
+
+__all__ = ["read_grade", "write_class_reports", "write_notebook_reports"]
+
+_MAX_POINTS = sum(exercise.points for exercise in EXERCISES.values())
+
+#: What XML 1.0 forbids; of it, half a surrogate pair cannot be encoded, either.
+_UNPRINTABLE = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_FORMULA = re.compile(r"\s*[=+\-@＝＋－＠]")
+
+
+def write_notebook_reports(folder, grade, digest):
+    """Write the page and the results of one notebook.
+
+    Parameters
+    ----------
+    folder : path
+        Of all reports; made if need be.
+    grade : vae.grading.grader.Grade
+    digest : str
+        Of all that the grade depends on, see `read_grade`.
+
+    Raises
+    ------
+    ValueError
+        If the grade's name leads out of the folder.
+    """
+    page, results = _paths(folder, grade.name)
+    grade = _printable(grade)
+    _write(page, _page(grade).encode())
+    _write(results, _results(grade, digest).encode())  # last: with it the notebook is done
+
+
+def read_grade(folder, name, digest):
+    """Return the grade of a notebook whose reports are there already.
+
+    Parameters
+    ----------
+    folder : path
+        Of all reports.
+    name : str
+        The notebook's.
+    digest : str
+        Of all that the grade depends on.
+
+    Returns
+    -------
+    vae.grading.grader.Grade or None
+        None if there are no reports, or they are damaged, of another digest,
+        or not quite those that this version writes.  Characters that cannot be
+        printed are not given back.
+
+    Raises
+    ------
+    ValueError
+        If the name leads out of the folder.
+    """
+    page, results = _paths(folder, name)
+    try:
+        text = results.read_bytes().decode()
+        stored = json.loads(text)["extra_data"]
+        grade = Grade(name, [Verdict(**one) for one in stored["verdicts"]], stored["note"])
+        whole = text == _results(_printable(grade), digest)
+        return grade if whole and page.is_file() else None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def write_class_reports(folder, grades):
+    """Write the tables of a class.
+
+    Parameters
+    ----------
+    folder : path
+        Of all reports; made if need be.
+    grades : iterable of vae.grading.grader.Grade
+    """
+    grades = sorted(map(_printable, grades), key=lambda grade: grade.name)
+    _write(Path(folder, "grades.csv"), _table(grades).encode("utf-8-sig"))  # BOM: for Excel
+    _write(Path(folder, "junit.xml"), _junit(grades))
+
+
+# --- files ---
+
+def _paths(folder, name):
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts:
+        raise ValueError(f"Got the name {name!r}, expected a path inside the class's folder")
+    return Path(folder, "feedback", f"{name}.html"), Path(folder, "gradescope", f"{name}.json")
+
+
+def _write(path, content):
+    """Write a file at once: a run that is killed leaves what was there, or the whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")  # short, however long the name is
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+# --- texts ---
+
+def _printable(grade):
+    def clean(text):
+        return _UNPRINTABLE.sub("\ufffd", re.sub("\r\n?", "\n", text))
+
+    return replace(grade, name=clean(grade.name), note=clean(grade.note), verdicts=[
+        replace(verdict, hint=clean(verdict.hint), traceback=clean(verdict.traceback))
+        for verdict in grade.verdicts])
+
+
+def _points(number):
+    """The number with the Russian for "points" in the form that it asks for."""
+    if number % 10 == 1 and number % 100 != 11:
+        return f"{number} балл"
+    if number % 10 in (2, 3, 4) and number % 100 not in (12, 13, 14):
+        return f"{number} балла"
+    return f"{number} баллов"
+
+
+def _sentence(text):
+    """A capital letter for what begins with a Russian word, not with a name from code."""
+    return text[:1].upper() + text[1:] if "а" <= text[:1] <= "ё" else text
+
+
+def _output(verdict):
+    if verdict.passed:
+        return "Верно."
+    lines = f"\n\nВаши строки, в которых возникла ошибка:\n{verdict.traceback}"
+    return _sentence(verdict.hint) + (lines if verdict.traceback else "")
+
+
+# --- of one notebook ---
+
+_ENVIRONMENT = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True,
+                           undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+_ENVIRONMENT.filters.update(points=_points, sentence=_sentence)
+
+
+def _page(grade):
+    return _ENVIRONMENT.get_template("feedback.html").render(
+        grade=grade, exercises=EXERCISES, max_points=_MAX_POINTS)
+
+
+def _results(grade, digest):
+    return json.dumps({
+        "output": grade.note,
+        "output_format": "text",  # by default it would be HTML
+        "visibility": "visible",
+        "tests": [{
+            "number": str(verdict.exercise),
+            "name": _sentence(EXERCISES[verdict.exercise].title),
+            "name_format": "text",
+            "score": verdict.points,
+            "max_score": EXERCISES[verdict.exercise].points,
+            "status": "passed" if verdict.passed else "failed",
+            "output": _output(verdict),
+            "output_format": "text",
+        } for verdict in grade.verdicts],
+        "extra_data": {"digest": digest, **asdict(grade)},
+    }, ensure_ascii=False, indent=1)
+
+
+# --- of the class ---
+
+def _cell(text):
+    return f"./{text}" if _FORMULA.match(text) else text
+
+
+def _table(grades):
+    file = io.StringIO()
+    # In quotes no name is taken apart, even by an Excel that goes by semicolons (the Russian one).
+    table = csv.writer(file, quoting=csv.QUOTE_NONNUMERIC)
+    table.writerow(["notebook", *(f"exercise {number}" for number in EXERCISES),
+                    "total", "of", "note"])
+    for grade in grades:
+        points = {verdict.exercise: verdict.points for verdict in grade.verdicts}
+        note = " ".join(grade.note.replace(";", ",").split())
+        table.writerow([_cell(grade.name), *(points.get(number, 0) for number in EXERCISES),
+                        grade.points, _MAX_POINTS, _cell(note)])
+    return file.getvalue()
+
+
+def _junit(grades):
+    everything = [verdict for grade in grades for verdict in grade.verdicts]
+    root = ElementTree.Element("testsuites", _counts(everything), name="vae.grading")
+    for grade in grades:
+        suite = ElementTree.SubElement(root, "testsuite", _counts(grade.verdicts), name=grade.name)
+        properties = ElementTree.SubElement(suite, "properties")
+        for name, value in [("points", str(grade.points)), ("max_points", str(_MAX_POINTS)),
+                            ("note", grade.note)]:
+            ElementTree.SubElement(properties, "property", name=name, value=value)
+        for verdict in grade.verdicts:
+            title = f"{verdict.exercise}. {EXERCISES[verdict.exercise].title}"
+            case = ElementTree.SubElement(suite, "testcase", classname=grade.name, name=title)
+            if not verdict.passed:
+                message = verdict.hint.strip().partition("\n")[0]
+                ElementTree.SubElement(case, "failure", message=message).text = _output(verdict)
+    ElementTree.indent(root)
+    return ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+
+
+def _counts(verdicts):
+    failures = sum(not verdict.passed for verdict in verdicts)
+    return {"tests": str(len(verdicts)), "failures": str(failures), "errors": "0"}
