@@ -90,11 +90,14 @@ def grade_class(folder, output, reference, limits, jobs=None, scheduler=None):
         content, problem = _read(path)
         if content is None:
             grades[name] = Grade.without_points(name, problem)
+            write_notebook_reports(output, grades[name], digest="")
             continue
         digest = hashlib.sha256(content + reference.digest().encode()).hexdigest()
-        grades[name] = read_grade(output, name, digest)
-        if grades[name] is None:
+        before = read_grade(output, name, digest)
+        if before is None:
             waiting[name] = content, digest
+        else:
+            grades[name] = before
 
     if waiting:
         with _executor(reference, jobs, scheduler) as executor, tqdm(
@@ -107,11 +110,11 @@ def grade_class(folder, output, reference, limits, jobs=None, scheduler=None):
                     name = futures[future]
                     try:
                         grades[name] = future.result()
+                        write_notebook_reports(output, grades[name], waiting[name][1])
                     except Exception as error:  # ours, not the student's: to be tried again
                         failed.append(f"{name}: {error}")
-                        grades[name] = Grade.without_points(name, "Проверка не состоялась.")
-                    else:
-                        write_notebook_reports(output, grades[name], waiting[name][1])
+                        grades.setdefault(
+                            name, Grade.without_points(name, "Проверка не состоялась."))
                     bar.set_postfix_str(name)
                     bar.update()
             except BaseException:

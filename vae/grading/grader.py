@@ -28,6 +28,7 @@ from vae.grading.worker import _THEANO_FLAGS, Worker, WorkerError
 __all__ = ["Grade", "Reference", "Verdict", "close_workers", "grade", "the_worker"]
 
 _N_IMAGES = 10000  # of the training set: enough for a few hundred batches
+_MAX_TEXT = 5000  # characters of what a student's process says
 _MAX_RUNS = 12  # of one notebook: five exercises, and cells that end the process
 
 
@@ -249,7 +250,7 @@ class _Run:
              "skip": skipped, "wanted": self._wanted}, self._limits)
         for value in said:
             if isinstance(value, dict) and isinstance(value.get("unreadable"), str):
-                self.unreadable = value["unreadable"]
+                self.unreadable = value["unreadable"][:_MAX_TEXT]
             elif self._is_about_an_exercise(value) and isinstance(value.get("graph"), str):
                 self._graphs[value["exercise"]] = value["graph"]
         self._read(said, ended)
@@ -295,13 +296,13 @@ class _Run:
                 stage = value
             elif self._is_about_an_exercise(value) and isinstance(value.get("failed"), dict):
                 failed = value["failed"]
-                self._fail(value["exercise"], str(failed.get("hint")),
-                           str(failed.get("traceback") or ""))
+                self._fail(value["exercise"], str(failed.get("hint"))[:_MAX_TEXT],
+                           str(failed.get("traceback") or "")[:_MAX_TEXT])
                 if failed.get("undone") in self._wanted:
                     self._undone.add(failed["undone"])
         if ended:
             self.why_died = _why(ended, self._limits)
-            self.fatal_cell = str(stage.get("stage"))
+            self.fatal_cell = str(stage.get("stage"))[:100]
             exercises = stage.get("exercises")
             for number in exercises if isinstance(exercises, list) else []:
                 if number in self._wanted:

@@ -315,7 +315,7 @@ def build(names, images, say, notebook, replacements, skip, wanted):
     try:
         cells = cells_of(base64.b64decode(notebook))
     except ValueError as error:
-        say({"unreadable": str(error)[:500]})
+        say({"unreadable": str(error)})
         return
     cells = [cell for cell in cells if cell.name not in skip]
     replacements = [Cell(f"<reference {number}>", source)
@@ -326,8 +326,8 @@ def build(names, images, say, notebook, replacements, skip, wanted):
         undone = isinstance(error, NotImplementedError)
         hint = (str(error) if isinstance(error, Mistake) else
                 "ещё не выполнено." if undone else explain(error))
-        return {"hint": hint[:2000], "traceback": "" if undone or isinstance(error, Mistake)
-                else text[:5000], "undone": origin or exercise if undone else None}
+        return {"hint": hint, "traceback": "" if undone or isinstance(error, Mistake)
+                else text, "undone": origin or exercise if undone else None}
 
     graphs = {}
 
@@ -403,7 +403,7 @@ def measure(names, images, say, graphs, seed):
         except Exception as error:
             hint = str(error) if isinstance(error, Mistake) else explain(error)
             say({"exercise": int(number),
-                 "failed": {"hint": hint[:2000], "traceback": "", "undone": None}})
+                 "failed": {"hint": hint, "traceback": "", "undone": None}})
 
 
 _TASKS = {"build": build, "measure": measure}
