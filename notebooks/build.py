@@ -66,6 +66,9 @@ c = get_config()  # noqa: F821  nbgrader defines it
 c.CourseDirectory.course_id = "vae_seminar"
 # Seconds for one cell: training takes one or two minutes, on a slow computer many more.
 c.ExecutePreprocessor.timeout = 1800
+# Progress bars print thousands of pieces, but nbgrader keeps the first thousand: join them.
+c.Autograde.autograde_preprocessors.insert(1, "nbconvert.preprocessors.CoalesceStreamsPreprocessor")
+c.CoalesceStreamsPreprocessor.enabled = True
 # What students find in place of an answer.
 c.ClearSolutions.text_stub = "*Ваш ответ:*"
 '''

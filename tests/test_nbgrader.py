@@ -200,3 +200,5 @@ def test_a_right_notebook_is_run_to_its_end(course, grades):
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     assert not [output for output in outputs if output.output_type == "error"]
     assert len([output for output in outputs if "image/png" in output.get("data", {})]) == 5
+    training, = tagged(notebook, "training").outputs  # without the progress bar
+    assert training.text.startswith("Epoch 1 of 1 took")

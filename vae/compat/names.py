@@ -104,6 +104,7 @@ def downsample(module):
 @around_import("lasagne")
 def pkg_resources(module):
     """``pkg_resources``, which Lasagne asks for its own version, left setuptools in 81."""
+    import theano  # noqa: F401  it may import setuptools, which wants the real one
     yield from _in_place_of(pkg_resources=_stand_in(
         "pkg_resources", get_distribution=lambda name: SimpleNamespace(version=version(name))))
 

@@ -57,7 +57,7 @@ def _executor(reference, jobs, scheduler):
     except ImportError:
         sys.exit("Dask is not installed: pip install 'vae-seminar[dask]'")
     try:
-        client = Client(scheduler)
+        client = Client(scheduler, timeout=10)
     except (OSError, ValueError) as error:
         sys.exit(f"No Dask scheduler answers at {scheduler}: {error}")
     with client:

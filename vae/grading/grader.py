@@ -256,11 +256,19 @@ class _Run:
         self._read(said, ended)
 
     def measure(self):
-        if not self._graphs:
-            return
+        for trains in (False, True):
+            if trains and not all(self.passed.get(number) for number in self._wanted
+                                  if not EXERCISES[number].trains):
+                return  # training takes long, and will have the reference in their place
+            graphs = {number: graph for number, graph in self._graphs.items()
+                      if EXERCISES[number].trains == trains}
+            if graphs:
+                self._measure(graphs)
+
+    def _measure(self, graphs):
         seed = secrets.randbits(31)
         said, ended = self._worker.run(
-            {"do": "measure", "graphs": self._graphs, "seed": seed}, self._limits)
+            {"do": "measure", "graphs": graphs, "seed": seed}, self._limits)
         self._read(said, ended)
         for value in said:
             if self._is_about_an_exercise(value) and "measured" in value:
@@ -282,7 +290,10 @@ class _Run:
             self._fail(number, f"проверка получила не те числа, что ожидала: {error}"[:500])
 
     def _is_about_an_exercise(self, value):
-        return isinstance(value, dict) and value.get("exercise") in self._wanted
+        return isinstance(value, dict) and self._is_wanted(value.get("exercise"))
+
+    def _is_wanted(self, number):
+        return type(number) is int and number in self._wanted
 
     def _fail(self, number, hint, traceback=""):
         self.failures.setdefault(number, {"hint": hint, "traceback": traceback})
@@ -298,14 +309,14 @@ class _Run:
                 failed = value["failed"]
                 self._fail(value["exercise"], str(failed.get("hint"))[:_MAX_TEXT],
                            str(failed.get("traceback") or "")[:_MAX_TEXT])
-                if failed.get("undone") in self._wanted:
+                if self._is_wanted(failed.get("undone")):
                     self._undone.add(failed["undone"])
         if ended:
             self.why_died = _why(ended, self._limits)
             self.fatal_cell = str(stage.get("stage"))[:100]
             exercises = stage.get("exercises")
             for number in exercises if isinstance(exercises, list) else []:
-                if number in self._wanted:
+                if self._is_wanted(number):
                     self._died.add(number)
                     self.failures[number] = {"hint": self.why_died, "traceback": ""}
                     return

@@ -70,7 +70,8 @@ class Cell:
                 warnings.simplefilter("ignore")
                 nodes = ast.parse(python, self.name).body
                 self.statements = [_statement(node, self.name) for node in nodes]
-        except (SyntaxError, ValueError) as error:  # ValueError: a null byte
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+            # ValueError: a null byte; the last two: too deep for the parser
             self.error = error
 
     @property
@@ -155,6 +156,8 @@ def cells_of(content):
                    for cell in notebook.cells if cell.cell_type == "code"]
     except Exception as error:  # nbformat raises all sorts of them
         raise ValueError(f"{type(error).__name__}: {error}") from None
+    if not sources:
+        raise ValueError("в нём нет ячеек с кодом")
     cells = [Cell(f"<ячейка {number}>", source, count)
              for number, (source, count) in enumerate(sources, start=1)]
     solutions = [cell for cell in cells if cell.exercises]

@@ -30,7 +30,7 @@ _STARTUP = 600  # seconds; the first time Theano compiles its engine
 #: Elementary operations are compiled one by one, and nearly all notebooks share them; of the
 #: optimisations, those that keep results finite and training fast.
 _THEANO_FLAGS = ("optimizer=fast_compile,"
-                 "optimizer_including=stabilize:BlasOpt:local_pow_specialize:uncanonicalize,"
+                 "optimizer_including=stabilize:BlasOpt:local_pow_specialize,"
                  "traceback.limit=0,base_compiledir={}")
 
 

@@ -1,0 +1,722 @@
+"""Grading: right notebooks in any form get full points, mistakes cost only their own, attacks
+earn nothing and break nothing."""
+
+import base64
+import json
+import os
+import pickle
+import re
+import socket
+import textwrap
+import time
+from pathlib import Path
+
+import grading_notebooks as notebooks
+import numpy as np
+import psutil
+import pytest
+import theano
+import theano.tensor as T
+from grading_notebooks import FORMS, RIGHT, SOLVED, TODO, WRONG, attack, changed, notebook, unfilled
+
+import vae
+from vae.checks import EXERCISES, Mistake
+from vae.grading.grader import Reference, _compile_once, grade, the_worker
+from vae.grading.sandbox import Limits
+from vae.grading.transport import dump_graph, from_json, load_graph, to_json
+
+ROOT = Path(vae.__file__).parents[1]
+SOLUTION = ROOT / "notebooks" / "vae_seminar_solution.ipynb"
+FULL = sum(exercise.points for exercise in EXERCISES.values())
+SECRET = "VAE_SECRET_OF_THE_GRADER"
+
+
+@pytest.fixture(scope="session")
+def reference():
+    """The solved notebook, with a worker that finds compiled what these notebooks need."""
+    reference = Reference.read(SOLUTION)
+    for answers in RIGHT.values():
+        _compile_once(Reference(reference.setup, {**reference.solutions, **answers}), False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(SECRET, "тайна")
+        the_worker(reference, progress=False)
+    return reference
+
+
+@pytest.fixture
+def isolated(reference):
+    reason = the_worker(reference).not_isolated
+    if reason is not None:
+        pytest.skip(f"needs namespaces: {reason}")
+
+
+def failed(grade):
+    return [verdict.exercise for verdict in grade.verdicts if not verdict.passed]
+
+
+def hint(grade, exercise):
+    return grade.verdicts[exercise - 1].hint
+
+
+def points_without(*numbers):
+    return FULL - sum(EXERCISES[number].points for number in numbers)
+
+
+# --- right notebooks ---
+
+@pytest.mark.parametrize("form", FORMS)
+def test_right_notebooks_of_any_form(form, reference):
+    result = grade(f"{form} (копия 2).ipynb", FORMS[form](), reference)
+    assert result.points == FULL, result
+    assert result.name == f"{form} (копия 2).ipynb" and result.note == ""
+
+
+@pytest.mark.parametrize("kind", RIGHT)
+def test_other_right_answers(kind, reference):
+    result = grade(kind, notebook(RIGHT[kind]), reference)
+    assert result.points == FULL, result
+
+
+# --- unfilled and wrong exercises cost their own points ---
+
+@pytest.mark.parametrize("number", EXERCISES)
+def test_an_unfilled_exercise_costs_its_own_points(number, reference):
+    result = grade("", notebook(unfilled(number)), reference)
+    assert failed(result) == [number] and result.points == points_without(number)
+    assert hint(result, number) == "ещё не выполнено."
+
+
+def test_an_unfilled_notebook(reference):
+    result = grade("", notebook(unfilled(*EXERCISES)), reference)
+    assert failed(result) == list(EXERCISES) and result.points == 0
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_mistake_costs_its_own_points_and_is_named(name, reference):
+    number, source, expected = WRONG[name]
+    # Training takes longest: only where the mistake might be seen in it.
+    others = {} if number in (4, 5) else unfilled(5)
+    result = grade("", notebook({**others, number: source}), reference)
+    assert failed(result) == sorted({number, *others}), result
+    assert re.search(expected, hint(result, number), re.S), hint(result, number)
+
+
+def test_mistakes_in_several_exercises(reference):
+    mistakes = ["not reparameterised", "scale of any sign", "decoder's parameters forgotten"]
+    result = grade("", notebook({**{WRONG[name][0]: WRONG[name][1] for name in mistakes},
+                                 **unfilled(4)}), reference)
+    assert failed(result) == [1, 2, 4, 5] and result.points == 1
+    for number, source, expected in map(WRONG.get, mistakes):
+        assert re.search(expected, hint(result, number), re.S)
+
+
+def test_the_students_own_name_for_the_sample_outlives_exercise_4(reference):
+    result = grade("", notebook({
+        4: changed(WRONG["probabilities for logits"][1].replace("z)", "z_sample)"),
+                   "z = qz_x", "z_sample = qz_x"),
+        5: re.sub(r"\bz\b(?=\)+)", "z_sample", SOLVED[5])}), reference)
+    assert failed(result) == [4], result
+
+
+@pytest.mark.parametrize("number, source, expected", [
+    (3, changed(SOLVED[3], "loc=", "loc=="), "SyntaxError"),
+    (3, SOLVED[3] + "\n1 = 2", "SyntaxError"),
+    (2, changed(SOLVED[2], "num_units=256", "num_units=n_hidden"), "n_hidden"),
+    (3, "import torch_of_the_future\n" + SOLVED[3].replace("input_x = ", "input_x = torch_of_the_"
+                                                           "future."), "torch_of_the_future"),
+    (2, SOLVED[2].replace("vae_encoder_mlp", "my_encoder"), "не определено vae_encoder_mlp"),
+    (3, "encoder_mean = encoder_scale = qz_x = " + "(" * 10**5 + ")" * 10**5, "вложен|nested|Error"),
+    (3, "encoder_mean = encoder_scale = qz_x = " + "-" * 10**5 + "1", "Error"),
+    (3, SOLVED[3] + "\0", "null|нулев"),
+], ids=["syntax", "syntax at the end", "name", "module", "renamed", "brackets", "minuses", "null"])
+def test_code_that_does_not_run_costs_its_own_points(number, source, expected, reference):
+    result = grade("", notebook({number: source, **unfilled(4, 5)}), reference)
+    assert failed(result) == [number, 4, 5], result
+    verdict = result.verdicts[number - 1]
+    assert re.search(expected, verdict.hint + verdict.traceback), verdict
+
+
+# --- files that are no notebooks ---
+
+def json_bytes(value):
+    return json.dumps(value).encode()
+
+
+@pytest.mark.parametrize("content", [
+    b"", b"not JSON", b"\x89PNG\r\n\x1a\n\0\0\xff", "тетрадь".encode("cp1251"), b"null", b"[]",
+    b"3", b'"\\ud800"', json_bytes({"answers": [1, 2]}), json_bytes({"nbformat": 4}),
+    json_bytes({"nbformat": 99, "nbformat_minor": 0, "metadata": {}, "cells": []}),
+    json_bytes({"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": {"a": 1}}),
+    json_bytes({"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [
+        {"cell_type": "code", "source": 5, "metadata": {}, "outputs": []}]}),
+    notebooks.to_bytes([]), notebooks.to_bytes(SOLVED.values())[:-1000],
+    b"[" * 10**6, b'{"cells":' * 10**5, b" " * 10**7,
+], ids=["empty", "text", "picture", "cp1251", "null", "list", "number", "surrogate", "other JSON",
+        "no cells", "version 99", "cells a dict", "source a number", "no code", "cut",
+        "brackets", "dicts", "spaces"])
+def test_what_is_not_a_notebook_gets_no_points_and_a_note(content, reference):
+    result = grade("файл.txt", content, reference)
+    assert failed(result) == list(EXERCISES) and result.points == 0
+    assert re.match("Файл не удалось прочитать как ноутбук", result.note)
+    assert len(result.note) < 1000
+
+
+def test_a_notebook_with_huge_outputs(reference):
+    output = notebooks.new_output("stream", name="stdout", text="шаг 1\n" * 10**6)
+    content = notebook(unfilled(2, 3, 4, 5), outputs=[output])
+    assert len(content) > 10**7
+    assert grade("", content, reference).points == 2
+
+
+# --- attacks ---
+
+QUICK = Limits(timeout=5., memory=2**30, disk=64 * 2**20)
+HALF = notebook(unfilled(5))
+
+
+@pytest.fixture
+def unharmed(reference):
+    """The next notebook is graded as ever, by the same worker, and nothing is left running."""
+    worker = the_worker(reference)
+    started = time.monotonic()
+    yield
+    assert time.monotonic() - started < 30
+    assert the_worker(reference) is worker and worker._process.poll() is None
+    left = psutil.Process(worker._process.pid).children(recursive=True)
+    assert not psutil.wait_procs(left, timeout=5)[1]
+    assert failed(grade("следующий", HALF, reference)) == [5]
+
+
+def attacked(code, reference, limits=QUICK, exercise=3):
+    """Grade a notebook of which one exercise does something bad; it earns nothing."""
+    result = grade("атака", attack(code, exercise), reference, limits)
+    assert result.points == 0, result
+    assert [verdict.exercise for verdict in result.verdicts] == list(EXERCISES)
+    return result
+
+
+def report_of(code, reference):
+    """What an attack in exercise 1 has raised, in which it tells what it has found."""
+    verdict = attacked(code, reference, exercise=1).verdicts[0]
+    assert "RuntimeError: " in verdict.hint, verdict
+    return re.search("RuntimeError: (.*)", verdict.hint)[1]
+
+
+ENDINGS = {
+    "os._exit": "import os; os._exit(0)",
+    "SystemExit": "raise SystemExit(0)",
+    "exit": "exit()",
+    "sys.exit": "import sys; sys.exit('✓')",
+    "KeyboardInterrupt": "raise KeyboardInterrupt",
+    "killed": "import os; os.kill(os.getpid(), 9)",
+    "aborted": "import os; os.abort()",
+    "segmentation fault": "import ctypes; ctypes.string_at(0)",
+    "recursion": "import sys; sys.setrecursionlimit(10**9); f = lambda: f(); f()",
+    "descriptor 3 closed": "import os; os.close(3)",
+    "all descriptors closed": "import os; os.closerange(0, 10**4)",
+    "exec": "import os; os.execv('/bin/true', ['true'])",
+}
+
+PATCHES = {
+    "a fake verdict": """
+        import os, sys
+        for number in range(1, 6):
+            text = f"✓ Упражнение {number}: верно.\\n"
+            print(text, end="", flush=True)
+            print(text, end="", flush=True, file=sys.__stderr__)
+            for descriptor in range(3):
+                os.write(descriptor, text.encode())
+        """,
+    "numpy": """
+        import numpy.testing, pytest
+        np.allclose = np.all = np.array_equal = lambda *args, **kwargs: True
+        np.testing.assert_allclose = numpy.testing.assert_array_equal = lambda *args: None
+        np.shape = lambda value: ()
+        pytest.fail = pytest.raises = lambda *args, **kwargs: None
+        """,
+    "theano": """
+        theano.function = lambda *args, **kwargs: lambda *values: [np.zeros(1)]
+        T.grad = lambda *args, **kwargs: []
+        theano.gof.Op.perform = theano.gof.Op.__call__ = lambda *args, **kwargs: 0
+        """,
+    "the checks' steps": """
+        import dataclasses, vae.checks
+        for number, exercise in vae.checks.EXERCISES.items():
+            vae.checks.EXERCISES[number] = dataclasses.replace(
+                exercise, build=lambda names: {}, draw=lambda *args: {},
+                measure=lambda *args: {}, judge=lambda *args: None)
+        vae.checks.check = vae.checks._require = lambda *args: None
+        """,
+    "the checks' exceptions": """
+        import vae.checks
+        vae.checks.Mistake.__init__ = lambda *args: None
+        vae.checks.Names.__getattr__ = lambda self, name: None
+        vae.checks.EXERCISES.clear()
+        """,
+    "the grader's functions": """
+        import vae.grading.transport, vae.grading.worker, vae.grading.notebook
+        vae.grading.transport.dump_graph = lambda graph: ""
+        vae.grading.transport.load_graph = lambda text: {}
+        vae.grading.worker._TASKS.clear()
+        """,
+    "builtins": """
+        import builtins
+        builtins.isinstance = builtins.all = builtins.any = lambda *args: True
+        builtins.len = lambda value: 2
+        __builtins__["BaseException"] = __builtins__["NotImplementedError"] = ()
+        """,
+    "modules": """
+        import sys, types
+        for name in list(sys.modules):
+            if name.split(".")[0] in ("vae", "theano", "numpy", "pickle", "json", "base64"):
+                sys.modules[name] = types.ModuleType(name)
+        sys.path.insert(0, "."); sys.meta_path.clear()
+        """,
+    "signals": """
+        import signal
+        for number in set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}:
+            signal.signal(number, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_BLOCK, set(signal.Signals))
+        while True: pass
+        """,
+    "atexit": """
+        import atexit, os, threading, time
+        atexit.register(time.sleep, 1000)
+        threading.Thread(target=time.sleep, args=[1000]).start()
+        os.register_at_fork(before=lambda: time.sleep(1000))
+        """,
+    "threads": """
+        import threading
+        def loop():
+            while True: pass
+        for _ in range(20):
+            threading.Thread(target=loop).start()
+        """,
+    "tracing": """
+        import sys, threading
+        def spy(frame, event, argument):
+            frame.f_trace_opcodes = True
+            return spy
+        sys.settrace(spy); threading.settrace(spy)
+        for frame in [sys._getframe(depth) for depth in range(5)]:
+            frame.f_trace = spy
+        """,
+    "what stands outside": """
+        import gc
+        for value in gc.get_objects():
+            if type(value) is dict and "replacements" in value and "wanted" in value:
+                value["wanted"].clear(), value["replacements"].update({"3": ""})
+        """,
+}
+
+EXHAUSTION = {
+    "a fork bomb": """
+        import os
+        while True:
+            try:
+                os.fork()
+            except OSError:
+                pass
+        """,
+    "a daemon": """
+        import os, time
+        if os.fork() == 0:
+            os.setsid()
+            if os.fork() == 0:
+                time.sleep(1000)
+            os._exit(0)
+        """,
+    "sleep": "import time; time.sleep(1000)",
+    "an endless loop": "while True: pass",
+    "memory": "return [bytearray(2**30) for _ in range(100)]",
+    "memory of many processes": """
+        import os, time
+        for _ in range(30):
+            if os.fork() == 0:
+                break
+        kept = [b"x" * 2**26 for _ in range(2)]
+        time.sleep(1000)
+        """,
+    "memory in files": """
+        import os
+        kept = [os.memfd_create(str(number)) for number in range(100)]
+        for one in kept:
+            for _ in range(64):
+                os.write(one, b"x" * 2**20)
+        """,
+    "a huge file": """
+        with open("file", "wb") as file:
+            while True:
+                file.write(b"x" * 2**20)
+        """,
+    "many files": """
+        for number in range(10**6):
+            with open(f"file {number}", "wb") as file:
+                file.write(b"x" * 2**16)
+        """,
+    "much printed": """
+        import os, sys
+        for _ in range(2000):
+            print("x" * 10**6)
+            sys.stderr.write("x" * 10**6)
+        """,
+    "much said": """
+        import os
+        while True:
+            os.write(3, b"x" * 2**20)
+        """,
+    "many lines said": r"""
+        import os
+        while True:
+            os.write(3, b'{"stage": "x", "exercises": [1]}\n' * 2**14)
+        """,
+}
+
+FORGERIES = {
+    "measured": """
+        arrays = {name: {"dtype": "<f8", "shape": [0], "data": ""} for name in [
+            "z", "again", "dz_dloc", "loc", "scale", "mean", "std", "prior", "logits", "elbo"]}
+        for number in range(1, 6):
+            say({"exercise": number, "sizes": {"batch_size": 1}, "measured": arrays})
+            say({"exercise": number, "passed": True, "points": 10, "failed": None})
+        """,
+    "empty graphs": """
+        import base64, pickle
+        for number in range(1, 6):
+            say({"exercise": number, "graph": base64.b64encode(pickle.dumps({})).decode()})
+            say({"exercise": number, "graph": "?"})
+        """,
+    "numbers of exercises": """
+        array = {"dtype": "<i8", "shape": [2], "data": "AQAAAAAAAAACAAAAAAAAAA=="}
+        for number in [array, [1], {}, True, 1.5, "1", None, 10**400, -1, float("nan")]:
+            for key in ["graph", "measured", "failed", "stage"]:
+                say({"exercise": number, key: number, "exercises": number, "sizes": number})
+                say({"exercise": 1, key: number})
+                say({"stage": number, "exercises": [number]})
+                say({"exercise": 1, "failed": {"hint": number, "traceback": array, "undone": number}})
+        """,
+    "arrays": """
+        for dtype in ["O", "V8", "<f8,<f8", "(1000000,)f8", "{", "M8[s]", "U5", "(", "f8" * 99, 5]:
+            for shape in [[2], [-1], [10**12], "x", {"a": 1}, [[1]], None]:
+                say({"exercise": 1, "graph": {"dtype": dtype, "shape": shape, "data": "AAAA"}})
+        """,
+    "nested": "write(b'[' * 10**6 + b'\\n'); write(b'{\"a\":' * 10**5 + b'\\n')",
+    "not text": "write(bytes(range(256)) * 1000 + b'\\n')",
+    "a long hint": """
+        say({"stage": "x" * 10**6, "exercises": [3]})
+        say({"exercise": 3, "failed": {"hint": "x" * 10**7, "traceback": "x" * 10**7, "undone": 3}})
+        """,
+    "a stage of others": """
+        say({"stage": "<ячейка 1>", "exercises": list(range(9))})
+        os._exit(1)
+        """,
+    "unreadable": 'say({"unreadable": "x" * 10**6})',
+}
+_SAY = """
+import json, os
+def write(data):
+    while data:
+        data = data[os.write(3, data):]
+def say(value):
+    write(json.dumps(value).encode() + b"\\n")
+"""
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("code", [*ENDINGS.values(), *PATCHES.values(), *EXHAUSTION.values()],
+                         ids=[*ENDINGS, *PATCHES, *EXHAUSTION])
+def test_attacks_earn_nothing_and_break_nothing(code, reference, unharmed):
+    attacked(code, reference)
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("code", FORGERIES.values(), ids=FORGERIES)
+def test_forged_lines_earn_nothing(code, reference, unharmed):
+    result = attacked(_SAY + textwrap.dedent(code), reference)
+    assert len(str(result)) < 50000
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("ending, expected", [
+    ("while True: pass", "не закончил работу за 2 с"),
+    ("import os; os._exit(0)", "не проверено|остановил процесс"),
+    ("import os; os._exit(7)", "остановил процесс"),
+    ("import os\nwhile True: os.write(3, b'x' * 2**20)", "вывел слишком много"),
+], ids=["time", "exit 0", "exit 7", "output"])
+def test_how_a_process_ended_is_told(ending, expected, reference):
+    verdict = attacked(ending, reference, Limits(timeout=2.)).verdicts[2]
+    assert re.search(expected, verdict.hint), verdict
+
+
+@pytest.mark.timeout(120)
+def test_an_attack_costs_only_its_own_exercise(reference):
+    """The other exercises' points are kept, and no more are lost than those of one."""
+    source = f"import os\n{SOLVED[3]}\nqz_x = os._exit(1)"
+    result = grade("", notebook({3: source, **unfilled(5)}), reference, QUICK)
+    assert failed(result) == [3, 5], result
+
+
+@pytest.mark.timeout(120)
+def test_a_daemon_is_not_waited_for(reference, unharmed):
+    started = time.monotonic()
+    attacked(EXHAUSTION["a daemon"], reference, Limits(timeout=60.))
+    assert time.monotonic() - started < 20
+
+
+@pytest.mark.timeout(120)
+def test_a_forged_pickle_is_not_run(reference, unharmed, tmp_path):
+    tmp_path.chmod(0o777)
+    marker = tmp_path / "run"
+    attacked(_SAY + textwrap.dedent(f"""
+        import base64, pickle
+        class Evil:
+            def __reduce__(self):
+                return os.system, ({f"touch {marker}"!r},)
+        for number in range(1, 6):
+            say({{"exercise": number, "graph": base64.b64encode(pickle.dumps(Evil())).decode()}})
+        """), reference)
+    assert not marker.exists()
+
+
+# --- attacks: graphs that run code ---
+
+_CHEAT = """
+class Cheat(theano.Op):
+    __props__ = ()
+
+    def make_node(self, x):
+        return theano.gof.Apply(self, [x], [T.scalar()])
+
+    def perform(self, node, inputs, outputs):
+        outputs[0][0] = np.float32(-100)
+"""
+CHEATS = {
+    "an operation of one's own": _CHEAT + "elbo = Cheat()(input_x)",
+    "an operation put into Theano": _CHEAT + (
+        "theano.tensor.Cheat = Cheat\nCheat.__module__ = 'theano.tensor'\n"
+        "elbo = Cheat()(input_x)"),
+    "a function as an operation": (
+        "cheat = lambda x: np.float32(-100)\ncheat.__name__ = 'system'\n"
+        "elbo = theano.compile.ops.as_op([T.tensor4().type], [T.fscalar])(cheat)(input_x)"),
+    "an object in a tag": (
+        "class Evil:\n    def __reduce__(self):\n        return eval, ('1 + 1',)\n"
+        "elbo.tag.evil = Evil()"),
+    "a module in a tag": (
+        "class Evil:\n    def __reduce__(self):\n        return __import__, ('antigravity',)\n"
+        "elbo.tag.evil = Evil()"),
+    "a method of an operation": (
+        "elbo.owner.op.perform = theano.scalar.basic.specific_out(-100)"),
+    "C code of one's own": (
+        "code = theano.scalar.basic.specific_out('system(\"touch evil\");')\n"
+        "elbo = T.exp(elbo)\nelbo.owner.op.scalar_op.c_code = code"),
+}
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("code", CHEATS.values(), ids=CHEATS)
+def test_graphs_that_would_run_code_are_refused(code, reference, unharmed):
+    result = grade("", notebook({5: f"{SOLVED[5]}\n{code}"}), reference)
+    assert failed(result) == [5], result
+    assert re.search("граф (не из операций Theano|содержит)", hint(result, 5)), result
+
+
+def pickled(function, *arguments, state=None):
+    class Evil:
+        def __reduce__(self):
+            return (function, arguments) if state is None else (function, arguments, state)
+    return base64.b64encode(pickle.dumps(Evil(), protocol=4)).decode()
+
+
+@pytest.mark.parametrize("function, arguments", [
+    (os.system, ["true"]), (eval, ["1"]), (getattr, [1j, "conjugate"]), (open, ["/dev/null"]),
+    (np.load, ["/dev/null"]), (np.fromfile, ["/dev/null"]), (theano.function, [[], []]),
+    (theano.compile.ops.as_op, [[], []]), (theano.printing.pydotprint, [None]),
+    (theano.printing.debugprint, [None]), (theano.config.__class__, []),
+    (theano.gof.type.CDataType, ["evil"]), (pickle.loads, [b"N."]), (__import__, ["antigravity"]),
+], ids=lambda value: getattr(value, "__qualname__", ""))
+def test_only_parts_of_graphs_are_loaded(function, arguments):
+    with pytest.raises(Mistake, match="граф содержит"):
+        load_graph(pickled(function, *arguments))
+
+
+def test_a_graph_is_what_it_was():
+    x = T.matrix("x")
+    shared = theano.shared(np.ones((2, 2), dtype="float32"), name="w")
+    graph = load_graph(dump_graph(dict(x=x, y=T.exp(T.dot(x, shared)).sum(), n=3)))
+    assert graph["n"] == 3 and graph["x"].name == "x"
+    assert graph["y"].eval({graph["x"]: np.zeros((1, 2), dtype="float32")}) == 2
+
+
+def test_numbers_are_what_they_were():
+    numbers = dict(a=np.arange(6.).reshape(2, 3), b=[np.bool_(True), np.float32(0.5)], c=["d"])
+    again = from_json(to_json(numbers))
+    np.testing.assert_array_equal(again["a"], numbers["a"])
+    assert again["b"][0].dtype == bool and again["b"][1] == 0.5 and again["c"] == ["d"]
+
+
+# --- attacks: looking and reaching out of the sandbox ---
+
+_SEARCH = """
+def look(path):
+    try:
+        with open(path, "rb") as file:
+            return solution in file.read()
+    except OSError:
+        return False
+solution = bytes(reversed(b"spe * elacs.fles + col.fles = z"))
+"""
+
+
+@pytest.mark.timeout(120)
+def test_the_reference_is_not_in_the_package(reference, unharmed):
+    found = report_of("""
+        import importlib, inspect, vae, vae.distributions, vae.networks
+        found = []
+        for make in [lambda: vae.MultivariateNormalDiag(T.zeros((2, 2)), T.ones((2, 2))).sample(),
+                     lambda: vae.vae_encoder_mlp(T.tensor4()),
+                     lambda: importlib.reload(vae.networks).vae_encoder_mlp(T.tensor4())]:
+            try:
+                found.append(make())
+            except NotImplementedError:
+                pass
+        text = inspect.getsource(vae.distributions) + inspect.getsource(vae.networks)
+        raise RuntimeError(f"{found} {'self.scale * eps' in text} {'e_hid1' in text}")
+        """, reference)
+    assert found == "[] False False"
+
+
+@pytest.mark.timeout(120)
+def test_the_reference_is_not_in_memory(reference, unharmed):
+    found = report_of("""
+        import gc, linecache, types
+        gc.unfreeze()
+        layer = "".join(reversed("coL".lower() + "_e"))
+        found, needle = [], "".join(reversed("spe * elacs.fles"))
+        for value in gc.get_objects():
+            if isinstance(value, types.FunctionType):
+                if layer in value.__code__.co_consts:
+                    found.append(value)
+            if type(value) in (list, tuple, dict):
+                inside = list(value.values()) if type(value) is dict else value
+                found += [one for one in inside if type(one) is str and needle in one]
+        raise RuntimeError(str(found)[:300])
+        """, reference)
+    assert found == "[]"
+
+
+@pytest.mark.timeout(120)
+def test_the_reference_is_not_on_disk(reference, unharmed, isolated):
+    files = [str(ROOT / name) for name in [
+        "vae/distributions.py", "notebooks/vae_seminar_solution.ipynb", "notebooks/vae_seminar.py"]]
+    found = report_of(_SEARCH + textwrap.dedent(f"""
+        import os
+        found = [path for path in {files} if os.path.exists(path)]
+        for top in ["/home", "/root", "/work", "/opt", "/srv", "/mnt", "/tmp", "/var", "/etc",
+                    os.path.dirname(vae.__file__)]:
+            for folder, _, files in os.walk(top):
+                found += [path for path in [os.path.join(folder, file) for file in files]
+                          if path.endswith((".py", ".pyc", ".ipynb", ".json")) and look(path)]
+        raise RuntimeError(str(found))
+        """), reference)
+    assert found == "[]"
+
+
+@pytest.mark.timeout(120)
+def test_what_is_hidden_stays_hidden_from_who_mounts(reference, unharmed, isolated):
+    folder = str(ROOT / "vae")
+    found = report_of(f"""
+        import ctypes, os
+        libc = ctypes.CDLL(None)
+        done = [libc.unshare(flags) for flags in (0x10000000, 0x00020000)]
+        found = [libc.umount2(path.encode(), 2) for path in [{folder!r}, "/tmp", "/proc", "/"]]
+        found += [libc.mount(b"none", b"/", None, 4096 | 16384 | 32, None)]
+        found = [result for result in found if result == 0]
+        raise RuntimeError(f"{{found}} {{os.path.exists({folder!r} + '/distributions.py')}}")
+        """, reference)
+    assert found == "[] False"
+
+
+@pytest.mark.timeout(120)
+def test_no_file_outside_can_be_written(reference, unharmed, isolated, tmp_path):
+    tmp_path.chmod(0o777)
+    (tmp_path / "file").touch(0o666)
+    (tmp_path / "file").chmod(0o666)
+    paths = [str(path) for path in [
+        vae.__file__, vae.checks.__file__, SOLUTION, __file__, tmp_path / "file",
+        theano.__file__, np.__file__, Path(theano.config.compiledir) / "new", "/etc/passwd",
+        the_worker(reference)._folder / "utils.py", the_worker(reference)._folder / "new"]]
+    found = report_of(f"""
+        import os, sys, vae, utils
+        found = []
+        for path in {paths} + [vae.__file__, utils.__file__, sys.executable, os.__file__,
+                               os.path.join(sys.prefix, "new")]:
+            for change in [lambda: open(path, "ab").close(), lambda: os.remove(path),
+                           lambda: os.rename(path, path + ".old"), lambda: os.chmod(path, 0o777),
+                           lambda: os.utime(path)]:
+                try:
+                    change()
+                    found.append(path)
+                except OSError:
+                    pass
+        raise RuntimeError(str(found))
+        """, reference)
+    assert found == "[]"
+    assert not (tmp_path / "file").read_bytes()
+
+
+@pytest.mark.timeout(120)
+def test_environment_variables_are_not_seen(reference, unharmed, monkeypatch):
+    monkeypatch.setenv("MNIST_DIR", os.environ.get("MNIST_DIR", "."))
+    names = report_of("""
+        import ctypes, os
+        names = set(os.environ)
+        for process in ["self", "1", str(os.getppid())]:
+            try:
+                with open(f"/proc/{process}/environ") as file:
+                    names.update(line.split("=")[0] for line in file.read().split(chr(0)))
+            except OSError:
+                pass
+        raise RuntimeError(" ".join(sorted(names)) + " " + os.environ["HOME"])
+        """, reference).split()
+    assert not {SECRET, "MNIST_DIR", "USER", "LOGNAME", "VIRTUAL_ENV"}.intersection(names)
+    assert names[-1] != os.environ.get("HOME")
+
+
+@pytest.mark.timeout(120)
+def test_other_processes_can_not_be_killed(reference, unharmed, isolated):
+    attacked(f"""
+        import os
+        for number in [-1, os.getppid(), {os.getpid()}, {the_worker(reference)._process.pid},
+                       *range(2, 40000)]:
+            if number != os.getpid():
+                try:
+                    os.kill(number, 9)
+                except (OSError, OverflowError):
+                    pass
+        """, reference)
+
+
+@pytest.mark.timeout(120)
+def test_the_network_can_not_be_reached(reference, unharmed, isolated):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0)
+        found = report_of(f"""
+            import socket
+            found = []
+            for address in [("127.0.0.1", {server.getsockname()[1]}), ("localhost", 22),
+                            ("8.8.8.8", 53), ("pypi.org", 443)]:
+                try:
+                    socket.create_connection(address, timeout=1)
+                    found.append(address)
+                except OSError:
+                    pass
+            raise RuntimeError(str(found))
+            """, reference)
+        assert found == "[]"
+        with pytest.raises(BlockingIOError):
+            server.accept()
+
+
+@pytest.mark.timeout(120)
+def test_after_all_the_attacks_the_next_right_notebook_gets_full_points(reference):
+    assert grade("следующий", notebook(), reference).points == FULL
