@@ -215,7 +215,8 @@ WRONG = {
         5, changed(SOLVED[5], _NETWORKS, "[encoder_mean, encoder_scale]"),
         "нет параметров декодера: d_hid1.W"),
     "encoder's parameters forgotten": (
-        5, changed(SOLVED[5], _NETWORKS, "[decoder_logits]"), "нет параметров кодировщика: e_hid1.W"),
+        5, changed(SOLVED[5], _NETWORKS, "[decoder_logits]"),
+        "нет параметров кодировщика: e_hid1.W"),
     "KL of the wrong sign": (
         5, changed(SOLVED[5], "+ pz.log_prob(z) - qz_x", "- pz.log_prob(z) + qz_x"),
         "KL-дивергенция входит с неверным знаком"),
@@ -305,7 +306,8 @@ def _out_of_order():
 
 def _old_attempts():
     return notebook({
-        1: "'''Первая попытка\n" + SOLVED[1] + "'''\n" + WRONG["variance for scale in the sample"][1]
+        1: ("'''Первая попытка\n" + SOLVED[1] + "'''\n"
+            + WRONG["variance for scale in the sample"][1])
            + "\n\n\n" + SOLVED[1],
         2: WRONG["scale that can be zero"][1] + "\n\n" + SOLVED[2],
         3: SOLVED[3] + "\nraise NotImplementedError('Упражнение 3: определите encoder_mean')\n\n"
@@ -354,7 +356,8 @@ def attack(code, exercise=3):
     exercise : int, optional
     """
     names = " = ".join(EXERCISES[exercise].names)
-    source = f"def attack():\n{textwrap.indent(textwrap.dedent(code), '    ')}\n{names} = attack()\n"
+    body = textwrap.indent(textwrap.dedent(code), "    ")
+    source = f"def attack():\n{body}\n{names} = attack()\n"
     return notebook({**unfilled(*EXERCISES), exercise: source})
 
 

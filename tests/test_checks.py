@@ -2,6 +2,7 @@
 
 import linecache
 import re
+from functools import lru_cache
 
 import lasagne
 import numpy as np
@@ -16,14 +17,16 @@ from vae import BinaryVector, MultivariateNormalDiag, vae_decoder_mlp, vae_encod
 from vae.checks import EXERCISES, Mistake, check
 
 
-X_train = utils.load_dataset()[0][:10000]
+@lru_cache(maxsize=None)
+def real_images():
+    return utils.load_dataset()[0][:10000]
 
 
 def right_answers(hidden_dim=2):
     def encoder(input_x):
         return vae_encoder_mlp(input_x, hidden_dim)
 
-    names = dict(BATCH_SIZE=20, HIDDEN_DIM=hidden_dim, X_train=X_train, input_x=T.tensor4(),
+    names = dict(BATCH_SIZE=20, HIDDEN_DIM=hidden_dim, X_train=real_images(), input_x=T.tensor4(),
                  MultivariateNormalDiag=MultivariateNormalDiag, vae_encoder_mlp=encoder)
     names["encoder_mean"], names["encoder_scale"] = encoder(names["input_x"])
     qz_x = names["qz_x"] = MultivariateNormalDiag(
@@ -55,7 +58,8 @@ def hint_of(exercise, names):
 @pytest.mark.parametrize("exercise", EXERCISES)
 def test_right_answers(exercise, names, capsys):
     check(exercise, names)
-    assert capsys.readouterr().out == f"✓ Упражнение {exercise} ({EXERCISES[exercise].title}): верно.\n"
+    title = EXERCISES[exercise].title
+    assert capsys.readouterr().out == f"✓ Упражнение {exercise} ({title}): верно.\n"
 
 
 @pytest.mark.parametrize("hidden_dim", [1, 10])
@@ -79,6 +83,26 @@ def test_what_is_not_defined(exercise, name, state, names):
 def test_no_such_exercise(names):
     with pytest.raises(ValueError, match="Got exercise 6, expected one of .1, 2, 3, 4, 5."):
         check(6, names)
+
+
+@pytest.mark.parametrize("size", [0, -1, 2.5, "20", 10**6])
+def test_a_size_that_is_none(size, names):
+    names["BATCH_SIZE"] = size
+    assert f"BATCH_SIZE = {size!r}, а должно быть целым числом" in hint_of(5, names)
+
+
+@pytest.mark.parametrize("shape", [(2000, 784), (1000, 1, 28, 28)])
+def test_images_that_are_none(shape, names):
+    names["X_train"] = np.zeros(shape)
+    assert f"X_train имеет форму {shape}" in hint_of(5, names)
+
+
+def test_how_far_training_goes(names, monkeypatch):
+    monkeypatch.setattr("vae.checks.LEAST_ELBO", -195.)
+    check(5, names)
+    monkeypatch.setattr("vae.checks.LEAST_ELBO", -150.)
+    assert "модель не обучается: за 300 шагов Adam elbo на отложенных изображениях дошла до -1" \
+        in hint_of(5, names)
 
 
 def test_an_error_in_the_students_code_is_told_with_its_line():

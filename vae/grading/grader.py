@@ -307,8 +307,8 @@ class _Run:
                 stage = value
             elif self._is_about_an_exercise(value) and isinstance(value.get("failed"), dict):
                 failed = value["failed"]
-                self._fail(value["exercise"], str(failed.get("hint"))[:_MAX_TEXT],
-                           str(failed.get("traceback") or "")[:_MAX_TEXT])
+                self._fail(value["exercise"], *(str(failed.get(text))[:_MAX_TEXT]
+                                                for text in ["hint", "traceback"]))
                 if self._is_wanted(failed.get("undone")):
                     self._undone.add(failed["undone"])
         if ended:
