@@ -501,9 +501,9 @@ def _measure_elbo(graph, inputs):
         for draw in range(50):  # by encoders with other weights: KL is large, and known
             if draw % 10 == 0:
                 _randomise(encoder, random)
-            values = compute(inputs["x"])
-            draws.append([*values, decode(values[-1])])
-    measured = dict(zip([*outputs, "logits"], map(np.array, zip(*draws))))
+            *values, z = compute(inputs["x"])
+            draws.append([*values, z, _log_likelihoods(inputs["x"], z, decode(z))])
+    measured = dict(zip([*outputs, "log_px_z"], map(np.array, zip(*draws))))
 
     missing = [[parameter.name for parameter in network if parameter not in params]
                for network in (encoder, decoder)]
@@ -533,22 +533,33 @@ def _measure_elbo(graph, inputs):
     return measured
 
 
-def _bounds(x, z, loc, scale, logits):
+def _repeated(values, n, axis):
+    """Both orders of K samples an image: those of one image together, or a batch apart."""
+    k = n // values.shape[axis]
+    return np.repeat(values, k, axis), np.concatenate([values] * k, axis)
+
+
+def _log_likelihoods(x, z, logits):
+    """Return log p(x | z), averaged over the samples, for either of their orders."""
+    _require(len(z) > 0 and len(z) % len(x) == 0 and logits.shape == (len(z), *x.shape[1:]),
+             f"для батча из {len(x)} изображений в декодер подаются коды формы {z.shape}, "
+             f"а выходит из него {logits.shape}.")
+    return [np.mean(_bernoulli_log_prob(images, logits)) for images in _repeated(x, len(z), 0)]
+
+
+def _bounds(z, loc, scale, log_px_z):
     """The terms of ELBO in each of the ways to estimate them, averaged over the batch.
 
     Yields E log p(x | z), E log p(z) and the entropy of q(z | x), an array of one number a draw
     each.  The first is always an average over the samples z, the others may be closed forms.
-    Of K samples an image, those of one image may lie together or a batch apart.
     """
-    n_samples = z.shape[1] // len(x)
     prior = np.mean(_normal_log_prob(0., loc, np.ones_like(loc)) - 0.5 * np.sum(scale ** 2, axis=2),
                     axis=1)
     entropy = np.mean(np.sum(0.5 * (LOG_2PI + 1) + np.log(scale), axis=2), axis=1)
-    for repeat in [lambda a, axis: np.repeat(a, n_samples, axis),
-                   lambda a, axis: np.concatenate([a] * n_samples, axis)]:
-        log_px_z = np.mean(_bernoulli_log_prob(repeat(x, 0), logits), axis=1)
-        sampled_prior = np.mean(_normal_log_prob(z, 0., np.ones_like(z)), axis=1)
-        sampled_entropy = -np.mean(_normal_log_prob(z, repeat(loc, 1), repeat(scale, 1)), axis=1)
+    sampled_prior = np.mean(_normal_log_prob(z, 0., np.ones_like(z)), axis=1)
+    orders = [_repeated(values, z.shape[1], axis=1) for values in (loc, scale)]
+    for log_px_z, some_loc, some_scale in zip(log_px_z.T, *orders):
+        sampled_entropy = -np.mean(_normal_log_prob(z, some_loc, some_scale), axis=1)
         for some_prior in (prior, sampled_prior):
             for some_entropy in (entropy, sampled_entropy):
                 yield log_px_z, some_prior, some_entropy
@@ -573,17 +584,14 @@ _WRONG_BOUNDS = [
 
 def _judge_elbo(inputs, measured):
     x, held_out = inputs["x"], inputs["held_out"]
-    values, losses, loc, scale, z, logits = (
+    values, losses, loc, scale, z, log_px_z = (
         np.asarray(measured[name], dtype=float)
-        for name in ["elbo", "loss", "loc", "scale", "z", "logits"])
+        for name in ["elbo", "loss", "loc", "scale", "z", "log_px_z"])
     n_draws, n, hidden_dim = loc.shape
-    _require(values.shape == losses.shape == (n_draws,) and n_draws == 50 and n == len(x)
-             and scale.shape == loc.shape and z.shape == (n_draws, z.shape[1], hidden_dim)
-             and z.shape[1] > 0 and z.shape[1] % n == 0
-             and logits.shape == (*z.shape[:2], *x.shape[1:]),
+    _require(n == len(x) and scale.shape == loc.shape and z.shape[2] == hidden_dim,
              f"для батча из {len(x)} изображений в декодер подаются коды формы {z.shape[1:]}, "
              f"а распределение q(z | x) — для {n} изображений.")
-    bounds = list(_bounds(x, z, loc, scale, logits))
+    bounds = list(_bounds(z, loc, scale, log_px_z))
     rounding = 1e-4 * np.sum(np.abs(bounds[0]), axis=0)
 
     def equal(bound):

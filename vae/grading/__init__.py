@@ -10,8 +10,9 @@
     graphs and numbers between processes;
 ``sandbox``
     limits and isolation of a process;
-``worker``
-    the process that forks for each piece of students' code;
+``worker``, ``inside``
+    the process that forks for each piece of students' code, from without and
+    within;
 ``reports``
     a class's grades as tables and pages.
 

@@ -23,7 +23,7 @@ import vae.checks
 from vae.checks import EXERCISES, Mistake, Names, sizes_of
 from vae.grading.notebook import cells_of, namespace
 from vae.grading.sandbox import Limits
-from vae.grading.worker import _THEANO_FLAGS, Worker, WorkerError
+from vae.grading.worker import THEANO_FLAGS, Worker, WorkerError
 
 __all__ = ["Grade", "Reference", "Verdict", "close_workers", "grade", "the_worker"]
 
@@ -57,7 +57,7 @@ class Reference:
 
     def digest(self):
         """Return what changes whenever the reference or the checks do."""
-        parts = [_THEANO_FLAGS, self.setup, *map(str, sorted(self.solutions.items())),
+        parts = [THEANO_FLAGS, self.setup, *map(str, sorted(self.solutions.items())),
                  Path(vae.checks.__file__).read_text(encoding="utf-8")]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
@@ -139,7 +139,7 @@ def _compile_once(reference, progress):
     with FileLock(f"{done}.lock"):
         if done.exists():
             return
-        flags = _THEANO_FLAGS.format(theano.config.base_compiledir)
+        flags = THEANO_FLAGS.format(theano.config.base_compiledir)
         with subprocess.Popen(
                 [sys.executable, "-m", "vae.grading.grader"], stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE, text=True, encoding="utf-8",
