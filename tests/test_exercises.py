@@ -6,7 +6,6 @@ import pytest
 
 from vae.checks import EXERCISES
 from vae.grading.grader import Reference, grade
-from vae.grading.pytest_plugin import POINTS
 
 SOLVED = Path(__file__).parents[1] / "notebooks" / "vae_seminar_solution.ipynb"
 
@@ -18,15 +17,13 @@ def graded(request):
         content = path.read_bytes()
     except OSError as error:
         pytest.exit(f"--notebook: {error}", returncode=4)
-    grade_of_notebook = grade(path.stem, content, Reference.read(SOLVED))
-    request.config.stash[POINTS] = {
-        verdict.exercise: verdict.points for verdict in grade_of_notebook.verdicts}
-    return grade_of_notebook
+    return grade(path.stem, content, Reference.read(SOLVED))
 
 
 @pytest.mark.parametrize("exercise", EXERCISES)
 def test_exercise(exercise, graded, record_property):
     verdict, = (one for one in graded.verdicts if one.exercise == exercise)
+    record_property("exercise", exercise)
     record_property("points", verdict.points)
     if not verdict.passed:
         pytest.fail("\n".join(filter(None, [verdict.hint, verdict.traceback, graded.note])),

@@ -94,8 +94,7 @@ def test_an_unfilled_notebook(reference):
 @pytest.mark.parametrize("name", WRONG)
 def test_a_mistake_costs_its_own_points_and_is_named(name, reference):
     number, source, expected = WRONG[name]
-    # Training takes longest: only where the mistake might be seen in it.
-    others = {} if number in (4, 5) else unfilled(5)
+    others = {} if number == 5 else unfilled(5)  # which takes longest
     result = grade("", notebook({**others, number: source}), reference)
     assert failed(result) == sorted({number, *others}), result
     assert re.search(expected, hint(result, number), re.S), hint(result, number)
@@ -119,7 +118,7 @@ def test_the_students_own_name_for_the_sample_outlives_exercise_4(reference):
 
 
 @pytest.mark.parametrize("number, source, expected", [
-    (3, changed(SOLVED[3], "loc=", "loc=="), "SyntaxError"),
+    (3, changed(SOLVED[3], "qz_x =", "qz_x = ="), "SyntaxError"),
     (3, SOLVED[3] + "\n1 = 2", "SyntaxError"),
     (2, changed(SOLVED[2], "num_units=256", "num_units=n_hidden"), "n_hidden"),
     (3, "import torch_of_the_future\n" + SOLVED[3].replace("input_x = ", "input_x = torch_of_the_"
@@ -163,7 +162,7 @@ def test_what_is_not_a_notebook_gets_no_points_and_a_note(content, reference):
 
 
 def test_a_notebook_with_huge_outputs(reference):
-    output = notebooks.new_output("stream", name="stdout", text="шаг 1\n" * 10**6)
+    output = notebooks.new_output("stream", name="stdout", text="шаг 1\n" * 10**5)
     content = notebook(unfilled(2, 3, 4, 5), outputs=[output])
     assert len(content) > 10**7
     assert grade("", content, reference).points == 2
@@ -424,21 +423,21 @@ def say(value):
 """
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(120, func_only=True)
 @pytest.mark.parametrize("code", [*ENDINGS.values(), *PATCHES.values(), *EXHAUSTION.values()],
                          ids=[*ENDINGS, *PATCHES, *EXHAUSTION])
 def test_attacks_earn_nothing_and_break_nothing(code, reference, unharmed):
     attacked(code, reference)
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(120, func_only=True)
 @pytest.mark.parametrize("code", FORGERIES.values(), ids=FORGERIES)
 def test_forged_lines_earn_nothing(code, reference, unharmed):
     result = attacked(_SAY + textwrap.dedent(code), reference)
     assert len(str(result)) < 50000
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(120, func_only=True)
 @pytest.mark.parametrize("ending, expected", [
     ("while True: pass", "не закончил работу за 2 с"),
     ("import os; os._exit(0)", "не проверено|остановил процесс"),
@@ -450,7 +449,7 @@ def test_how_a_process_ended_is_told(ending, expected, reference):
     assert re.search(expected, verdict.hint), verdict
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(120, func_only=True)
 def test_an_attack_costs_only_its_own_exercise(reference):
     """The other exercises' points are kept, and no more are lost than those of one."""
     source = f"import os\n{SOLVED[3]}\nqz_x = os._exit(1)"
@@ -458,14 +457,14 @@ def test_an_attack_costs_only_its_own_exercise(reference):
     assert failed(result) == [3, 5], result
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(120, func_only=True)
 def test_a_daemon_is_not_waited_for(reference, unharmed):
     started = time.monotonic()
     attacked(EXHAUSTION["a daemon"], reference, Limits(timeout=60.))
     assert time.monotonic() - started < 20
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(120, func_only=True)
 def test_a_forged_pickle_is_not_run(reference, unharmed, tmp_path):
     tmp_path.chmod(0o777)
     marker = tmp_path / "run"
@@ -514,7 +513,7 @@ CHEATS = {
 }
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(120, func_only=True)
 @pytest.mark.parametrize("code", CHEATS.values(), ids=CHEATS)
 def test_graphs_that_would_run_code_are_refused(code, reference, unharmed):
     result = grade("", notebook({5: f"{SOLVED[5]}\n{code}"}), reference)
@@ -522,23 +521,26 @@ def test_graphs_that_would_run_code_are_refused(code, reference, unharmed):
     assert re.search("граф (не из операций Theano|содержит)", hint(result, 5)), result
 
 
-def pickled(function, *arguments, state=None):
+def pickled(function, arguments):
     class Evil:
         def __reduce__(self):
-            return (function, arguments) if state is None else (function, arguments, state)
+            return function, tuple(arguments)
     return base64.b64encode(pickle.dumps(Evil(), protocol=4)).decode()
 
 
-@pytest.mark.parametrize("function, arguments", [
+CALLS = [
     (os.system, ["true"]), (eval, ["1"]), (getattr, [1j, "conjugate"]), (open, ["/dev/null"]),
     (np.load, ["/dev/null"]), (np.fromfile, ["/dev/null"]), (theano.function, [[], []]),
     (theano.compile.ops.as_op, [[], []]), (theano.printing.pydotprint, [None]),
     (theano.printing.debugprint, [None]), (theano.config.__class__, []),
     (theano.gof.type.CDataType, ["evil"]), (pickle.loads, [b"N."]), (__import__, ["antigravity"]),
-], ids=lambda value: getattr(value, "__qualname__", ""))
+]
+
+
+@pytest.mark.parametrize("function, arguments", CALLS, ids=[call[0].__qualname__ for call in CALLS])
 def test_only_parts_of_graphs_are_loaded(function, arguments):
     with pytest.raises(Mistake, match="граф содержит"):
-        load_graph(pickled(function, *arguments))
+        load_graph(pickled(function, arguments))
 
 
 def test_a_graph_is_what_it_was():
@@ -569,7 +571,7 @@ solution = bytes(reversed(b"spe * elacs.fles + col.fles = z"))
 """
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(120, func_only=True)
 def test_the_reference_is_not_in_the_package(reference, unharmed):
     found = report_of("""
         import importlib, inspect, vae, vae.distributions, vae.networks
@@ -587,7 +589,7 @@ def test_the_reference_is_not_in_the_package(reference, unharmed):
     assert found == "[] False False"
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(120, func_only=True)
 def test_the_reference_is_not_in_memory(reference, unharmed):
     found = report_of("""
         import gc, linecache, types
@@ -606,7 +608,7 @@ def test_the_reference_is_not_in_memory(reference, unharmed):
     assert found == "[]"
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(120, func_only=True)
 def test_the_reference_is_not_on_disk(reference, unharmed, isolated):
     files = [str(ROOT / name) for name in [
         "vae/distributions.py", "notebooks/vae_seminar_solution.ipynb", "notebooks/vae_seminar.py"]]
@@ -626,7 +628,7 @@ def test_the_reference_is_not_on_disk(reference, unharmed, isolated):
     assert found == "[]"
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(120, func_only=True)
 def test_what_is_hidden_stays_hidden_from_who_mounts(reference, unharmed, isolated):
     folder = str(ROOT / "vae")
     found = report_of(f"""
@@ -641,7 +643,22 @@ def test_what_is_hidden_stays_hidden_from_who_mounts(reference, unharmed, isolat
     assert found == "[] False"
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(120, func_only=True)
+def test_no_memory_is_had_that_is_not_counted(reference, unharmed, isolated):
+    found = report_of("""
+        import ctypes, os
+        libc = ctypes.CDLL(None)
+        found = {"memfd": libc.memfd_create(b"m", 0), "shm": libc.shmget(0, 2**20, 0o1600),
+                 "namespace": libc.unshare(0x10000000 | 0x00020000)}
+        os.mkdir("mounted")
+        path = os.path.abspath("mounted").encode()
+        found["mount"] = libc.mount(b"tmpfs", path, b"tmpfs", 0, None)
+        raise RuntimeError([name for name, result in found.items() if result >= 0])
+        """, reference)
+    assert found == "[]"
+
+
+@pytest.mark.timeout(120, func_only=True)
 def test_no_file_outside_can_be_written(reference, unharmed, isolated, tmp_path):
     tmp_path.chmod(0o777)
     (tmp_path / "file").touch(0o666)
@@ -669,7 +686,7 @@ def test_no_file_outside_can_be_written(reference, unharmed, isolated, tmp_path)
     assert not (tmp_path / "file").read_bytes()
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(120, func_only=True)
 def test_environment_variables_are_not_seen(reference, unharmed, monkeypatch):
     monkeypatch.setenv("MNIST_DIR", os.environ.get("MNIST_DIR", "."))
     names = report_of("""
@@ -687,7 +704,7 @@ def test_environment_variables_are_not_seen(reference, unharmed, monkeypatch):
     assert names[-1] != os.environ.get("HOME")
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(120, func_only=True)
 def test_other_processes_can_not_be_killed(reference, unharmed, isolated):
     attacked(f"""
         import os
@@ -701,7 +718,7 @@ def test_other_processes_can_not_be_killed(reference, unharmed, isolated):
         """, reference)
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(120, func_only=True)
 def test_the_network_can_not_be_reached(reference, unharmed, isolated):
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(0)
@@ -722,6 +739,6 @@ def test_the_network_can_not_be_reached(reference, unharmed, isolated):
             server.accept()
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(120, func_only=True)
 def test_after_all_the_attacks_the_next_right_notebook_gets_full_points(reference):
     assert grade("следующий", notebook(), reference).points == FULL

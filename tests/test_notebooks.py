@@ -175,7 +175,7 @@ def test_a_changed_text_reaches_both_notebooks_and_keeps_the_results(copy):
 
 def test_a_changed_exercise_reaches_both_notebooks_and_is_executed(copy):
     change("loss = -elbo", "loss = -1 * elbo")
-    change("Создайте список параметров", "Соберите список параметров")
+    change("Создайте список params", "Соберите список params")
     build.main()
     assert len(copy) == 1
     solved, student = (path.read_text(encoding="utf-8") for path in (build.SOLUTION, build.STUDENT))

@@ -25,6 +25,7 @@ __all__ = ["THEANO_FLAGS", "Worker", "WorkerError", "receive", "send"]
 
 _SOLUTION = re.compile(r"^( *)### BEGIN SOLUTION\n.*?### END SOLUTION\n", re.M | re.S)
 _STARTUP = 600  # seconds; the first time Theano compiles its engine
+_MAX_LINES = 10000  # of what a process says, far above what an honest one does
 
 #: Elementary operations are compiled one by one, and nearly all notebooks share them; of the
 #: optimisations, those that keep results finite and training fast.
@@ -158,7 +159,7 @@ class Worker:
 
 
 def _lines_of_json(output):
-    for line in output.decode("utf-8", errors="replace").splitlines():
+    for line in output.decode("utf-8", errors="replace").splitlines()[:_MAX_LINES]:
         try:
             yield from_json(line)
         except ValueError:
