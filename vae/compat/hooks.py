@@ -7,8 +7,13 @@ runs just before the module's own code, what stands after it just after::
     def what_it_mends(module):
         yield
         module.name = something_else
+
+To find the patch that is to blame for something, leave some out: the
+environment variable ``VAE_COMPAT_OFF`` takes names of patches, or of the files
+here that they stand in, separated by commas.
 """
 
+import os
 import sys
 from contextlib import ExitStack, contextmanager
 from importlib.abc import MetaPathFinder
@@ -19,10 +24,14 @@ __all__ = ["around_import", "activate", "PATCHES"]
 #: Every patch there is, by the name of the module it is for.
 PATCHES = {}
 
+_OFF = set(os.environ.get("VAE_COMPAT_OFF", "").split(","))
+
 
 def around_import(*module_names):
     """Register the decorated generator function as a patch for these modules."""
     def register(patch):
+        if {patch.__name__, patch.__module__.rpartition(".")[2]} & _OFF:
+            return patch
         for name in module_names:
             PATCHES.setdefault(name, []).append(contextmanager(patch))
         return patch
