@@ -28,6 +28,7 @@ if any(name.partition(".")[0] == "theano" for name in sys.modules):
         "(Kernel → Restart)."
     )
 
-from vae.compat import building, hooks, names, settings  # noqa: E402,F401
+from vae.compat import (  # noqa: E402,F401
+    building, compiling, hooks, loops, names, settings, starting)
 
 hooks.activate()

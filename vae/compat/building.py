@@ -19,7 +19,7 @@ from vae.compat.settings import scipy_openblas32
 
 _logger = logging.getLogger(__name__)
 
-_HEADERS = Path(__file__).parent / "include"
+HEADERS = Path(__file__).parent / "include"
 
 #: Generated code that only NumPy 1 compiles or understands, and what to write instead.
 _REWRITES = [
@@ -28,6 +28,16 @@ _REWRITES = [
     # NumPy 2.0 has a number of its own for "no axis".
     (re.compile(r"axis (==?) NPY_MAXDIMS"), r"axis \1 NPY_RAVEL_AXIS"),
 ]
+
+
+def flags(config):
+    """Return options of the compiler for all generated code."""
+    uses_wheel = scipy_openblas32 and scipy_openblas32.get_library() in config.blas.ldflags
+    return ["-include", str(HEADERS / "theano_on_numpy2.h"),
+            *["-DTHEANO_WITH_SCIPY_OPENBLAS"] * bool(uses_wheel),
+            # sqrt need not set errno, nor comparisons raise signals: loops vectorise then.
+            "-fno-math-errno", "-fno-trapping-math",
+            "-g0"]  # Theano asks for debugging information, which nobody reads
 
 
 @around_import("theano.gof.cmodule")
@@ -44,17 +54,16 @@ def numpy_2_headers(cmodule):
                     libs=None, preargs=None, py_module=True, hide_symbols=True):
         for pattern, replacement in _REWRITES:
             src_code = pattern.sub(replacement, src_code)
-        preargs = [*(preargs or []), "-include", str(_HEADERS / "theano_on_numpy2.h")]
         lib_dirs = list(lib_dirs or [])
         if scipy_openblas32 and scipy_openblas32.get_library() in (libs or []):
             lib_dirs.append(scipy_openblas32.get_lib_dir())
-            preargs += ["-DTHEANO_WITH_SCIPY_OPENBLAS"]
         location = Path(location)
         with tempfile.TemporaryDirectory(dir=location) as scratch:
             try:
                 compile_whole(module_name, src_code, location=scratch,
-                              include_dirs=[str(_HEADERS), *(include_dirs or [])],
-                              lib_dirs=lib_dirs, libs=libs, preargs=preargs,
+                              include_dirs=[str(HEADERS), *(include_dirs or [])],
+                              lib_dirs=lib_dirs, libs=libs,
+                              preargs=[*(preargs or []), *flags(cmodule.config)],
                               py_module=False, hide_symbols=hide_symbols)
             except Exception as error:
                 if shutil.disk_usage(location).free < 2**20:

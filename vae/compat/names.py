@@ -7,6 +7,8 @@ use them too, run unchanged.
 import sys
 import warnings
 from importlib.metadata import version
+from shutil import which
+from sysconfig import get_config_h_filename, get_config_var, get_path, get_python_version
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
@@ -51,13 +53,13 @@ def _restore_numpy_names():
 _restore_numpy_names()
 
 
-def _stand_in(name, **contents):
+def stand_in(name, **contents):
     module = ModuleType(name)
     vars(module).update(contents)
     return module
 
 
-def _in_place_of(**modules):
+def in_place_of(**modules):
     """Generator: these modules can be imported, under these names, until it goes on."""
     before = {name: sys.modules.get(name) for name in modules}
     sys.modules.update(modules)
@@ -71,18 +73,35 @@ def _in_place_of(**modules):
                 sys.modules[name] = module
 
 
+@around_import("theano.configdefaults", "theano.gof.cmodule")
+def distutils(module):
+    """``distutils`` is gone on Python 3.12; before, setuptools takes its place, and its time."""
+    spawn = stand_in("distutils.spawn", find_executable=which)
+    config = stand_in(
+        "distutils.sysconfig", get_config_var=get_config_var,
+        get_config_h_filename=get_config_h_filename, get_python_version=get_python_version,
+        get_python_inc=lambda plat_specific=0: get_path("platinclude" if plat_specific
+                                                        else "include"),
+        get_python_lib=lambda plat_specific=0, standard_lib=0: get_path(
+            ("plat" if plat_specific else "") + ("stdlib" if standard_lib else
+                                                 "lib" if plat_specific else "purelib")))
+    yield from in_place_of(**{
+        "distutils": stand_in("distutils", spawn=spawn, sysconfig=config),
+        "distutils.spawn": spawn, "distutils.sysconfig": config})
+
+
 @around_import("theano.gof.cmodule", "theano.tensor.blas")
 def numpy_distutils(module):
     """``numpy.distutils`` is gone on Python 3.12, and breaks with setuptools 74 before.
 
     Theano wants one function of it.
     """
-    distutils = _stand_in(
+    distutils = stand_in(
         "numpy.distutils",
         misc_util=SimpleNamespace(get_numpy_include_dirs=lambda: [np.get_include()]))
-    yield from _in_place_of(**{
+    yield from in_place_of(**{
         "numpy.distutils": distutils,
-        "numpy.distutils.__config__": _stand_in("numpy.distutils.__config__")})
+        "numpy.distutils.__config__": stand_in("numpy.distutils.__config__")})
     module.numpy = SimpleNamespace(distutils=distutils)
 
 
@@ -97,7 +116,7 @@ def downsample(module):
         return pool_2d(input, ws=ds, ignore_border=ignore_border, stride=st, pad=padding,
                        mode=mode)
 
-    module.downsample = _stand_in("theano.tensor.signal.downsample", max_pool_2d=max_pool_2d)
+    module.downsample = stand_in("theano.tensor.signal.downsample", max_pool_2d=max_pool_2d)
     sys.modules["theano.tensor.signal.downsample"] = module.downsample
 
 
@@ -105,7 +124,7 @@ def downsample(module):
 def pkg_resources(module):
     """``pkg_resources``, which Lasagne asks for its own version, left setuptools in 81."""
     import theano  # noqa: F401  it may import setuptools, which wants the real one
-    yield from _in_place_of(pkg_resources=_stand_in(
+    yield from in_place_of(pkg_resources=stand_in(
         "pkg_resources", get_distribution=lambda name: SimpleNamespace(version=version(name))))
 
 

@@ -126,7 +126,8 @@ def _name_of_compiled_code():
         digest.update(source.read_bytes())
     openblas = scipy_openblas32 and (scipy_openblas32.__file__, scipy_openblas32.__version__)
     for part in (sys.version, sysconfig.get_config_var("EXT_SUFFIX"), platform.machine(),
-                 _processor(), _compiler_version(), openblas):
+                 _processor(), _compiler_version(), openblas,
+                 os.environ.get("VAE_COMPAT_OFF")):
         digest.update(repr(part).encode())
     return ("theano%(theano_version)s-numpy%(numpy_version)s-python%(python_version)s-"
             f"{digest.hexdigest()[:16]}")

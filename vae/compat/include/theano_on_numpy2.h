@@ -27,6 +27,15 @@ static inline void *NpyCapsule_AsVoidPtr(PyObject *capsule)
     return pointer;
 }
 
+/* Called wherever an operation fails. */
+static inline void theano_failed(void)
+{
+    if (!PyErr_Occurred()) {
+        PyErr_SetString(PyExc_RuntimeError,
+                        "Unexpected error in an Op's C code. No Python exception was set.");
+    }
+}
+
 #ifdef THEANO_WITH_SCIPY_OPENBLAS
 /* The wheel scipy-openblas32 has BLAS under names of its own. */
 #define saxpy_ scipy_saxpy_

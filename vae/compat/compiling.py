@@ -1,0 +1,310 @@
+"""Compiling less, and many modules at once.
+
+Theano compiles a module for each kind of operation, one after the other, and
+each of them reads the same headers and spells out the same checks.  Here a
+function's modules are compiled together, some to a source file, on all cores,
+and what they share is written once.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+
+from tqdm import tqdm
+
+from vae.compat import building
+from vae.compat.hooks import around_import
+
+
+@around_import("theano.tensor.type")
+def arrays_checked_by_functions(module):
+    """Call a function for what takes Theano forty lines, before and after each operation."""
+    yield
+    headers = module.TensorType.c_headers
+    unchecked = module.TensorType.c_extract
+
+    def c_headers(self, c_compiler):
+        return [*headers(self, c_compiler), '"tensors.h"']
+
+    def c_extract(self, name, sub, check_input=True):
+        if not check_input:
+            return unchecked(self, name, sub, check_input)
+        type_number = self.dtype_specs()[2]
+        return (f'if (tensors::extract(py_{name}, {type_number}, "{type_number}", &{name}) < 0) '
+                f"{{ {sub['fail']} }}\n")
+
+    def c_sync(self, name, sub):
+        return f"if (tensors::sync({name}, &py_{name}) < 0) {{ {sub['fail']} }}\n"
+
+    module.TensorType.c_headers = c_headers
+    module.TensorType.c_extract = c_extract
+    module.TensorType.c_sync = c_sync
+
+
+@around_import("theano.gof.cc")
+def failures_told_by_a_function(cc):
+    """Call a function for what Theano repeats wherever an operation can fail."""
+    yield
+
+    def failure_code(sub, use_goto=True):
+        leave = f"goto __label_{sub['id']};" if use_goto else ""
+        return f"{{ {sub['failure_var']} = {sub['id']}; theano_failed(); {leave} }}"
+
+    cc.failure_code = failure_code
+
+
+def _is_gcc(compiler):
+    return os.path.basename(compiler).startswith("g++")
+
+
+@around_import("theano.gof.cmodule")
+def native_code(cmodule):
+    """Ask g++ for the code of this very processor.
+
+    Theano asks for its name, at every start, with three runs of the compiler.
+    The folder of compiled code is only this processor's.
+    """
+    yield
+    detect = cmodule.GCC_compiler.compile_args
+
+    def compile_args(march_flags=True):
+        if (cmodule.GCC_compiler.march_flags is None and sys.platform == "linux"
+                and _is_gcc(cmodule.config.cxx)
+                and not re.search("-m(arch|tune|cpu)", cmodule.config.gcc.cxxflags)):
+            cmodule.GCC_compiler.march_flags = ["-march=native"]
+        return detect(march_flags)
+
+    cmodule.GCC_compiler.compile_args = staticmethod(compile_args)
+
+
+_COMMON_HEADERS = """\
+#include "theano_on_numpy2.h"
+#include <iostream>
+#include "theano_mod_helper.h"
+#include <math.h>
+#include <numpy/arrayobject.h>
+#include <numpy/arrayscalars.h>
+#include <vector>
+#include <algorithm>
+#include "tensors.h"
+#include "elementwise.h"
+"""
+
+#: Reads the headers, while Python goes on.
+_reader = threading.Thread()
+
+
+@around_import("theano.gof.cmodule")
+def headers_read_once(cmodule):
+    """Let g++ keep the headers as it has understood them: most of a module's time goes there."""
+    yield
+    if not _is_gcc(cmodule.config.cxx):
+        return
+    folder = Path(cmodule.config.compiledir) / "headers"
+    header = folder / "common.h"
+    if not header.with_name("common.h.gch").exists():
+        _reader.run = lambda: _read_headers(cmodule, header)
+        _reader.start()
+    read_all = cmodule.GCC_compiler.compile_str
+
+    def compile_str(*args, preargs=None, **kwargs):
+        if _reader.ident is not None:
+            _reader.join()
+        if header.exists():
+            preargs = [*(preargs or []), "-include", str(header)]
+        return read_all(*args, preargs=preargs, **kwargs)
+
+    cmodule.GCC_compiler.compile_str = staticmethod(compile_str)
+
+
+def _read_headers(cmodule, header):
+    try:
+        header.parent.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=header.parent) as scratch:
+            source, result = Path(scratch, "common.h"), Path(scratch, "common.h.gch")
+            source.write_text(_COMMON_HEADERS)
+            folders = [f"-I{folder}" for folder in [building.HEADERS, *cmodule.std_include_dirs()]]
+            subprocess.run(
+                [cmodule.config.cxx, "-O3", *cmodule.GCC_compiler.compile_args(),
+                 *building.flags(cmodule.config), "-fvisibility=hidden", *folders,
+                 "-x", "c++-header", str(source), "-o", str(result)],
+                check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            os.replace(result, header.with_name("common.h.gch"))
+            os.replace(source, header)
+    except (OSError, subprocess.CalledProcessError):
+        pass  # then each module reads them
+
+
+# --- many modules at once ---
+
+_INCLUDES = re.compile(r"\A(?:\s*#include .*\n)+")
+
+#: The operations of the function that is being compiled.
+_upcoming = []
+
+
+@around_import("theano.gof.vm")
+def operations_to_come(vm):
+    """Remember a function's operations while they are being compiled."""
+    yield
+    one_by_one = vm.VM_Linker.make_all
+
+    def make_all(self, *args, **kwargs):
+        before = _upcoming[:]
+        _upcoming[:] = [] if self.c_thunks is False else self.fgraph.apply_nodes
+        try:
+            return one_by_one(self, *args, **kwargs)
+        finally:
+            _upcoming[:] = before
+
+    vm.VM_Linker.make_all = make_all
+
+
+@around_import("theano.gof.cmodule")
+def modules_at_once(cmodule):
+    """When the first of a function's modules has to be compiled, compile all that are missing."""
+    yield
+    one_by_one = cmodule.ModuleCache.module_from_key
+
+    def module_from_key(self, key, lnk=None, keep_lock=False):
+        if _upcoming and key not in self.entry_from_key:
+            nodes = list(_upcoming)
+            _upcoming.clear()
+            _compile_missing(cmodule, self, nodes)
+        return one_by_one(self, key, lnk, keep_lock)
+
+    cmodule.ModuleCache.module_from_key = module_from_key
+
+
+class _Module:
+    """What has to be compiled for an operation."""
+
+    def __init__(self, node):
+        from theano.gof.cc import CLinker
+        from theano.gof.cmodule import get_module_hash
+        from theano.gof.fg import FunctionGraph
+        linker = CLinker().accept(FunctionGraph(node.inputs, node.outputs), no_recycling=[])
+        self.key = linker.cmodule_key()
+        for inner in linker.node_order:
+            inner.op.prepare_node(inner, None, None, "c")
+        source = linker.get_src_code()
+        self.hash = get_module_hash(source, self.key)
+        self.name = linker.get_dynamic_module().code_hash
+        self.include_dirs, self.lib_dirs = linker.header_dirs(), linker.lib_dirs()
+        self.libs, self.flags = linker.libraries(), tuple(linker.compile_args())
+        self.includes = _INCLUDES.match(source).group()
+        self.body = source[len(self.includes):]
+
+        self.macros = set(re.findall(r"^\s*#\s*define\s+(\w+)", self.body, re.M))
+
+    def can_share_a_file(self):
+        return "#include" not in self.body
+
+    def part_of_a_file(self):
+        before = "".join(f'#pragma push_macro("{name}")\n' for name in sorted(self.macros))
+        after = before.replace("push", "pop")
+        return f"{before}namespace {self.name} {{\n{self.body}\n}}\n{after}"
+
+
+def _compile_missing(cmodule, cache, nodes):
+    from theano.gof import compilelock
+    with compilelock.lock_ctx():
+        cache.refresh(cleanup=False)
+        modules = _missing_modules(cache, nodes)
+        n_cores = _n_cores()
+        if len(modules) < 2:
+            return
+        with _progress_bar(len(modules)) as bar, ThreadPoolExecutor(n_cores) as pool:
+            try:
+                tasks = {pool.submit(_build, cmodule, group, cache.dirname): group
+                         for group in _groups(modules, 2 * n_cores)}
+                for task in as_completed(tasks):
+                    try:
+                        library = Path(task.result())
+                    except Exception:
+                        continue  # Theano compiles these one by one, and tells what is wrong
+                    for module in tasks[task]:
+                        _install(cmodule, cache, module, library)
+                    shutil.rmtree(library.parent)
+                    bar.update(len(tasks[task]))
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+
+def _missing_modules(cache, nodes):
+    found = {}
+    for node in nodes:
+        try:
+            module = _Module(node)
+        except Exception:
+            continue  # an operation that has no C, or says so only now: Theano will ask again
+        if (module.key and module.key[0] and module.key not in cache.entry_from_key
+                and module.hash not in cache.module_hash_to_key_data):
+            found.setdefault(module.hash, module)
+    return list(found.values())
+
+
+def _groups(modules, n_groups):
+    """Divide modules into source files, of about the same length, largest first."""
+    together, groups = {}, []
+    for module in sorted(modules, key=lambda one: -len(one.body)):
+        if not module.can_share_a_file():
+            groups.append([module])
+            continue
+        candidates = together.setdefault(module.flags, [[] for _ in range(n_groups)])
+        min(candidates, key=lambda group: sum(len(one.body) for one in group)).append(module)
+    return [group for candidates in together.values() for group in candidates if group] + groups
+
+
+def _build(cmodule, group, folder):
+    """Compile modules to one library, and return its path, in a folder of its own."""
+    includes = [line for module in group for line in module.includes.splitlines() if line.strip()]
+    parts = [module.part_of_a_file() for module in group]
+    folder = tempfile.mkdtemp(prefix="group", dir=folder)
+    try:
+        cmodule.GCC_compiler.compile_str(
+            "together", "\n".join([*dict.fromkeys(includes), *parts]), folder,
+            include_dirs=_union(group, "include_dirs"), lib_dirs=_union(group, "lib_dirs"),
+            libs=_union(group, "libs"), preargs=list(group[0].flags), py_module=False)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return os.path.join(folder, f"together.{cmodule.get_lib_extension()}")
+
+
+def _union(group, attribute):
+    return list(dict.fromkeys(value for module in group for value in getattr(module, attribute)))
+
+
+def _install(cmodule, cache, module, library):
+    """Put a module that has been compiled where Theano looks for it."""
+    location = Path(cmodule.dlimport_workdir(cache.dirname))
+    path = location / f"{module.name}.{cmodule.get_lib_extension()}"
+    try:
+        os.link(library, path)
+    except OSError:  # not every file system has links
+        shutil.copy(library, path)
+    (location / "__init__.py").touch()
+    loaded = cmodule.dlimport(str(path))
+    cache.module_from_name[str(path)] = loaded
+    cache.module_hash_to_key_data[module.hash] = cache._add_to_cache(
+        loaded, module.key, module.hash)
+    cache.stats[2] += 1
+
+
+def _n_cores():
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def _progress_bar(n_modules):
+    """A bar that vanishes when done, for who is looking: in a notebook or a terminal."""
+    watched = sys.stdout.isatty() or type(sys.stdout).__module__.startswith("ipykernel")
+    return tqdm(total=n_modules, desc="Theano: C++", file=sys.stdout, leave=False,
+                disable=not watched, bar_format="{desc}: {percentage:3.0f}%|{bar}| "
+                "{n_fmt}/{total_fmt} [{elapsed}]")

@@ -1,0 +1,150 @@
+/* exp, log, log1p and tanh of floats, in a form that a compiler can vectorise: no branches, no
+   tables, no errno.  Arguments of other types go to the C library.
+
+   The usual ways: exp by halving the interval around a multiple of log 2 and Taylor's series; log
+   by 2 artanh((m - 1) / (m + 1)) and its series; results are within 2 units in the last place of
+   the exact ones.  Infinities and NaN are as in the C library. */
+#ifndef VECTOR_MATH_H
+#define VECTOR_MATH_H
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#if defined(__SSE__)
+#include <xmmintrin.h>
+#endif
+
+#if defined(__GNUC__)
+#define VECTOR_MATH static inline __attribute__((always_inline))
+#else
+#define VECTOR_MATH static inline
+#endif
+
+namespace vector_math {
+
+template <typename T> static inline auto exp(T x) -> decltype(std::exp(x)) { return std::exp(x); }
+template <typename T> static inline auto log(T x) -> decltype(std::log(x)) { return std::log(x); }
+template <typename T> static inline auto log1p(T x) -> decltype(std::log1p(x))
+{
+    return std::log1p(x);
+}
+template <typename T> static inline auto tanh(T x) -> decltype(std::tanh(x))
+{
+    return std::tanh(x);
+}
+
+VECTOR_MATH float from_bits(int32_t bits)
+{
+    float value;
+    std::memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+VECTOR_MATH int32_t bits_of(float value)
+{
+    int32_t bits;
+    std::memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
+VECTOR_MATH float exp(float x)
+{
+    /* Beyond these the result is 0 or infinite; a NaN passes. */
+    float clipped = x < -104.0f ? -104.0f : x;
+    clipped = clipped > 89.0f ? 89.0f : clipped;
+    const float magic = 12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer */
+    float k = (clipped * 1.44269504f + magic) - magic;
+    /* log 2 in two parts, the first of few bits, so that its product with k is exact. */
+    float r = (clipped - k * 0.693359375f) + k * 2.12194440e-4f;
+    float p = 1.0f / 5040;
+    p = p * r + 1.0f / 720;
+    p = p * r + 1.0f / 120;
+    p = p * r + 1.0f / 24;
+    p = p * r + 1.0f / 6;
+    p = p * r + 0.5f;
+    p = (p * r) * r + r + 1.0f;
+    /* 2^k in two factors, as it may be beyond what one float can hold. */
+    int32_t whole = (int32_t)k, half = whole >> 1;
+    return p * from_bits((half + 127) << 23) * from_bits((whole - half + 127) << 23);
+}
+
+/* 2 artanh(s), for |s| <= 1/3. */
+VECTOR_MATH float twice_artanh(float s)
+{
+    float t = s * s;
+    float p = 2.0f / 15;
+    p = p * t + 2.0f / 13;
+    p = p * t + 2.0f / 11;
+    p = p * t + 2.0f / 9;
+    p = p * t + 2.0f / 7;
+    p = p * t + 2.0f / 5;
+    p = p * t + 2.0f / 3;
+    return (p * t) * s + 2.0f * s;
+}
+
+VECTOR_MATH float log(float x)
+{
+    bool small = x < 1.17549435e-38f; /* denormal: no exponent of its own */
+    int32_t bits = bits_of(small ? x * 8388608.0f : x);
+    /* m in [sqrt(1/2), sqrt(2)), x = m * 2^k. */
+    int32_t k = (bits - 0x3f3504f3) >> 23;
+    float m = from_bits(bits - (k << 23));
+    float e = (float)(k - (small ? 23 : 0));
+    float result = e * 0.693359375f + (twice_artanh((m - 1) / (m + 1)) - e * 2.12194440e-4f);
+    result = x < __builtin_inff() ? result : x; /* infinite, or NaN */
+    result = x > 0 ? result : (x == 0 ? -__builtin_inff() : __builtin_nanf(""));
+    return result;
+}
+
+VECTOR_MATH float log1p(float x)
+{
+    float near = twice_artanh(x / (2 + x));
+    float far = vector_math::log(1 + x);
+    return x > -0.25f && x <= 1.0f ? near : far;
+}
+
+VECTOR_MATH float tanh(float x)
+{
+    float t = x * x;
+    /* Lambert's continued fraction. */
+    float near = x * (10395 + t * (1260 + t * 21)) / (10395 + t * (4725 + t * (210 + t)));
+    float size = __builtin_fabsf(x);
+    float far = __builtin_copysignf(1 - 2 / (vector_math::exp(2 * size) + 1), x);
+    return size < 0.625f ? near : far;
+}
+
+VECTOR_MATH float sigmoid(float x)
+{
+    return 1 / (1 + vector_math::exp(-x));
+}
+
+/* log(1 + exp(x)) */
+VECTOR_MATH float softplus(float x)
+{
+    float e = vector_math::exp(-__builtin_fabsf(x)); /* in [0, 1], or NaN */
+    return (x > 0 ? x : 0) + twice_artanh(e / (2 + e));
+}
+
+/* While it lives, if asked to, float results below 1.2e-38 become 0: computing with such numbers is
+   two orders slower, and moving averages decay into them. */
+struct FlushToZero {
+#if defined(__SSE__)
+    unsigned int before;
+    explicit FlushToZero(bool on) : before(_mm_getcsr()) { _mm_setcsr(before | on * 0x8000u); }
+    ~FlushToZero() { _mm_setcsr(before); }
+#elif defined(__aarch64__) && defined(__GNUC__)
+    uint64_t before;
+    explicit FlushToZero(bool on)
+    {
+        asm volatile("mrs %0, fpcr" : "=r"(before));
+        asm volatile("msr fpcr, %0" : : "r"(before | (uint64_t)on << 24));
+    }
+    ~FlushToZero() { asm volatile("msr fpcr, %0" : : "r"(before)); }
+#else
+    explicit FlushToZero(bool) {}
+#endif
+};
+
+}
+
+#endif

@@ -1,0 +1,98 @@
+"""Starting sooner: what Theano imports, computes and compiles before the user's own code runs."""
+
+from importlib import import_module
+
+import numpy as np
+
+from vae.compat.hooks import around_import
+from vae.compat.names import in_place_of, stand_in
+
+
+def _when_called(module, name):
+    def function(*args, **kwargs):
+        return getattr(import_module(module), name)(*args, **kwargs)
+    return function
+
+
+@around_import("theano.scalar.basic_scipy", "theano.tensor.slinalg")
+def scipy_when_asked_for(module):
+    """SciPy takes longer to import than all the rest, and few programs call it.
+
+    Its modules import themselves when they are looked up.
+    """
+    yield from in_place_of(**{name: stand_in(name) for name in [
+        "scipy.special", "scipy.stats", "scipy.linalg"]})
+
+
+@around_import("theano.tensor.nnet.abstract_conv", "theano.tensor.nnet.conv")
+def convolutions_when_asked_for(module):
+    """SciPy's, for where there is no compiler; since 1.8 they are in modules of other names."""
+    signaltools = stand_in("scipy.signal.signaltools", **{
+        name: _when_called("scipy.signal._signaltools", name)
+        for name in ["_valfrommode", "_bvalfromboundary", "convolve"]})
+    sigtools = stand_in("scipy.signal.sigtools", _convolve2d=_when_called(
+        "scipy.signal._sigtools", "_convolve2d"))
+    yield from in_place_of(**{"scipy.signal": stand_in("scipy.signal"),
+                              "scipy.signal.signaltools": signaltools,
+                              "scipy.signal.sigtools": sigtools})
+
+
+@around_import("theano.tensor.blas")
+def blas_when_asked_for(module):
+    """SciPy's BLAS, for where there is no compiler."""
+    functions = [*(f"{kind}gemv" for kind in "sdcz"), "sger", "dger", "cgeru", "zgeru"]
+    blas = stand_in("scipy.linalg.blas", **{
+        name: _when_called("scipy.linalg.blas", name) for name in functions})
+    linalg = stand_in("scipy.linalg", blas=blas)
+    yield from in_place_of(**{"scipy": stand_in("scipy", linalg=linalg), "scipy.linalg": linalg,
+                              "scipy.linalg.blas": blas})
+
+
+@around_import("theano.sandbox.rng_mrg")
+def streams_by_numpy(rng_mrg):
+    """Set a random generator up by NumPy: Theano compiles a function for it, and calls it often.
+
+    A stream's state is 2**72 steps after the one before: a product with a
+    matrix, modulo a prime.  So the powers of that matrix give twice, four
+    times, ... as many states at once.
+    """
+    yield
+
+    def multiply(matrix, vectors, modulus):
+        products = matrix[:, :, np.newaxis] * vectors.astype("int64") % modulus
+        return products.sum(axis=1) % modulus
+
+    def multMatVect(v, A, m1, B, m2):
+        halves = multiply(A, v[:3, np.newaxis], m1), multiply(B, v[3:, np.newaxis], m2)
+        return np.concatenate(halves)[:, 0].astype("int32")
+
+    def get_substream_rstates(self, n_streams, dtype, inc_rstate=True):
+        assert 0 < n_streams < 2**72
+        halves = []
+        for matrix, modulus, half in [(rng_mrg.A1p72, rng_mrg.M1, self.rstate[:3]),
+                                      (rng_mrg.A2p72, rng_mrg.M2, self.rstate[3:])]:
+            states = np.asarray(half, dtype="int64")[:, np.newaxis]
+            while states.shape[1] < n_streams:
+                states = np.concatenate([states, multiply(matrix, states, modulus)], axis=1)
+                matrix = multiply(matrix, matrix, modulus)
+            halves.append(states[:, :n_streams])
+        if inc_rstate:
+            self.inc_rstate()
+        return np.concatenate(halves).T.astype("int32", order="C")
+
+    rng_mrg.multMatVect = multMatVect
+    rng_mrg.MRG_RandomStreams.get_substream_rstates = get_substream_rstates
+
+
+@around_import("theano.tensor.elemwise")
+def constants_by_numpy(elemwise):
+    """Compute an expression of small constants by NumPy: it is computed once."""
+    yield
+    from theano.gof.op import Op
+
+    def python_constant_folding(self, node):
+        size = sum(variable.data.size for variable in node.inputs if hasattr(variable.data, "size"))
+        return size < 10000 and len(node.inputs) < 32
+
+    Op.python_constant_folding = python_constant_folding
+    elemwise.Elemwise.python_constant_folding = python_constant_folding
