@@ -12,7 +12,15 @@ they are being imported:
     defaults for ``theano.config``: anything the user says in ``THEANO_FLAGS``
     or ``.theanorc`` still wins;
 ``building``
-    generated C++ against NumPy 2, and the folder of compiled modules.
+    generated C++ against NumPy 2, and the folder of compiled modules;
+``compiling``
+    less of it, and many modules at once;
+``loops``
+    elementwise operations and sums in code that compilers vectorise;
+``starting``, ``calling``
+    what Theano does in Python, before a program's own code and at each call.
+
+The last four are there for speed alone.
 
 It must come before ``import theano``; ``import vae`` does it first thing.
 """
@@ -29,6 +37,6 @@ if any(name.partition(".")[0] == "theano" for name in sys.modules):
     )
 
 from vae.compat import (  # noqa: E402,F401
-    building, compiling, hooks, loops, names, settings, starting)
+    building, calling, compiling, hooks, loops, names, settings, starting)
 
 hooks.activate()

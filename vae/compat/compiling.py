@@ -108,7 +108,8 @@ def headers_read_once(cmodule):
         return
     folder = Path(cmodule.config.compiledir) / "headers"
     header = folder / "common.h"
-    if not header.with_name("common.h.gch").exists():
+    plenty = shutil.disk_usage(folder.parent).free > 2**30  # they take 50 MB
+    if plenty and not header.with_name("common.h.gch").exists():
         _reader.run = lambda: _read_headers(cmodule, header)
         _reader.start()
     read_all = cmodule.GCC_compiler.compile_str

@@ -98,6 +98,41 @@ def signs_of_floats(scalar):
     scalar.Sgn.c_code = c_code
 
 
+@around_import("theano.tensor.elemwise")
+def vectorised_sums(elemwise):
+    """Add floats up in several doubles at once; Theano's loop waits for each addition."""
+    yield
+    from theano.scalar import Add
+    its_own_loops = elemwise.CAReduce.c_code
+    its_own_headers = elemwise.CAReduce.c_headers
+
+    def c_code(self, node, name, inames, onames, sub):
+        (x,), (z,) = node.inputs, node.outputs
+        axes = range(x.ndim) if self.axis is None else self.axis
+        floats = {"float32", "float64"}
+        if not (type(self.scalar_op) is Add and {x.dtype, z.dtype} <= floats and len(axes)
+                and getattr(self, "acc_dtype", z.dtype) == "float64"):
+            return its_own_loops(self, node, name, inames, onames, sub)
+        reduced = ", ".join(str(int(axis in axes)) for axis in range(x.ndim))
+        _, in_type, _ = x.type.dtype_specs()
+        _, out_type, type_number = z.type.dtype_specs()
+        return f"""
+        {{
+            static const char reduced[] = {{{reduced}}};
+            if (elementwise::sum<{in_type}, {out_type}>({inames[0]}, reduced, {type_number},
+                                                        &{onames[0]}) < 0) {{
+                {sub["fail"]}
+            }}
+        }}
+        """
+
+    def c_headers(self):
+        return [*its_own_headers(self), '"elementwise.h"']
+
+    elemwise.CAReduce.c_code = c_code
+    elemwise.CAReduce.c_headers = c_headers
+
+
 def _code(op, node, inames, onames, task, fail):
     n_dims = node.outputs[0].ndim
     pointers, load, store = [], [], []

@@ -341,6 +341,107 @@ static int run(const Operation &op, PyArrayObject *const *inputs, PyArrayObject 
     return run_flat(op, inputs, outputs, n) ? 0 : run_all(op, inputs, outputs, shape);
 }
 
+/* --- sums --- */
+
+template <typename T>
+static double sum_of_row(const char *data, npy_intp n, npy_intp step)
+{
+    enum { LANES = 16 };
+    double lanes[LANES] = {0}, total = 0;
+    npy_intp i = 0;
+    if (step == sizeof(T)) {
+        const T *row = (const T *)data;
+        for (; i + LANES <= n; i += LANES)
+            for (int lane = 0; lane < LANES; lane++)
+                lanes[lane] += row[i + lane];
+    }
+    for (; i < n; i++)
+        total += *(const T *)(data + i * step);
+    for (int lane = 0; lane < LANES; lane++)
+        total += lanes[lane];
+    return total;
+}
+
+template <typename T>
+static void add_row(double *totals, const char *data, npy_intp n, npy_intp step)
+{
+    if (step == sizeof(T)) {
+        const T *row = (const T *)data;
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC ivdep
+#endif
+        for (npy_intp i = 0; i < n; i++)
+            totals[i] += row[i];
+    } else
+        for (npy_intp i = 0; i < n; i++)
+            totals[i] += *(const T *)(data + i * step);
+}
+
+/* The sum over some dimensions, accumulated in doubles. */
+template <typename T, typename Out>
+static int sum(PyArrayObject *input, const char *reduced, int type, PyArrayObject **output)
+{
+    npy_intp shape[MAX_DIMS], n[MAX_DIMS], step[MAX_DIMS];
+    bool over[MAX_DIMS];
+    int n_dims = 0, n_kept = 0;
+    npy_intp size = 1;
+    for (int dim = 0; dim < PyArray_NDIM(input); dim++) {
+        npy_intp length = PyArray_DIMS(input)[dim], stride = PyArray_STRIDES(input)[dim];
+        size *= length;
+        if (!reduced[dim])
+            shape[n_kept++] = length;
+        if (length == 1)
+            continue;
+        bool merge = n_dims && over[n_dims - 1] == (bool)reduced[dim] &&
+            step[n_dims - 1] == stride * length;
+        if (merge)
+            n[n_dims - 1] *= length;
+        else {
+            n[n_dims] = length;
+            over[n_dims++] = reduced[dim];
+        }
+        step[n_dims - 1] = stride;
+    }
+    if (*output && !PyArray_ISCARRAY(*output))
+        Py_CLEAR(*output);
+    if (allocate(output, type, n_kept, shape, false) < 0)
+        return -1;
+    if (PyArray_SIZE(*output) == size && PyArray_ISCARRAY_RO(input)) { /* nothing to add */
+        const T *values = (const T *)PyArray_DATA(input);
+        std::copy(values, values + size, (Out *)PyArray_DATA(*output));
+        return 0;
+    }
+    std::vector<double> totals(PyArray_SIZE(*output), 0.0);
+
+    npy_intp position[MAX_DIMS] = {0}, place[MAX_DIMS];
+    npy_intp n_outputs = 1; /* from the last dimension to the first */
+    for (int dim = n_dims - 1; dim >= 0; dim--) {
+        place[dim] = over[dim] ? 0 : n_outputs;
+        n_outputs *= over[dim] ? 1 : n[dim];
+    }
+    const char *data = PyArray_BYTES(input);
+    double *total = totals.data();
+    bool more = size > 0;
+    while (more) {
+        if (!n_dims)
+            *total += *(const T *)data;
+        else if (over[n_dims - 1])
+            *total += sum_of_row<T>(data, n[n_dims - 1], step[n_dims - 1]);
+        else
+            add_row<T>(total, data, n[n_dims - 1], step[n_dims - 1]);
+        more = false;
+        for (int dim = n_dims - 2; dim >= 0 && !more; dim--) {
+            bool done = ++position[dim] == n[dim];
+            data += step[dim] * (done ? 1 - n[dim] : 1);
+            total += place[dim] * (done ? 1 - n[dim] : 1);
+            position[dim] *= !done;
+            more = !done;
+        }
+    }
+    std::copy(totals.begin(), totals.end(), (Out *)PyArray_DATA(*output));
+    return 0;
+}
+
 }
 
 #endif
