@@ -18,7 +18,7 @@ from matplotlib.colors import hsv_to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
-from scipy.stats import norm
+from scipy.special import ndtri
 from tqdm import tqdm
 
 __all__ = [
@@ -347,7 +347,7 @@ def plot_manifold(decode, n=20):
     matplotlib.figure.Figure
     """
     _check_count("n", n)
-    z = norm.ppf((np.arange(n) + 0.5) / n)
+    z = ndtri((np.arange(n) + 0.5) / n)
     z_1, z_2 = np.meshgrid(z, z[::-1])  # the first row of a picture is its top
     images = decode(np.column_stack([z_1.ravel(), z_2.ravel()]).astype(np.float32))
     _check_images("decode(z)", images, n * n)

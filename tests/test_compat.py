@@ -491,3 +491,113 @@ gradient = theano.function([indices], T.grad(T.sum(lasagne.layers.get_output(lay
 result = gradient(np.array([[0, 1], [1, 1]], "int32"))
 np.testing.assert_array_equal(result, np.outer([1, 3, 0, 0, 0], np.ones(3)))
 """)
+
+
+# --- what is there for speed ---
+
+@pytest.mark.parametrize("off", ["loops", "vectorised_loops", "compiling,starting,calling"])
+def test_patches_can_be_left_out(warm, off):
+    assert warm.quietly(SMALL, VAE_COMPAT_OFF=off) == SMALL_ANSWER
+
+
+def test_leaving_a_patch_out_leaves_it_out(warm):
+    program = PRELUDE + "print(theano.tensor.elemwise.Elemwise.c_code.__module__)"
+    assert warm.quietly(program) == "vae.compat.loops"
+    assert warm.quietly(program, VAE_COMPAT_OFF="vectorised_loops") == "theano.tensor.elemwise"
+
+
+def test_random_streams_are_theanos(warm):
+    program = PRELUDE + """
+from theano.sandbox.rng_mrg import MRG_RandomStreams
+streams = MRG_RandomStreams(seed=7)
+for size in [(2, 3), (1,), (100, 100)]:
+    draws = theano.function([], [streams.normal(size), streams.uniform(size)])
+    print([[float(value.sum()) for value in draws()] for _ in range(2)])
+print(streams.rstate)
+"""
+    assert warm.quietly(program) == warm.quietly(program, VAE_COMPAT_OFF="streams_by_numpy")
+
+
+def test_scipy_is_imported_when_it_is_called(warm):
+    warm.quietly(PRELUDE + """
+import sys
+from theano.tensor import slinalg
+assert not {"scipy.stats", "scipy.signal", "scipy.linalg", "scipy.special"} & set(sys.modules)
+A = T.matrix()
+value = np.array([[4, 1], [1, 3]], "float32")
+np.testing.assert_allclose(theano.function([A], slinalg.cholesky(A))(value),
+                           np.linalg.cholesky(value), rtol=1e-5)
+assert abs(T.erf(0.5).eval() - 0.5204999) < 1e-6
+x, w, ones = T.tensor4(), T.tensor4(), np.ones((1, 1, 3, 3), "float32")
+convolve = theano.function([x, w], T.nnet.conv2d(x, w), mode=theano.Mode("py", None))
+np.testing.assert_array_equal(convolve(ones, ones[..., :2, :2]), 4 * ones[..., :2, :2])
+""")
+
+
+def test_a_product_is_computed_once(warm):
+    assert warm.quietly(PRELUDE + """
+x, y = T.matrices("xy")
+f = theano.function([x, y], [0.1 * T.dot(x, y), T.sqr(T.dot(x, y)), 0.5 * T.dot(y, x)])
+a, b = np.random.RandomState(0).normal(size=(2, 3, 3)).astype("float32")
+for value, expected in zip(f(a, b), [0.1 * a @ b, (a @ b) ** 2, 0.5 * b @ a]):
+    np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-6)
+print(sorted(type(node.op).__name__ for node in f.maker.fgraph.apply_nodes
+             if "Dot" in type(node.op).__name__))
+""") == "['Dot22', 'Dot22Scalar']"
+
+
+@pytest.mark.parametrize("off", ["", "calling"])
+def test_inputs_that_share_memory(warm, off):
+    warm.quietly(PRELUDE + """
+x, y = T.fvector("x"), T.fvector("y")
+f = theano.function([theano.In(x, mutable=True, borrow=True),
+                     theano.In(y, mutable=True, borrow=True)], [x * 2 + y, y * 3 + x])
+whole = np.arange(8, dtype="float32")
+for a, b in [(whole, whole), (whole[1:], whole[:-1]), (whole[:-1], whole[1:]),
+             (whole[::2], whole[1::2]), (whole[::-1], whole), (whole[:4], whole[4:])]:
+    expected = a * 2 + b, b * 3 + a
+    memory = whole.copy()
+    for value, answer in zip(f(a, b), expected):
+        np.testing.assert_array_equal(value, answer)
+    whole[:] = memory
+""", VAE_COMPAT_OFF=off)
+
+
+def test_modules_are_compiled_together(session):
+    count = """
+        from theano.gof.cmodule import GCC_compiler
+        compile_source, names = GCC_compiler.compile_str, []
+        def told(module_name, *args, **kwargs):
+            names.append(module_name)
+            {also}
+            return compile_source(module_name, *args, **kwargs)
+        GCC_compiler.compile_str = staticmethod(told)
+    """
+    program = PRELUDE + "{before}" + """
+x = T.matrix()
+outputs = [T.exp(x), T.sum(x, axis=0), T.dot(x, x), x.dimshuffle(1, "x", 0), T.log(x), x > 0,
+           T.max(x), x[1:], T.sin(x), T.argsort(x), T.floor(x), T.sum(x, axis=1), T.cos(x)]
+for value in theano.function([x], outputs)(np.eye(3, dtype="float32")):
+    print(value.tolist())
+"""
+    together = program.replace("{before}", textwrap.dedent(count).replace("{also}", "pass"))
+    answers = session.quietly(together + "assert 0 < len(names) < 10, names")
+    broken = "if module_name == 'together': raise RuntimeError"
+    one_by_one = program.replace("{before}", textwrap.dedent(count).replace("{also}", broken))
+    shutil.rmtree(session.cache)
+    assert session.quietly(one_by_one + "assert len(names) > 10, names") == answers
+
+
+def test_a_bar_shows_that_theano_compiles(session):
+    out, _ = session.run("import sys; sys.stdout.isatty = lambda: True" + TRAINING_STEP)
+    assert "Theano: C++:   0%" in out
+    out, _ = session.run("import sys; sys.stdout.isatty = lambda: True" + TRAINING_STEP)
+    assert "Theano: C++" not in out
+
+
+def test_headers_are_read_once(session):
+    assert session.quietly(SMALL) == SMALL_ANSWER
+    (headers,) = session.cache.glob("vae-seminar/theano/*/headers")
+    assert {path.name for path in headers.iterdir()} == {"common.h", "common.h.gch"}
+    (headers / "common.h.gch").write_bytes(b"damaged")
+    assert session.run(SMALL.replace("T.exp", "2 * T.exp"))[0] == str([5.4366, 2., 2., 5.4366])

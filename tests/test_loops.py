@@ -129,7 +129,8 @@ def softplus(x):
 
 def gammaln(x):
     """As C has it, and not SciPy, of the least numbers and of minus infinity."""
-    return np.where(np.abs(x) < 1e-300, -np.log(np.abs(x)), special.gammaln(np.where(x == -np.inf, np.inf, x)))
+    finite = np.where(x == -np.inf, np.inf, x)
+    return np.where(np.abs(x) < 1e-300, -np.log(np.abs(x)), special.gammaln(finite))
 
 
 def ultra_fast_sigmoid(x):

@@ -117,8 +117,9 @@ def headers_read_once(cmodule):
     def compile_str(*args, preargs=None, **kwargs):
         if _reader.ident is not None:
             _reader.join()
-        if header.exists():
-            preargs = [*(preargs or []), "-include", str(header)]
+        header = os.path.join(cmodule.config.compiledir, "headers", "common.h")
+        if os.path.exists(header):
+            preargs = [*(preargs or []), "-include", header]
         return read_all(*args, preargs=preargs, **kwargs)
 
     cmodule.GCC_compiler.compile_str = staticmethod(compile_str)
@@ -201,7 +202,6 @@ class _Module:
         self.libs, self.flags = linker.libraries(), tuple(linker.compile_args())
         self.includes = _INCLUDES.match(source).group()
         self.body = source[len(self.includes):]
-
         self.macros = set(re.findall(r"^\s*#\s*define\s+(\w+)", self.body, re.M))
 
     def can_share_a_file(self):

@@ -1,4 +1,4 @@
-"""Elementwise operations in code that the compiler vectorises.
+"""Elementwise operations and sums in code that the compiler vectorises.
 
 Theano writes one long function for each operation, with its loops in the
 middle, in which scalars are read through references that may alias the
@@ -9,6 +9,8 @@ vectorised.
 """
 
 from vae.compat.hooks import around_import
+
+_MAX_DIMS = 32  # as in elementwise.h
 
 _CODE = """
 {{
@@ -49,7 +51,8 @@ def vectorised_loops(elemwise):
     its_own_headers = elemwise.Elemwise.c_headers
 
     def c_code(self, node, nodename, inames, onames, sub):
-        if self.openmp or any(variable.dtype == "float16" for variable in node.inputs):
+        if (self.openmp or node.outputs[0].ndim > _MAX_DIMS
+                or any(variable.dtype == "float16" for variable in node.inputs)):
             return its_own_loops(self, node, nodename, inames, onames, sub)
         if not hasattr(node.tag, "fake_node"):
             self.prepare_node(node, None, None, "c")
@@ -109,9 +112,9 @@ def vectorised_sums(elemwise):
     def c_code(self, node, name, inames, onames, sub):
         (x,), (z,) = node.inputs, node.outputs
         axes = range(x.ndim) if self.axis is None else self.axis
-        floats = {"float32", "float64"}
-        if not (type(self.scalar_op) is Add and {x.dtype, z.dtype} <= floats and len(axes)
-                and getattr(self, "acc_dtype", z.dtype) == "float64"):
+        accumulator = getattr(self, "acc_dtype", None) or z.dtype
+        if not (type(self.scalar_op) is Add and {x.dtype, z.dtype} <= {"float32", "float64"}
+                and accumulator == "float64" and 0 < len(axes) and x.ndim <= _MAX_DIMS):
             return its_own_loops(self, node, name, inames, onames, sub)
         reduced = ", ".join(str(int(axis in axes)) for axis in range(x.ndim))
         _, in_type, _ = x.type.dtype_specs()
@@ -133,6 +136,25 @@ def vectorised_sums(elemwise):
     elemwise.CAReduce.c_headers = c_headers
 
 
+@around_import("theano.tensor.blas")
+def products_computed_once(blas):
+    """Do not draw a factor into a matrix product that is wanted without it, too.
+
+    Theano then computes the product twice: each gradient of Adam's, for one.
+    """
+    yield
+    optimizer = blas.local_dot22_to_dot22scalar
+    draw_in = optimizer.transform
+
+    def transform(node):
+        products = [x for x in node.inputs if x.owner and x.owner.op == blas._dot22]
+        if any(len(product.clients) > 1 for product in products):
+            return False
+        return draw_in(node)
+
+    optimizer.transform = transform
+
+
 def _code(op, node, inames, onames, task, fail):
     n_dims = node.outputs[0].ndim
     pointers, load, store = [], [], []
@@ -148,8 +170,8 @@ def _code(op, node, inames, onames, task, fail):
         pointers.append(f"{type_name} *output{i} = ({type_name} *)data[{len(inames) + i}];")
         load.append(f"{type_name} out{i};")
         store.append(f"output{i}[element] = out{i};")
-    floats = {variable.dtype for variable in node.outputs} & {"float32", "float64", "complex64",
-                                                              "complex128"}
+    floats = {variable.dtype for variable in node.outputs
+              if variable.dtype.startswith(("float", "complex"))}
     broadcast = [int(flag) for variable in node.inputs for flag in variable.broadcastable]
     return _CODE.format(
         pointers="\n".join(pointers), load="\n".join(load), task=task, store="\n".join(store),

@@ -59,7 +59,7 @@ class Worker:
     images : numpy.ndarray, shape (n, 1, 28, 28)
         Real images, in [0, 1], to train on.
     compiled : path
-        Theano's ``base_compiledir``, read and never written to.
+        Theano's ``base_compiledir``: students' processes only read it.
 
     Raises
     ------
