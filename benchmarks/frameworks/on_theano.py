@@ -1,0 +1,115 @@
+"""Theano and Lasagne, adapted by this package; and two classifiers, for they run on nothing else.
+
+The classifiers are those that Lasagne's users meet first, on MNIST: an MLP of
+two layers of 800 with dropout, and two convolutions with pooling before a
+layer of 256.  Here ``train`` and ``test`` take the digits, too, and give the
+cross-entropy.
+"""
+
+import vae  # isort: skip  before Theano
+
+import lasagne
+import numpy as np
+import theano
+import theano.tensor as T
+from lasagne.layers import Conv2DLayer, DenseLayer, DropoutLayer, InputLayer, MaxPool2DLayer
+from lasagne.layers import get_all_params, get_output
+
+from frameworks import CODE_DIM, LEARNING_RATE, N_PIXELS, glorot_uniform
+
+IMAGES = (None, 1, 28, 28)
+
+
+class _Model:
+    """A network with its compiled functions, once a subclass has made its graph.
+
+    Parameters
+    ----------
+    inputs : list of Theano variable
+        What a minibatch consists of.
+    trained, tested : Theano variable
+        What `train` and `test` give.
+    layers : list of lasagne.layers.Layer
+        The network's outputs.
+    updates : function
+        Of the parameters: the training step, as Lasagne writes it.
+    """
+
+    def __init__(self, inputs, trained, tested, layers, updates):
+        self._parameters = get_all_params(layers, trainable=True)
+        updates = updates(self._parameters)
+        self._moments = [shared for shared in updates if shared not in self._parameters]
+        self.train = theano.function(inputs, trained, updates=updates)
+        self.test = theano.function(inputs, tested)
+
+    def restart(self, seed):
+        shapes = [parameter.get_value().shape for parameter in self._parameters]
+        for parameter, value in zip(self._parameters, glorot_uniform(shapes, seed)):
+            parameter.set_value(value.astype(parameter.dtype))
+        for moment in self._moments:
+            moment.set_value(np.zeros_like(moment.get_value()))
+
+    def finish(self):
+        """Theano waits by itself."""
+
+
+class VAE(_Model):
+    """The seminar's model, with its distributions."""
+
+    def __init__(self, width):
+        images = T.tensor4("images")
+        network = DenseLayer(InputLayer(IMAGES, images), width)
+        network = DenseLayer(network, width // 2)
+        loc = DenseLayer(network, CODE_DIM, nonlinearity=None)
+        scale = DenseLayer(network, CODE_DIM, nonlinearity=T.nnet.softplus)
+        qz_x = vae.MultivariateNormalDiag(get_output(loc), get_output(scale))
+
+        z = qz_x.sample()
+        network = DenseLayer(InputLayer((None, CODE_DIM), z), width // 2)
+        network = DenseLayer(network, width)
+        logits = DenseLayer(network, N_PIXELS, nonlinearity=None)
+        pz = vae.MultivariateNormalDiag(T.zeros_like(z), T.ones_like(z))
+        px_z = vae.BinaryVector(get_output(logits).reshape((-1, *IMAGES[1:])))
+
+        elbo = T.mean(px_z.log_prob(images) + pz.log_prob(z) - qz_x.log_prob(z))
+        super().__init__(
+            [images], elbo, elbo, [loc, scale, logits],
+            lambda parameters: lasagne.updates.adam(-elbo, parameters, LEARNING_RATE))
+
+
+class _Classifier(_Model):
+    """A network that ends in the probabilities of ten digits, with Nesterov's momentum."""
+
+    classifies = True
+
+    def __init__(self, width):
+        images, digits = T.tensor4("images"), T.ivector("digits")
+        network = self._hidden_layers(InputLayer(IMAGES, images), width)
+        network = DenseLayer(network, 10, nonlinearity=lasagne.nonlinearities.softmax)
+
+        def cross_entropy(deterministic):
+            probabilities = get_output(network, deterministic=deterministic)
+            return lasagne.objectives.categorical_crossentropy(probabilities, digits).mean()
+
+        loss = cross_entropy(deterministic=False)
+        super().__init__(
+            [images, digits], loss, cross_entropy(deterministic=True), [network],
+            lambda parameters: lasagne.updates.nesterov_momentum(loss, parameters, 0.01, 0.9))
+
+
+class MLP(_Classifier):
+    """784-width-width-10, with dropout of a fifth of the pixels and half of each layer."""
+
+    def _hidden_layers(self, network, width):
+        for dropped in (0.2, 0.5):
+            network = DenseLayer(DropoutLayer(network, dropped), width)
+        return DropoutLayer(network, 0.5)
+
+
+class CNN(_Classifier):
+    """Twice 32 filters of 5 x 5 and pooling of 2 x 2; then a layer of `width` amid dropout."""
+
+    def _hidden_layers(self, network, width):
+        for _ in range(2):
+            network = MaxPool2DLayer(Conv2DLayer(network, 32, 5), 2)
+        return DropoutLayer(DenseLayer(DropoutLayer(network, 0.5), width), 0.5)

@@ -1,0 +1,264 @@
+"""How fast the seminar's training is: in this package, in Theano as it was, in PyTorch and JAX.
+
+    pip install -r requirements.txt -r benchmarks/requirements.txt
+    python benchmarks/training.py [--quick] [TABLE ...]
+
+Prints tables in Markdown:
+
+``epochs``
+    the notebook's loop on 50,000 images of MNIST, and the ELBO that it ends with;
+``starts``
+    from a fresh process to its first training step, with nothing compiled
+    before and with everything;
+``growth``
+    the epoch with larger batches, wider layers and more threads;
+``graphs``
+    this package's faster code against Theano's own, on other networks, too.
+
+Every contestant is a process of its own, held to one core (in ``growth``, to
+as many as there are threads), and they train in turn.  "Theano" is Theano
+1.0.5 with those patches of this package only without which it neither imports
+nor compiles: the variable ``VAE_COMPAT_OFF`` leaves out those for speed.
+"""
+
+import argparse
+import contextlib
+import importlib.util
+import os
+import platform
+import shutil
+import statistics
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+
+from contestant import Contestant
+from tqdm import tqdm
+
+N_IMAGES = 50_000
+BATCH_SIZE = 20
+WIDTH = 128
+
+#: The files of vae/compat whose patches are for speed only.
+FOR_SPEED = "loops,compiling,starting,calling"
+
+#: By name: a module of `frameworks`, a class in it, VAE_COMPAT_OFF, and THEANO_FLAGS.
+OURS, UNPATCHED, UNPATCHED_BLAS = "this package", "Theano", "Theano, float32 and BLAS"
+CONTESTANTS = {
+    OURS: ("on_theano", "VAE", "", ""),
+    UNPATCHED: ("on_theano", "VAE", FOR_SPEED, "floatX=float64,blas.ldflags="),
+    UNPATCHED_BLAS: ("on_theano", "VAE", FOR_SPEED, ""),
+    "PyTorch": ("on_torch", "VAE", "", ""),
+    "PyTorch, torch.compile": ("on_torch", "CompiledVAE", "", ""),
+    "JAX, jit": ("on_jax", "VAE", "", ""),
+}
+FRAMEWORKS = [name for name in CONTESTANTS if name != UNPATCHED_BLAS]
+
+
+class Benchmark:
+    """The tables: each a generator of rows, the first its head, the last a text.
+
+    Parameters
+    ----------
+    scratch : Path
+        A folder for compiled code, empty at first.
+    quick : bool
+        Whether to take a few steps for an epoch, to see that all works.
+    """
+
+    def __init__(self, scratch, quick):
+        self._scratch = scratch
+        self._quick = quick
+
+    def _cache(self, name):
+        return self._scratch / name.replace(" ", "_").replace(",", "")
+
+    def _contestant(self, name, model=None, width=WIDTH, **options):
+        framework, its_model, switched_off, flags = CONTESTANTS[name]
+        cache = self._cache(name)
+        cache.mkdir(exist_ok=True)
+        environment = {
+            "VAE_COMPAT_OFF": switched_off,
+            "THEANO_FLAGS": ",".join(filter(None, [f"base_compiledir={cache}", flags])),
+            "THEANORC": os.devnull,
+            "TORCHINDUCTOR_CACHE_DIR": str(cache),
+            "TMPDIR": str(cache),  # where PyTorch keeps compiled headers
+            "JAX_COMPILATION_CACHE_DIR": str(cache),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        }
+        return Contestant(framework, model or its_model, environment, width, **options)
+
+    def _in_turn(self, names, n_rounds, label, **options):
+        """Generator of (round, name, contestant): all of them alive, one after the other."""
+        with contextlib.ExitStack() as alive, tqdm(
+                total=len(names) * (n_rounds + 1), desc=label, leave=False) as bar:
+            contestants = {}
+            for name in names:
+                contestants[name] = alive.enter_context(self._contestant(name, **options))
+                bar.update()
+            for turn in range(n_rounds):
+                for name, contestant in contestants.items():
+                    yield turn, name, contestant
+                    bar.update()
+
+    def epochs(self):
+        n_trainings, n_epochs = (2, 2) if self._quick else (3, 5)
+        seconds, train, test = ({name: [] for name in FRAMEWORKS} for _ in range(3))
+        for turn, name, contestant in self._in_turn(FRAMEWORKS, n_trainings * n_epochs, "epochs"):
+            first, last = turn % n_epochs == 0, turn % n_epochs == n_epochs - 1
+            result = contestant.train(seed=turn, n_steps=100 if self._quick else None,
+                                      restart=first)
+            seconds[name].append(result["seconds"] * N_IMAGES / BATCH_SIZE)
+            if last:
+                train[name].append(result["value"])
+                test[name].append(contestant.test(seed=turn)["value"])
+
+        ours = statistics.median(seconds[OURS])
+        yield ["", "an epoch, s", "from ... to, s", "to this package",
+               f"training ELBO in epoch {n_epochs}", "test ELBO after it"]
+        for name in FRAMEWORKS:
+            yield [name, f"{statistics.median(seconds[name]):.2f}",
+                   f"{min(seconds[name]):.2f} ... {max(seconds[name]):.2f}",
+                   f"{statistics.median(seconds[name]) / ours:.2f}",
+                   mean_and_deviation(train[name]), mean_and_deviation(test[name])]
+        yield (f"Medians of {n_trainings} trainings of {n_epochs} epochs, "
+               f"{N_IMAGES:,} images in batches of {BATCH_SIZE}; ELBO in nats, mean ± standard "
+               f"deviation of the trainings. {verdict(test.values())}")
+
+    def starts(self):
+        n_runs = 1 if self._quick else 3
+        cold, warm = ({name: [] for name in FRAMEWORKS} for _ in range(2))
+        for name in tqdm(FRAMEWORKS * n_runs, desc="starts", leave=False):
+            shutil.rmtree(self._cache(name), ignore_errors=True)
+            for starts in (cold, warm):
+                with self._contestant(name) as contestant:
+                    starts[name].append(contestant.start)
+
+        def median(starts, key):
+            return statistics.median(start[key] for start in starts)
+
+        yield ["", "nothing cached, s", "all cached, s", "to this package", "of it import, s",
+               "peak memory, MiB"]
+        ours = median(warm[OURS], "first_step")
+        for name in FRAMEWORKS:
+            seconds = median(warm[name], "first_step")
+            yield [name, f"{median(cold[name], 'first_step'):.1f}", f"{seconds:.2f}",
+                   f"{seconds / ours:.2f}", f"{median(warm[name], 'imports'):.2f}",
+                   f"{median(warm[name], 'memory'):.0f}"]
+        yield (f"From a fresh process to its first training step done, medians of {n_runs}; "
+               "import and memory with all cached.")
+
+    def growth(self):
+        cores = len(os.sched_getaffinity(0))
+        large = {"batch_size": 500, "width": 1024}
+        settings = {
+            **{f"batches of {size}": {"batch_size": size} for size in (20, 100, 500)},
+            **{f"{width} hidden units": {"width": width} for width in (256, 512, 1024)},
+            "batches of 500, 1024 hidden units": large,
+            **{f"{n} threads": {"n_threads": n} for n in (2, 4, 8) if n <= cores},
+            **{f"batches of 500, 1024 hidden units, {n} threads": {**large, "n_threads": n}
+               for n in (2, 4, 8) if n <= cores},
+        }
+        yield ["an epoch, s", *FRAMEWORKS]
+        n_rounds = 1 if self._quick else 3
+        for label, options in settings.items():
+            seconds = {name: [] for name in FRAMEWORKS}
+            n_steps = self._part_of_epoch(options.get("batch_size", BATCH_SIZE))
+            for turn, name, contestant in self._in_turn(FRAMEWORKS, n_rounds, label, **options):
+                step = contestant.train(seed=turn, n_steps=n_steps)["seconds"]
+                seconds[name].append(step * N_IMAGES / options.get("batch_size", BATCH_SIZE))
+            yield [label, *(f"{statistics.median(each):.2f}" for each in seconds.values())]
+        yield (f"Batches of {BATCH_SIZE}, {WIDTH} hidden units and one thread where nothing else "
+               f"is said; medians of {n_rounds} parts of an epoch at the start of a training.")
+
+    def graphs(self):
+        models = {
+            "VAE": {"width": WIDTH},
+            "MLP, 800 and 800 units, dropout": {"model": "MLP", "width": 800, "batch_size": 500},
+            "CNN, 32 and 32 filters": {"model": "CNN", "width": 256, "batch_size": 500},
+        }
+        names = [UNPATCHED, UNPATCHED_BLAS, OURS]
+        yield ["a step, ms", *names, f"to {UNPATCHED_BLAS}", "loss, in this order"]
+        n_rounds = 2 if self._quick else 7
+        for label, options in models.items():
+            seconds, values = ({name: [] for name in names} for _ in range(2))
+            n_steps = self._part_of_epoch(options.get("batch_size", BATCH_SIZE))
+            for turn, name, contestant in self._in_turn(names, n_rounds, label, **options):
+                result = contestant.train(seed=turn, n_steps=n_steps, restart=turn == 0)
+                seconds[name].append(result["seconds"])
+                values[name].append(abs(result["value"]))
+            medians = [1000 * statistics.median(seconds[name]) for name in names]
+            yield [label, *(f"{each:.2f}" for each in medians),
+                   f"{medians[2] / medians[1]:.2f}",
+                   ", ".join(f"{values[name][-1]:.4g}" for name in names)]
+        yield f"Medians of {n_rounds} parts of an epoch, in one thread."
+
+    def _part_of_epoch(self, batch_size):
+        n_images = 500 if self._quick else 5000
+        return max(n_images // batch_size, 2 if self._quick else 20)
+
+
+def mean_and_deviation(values):
+    deviation = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.2f}{deviation}"
+
+
+def verdict(groups):
+    """Say whether the groups of numbers differ by more than the numbers within them do."""
+    from scipy.stats import f_oneway
+    p_value = f_oneway(*groups).pvalue
+    agreement = "agree within noise" if p_value > 0.001 else "DO NOT AGREE"
+    return f"The test ELBOs {agreement} (analysis of variance, p = {p_value:.2g})."
+
+
+def machine():
+    cpu = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                cpu = line.partition(":")[2].strip()
+                break
+    packages = ", ".join(f"{name} {version(name)}"
+                         for name in ("numpy", "theano", "lasagne", "torch", "jax", "optax"))
+    return (f"{cpu}, {len(os.sched_getaffinity(0))} cores, {platform.system()}, "
+            f"Python {platform.python_version()}, {packages}")
+
+
+def write(rows):
+    """Print rows of cells as a table in Markdown as they come, and the text after them."""
+    head = next(rows)
+    print("\n| " + " | ".join(head) + " |\n|" + " --- |" + " ---: |" * (len(head) - 1), flush=True)
+    for row in rows:
+        tqdm.write(f"\n{row}\n" if isinstance(row, str) else "| " + " | ".join(row) + " |")
+
+
+def main():
+    tables = [name for name in vars(Benchmark) if not name.startswith("_")]
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
+    parser.add_argument("tables", metavar="TABLE", nargs="*", default=tables,
+                        help=f"which to print (default: all): {', '.join(tables)}")
+    parser.add_argument("--quick", action="store_true",
+                        help="a few steps for an epoch, only to see that all works")
+    arguments = parser.parse_args()
+    unknown = set(arguments.tables) - set(tables)
+    if unknown:
+        parser.error(f"no such table: {', '.join(sorted(unknown))}")
+    missing = [name for name in ("torch", "jax", "optax") if importlib.util.find_spec(name) is None]
+    if missing:
+        parser.error(f"{', '.join(missing)} not installed: "
+                     "pip install -r benchmarks/requirements.txt")
+    if not hasattr(os, "sched_setaffinity"):
+        parser.error("only Linux can hold a process to one core")
+
+    print(machine())
+    with tempfile.TemporaryDirectory() as scratch:
+        benchmark = Benchmark(Path(scratch), arguments.quick)
+        try:
+            for table in arguments.tables:
+                write(getattr(benchmark, table)())
+        except RuntimeError as error:
+            raise SystemExit(str(error)) from None
+
+
+if __name__ == "__main__":
+    main()
