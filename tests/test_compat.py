@@ -482,6 +482,21 @@ np.testing.assert_allclose(gradient[1, 2], (above - compute(value)[0]) / 2e-2, r
 """)
 
 
+def test_the_loop_of_scan_is_compiled(warm):
+    warm.quietly(PRELUDE + """
+x, decay = T.vectors("x", "decay")
+averages, updates = theano.scan(lambda x_t, before: decay * before + (1 - decay) * x_t,
+                                sequences=x, outputs_info=T.zeros(2))
+compute = theano.function([x, decay], [averages, T.grad(averages[-1, 0], decay)])
+from theano.scan_module import scan_op, scan_perform_ext
+assert type(scan_perform_ext.perform).__name__ == "builtin_function_or_method"
+assert any(isinstance(node.op, scan_op.Scan) for node in compute.maker.fgraph.apply_nodes)
+values, gradient = compute([1, 2, 4], [0.5, 0])
+np.testing.assert_allclose(values, [[0.5, 1], [1.25, 2], [2.625, 4]])
+np.testing.assert_allclose(gradient, [-3.75, 0])  # of (1 - d) (d ** 2 + 2 d + 4)
+""")
+
+
 def test_embeddings_and_their_gradients(warm):
     warm.quietly(PRELUDE + """
 indices = T.imatrix()
@@ -491,6 +506,44 @@ gradient = theano.function([indices], T.grad(T.sum(lasagne.layers.get_output(lay
 result = gradient(np.array([[0, 1], [1, 1]], "int32"))
 np.testing.assert_array_equal(result, np.outer([1, 3, 0, 0, 0], np.ones(3)))
 """)
+
+
+# --- old programs ---
+
+OLD_PROGRAM = """
+import sys
+import theano
+assert __name__ == "__main__"
+print(sys.argv[1:], __file__, sys.path[0], theano.tensor.ones(2).eval().tolist())
+"""
+
+
+def old_program(*arguments, folder, environment):
+    (folder / "programs").mkdir(exist_ok=True)
+    (folder / "programs" / "old.py").write_text(OLD_PROGRAM)
+    return subprocess.run(
+        [sys.executable, "-m", "vae.compat", *arguments], cwd=folder, env=environment,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_an_old_script_as_it_is(warm, tmp_path):
+    process = old_program("programs/old.py", "data.pkl", "-n", "3", folder=tmp_path,
+                          environment=warm.environment)
+    assert process.stdout == (f"['data.pkl', '-n', '3'] programs/old.py {tmp_path}/programs "
+                              "[1.0, 1.0]\n"), process.stderr
+
+
+def test_an_old_module_as_it_is(warm, tmp_path):
+    process = old_program("-m", "programs.old", "-h", folder=tmp_path,
+                          environment=warm.environment)
+    assert process.stdout == (f"['-h'] {tmp_path}/programs/old.py {tmp_path} [1.0, 1.0]\n"
+                              ), process.stderr
+
+
+def test_an_old_script_that_is_not_there(warm, tmp_path):
+    process = old_program("new.py", folder=tmp_path, environment=warm.environment)
+    assert process.returncode == 2
+    assert process.stderr.endswith("error: there is no file new.py\n")
 
 
 # --- what is there for speed ---

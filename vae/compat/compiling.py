@@ -63,26 +63,6 @@ def _is_gcc(compiler):
     return os.path.basename(compiler).startswith("g++")
 
 
-@around_import("theano.gof.cmodule")
-def native_code(cmodule):
-    """Ask g++ for the code of this very processor.
-
-    Theano asks for its name, at every start, with three runs of the compiler.
-    The folder of compiled code is only this processor's.
-    """
-    yield
-    detect = cmodule.GCC_compiler.compile_args
-
-    def compile_args(march_flags=True):
-        if (cmodule.GCC_compiler.march_flags is None and sys.platform == "linux"
-                and _is_gcc(cmodule.config.cxx)
-                and not re.search("-m(arch|tune|cpu)", cmodule.config.gcc.cxxflags)):
-            cmodule.GCC_compiler.march_flags = ["-march=native"]
-        return detect(march_flags)
-
-    cmodule.GCC_compiler.compile_args = staticmethod(compile_args)
-
-
 _COMMON_HEADERS = """\
 #include "theano_on_numpy2.h"
 #include <iostream>
@@ -141,6 +121,27 @@ def _read_headers(cmodule, header):
             os.replace(source, header)
     except (OSError, subprocess.CalledProcessError):
         pass  # then each module reads them
+
+
+@around_import("theano.gof.cmodule")
+def native_code(cmodule):
+    """Ask g++ for the code of this very processor.
+
+    Theano asks for its name, at every start, with three runs of the compiler.
+    The folder of compiled code is only this processor's.  This stands below
+    `headers_read_once`, so that it is in force when the headers are read.
+    """
+    yield
+    detect = cmodule.GCC_compiler.compile_args
+
+    def compile_args(march_flags=True):
+        if (cmodule.GCC_compiler.march_flags is None and sys.platform == "linux"
+                and _is_gcc(cmodule.config.cxx)
+                and not re.search("-m(arch|tune|cpu)", cmodule.config.gcc.cxxflags)):
+            cmodule.GCC_compiler.march_flags = ["-march=native"]
+        return detect(march_flags)
+
+    cmodule.GCC_compiler.compile_args = staticmethod(compile_args)
 
 
 # --- many modules at once ---
