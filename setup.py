@@ -9,7 +9,7 @@ def requirements():
     """The packages of requirements.txt: what stands there stands only there."""
     lines = (line.partition("  #")[0].strip()
              for line in (here / "requirements.txt").read_text(encoding="utf-8").splitlines())
-    return [line for line in lines if line and not line.startswith(("#", "-"))]
+    return [line for line in lines if line and not line.startswith(("#", "-", "."))]
 
 
 setup(

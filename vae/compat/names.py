@@ -6,7 +6,8 @@ use them too, run unchanged.
 
 import sys
 import warnings
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from shutil import which
 from sysconfig import get_config_h_filename, get_config_var, get_path, get_python_version
 from types import ModuleType, SimpleNamespace
@@ -33,6 +34,7 @@ _DROPPED_NUMPY_NAMES = {
     "MAXDIMS": np.iinfo(np.intc).min,  # as "no axis": NPY_RAVEL_AXIS since NumPy 2.0
     "float_": np.float64, "complex_": np.complex128, "unicode_": np.str_, "string_": np.bytes_,
     "Inf": np.inf, "Infinity": np.inf, "infty": np.inf, "NaN": np.nan,
+    "find_common_type": lambda arrays, scalars: np.result_type(*arrays, *scalars),
     # NumPy 2.0 and 2.4.
     "in1d": lambda a, b, **kwargs: np.isin(np.ravel(a), b, **kwargs),
 }
@@ -105,6 +107,32 @@ def numpy_distutils(module):
     module.numpy = SimpleNamespace(distutils=distutils)
 
 
+@around_import("theano.tests.breakpoint")
+def imp(module):
+    """``imp`` is gone on Python 3.12; Theano looks with it for a debugger.
+
+    It does so whenever a loop of `theano.scan` is built.
+    """
+    def find_module(name):
+        if find_spec(name) is None:
+            raise ImportError(name)
+
+    yield from in_place_of(imp=stand_in("imp", find_module=find_module))
+
+
+@around_import("theano.printing")
+def tostring(printing):
+    """``ndarray.tostring`` is gone since NumPy 2.3."""
+    yield
+    digest = printing.hex_digest
+
+    class Array(np.ndarray):
+        def tostring(self):
+            return self.tobytes()
+
+    printing.hex_digest = lambda x: digest(x.view(Array))
+
+
 @around_import("theano.tensor.signal")
 def downsample(module):
     """``theano.tensor.signal.downsample``, which Lasagne 0.1 wants, left Theano in 1.0."""
@@ -120,12 +148,13 @@ def downsample(module):
     sys.modules["theano.tensor.signal.downsample"] = module.downsample
 
 
-@around_import("lasagne")
+@around_import("lasagne", "theano.gpuarray.linalg")
 def pkg_resources(module):
-    """``pkg_resources``, which Lasagne asks for its own version, left setuptools in 81."""
+    """``pkg_resources`` left setuptools in 81: Lasagne asks it for its own version."""
     import theano  # noqa: F401  it may import setuptools, which wants the real one
     yield from in_place_of(pkg_resources=stand_in(
-        "pkg_resources", get_distribution=lambda name: SimpleNamespace(version=version(name))))
+        "pkg_resources", DistributionNotFound=PackageNotFoundError,
+        get_distribution=lambda name: SimpleNamespace(version=version(name))))
 
 
 @around_import("theano", "lasagne")
