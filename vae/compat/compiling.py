@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from tqdm import tqdm
@@ -94,13 +94,13 @@ def headers_read_once(cmodule):
         _reader.start()
     read_all = cmodule.GCC_compiler.compile_str
 
-    def compile_str(*args, preargs=None, **kwargs):
-        if _reader.ident is not None:
-            _reader.join()
+    def compile_str(module_name, *args, preargs=None, **kwargs):
+        if _reader.ident is not None and module_name != "lazylinker_ext":
+            _reader.join()  # that one is compiled at the same time, while Theano is imported
         header = os.path.join(cmodule.config.compiledir, "headers", "common.h")
         if os.path.exists(header):
             preargs = [*(preargs or []), "-include", header]
-        return read_all(*args, preargs=preargs, **kwargs)
+        return read_all(module_name, *args, preargs=preargs, **kwargs)
 
     cmodule.GCC_compiler.compile_str = staticmethod(compile_str)
 
@@ -225,16 +225,18 @@ def _compile_missing(cmodule, cache, nodes):
         with _progress_bar(len(modules)) as bar, ThreadPoolExecutor(n_cores) as pool:
             try:
                 tasks = {pool.submit(_build, cmodule, group, cache.dirname): group
-                         for group in _groups(modules, 2 * n_cores)}
-                for task in as_completed(tasks):
-                    try:
-                        library = Path(task.result())
-                    except Exception:
-                        continue  # Theano compiles these one by one, and tells what is wrong
-                    for module in tasks[task]:
-                        _install(cmodule, cache, module, library)
-                    shutil.rmtree(library.parent)
-                    bar.update(len(tasks[task]))
+                         for group in _groups(modules, n_cores)}
+                while tasks:
+                    done, _ = wait(tasks, timeout=0.2, return_when=FIRST_COMPLETED)
+                    bar.refresh()  # so that its clock goes on
+                    for task in done:
+                        group = tasks.pop(task)
+                        if task.exception() is None:  # else Theano compiles these one by one,
+                            library = Path(task.result())  # and tells what is wrong
+                            for module in group:
+                                _install(cmodule, cache, module, library)
+                            shutil.rmtree(library.parent)
+                        bar.update(len(group))
             finally:
                 pool.shutdown(cancel_futures=True)
 

@@ -1,5 +1,7 @@
 """Starting sooner: what Theano imports, computes and compiles before the user's own code runs."""
 
+import ctypes
+import sys
 from importlib import import_module
 
 import numpy as np
@@ -46,6 +48,22 @@ def blas_when_asked_for(module):
     linalg = stand_in("scipy.linalg", blas=blas)
     yield from in_place_of(**{"scipy": stand_in("scipy", linalg=linalg), "scipy.linalg": linalg,
                               "scipy.linalg.blas": blas})
+
+
+@around_import("theano.gof.cc")
+def thunks_called_by_ctypes(module):
+    """Theano compiles a module for one call of C, though the functions it makes seldom use it."""
+    api = ctypes.pythonapi
+    pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
+        ("PyCapsule_GetPointer", api))
+    context = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object)(("PyCapsule_GetContext", api))
+    thunk = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p)
+
+    def run_cthunk(capsule):
+        return thunk(pointer(capsule, None))(context(capsule))
+
+    sys.modules["theano.gof.cutils"] = stand_in("theano.gof.cutils", run_cthunk=run_cthunk)
+    yield
 
 
 @around_import("theano.sandbox.rng_mrg")
