@@ -127,11 +127,12 @@ class Benchmark:
 
     def starts(self):
         n_runs = 1 if self._quick else 3
+        n_cores = len(os.sched_getaffinity(0))
         cold, warm = ({name: [] for name in FRAMEWORKS} for _ in range(2))
         for name in tqdm(FRAMEWORKS * n_runs, desc="starts", leave=False):
             shutil.rmtree(self._cache(name), ignore_errors=True)
             for starts in (cold, warm):
-                with self._contestant(name) as contestant:
+                with self._contestant(name, n_threads=n_cores) as contestant:
                     starts[name].append(contestant.start)
 
         def median(starts, key):
@@ -145,8 +146,8 @@ class Benchmark:
             yield [name, f"{median(cold[name], 'first_step'):.1f}", f"{seconds:.2f}",
                    f"{seconds / ours:.2f}", f"{median(warm[name], 'imports'):.2f}",
                    f"{median(warm[name], 'memory'):.0f}"]
-        yield (f"From a fresh process to its first training step done, medians of {n_runs}; "
-               "import and memory with all cached.")
+        yield (f"From a fresh process to its first training step done, on {n_cores} cores, medians "
+               f"of {n_runs}; import and memory with all cached.")
 
     def growth(self):
         cores = len(os.sched_getaffinity(0))

@@ -8,6 +8,8 @@ cross-entropy.
 
 import vae  # isort: skip  before Theano
 
+from functools import cached_property
+
 import lasagne
 import numpy as np
 import theano
@@ -40,7 +42,11 @@ class _Model:
         updates = updates(self._parameters)
         self._moments = [shared for shared in updates if shared not in self._parameters]
         self.train = theano.function(inputs, trained, updates=updates)
-        self.test = theano.function(inputs, tested)
+        self._inputs, self._tested = inputs, tested
+
+    @cached_property
+    def test(self):
+        return theano.function(self._inputs, self._tested)
 
     def restart(self, seed):
         shapes = [parameter.get_value().shape for parameter in self._parameters]
