@@ -16,7 +16,7 @@ Prints tables in Markdown:
     this package's faster code against Theano's own, on other networks, too.
 
 Every contestant is a process of its own, held to one core (in ``growth``, to
-as many as there are threads), and they train in turn.  "Theano" is Theano
+as many as there are threads; in ``starts``, to none), and they train in turn.  "Theano" is Theano
 1.0.5 with those patches of this package only without which it neither imports
 nor compiles: the variable ``VAE_COMPAT_OFF`` leaves out those for speed.
 """

@@ -338,9 +338,8 @@ def test_a_key_is_never_half_written(tmp_path):
 
 def test_a_damaged_module_is_compiled_again(session):
     session.quietly(SMALL)
-    for name in ("lazylinker_ext", "cutils_ext"):
-        library, = session.cache.glob(f"**/{name}/{name}.so")
-        library.write_bytes(library.read_bytes()[:100])
+    library, = session.cache.glob("**/lazylinker_ext/lazylinker_ext.so")
+    library.write_bytes(library.read_bytes()[:100])
     assert session.quietly(SMALL) == SMALL_ANSWER
 
     library = next(session.cache.glob("**/tmp*/*.so"))
