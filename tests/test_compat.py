@@ -433,6 +433,16 @@ assert theano.function([x], x * 0.1)(1.) == 0.1
 """, THEANO_FLAGS="floatX=float64")
 
 
+def test_debug_mode_overwrites_scalars(warm):
+    """ndarray.itemset"""
+    warm.quietly(PRELUDE + """
+x = theano.shared(np.asarray(1.))
+step = theano.function([], [], updates={x: 2 * x + 1}, mode="DebugMode")
+step(), step()
+assert x.get_value() == 7
+""", THEANO_FLAGS="cxx=")
+
+
 @pytest.mark.parametrize("first", ["setuptools", "vae"])
 def test_setuptools_beside_lasagne(warm, first):
     second = {"setuptools": "vae", "vae": "setuptools"}[first]

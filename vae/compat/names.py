@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from shutil import which
 from sysconfig import get_config_h_filename, get_config_var, get_path, get_python_version
-from types import ModuleType, SimpleNamespace
+from types import CodeType, ModuleType, SimpleNamespace
 
 import numpy as np
 
@@ -131,6 +131,24 @@ def tostring(printing):
             return self.tobytes()
 
     printing.hex_digest = lambda x: digest(x.view(Array))
+
+
+@around_import("theano.compile.debugmode")
+def itemset(debugmode):
+    """``ndarray.itemset`` is gone since NumPy 2.0; DebugMode overwrites scalars with it.
+
+    It does so deep in a long function, in which `fill` takes its place.
+    """
+    yield
+
+    def with_fill(code):
+        return code.replace(
+            co_names=tuple("fill" if name == "itemset" else name for name in code.co_names),
+            co_consts=tuple(with_fill(constant) if isinstance(constant, CodeType) else constant
+                            for constant in code.co_consts))
+
+    make_all = debugmode._Linker.make_all
+    make_all.__code__ = with_fill(make_all.__code__)
 
 
 @around_import("theano.tensor.signal")
