@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from test_compat import PRELUDE, Session
+from programs import PRELUDE
 
 import vae
 from vae.compat.hooks import PATCHES
@@ -72,6 +72,16 @@ assert "imp" not in sys.modules, "'imp' is imported"
 import warnings
 warnings.simplefilter("error")  # until NumPy 2.3 it was deprecated
 assert len(theano.printing.hex_digest(np.arange(3))) > 64
+"""),
+    "itemset": Need("itemset", PRELUDE + """
+x = theano.shared(np.asarray(1.))
+theano.function([], [], updates={x: 2 * x}, mode="DebugMode")()
+"""),
+    "lists_of_slices": Need("only integers, slices", PRELUDE + """
+from theano.tensor.signal.pool import pool_2d
+x = T.matrix()
+pool = theano.function([x], pool_2d(x, (2, 2), ignore_border=True))
+assert pool(np.arange(16, dtype="float32").reshape(4, 4)).tolist() == [[5, 7], [13, 15]]
 """),
     "downsample": Need("cannot import name 'downsample' from 'theano.tensor.signal'", PRELUDE + """
 from theano.tensor.signal import downsample
@@ -251,6 +261,14 @@ assert convolve(ones) == 4
         import sys, vae
         assert "scipy.linalg" not in sys.modules, "scipy.linalg is imported"
     """),
+    "pydot_when_asked_for": Need("pydot is imported", """
+        import sys, vae
+        assert "pydot" not in sys.modules, "pydot is imported"
+    """),
+    "thunks_called_by_ctypes": Need("a module is compiled", PRELUDE + """
+from theano.gof import cutils
+assert not hasattr(cutils, "__file__"), "a module is compiled"
+""", WITH_COMPILER),
     "streams_by_numpy": Need("a function is compiled", PRELUDE + """
 from theano.sandbox import rng_mrg
 def function(*args, **kwargs):
@@ -264,12 +282,6 @@ result, = T.opt.constant_folding.transform(total.owner)
 assert result.data.tolist() == [1.75, 2.5]
 """, WITH_COMPILER),
 }
-
-
-@pytest.fixture(scope="module")
-def warm(tmp_path_factory):
-    """A session whose compiled code serves all programs."""
-    return Session(tmp_path_factory.mktemp("home"))
 
 
 @pytest.fixture(scope="module")

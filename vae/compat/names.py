@@ -4,13 +4,16 @@ The NumPy aliases are set for the whole process, so that old notebooks, which
 use them too, run unchanged.
 """
 
+import inspect
+import re
 import sys
+import textwrap
 import warnings
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from shutil import which
 from sysconfig import get_config_h_filename, get_config_var, get_path, get_python_version
-from types import CodeType, ModuleType, SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 
@@ -94,7 +97,7 @@ def distutils(module):
 
 @around_import("theano.gof.cmodule", "theano.tensor.blas")
 def numpy_distutils(module):
-    """``numpy.distutils`` is gone on Python 3.12, and breaks with setuptools 74 before.
+    """``numpy.distutils`` is gone on Python 3.12; before, it needs setuptools older than 74.
 
     Theano wants one function of it.
     """
@@ -133,27 +136,40 @@ def tostring(printing):
     printing.hex_digest = lambda x: digest(x.view(Array))
 
 
+def _rewrite(owner, name, pattern, replacement):
+    """Change the source of a method, which nothing around it can do, when it is first called."""
+    function = getattr(owner, name)
+
+    def method(*args, **kwargs):
+        lines, first = inspect.getsourcelines(function)
+        source = re.sub(pattern, replacement, textwrap.dedent("".join(lines)))
+        namespace = {}
+        exec(compile("\n" * (first - 1) + source, inspect.getsourcefile(function), "exec"),
+             function.__globals__, namespace)
+        setattr(owner, name, namespace[name])
+        return namespace[name](*args, **kwargs)
+
+    setattr(owner, name, method)
+
+
 @around_import("theano.compile.debugmode")
 def itemset(debugmode):
-    """``ndarray.itemset`` is gone since NumPy 2.0; DebugMode overwrites scalars with it.
-
-    It does so deep in a long function, in which `fill` takes its place.
-    """
+    """``ndarray.itemset`` is gone since NumPy 2.0; DebugMode overwrites scalars with it."""
     yield
+    _rewrite(debugmode._Linker, "make_all", r"\.itemset\(", ".fill(")
 
-    def with_fill(code):
-        return code.replace(
-            co_names=tuple("fill" if name == "itemset" else name for name in code.co_names),
-            co_consts=tuple(with_fill(constant) if isinstance(constant, CodeType) else constant
-                            for constant in code.co_consts))
 
-    make_all = debugmode._Linker.make_all
-    make_all.__code__ = with_fill(make_all.__code__)
+@around_import("theano.tensor.signal.pool")
+def lists_of_slices(pool):
+    """NumPy 1.23 takes a list for indices only; pooling without a compiler has lists of slices."""
+    yield
+    for operation in (pool.Pool, pool.MaxPoolRop):
+        _rewrite(operation, "perform", r"\[(\[region_slices.*\])\]", r"[tuple(\1)]")
 
 
 @around_import("theano.tensor.signal")
 def downsample(module):
-    """``theano.tensor.signal.downsample``, which Lasagne 0.1 wants, left Theano in 1.0."""
+    """``theano.tensor.signal.downsample``, which Lasagne 0.1 wants, left Theano in 0.9."""
     yield
 
     def max_pool_2d(input, ds, ignore_border=None, st=None, padding=(0, 0), mode="max"):
@@ -168,7 +184,7 @@ def downsample(module):
 
 @around_import("lasagne", "theano.gpuarray.linalg")
 def pkg_resources(module):
-    """``pkg_resources`` left setuptools in 81: Lasagne asks it for its own version."""
+    """``pkg_resources`` left setuptools in 82: Lasagne asks it for its own version."""
     import theano  # noqa: F401  it may import setuptools, which wants the real one
     yield from in_place_of(pkg_resources=stand_in(
         "pkg_resources", DistributionNotFound=PackageNotFoundError,
