@@ -25,5 +25,5 @@ setup(
                   "vae.grading": ["*.html"]},
     py_modules=["utils"],
     install_requires=requirements(),
-    extras_require={"dask": ["distributed"], "nbgrader": ["nbgrader"]},
+    extras_require={"dask": ["distributed"], "nbgrader": ["nbgrader"], "compiler": ["ziglang"]},
 )

@@ -197,13 +197,14 @@ def without_compiler(tmp_path):
 
 
 def test_no_compiler(session, tmp_path, first_step):
-    out, err = session.run(TRAINING_STEP, PATH=without_compiler(tmp_path))
+    hidden = "import sys; sys.modules['ziglang'] = None\n"
+    out, err = session.run(hidden + TRAINING_STEP, PATH=without_compiler(tmp_path))
     losses, expected = ([float(value) for value in text.strip("[]").split(",")]
                         for text in (out, first_step))
     np.testing.assert_allclose(losses, expected, rtol=1e-3)
     assert err.count("Warning") == 1
     assert "No C++ compiler was found" in err and "Не найден компилятор C++" in err
-    assert "install" in err
+    assert "install" in err and ("pip install ziglang" in err or sys.platform != "linux")
 
 
 def test_no_headers_of_python(monkeypatch, tmp_path):

@@ -114,6 +114,16 @@ assert 0 < MRG_RandomStreams(1).uniform((1,)).eval() < 1
     "our_defaults": Need("floatX is float64", PRELUDE + """
 assert theano.config.floatX == "float32", f"floatX is {theano.config.floatX}"
 """, "cxx=,blas.ldflags="),
+    "compiler_that_was_found": Need("a compiler that is named is not used", """
+        import os, shutil, tempfile
+        folder = tempfile.mkdtemp()
+        for name in ("as", "ld"):
+            os.symlink(shutil.which(name), os.path.join(folder, name))
+        os.environ["THEANO_FLAGS"] += ",cxx=" + shutil.which("g++")
+        os.environ["PATH"] = folder
+        import vae, theano
+        assert theano.config.linker == "cvm", "a compiler that is named is not used"
+    """, WITH_COMPILER),
     "no_compiler_is_said_once": Need("there is no c++ compiler", "import vae"),
 
     # --- building.py ---
