@@ -52,6 +52,34 @@ assert x.get_value() == 7
 """, THEANO_FLAGS="cxx=")
 
 
+def test_complex_numbers(warm):
+    """Their parts have no names in C++ any more."""
+    warm.quietly(PRELUDE + """
+x, y = T.zvector(), T.cvector()
+compute = theano.function([x, y], [x * y, x / y, abs(x), -x + 1, x.sum(), T.outer(x, y)])
+a = np.array([1 + 2j, 3 - 4j])
+b = np.array([2 - 1j, 0 + 1j], "complex64")
+expected = [a * b, a / b, abs(a), 1 - a, a.sum(), np.outer(a, b)]
+for value, answer in zip(compute(a, b), expected):
+    np.testing.assert_allclose(value, answer, rtol=1e-12)
+""")
+
+
+def test_convolutions_of_old_theano(warm):
+    warm.run(PRELUDE + """
+from scipy.signal import convolve2d
+from theano.tensor.nnet import conv
+x, w = T.tensor4s("xw")
+compute = theano.function([x, w], conv.conv2d(x, w, image_shape=(2, 3, 5, 5),
+                                              filter_shape=(4, 3, 2, 2)))
+assert any(type(node.op).__name__ == "ConvOp" for node in compute.maker.fgraph.apply_nodes)
+random = np.random.RandomState(0)
+images, filters = (random.normal(size=s).astype("float32") for s in [(2, 3, 5, 5), (4, 3, 2, 2)])
+expected = sum(convolve2d(images[1, i], filters[2, i], mode="valid") for i in range(3))
+np.testing.assert_allclose(compute(images, filters)[1, 2], expected, rtol=1e-4, atol=1e-5)
+""")
+
+
 @pytest.mark.parametrize("first", ["setuptools", "vae"])
 def test_setuptools_beside_lasagne(warm, first):
     second = {"setuptools": "vae", "vae": "setuptools"}[first]

@@ -73,6 +73,11 @@ import warnings
 warnings.simplefilter("error")  # until NumPy 2.3 it was deprecated
 assert len(theano.printing.hex_digest(np.arange(3))) > 64
 """),
+    "dtypes_by_name": Need("dtype", PRELUDE + """
+import warnings
+warnings.simplefilter("error")  # until NumPy 2.3 it was deprecated
+assert np.asarray(2, T.dvector()).dtype == np.asarray(2, theano.scalar.float64).dtype == "float64"
+"""),
     "itemset": Need("itemset", PRELUDE + """
 x = theano.shared(np.asarray(1.))
 theano.function([], [], updates={x: 2 * x}, mode="DebugMode")()

@@ -28,6 +28,14 @@ _REWRITES = [
     (re.compile(r"PyArray_DESCR\(([^()]+)\)->elsize"), r"PyArray_ITEMSIZE(\1)"),
     # NumPy 2.0 has a number of its own for "no axis".
     (re.compile(r"axis (==?) NPY_MAXDIMS"), r"axis \1 NPY_RAVEL_AXIS"),
+    # NumPy 2.0's complex numbers are C's own, of which C++ sees no parts.
+    (re.compile(r"struct theano_complex(64|128) : public npy_complex\1"), lambda match: f"""
+struct complex{match[1]}_parts {{
+    npy_float{int(match[1]) // 2} real, imag;
+    operator npy_complex{match[1]}() const
+    {{ npy_complex{match[1]} c; memcpy(&c, this, sizeof(c)); return c; }}
+}};
+struct theano_complex{match[1]} : public complex{match[1]}_parts"""),
     # Scan's loop, written by Cython 0.28: for PyPy it keeps to what Python makes public, ...
     (re.compile(r"#ifdef PYPY_VERSION(?=\n  #define CYTHON_COMPILING_IN_PYPY 1)"), "#if 1"),
     # ... but for these, which Python 3.8 and 3.11 have changed ...

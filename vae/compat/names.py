@@ -110,6 +110,14 @@ def numpy_distutils(module):
     module.numpy = SimpleNamespace(distutils=distutils)
 
 
+@around_import("theano.gof.type", "theano.gof.graph")
+def dtypes_by_name(module):
+    """NumPy 2.4 asks what has a ``dtype`` for NumPy's own: types and variables know its name."""
+    yield
+    owner = module.PureType if hasattr(module, "PureType") else module.Variable
+    owner.__numpy_dtype__ = property(lambda self: np.dtype(self.dtype))
+
+
 @around_import("theano.tests.breakpoint")
 def imp(module):
     """``imp`` is gone on Python 3.12; Theano looks with it for a debugger.
