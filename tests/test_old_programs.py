@@ -65,6 +65,31 @@ for value, answer in zip(compute(a, b), expected):
 """)
 
 
+def test_products_of_empty_arrays(warm):
+    """Such as an empty minibatch; their strides are 0 since NumPy 2.4."""
+    warm.quietly(PRELUDE + """
+x, y = T.matrices("xy")
+z = theano.shared(np.ones((3, 2), "float32"))
+products = theano.function([x, y], [T.dot(x, y), T.dot(y.T, x.T)])
+add = theano.function([x, y], updates=[(z, 2 * z + T.dot(x, y))])
+names = {type(n.op).__name__ for f in (products, add) for n in f.maker.fgraph.apply_nodes}
+assert {"Dot22", "Gemm"} <= names, names
+def zeros(*shape):
+    return np.zeros(shape, "float32")
+for m, k, n in [(0, 3, 2), (3, 0, 2), (3, 2, 0), (0, 0, 0), (0, 1, 2), (1, 0, 1)]:
+    product, transposed = products(zeros(m, k), zeros(k, n))
+    np.testing.assert_array_equal(product, zeros(m, n))
+    np.testing.assert_array_equal(transposed, zeros(n, m))
+add(zeros(3, 0), zeros(0, 2))
+assert (z.get_value() == 2).all()
+x, y = T.tensor3s("xy")
+batched = theano.function([x, y], T.batched_dot(x, y))
+for shape in [(0, 2, 3), (2, 0, 3), (2, 3, 0)]:
+    assert batched(zeros(*shape), zeros(shape[0], shape[2], 4)).tolist() == zeros(
+        shape[0], shape[1], 4).tolist()
+""")
+
+
 def test_convolutions_of_old_theano(warm):
     warm.run(PRELUDE + """
 from scipy.signal import convolve2d

@@ -78,6 +78,11 @@ import warnings
 warnings.simplefilter("error")  # until NumPy 2.3 it was deprecated
 assert np.asarray(2, T.dvector()).dtype == np.asarray(2, theano.scalar.float64).dtype == "float64"
 """),
+    "random_states_copied_whole": Need("the stream has moved on", PRELUDE + """
+from theano.tensor.shared_randomstreams import RandomStreams
+draw = theano.function([], RandomStreams(1).uniform(), no_default_updates=True)
+assert draw() == draw(), "the stream has moved on"
+"""),
     "itemset": Need("itemset", PRELUDE + """
 x = theano.shared(np.asarray(1.))
 theano.function([], [], updates={x: 2 * x}, mode="DebugMode")()

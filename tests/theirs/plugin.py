@@ -7,7 +7,9 @@ that passes makes the run fail, as does another one that does not pass.
 import functools
 import inspect
 import os
+import sys
 import unittest
+from collections import Counter, defaultdict
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -62,9 +64,13 @@ def pytest_pycollect_makeitem(collector, name, obj):
     """Let a test that yields others run them all, one after the other.
 
     Names that begin with an underscore are no tests, whatever they derive from.
+    Classes made by a function of another module belong to the one they are in.
     """
     if name.startswith("_") or getattr(obj, "__name__", name) == "parameterized_expand_wrapper":
         return []
+    if (inspect.isclass(obj) and issubclass(obj, unittest.TestCase)
+            and not hasattr(sys.modules.get(obj.__module__), name)):
+        obj.__module__ = collector.getparent(pytest.Module).obj.__name__
     if not (inspect.isgeneratorfunction(obj) and collector.istestfunction(obj, name)):
         return
 
@@ -84,3 +90,21 @@ def as_nose_did(request, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     if hasattr(request.instance, "setUp") and not isinstance(request.instance, unittest.TestCase):
         request.instance.setUp()
+
+
+OUTCOMES = ["passed", "failed", "error", "xfailed", "xpassed", "skipped"]
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Count the tests of each folder, as a table in Markdown."""
+    counts = defaultdict(Counter)
+    for outcome in OUTCOMES:
+        for report in terminalreporter.stats.get(outcome, []):
+            file = Path(report.location[0])
+            folder = file.parent.parts[file.parts.index("theano"):]
+            counts["/".join(folder)][outcome] += 1
+    rows = [["folder", *OUTCOMES], ["---"] + ["---:"] * len(OUTCOMES),
+            *([folder, *(str(counts[folder][outcome]) for outcome in OUTCOMES)]
+              for folder in sorted(counts))]
+    for row in rows:
+        terminalreporter.write_line(f"| {' | '.join(row)} |")

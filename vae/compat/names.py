@@ -9,6 +9,7 @@ import re
 import sys
 import textwrap
 import warnings
+from copy import deepcopy
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from shutil import which
@@ -158,6 +159,16 @@ def _rewrite(owner, name, pattern, replacement):
         return namespace[name](*args, **kwargs)
 
     setattr(owner, name, method)
+
+
+@around_import("theano.tensor.raw_random")
+def random_states_copied_whole(raw_random):
+    """NumPy 1.24's shallow copy of a RandomState goes on with the same stream of numbers.
+
+    Theano's own copies must not: a function without updates would change its random stream.
+    """
+    yield
+    raw_random.copy = deepcopy
 
 
 @around_import("theano.compile.debugmode")
