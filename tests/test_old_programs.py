@@ -90,6 +90,16 @@ for shape in [(0, 2, 3), (2, 0, 3), (2, 3, 0)]:
 """)
 
 
+def test_the_largest(warm):
+    warm.quietly(PRELUDE + """
+x = T.matrix()
+values, indices = theano.function([x], T.topk_and_argtopk(x, 2, axis=1))(
+    np.array([[3, 1, 2], [5, 6, 4]], "float32"))
+assert sorted(map(sorted, values.tolist())) == [[2, 3], [5, 6]]
+assert sorted(map(sorted, indices.tolist())) == [[0, 1], [0, 2]]
+""")
+
+
 def test_convolutions_of_old_theano(warm):
     warm.run(PRELUDE + """
 from scipy.signal import convolve2d

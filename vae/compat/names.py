@@ -50,9 +50,9 @@ def _restore_numpy_names():
             setattr(np, name, value)
     # NumPy 2.0 moved these, too.
     np.ComplexWarning = np.exceptions.ComplexWarning
-    sys.modules.setdefault("numpy.linalg.linalg", np.linalg)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
+        np.linalg.linalg = sys.modules.setdefault("numpy.linalg.linalg", np.linalg)
         np.core._multiarray_umath = np._core._multiarray_umath
 
 
@@ -146,7 +146,7 @@ def tostring(printing):
 
 
 def _rewrite(owner, name, pattern, replacement):
-    """Change the source of a method, which nothing around it can do, when it is first called."""
+    """Change the source of a function, which nothing around it can do, when it is first called."""
     function = getattr(owner, name)
 
     def method(*args, **kwargs):
@@ -178,12 +178,15 @@ def itemset(debugmode):
     _rewrite(debugmode._Linker, "make_all", r"\.itemset\(", ".fill(")
 
 
-@around_import("theano.tensor.signal.pool")
-def lists_of_slices(pool):
-    """NumPy 1.23 takes a list for indices only; pooling without a compiler has lists of slices."""
+@around_import("theano.tensor.signal.pool", "theano.tensor.sort")
+def lists_of_slices(module):
+    """NumPy 1.23 takes a list for indices only; pooling in Python and topk have lists of slices."""
     yield
-    for operation in (pool.Pool, pool.MaxPoolRop):
-        _rewrite(operation, "perform", r"\[(\[region_slices.*\])\]", r"[tuple(\1)]")
+    if hasattr(module, "_topk_py_impl"):
+        _rewrite(module, "_topk_py_impl", r"\[idx\]", "[tuple(idx)]")
+    else:
+        for operation in (module.Pool, module.MaxPoolRop):
+            _rewrite(operation, "perform", r"\[(\[region_slices.*\])\]", r"[tuple(\1)]")
 
 
 @around_import("theano.tensor.signal")
