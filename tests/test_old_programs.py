@@ -195,7 +195,8 @@ OLD_PROGRAM = """
 import sys
 import theano
 assert __name__ == "__main__"
-print(sys.argv[1:], __file__, sys.path[0], theano.tensor.ones(2).eval().tolist())
+print(sys.argv[1:], __file__, sys.path[0], theano.tensor.ones(2).eval().tolist(),
+      theano.config.floatX)
 """
 
 
@@ -211,13 +212,13 @@ def test_an_old_script_as_it_is(warm, tmp_path):
     process = old_program("programs/old.py", "data.pkl", "-n", "3", folder=tmp_path,
                           environment=warm.environment)
     assert process.stdout == (f"['data.pkl', '-n', '3'] programs/old.py {tmp_path}/programs "
-                              "[1.0, 1.0]\n"), process.stderr
+                              "[1.0, 1.0] float64\n"), process.stderr
 
 
 def test_an_old_module_as_it_is(warm, tmp_path):
     process = old_program("-m", "programs.old", "-h", folder=tmp_path,
-                          environment=warm.environment)
-    assert process.stdout == (f"['-h'] {tmp_path}/programs/old.py {tmp_path} [1.0, 1.0]\n"
+                          environment={**warm.environment, "THEANO_FLAGS": "floatX=float32"})
+    assert process.stdout == (f"['-h'] {tmp_path}/programs/old.py {tmp_path} [1.0, 1.0] float32\n"
                               ), process.stderr
 
 
@@ -225,6 +226,19 @@ def test_an_old_script_that_is_not_there(warm, tmp_path):
     process = old_program("new.py", folder=tmp_path, environment=warm.environment)
     assert process.returncode == 2
     assert process.stderr.endswith("error: there is no file new.py\n")
+
+
+def test_an_old_projects_tests(warm, tmp_path):
+    old = tmp_path / "test_old.py"
+    old.write_text("""
+from theano import config
+from theano.tensor.signal import downsample
+def test_floats():
+    assert config.floatX == "float64"
+""")
+    out, _ = warm.run(f"import pytest; pytest.main(['-p', 'vae.compat', {str(old)!r}])",
+                      THEANO_FLAGS="cxx=")
+    assert "1 passed" in out
 
 
 # --- what else programs of that time use ---

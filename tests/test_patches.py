@@ -340,11 +340,3 @@ def test_the_table_of_patches(warm):
     assert [line.split()[0] for line in lines[::2]] == list(PATCHES)
     left_out = {line.split()[0] for line in lines if line.endswith("(left out)")}
     assert left_out == {"imp", *(name for name, patch in PATCHES.items() if patch.file == "loops")}
-
-
-def test_an_old_projects_tests(warm, tmp_path):
-    old = tmp_path / "test_old.py"
-    old.write_text("from theano.tensor.signal import downsample\ndef test():\n    pass\n")
-    out, _ = warm.run(f"import pytest; pytest.main(['-p', 'vae.compat', {str(old)!r}])",
-                      THEANO_FLAGS="cxx=")
-    assert "1 passed" in out

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from vae.compat.hooks import PATCHES
+from vae.compat.settings import floats_of_old_programs
 
 
 class ListPatches(argparse.Action):
@@ -32,6 +33,7 @@ parser.add_argument("program", help="the script, or the module's name")
 parser.add_argument("arguments", nargs=argparse.REMAINDER, help="the program's own arguments")
 options = parser.parse_args()
 
+floats_of_old_programs()
 sys.argv = [options.program, *options.arguments]
 if options.is_module:
     runpy.run_module(options.program, run_name="__main__", alter_sys=True)

@@ -181,6 +181,16 @@ DEFAULTS = {
     "compiledir_format": _name_of_compiled_code,
 }
 
+#: The settings that have been taken from there.
+_taken = set()
+
+
+def floats_of_old_programs():
+    """Set floatX as Theano does, which old programs may count on, where the user has not set it."""
+    import theano
+    if "floatX" in _taken:
+        theano.config.floatX = "float64"
+
 
 @around_import("theano.configparser")
 def our_defaults(configparser):
@@ -192,7 +202,9 @@ def our_defaults(configparser):
         try:
             return user_value(key, delete_key)
         except KeyError:
-            return DEFAULTS[key]()
+            value = DEFAULTS[key]()
+            _taken.add(key)
+            return value
 
     configparser.fetch_val_for_key = fetch_val_for_key
 
