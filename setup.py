@@ -21,9 +21,9 @@ setup(
     license="MIT",
     python_requires=">=3.9",
     packages=find_packages(include=["vae", "vae.*"]),
-    package_data={"vae.compat": ["include/*.h", "include/numpy/*.h"],
+    package_data={"vae.compat": ["README.md", "include/*.h", "include/numpy/*.h"],
                   "vae.grading": ["*.html"]},
     py_modules=["utils"],
     install_requires=requirements(),
-    extras_require={"dask": ["distributed"], "nbgrader": ["nbgrader"]},
+    extras_require={"dask": ["distributed"], "nbgrader": ["nbgrader"], "compiler": ["ziglang"]},
 )

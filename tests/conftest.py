@@ -9,6 +9,7 @@ import pooch
 import pytest
 
 import utils
+from programs import Session
 
 matplotlib.use("Agg")
 
@@ -23,3 +24,14 @@ def mnist_dir():
     if not all((folder / name).is_file() for name in utils.SHA256):
         pytest.skip("needs the full MNIST: a network, or MNIST_DIR with its folder")
     return folder
+
+
+@pytest.fixture
+def session(tmp_path):
+    return Session(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def warm(tmp_path_factory):
+    """A session whose cache is kept between tests."""
+    return Session(tmp_path_factory.mktemp("home"))

@@ -40,3 +40,8 @@ from vae.compat import (  # noqa: E402,F401
     building, calling, compiling, hooks, loops, names, settings, starting)
 
 hooks.activate()
+
+
+def pytest_configure():
+    """Also a plugin of pytest, for old projects: ``-p vae.compat``."""
+    settings.floats_of_old_programs()

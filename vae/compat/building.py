@@ -28,6 +28,20 @@ _REWRITES = [
     (re.compile(r"PyArray_DESCR\(([^()]+)\)->elsize"), r"PyArray_ITEMSIZE(\1)"),
     # NumPy 2.0 has a number of its own for "no axis".
     (re.compile(r"axis (==?) NPY_MAXDIMS"), r"axis \1 NPY_RAVEL_AXIS"),
+    # NumPy 2.0's complex numbers are C's own, of which C++ sees no parts.
+    (re.compile(r"struct theano_complex(64|128) : public npy_complex\1"), lambda match: f"""
+struct complex{match[1]}_parts {{
+    npy_float{int(match[1]) // 2} real, imag;
+    operator npy_complex{match[1]}() const
+    {{ npy_complex{match[1]} c; memcpy(&c, this, sizeof(c)); return c; }}
+}};
+struct theano_complex{match[1]} : public complex{match[1]}_parts"""),
+    # NumPy 2.4's empty arrays have strides of 0, which BLAS does not take.
+    (re.compile(r"S([xyz])\[1\] == type_size \|\| N\1\[1\] ?== ?1\b(?=\) \? 0x0)"),
+     r"\g<0> || N\1[0] * N\1[1] == 0"),
+    (re.compile(r"S([xyz])\[2\] == type_size \|\| N\1\[2\] ?== ?1\b(?=\) \? 0x0)"),
+     r"\g<0> || N\1[0] * N\1[1] * N\1[2] == 0"),
+    (re.compile(r"(s([xyz])_(\d) = \(N\2\[\3\] > 1)(\) \?)"), r"\1 && S\2[\3] != 0\4"),
     # Scan's loop, written by Cython 0.28: for PyPy it keeps to what Python makes public, ...
     (re.compile(r"#ifdef PYPY_VERSION(?=\n  #define CYTHON_COMPILING_IN_PYPY 1)"), "#if 1"),
     # ... but for these, which Python 3.8 and 3.11 have changed ...

@@ -17,9 +17,10 @@ def upcast_once(scalar):
     def found(floatX, cast_policy, *dtypes):
         return find(*dtypes)
 
-    def upcast(dtype, *dtypes):
-        config = scalar.config
-        return found(config.floatX, config.cast_policy, str(dtype), *map(str, dtypes))
+    def upcast(*dtypes):
+        if not all(isinstance(dtype, str) for dtype in dtypes):
+            return find(*dtypes)
+        return found(scalar.config.floatX, scalar.config.cast_policy, *dtypes)
 
     scalar.upcast = upcast
 

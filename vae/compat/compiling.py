@@ -125,7 +125,7 @@ def _read_headers(cmodule, header):
 
 @around_import("theano.gof.cmodule")
 def native_code(cmodule):
-    """Ask g++ for the code of this very processor.
+    """Ask g++ or clang++ for the code of this very processor.
 
     Theano asks for its name, at every start, with three runs of the compiler.
     The folder of compiled code is only this processor's.  This stands below
@@ -136,7 +136,7 @@ def native_code(cmodule):
 
     def compile_args(march_flags=True):
         if (cmodule.GCC_compiler.march_flags is None and sys.platform == "linux"
-                and _is_gcc(cmodule.config.cxx)
+                and re.match(r"(g|clang)\+\+", os.path.basename(cmodule.config.cxx))
                 and not re.search("-m(arch|tune|cpu)", cmodule.config.gcc.cxxflags)):
             cmodule.GCC_compiler.march_flags = ["-march=native"]
         return detect(march_flags)

@@ -8,6 +8,9 @@ runs just before the module's own code, what stands after it just after::
         yield
         module.name = something_else
 
+All of them are in one table, `PATCHES`, which ``python -m vae.compat --patches``
+prints; ``README.md`` here tells what made each necessary.
+
 To find the patch that is to blame for something, leave some out: the
 environment variable ``VAE_COMPAT_OFF`` takes names of patches, or of the files
 here that they stand in, separated by commas.
@@ -18,23 +21,33 @@ import sys
 from contextlib import ExitStack, contextmanager
 from importlib.abc import MetaPathFinder
 from importlib.machinery import PathFinder
+from typing import Callable, NamedTuple
 
-__all__ = ["around_import", "activate", "PATCHES"]
+__all__ = ["around_import", "activate", "Patch", "PATCHES"]
 
-#: Every patch there is, by the name of the module it is for.
+
+class Patch(NamedTuple):
+    """A line of the table; the docstring of the function says what it is for."""
+    function: Callable
+    file: str
+    modules: tuple
+    left_out: bool
+
+
+#: Every patch there is, by its name; of those for one module the first is the outermost.
 PATCHES = {}
 
 _OFF = set(os.environ.get("VAE_COMPAT_OFF", "").split(","))
 
 
-def around_import(*module_names):
-    """Register the decorated generator function as a patch for these modules."""
-    def register(patch):
-        if {patch.__name__, patch.__module__.rpartition(".")[2]} & _OFF:
-            return patch
-        for name in module_names:
-            PATCHES.setdefault(name, []).append(contextmanager(patch))
-        return patch
+def around_import(*modules):
+    """Enter the decorated generator function in the table, as a patch for these modules."""
+    def register(function):
+        name, file = function.__name__, function.__module__.rpartition(".")[2]
+        if name in PATCHES:
+            raise ValueError(f"there are two patches with the name {name}")
+        PATCHES[name] = Patch(contextmanager(function), file, modules, bool({name, file} & _OFF))
+        return function
     return register
 
 
@@ -42,7 +55,9 @@ class _PatchingFinder(MetaPathFinder):
     """Finds a module where Python would, and runs its patches around its code."""
 
     def find_spec(self, name, path=None, target=None):
-        if name not in PATCHES:
+        patches = [patch.function for patch in PATCHES.values()
+                   if name in patch.modules and not patch.left_out]
+        if not patches:
             return None
         spec = PathFinder.find_spec(name, path, target)
         if spec is None:
@@ -51,7 +66,7 @@ class _PatchingFinder(MetaPathFinder):
 
         def exec_with_patches(module):
             with ExitStack() as stack:
-                for patch in PATCHES[name]:
+                for patch in patches:
                     stack.enter_context(patch(module))
                 exec_module(module)
 

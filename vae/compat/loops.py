@@ -148,7 +148,7 @@ def products_computed_once(blas):
 
     def transform(node):
         products = [x for x in node.inputs if x.owner and x.owner.op == blas._dot22]
-        if any(len(product.clients) > 1 for product in products):
+        if any(len(getattr(product, "clients", ())) > 1 for product in products):
             return False
         return draw_in(node)
 

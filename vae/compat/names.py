@@ -4,8 +4,12 @@ The NumPy aliases are set for the whole process, so that old notebooks, which
 use them too, run unchanged.
 """
 
+import inspect
+import re
 import sys
+import textwrap
 import warnings
+from copy import deepcopy
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from shutil import which
@@ -46,9 +50,9 @@ def _restore_numpy_names():
             setattr(np, name, value)
     # NumPy 2.0 moved these, too.
     np.ComplexWarning = np.exceptions.ComplexWarning
-    sys.modules.setdefault("numpy.linalg.linalg", np.linalg)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
+        np.linalg.linalg = sys.modules.setdefault("numpy.linalg.linalg", np.linalg)
         np.core._multiarray_umath = np._core._multiarray_umath
 
 
@@ -94,7 +98,7 @@ def distutils(module):
 
 @around_import("theano.gof.cmodule", "theano.tensor.blas")
 def numpy_distutils(module):
-    """``numpy.distutils`` is gone on Python 3.12, and breaks with setuptools 74 before.
+    """``numpy.distutils`` is gone on Python 3.12; before, it needs setuptools older than 74.
 
     Theano wants one function of it.
     """
@@ -105,6 +109,14 @@ def numpy_distutils(module):
         "numpy.distutils": distutils,
         "numpy.distutils.__config__": stand_in("numpy.distutils.__config__")})
     module.numpy = SimpleNamespace(distutils=distutils)
+
+
+@around_import("theano.gof.type", "theano.gof.graph")
+def dtypes_by_name(module):
+    """NumPy 2.4 asks what has a ``dtype`` for NumPy's own: types and variables know its name."""
+    yield
+    owner = module.PureType if hasattr(module, "PureType") else module.Variable
+    owner.__numpy_dtype__ = property(lambda self: np.dtype(self.dtype))
 
 
 @around_import("theano.tests.breakpoint")
@@ -133,9 +145,53 @@ def tostring(printing):
     printing.hex_digest = lambda x: digest(x.view(Array))
 
 
+def _rewrite(owner, name, pattern, replacement):
+    """Change the source of a function, which nothing around it can do, when it is first called."""
+    function = getattr(owner, name)
+
+    def method(*args, **kwargs):
+        lines, first = inspect.getsourcelines(function)
+        source = re.sub(pattern, replacement, textwrap.dedent("".join(lines)))
+        namespace = {}
+        exec(compile("\n" * (first - 1) + source, inspect.getsourcefile(function), "exec"),
+             function.__globals__, namespace)
+        setattr(owner, name, namespace[name])
+        return namespace[name](*args, **kwargs)
+
+    setattr(owner, name, method)
+
+
+@around_import("theano.tensor.raw_random")
+def random_states_copied_whole(raw_random):
+    """NumPy 1.24's shallow copy of a RandomState goes on with the same stream of numbers.
+
+    Theano's own copies must not: a function without updates would change its random stream.
+    """
+    yield
+    raw_random.copy = deepcopy
+
+
+@around_import("theano.compile.debugmode")
+def itemset(debugmode):
+    """``ndarray.itemset`` is gone since NumPy 2.0; DebugMode overwrites scalars with it."""
+    yield
+    _rewrite(debugmode._Linker, "make_all", r"\.itemset\(", ".fill(")
+
+
+@around_import("theano.tensor.signal.pool", "theano.tensor.sort")
+def lists_of_slices(module):
+    """NumPy 1.23 takes a list for indices only; pooling in Python and topk have lists of slices."""
+    yield
+    if hasattr(module, "_topk_py_impl"):
+        _rewrite(module, "_topk_py_impl", r"\[idx\]", "[tuple(idx)]")
+    else:
+        for operation in (module.Pool, module.MaxPoolRop):
+            _rewrite(operation, "perform", r"\[(\[region_slices.*\])\]", r"[tuple(\1)]")
+
+
 @around_import("theano.tensor.signal")
 def downsample(module):
-    """``theano.tensor.signal.downsample``, which Lasagne 0.1 wants, left Theano in 1.0."""
+    """``theano.tensor.signal.downsample``, which Lasagne 0.1 wants, left Theano in 0.9."""
     yield
 
     def max_pool_2d(input, ds, ignore_border=None, st=None, padding=(0, 0), mode="max"):
@@ -150,7 +206,7 @@ def downsample(module):
 
 @around_import("lasagne", "theano.gpuarray.linalg")
 def pkg_resources(module):
-    """``pkg_resources`` left setuptools in 81: Lasagne asks it for its own version."""
+    """``pkg_resources`` left setuptools in 82: Lasagne asks it for its own version."""
     import theano  # noqa: F401  it may import setuptools, which wants the real one
     yield from in_place_of(pkg_resources=stand_in(
         "pkg_resources", DistributionNotFound=PackageNotFoundError,

@@ -10,12 +10,15 @@ import hashlib
 import logging
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
 import sysconfig
 import tempfile
 import warnings
+from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import platformdirs
@@ -43,24 +46,58 @@ start compiles anew. Free or unlock that folder, or name another: THEANO_FLAGS=b
 скомпилируется заново. Освободите место, дайте права на запись или укажите другую папку."""
 
 
+#: Calls the C++ compiler in the wheel ziglang: Theano wants it to be a single file, "clang++".  By
+#: default zig makes programs stop at what C leaves undefined, which Theano's code has.
+_LAUNCHER = """\
+#!/bin/sh
+export ZIG_GLOBAL_CACHE_DIR={cache} ZIG_LOCAL_CACHE_DIR={cache}
+exec {zig} c++ -fno-sanitize=undefined "$@"
+"""
+
+
 def _compiler():
-    """Warn and return '' where Theano could not compile; else leave the choice to Theano."""
+    """Name ziglang's where there is no other compiler; where there is, leave the choice to Theano.
+
+    Warn and return '' where Theano could not compile.
+    """
     compiler = "clang++" if sys.platform == "darwin" else "g++"
     remedies = {"darwin": "xcode-select --install", "win32": "conda install m2w64-toolchain"}
-    if shutil.which(compiler) is None:
-        package = "g++"
+    found, zig = shutil.which(compiler), _ziglang()
+    if not found and not zig:
+        remedy = "sudo apt install g++, or pip install ziglang"
         what = f"No C++ compiler was found ({compiler})"
         what_ru = f"Не найден компилятор C++ ({compiler})"
     elif not (Path(sysconfig.get_path("include")) / "Python.h").exists():
-        package = "python3-dev"
+        remedy = "sudo apt install python3-dev"
         what = "Python's C headers were not found (Python.h)"
         what_ru = "Не найдены заголовки Python для C (Python.h)"
-    else:
+    elif found:
         raise KeyError("cxx")
-    remedy = remedies.get(sys.platform, f"sudo apt install {package}")
+    else:
+        return _launcher(zig)
+    remedy = remedies.get(sys.platform, remedy)
     warnings.warn(_NO_COMPILER.format(what=what, what_ru=what_ru, remedy=remedy),
                   RuntimeWarning, stacklevel=2)
     return ""
+
+
+def _ziglang():
+    """The path of the program in the wheel ziglang, or None; other platforms are not tried yet."""
+    package = find_spec("ziglang") if sys.platform == "linux" else None
+    return package and Path(package.origin).with_name("zig")
+
+
+def _launcher(zig):
+    folder = _cache_folder() / "ziglang"
+    text = _LAUNCHER.format(zig=shlex.quote(str(zig)), cache=shlex.quote(str(folder)))
+    launcher = folder / hashlib.sha256(text.encode()).hexdigest()[:16] / "clang++"
+    if not launcher.exists():
+        launcher.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=launcher.parent, delete=False) as file:
+            file.write(text)
+        os.chmod(file.name, 0o755)
+        os.replace(file.name, launcher)
+    return str(launcher)
 
 
 def _blas_flags():
@@ -89,15 +126,17 @@ def _why_unusable(folder):
     return None
 
 
-def _folder_of_compiled_code():
-    folder = Path(platformdirs.user_cache_dir("vae-seminar")) / "theano"
-    reason = _why_unusable(folder)
+@lru_cache(maxsize=None)
+def _cache_folder():
+    folder = Path(platformdirs.user_cache_dir("vae-seminar"))
+    reason = _why_unusable(folder / "theano")
     if reason is None:
-        return str(folder)
-    warnings.warn(_BAD_CACHE.format(folder=folder, reason=reason), RuntimeWarning, stacklevel=2)
+        return folder
+    warnings.warn(_BAD_CACHE.format(folder=folder / "theano", reason=reason), RuntimeWarning,
+                  stacklevel=3)
     temporary = tempfile.mkdtemp(prefix="theano-")
     atexit.register(shutil.rmtree, temporary, ignore_errors=True)
-    return temporary
+    return Path(temporary)
 
 
 def _processor():
@@ -138,9 +177,19 @@ DEFAULTS = {
     "floatX": lambda: "float32",
     "cxx": _compiler,
     "blas.ldflags": _blas_flags,
-    "base_compiledir": _folder_of_compiled_code,
+    "base_compiledir": lambda: str(_cache_folder() / "theano"),
     "compiledir_format": _name_of_compiled_code,
 }
+
+#: The settings that have been taken from there.
+_taken = set()
+
+
+def floats_of_old_programs():
+    """Set floatX as Theano does, which old programs may count on, where the user has not set it."""
+    import theano
+    if "floatX" in _taken:
+        theano.config.floatX = "float64"
 
 
 @around_import("theano.configparser")
@@ -153,9 +202,24 @@ def our_defaults(configparser):
         try:
             return user_value(key, delete_key)
         except KeyError:
-            return DEFAULTS[key]()
+            value = DEFAULTS[key]()
+            _taken.add(key)
+            return value
 
     configparser.fetch_val_for_key = fetch_val_for_key
+
+
+@around_import("theano.configdefaults")
+def compiler_that_was_found(configdefaults):
+    """Theano runs g++, and without it has neither C code nor an engine, whatever `cxx` says.
+
+    Here `_compiler` looks for one; `cxx` is empty if there is none.
+    """
+    from theano.misc import windows
+    call = windows.call_subprocess_Popen
+    windows.call_subprocess_Popen = lambda command: 0 if sys.platform == "linux" else call(command)
+    yield
+    windows.call_subprocess_Popen = call
 
 
 @around_import("theano.configdefaults")

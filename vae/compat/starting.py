@@ -50,6 +50,14 @@ def blas_when_asked_for(module):
                               "scipy.linalg.blas": blas})
 
 
+@around_import("theano.printing")
+def pydot_when_asked_for(module):
+    """Theano imports pydot, and tries Graphviz with it, in case that graphs will be drawn."""
+    yield from in_place_of(pydot=stand_in(
+        "pydot", find_graphviz=lambda: True,
+        __getattr__=lambda name: getattr(import_module("pydot"), name)))
+
+
 @around_import("theano.gof.cc")
 def thunks_called_by_ctypes(module):
     """Theano compiles a module for one call of C, though the functions it makes seldom use it."""
@@ -109,8 +117,12 @@ def constants_by_numpy(elemwise):
     from theano.gof.op import Op
 
     def python_constant_folding(self, node):
+        if isinstance(self, elemwise.Elemwise):
+            has_python = type(self.scalar_op).impl is not elemwise.scalar.ScalarOp.impl
+        else:
+            has_python = type(self).perform is not Op.perform
         size = sum(variable.data.size for variable in node.inputs if hasattr(variable.data, "size"))
-        return size < 10000 and len(node.inputs) < 32
+        return has_python and size < 10000 and len(node.inputs) < 32
 
     Op.python_constant_folding = python_constant_folding
     elemwise.Elemwise.python_constant_folding = python_constant_folding

@@ -5,7 +5,7 @@
 
 #include <Python.h>
 
-/* NumPy 2.0 has dropped Python 2; without this macro Theano writes code for it. */
+/* Gone with NumPy 2.1; without this macro Theano writes code for Python 2. */
 #ifndef NPY_PY3K
 #define NPY_PY3K 1
 #endif

@@ -13,12 +13,15 @@ HERE = Path(__file__).resolve().parent
 
 
 def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
-    path = os.pathsep.join([str(HERE / "restored"), *sys.path])
+    # What pip tells this backend is not for Theano's.
+    environment = {name: value for name, value in os.environ.items()
+                   if not name.startswith(("_PYPROJECT_HOOKS_", "PEP517_"))}
+    environment["PYTHONPATH"] = os.pathsep.join([str(HERE / "restored"), *sys.path])
     subprocess.run(
         [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation",
          "--require-hashes", "--requirement", str(HERE / "theano.txt"),
          "--wheel-dir", wheel_directory],
-        check=True, env={**os.environ, "PYTHONPATH": path})
+        check=True, env=environment)
     return next(Path(wheel_directory).glob("*.whl")).name
 
 

@@ -1,2 +1,2 @@
-/* Theano includes this header of NumPy's, which NumPy 2.1 and later do not ship.
-   What it needs of it is in theano_on_numpy2.h. */
+/* In place of NumPy's header of this name, which lost with NumPy 2.1 what Theano needs of it:
+   that is in theano_on_numpy2.h. */

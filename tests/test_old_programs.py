@@ -1,0 +1,369 @@
+"""Programs for Theano up to 1.0 and Lasagne 0.1, as they were written then."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from programs import PRELUDE, SMALL, SMALL_ANSWER
+
+
+# --- what NumPy has dropped ---
+
+def test_dropped_names_in_gradients(warm):
+    """np.cast, np.sctype2char, np.product and friends."""
+    warm.quietly(PRELUDE + """
+x = T.vector()
+point = np.array([0.3, 0.7], "float32")
+for function in (T.arcsin, T.arccos, T.arctan, T.arcsinh, T.arctanh, T.exp2):
+    numerical = theano.function([x], function(x))
+    gradient = theano.function([x], T.grad(T.sum(function(x)), x))(point)
+    difference = (numerical(point + 1e-2) - numerical(point - 1e-2)) / 2e-2
+    np.testing.assert_allclose(gradient, difference, rtol=1e-2)
+np.testing.assert_allclose(theano.function([x], T.cumsum(T.outer(x, x)))(point),
+                           np.outer(point, point).cumsum(), rtol=1e-6)
+assert theano.function([x], T.prod(x))(point) == np.prod(point)
+assert (np.float, np.int, np.bool) == (float, int, np.bool_)
+""")
+
+
+def test_constants_have_the_types_they_had(warm):
+    """NumPy 2 neither wraps integers nor tells 0.1 from its float32."""
+    warm.quietly(PRELUDE + """
+types = [T.as_tensor_variable(value).dtype for value in (1, -128, 128, 1000, 10**5, 2**31, 2**63)]
+assert types == ["int8", "int8", "int16", "int16", "int32", "int64", "uint64"], types
+assert T.ones((1000, 2)).eval().shape == (1000, 2)
+assert T.as_tensor_variable(0.1).dtype == "float32"
+""")
+    warm.quietly(PRELUDE + """
+assert [T.as_tensor_variable(value).dtype for value in (0.1, 0.5)] == ["float64", "float32"]
+x = T.dscalar()
+assert theano.function([x], x * 0.1)(1.) == 0.1
+""", THEANO_FLAGS="floatX=float64")
+
+
+def test_debug_mode_overwrites_scalars(warm):
+    """ndarray.itemset"""
+    warm.quietly(PRELUDE + """
+x = theano.shared(np.asarray(1.))
+step = theano.function([], [], updates={x: 2 * x + 1}, mode="DebugMode")
+step(), step()
+assert x.get_value() == 7
+""", THEANO_FLAGS="cxx=")
+
+
+def test_complex_numbers(warm):
+    """Their parts have no names in C++ any more."""
+    warm.quietly(PRELUDE + """
+x, y = T.zvector(), T.cvector()
+compute = theano.function([x, y], [x * y, x / y, abs(x), -x + 1, x.sum(), T.outer(x, y)])
+a = np.array([1 + 2j, 3 - 4j])
+b = np.array([2 - 1j, 0 + 1j], "complex64")
+expected = [a * b, a / b, abs(a), 1 - a, a.sum(), np.outer(a, b)]
+for value, answer in zip(compute(a, b), expected):
+    np.testing.assert_allclose(value, answer, rtol=1e-12)
+""")
+
+
+def test_products_of_empty_arrays(warm):
+    """Such as an empty minibatch; their strides are 0 since NumPy 2.4."""
+    warm.quietly(PRELUDE + """
+x, y = T.matrices("xy")
+z = theano.shared(np.ones((3, 2), "float32"))
+products = theano.function([x, y], [T.dot(x, y), T.dot(y.T, x.T)])
+add = theano.function([x, y], updates=[(z, 2 * z + T.dot(x, y))])
+names = {type(n.op).__name__ for f in (products, add) for n in f.maker.fgraph.apply_nodes}
+assert {"Dot22", "Gemm"} <= names, names
+def zeros(*shape):
+    return np.zeros(shape, "float32")
+for m, k, n in [(0, 3, 2), (3, 0, 2), (3, 2, 0), (0, 0, 0), (0, 1, 2), (1, 0, 1)]:
+    product, transposed = products(zeros(m, k), zeros(k, n))
+    np.testing.assert_array_equal(product, zeros(m, n))
+    np.testing.assert_array_equal(transposed, zeros(n, m))
+add(zeros(3, 0), zeros(0, 2))
+assert (z.get_value() == 2).all()
+x, y = T.tensor3s("xy")
+batched = theano.function([x, y], T.batched_dot(x, y))
+for shape in [(0, 2, 3), (2, 0, 3), (2, 3, 0)]:
+    assert batched(zeros(*shape), zeros(shape[0], shape[2], 4)).tolist() == zeros(
+        shape[0], shape[1], 4).tolist()
+""")
+
+
+def test_the_largest(warm):
+    warm.quietly(PRELUDE + """
+x = T.matrix()
+values, indices = theano.function([x], T.topk_and_argtopk(x, 2, axis=1, sorted=False))(
+    np.array([[3, 1, 2], [5, 6, 4]], "float32"))
+assert sorted(map(sorted, values.tolist())) == [[2, 3], [5, 6]]
+assert sorted(map(sorted, indices.tolist())) == [[0, 1], [0, 2]]
+""")
+
+
+def test_convolutions_of_old_theano(warm):
+    warm.run(PRELUDE + """
+from scipy.signal import convolve2d
+from theano.tensor.nnet import conv
+x, w = T.tensor4s("xw")
+compute = theano.function([x, w], conv.conv2d(x, w, image_shape=(2, 3, 5, 5),
+                                              filter_shape=(4, 3, 2, 2)))
+assert any(type(node.op).__name__ == "ConvOp" for node in compute.maker.fgraph.apply_nodes)
+random = np.random.RandomState(0)
+images, filters = (random.normal(size=s).astype("float32") for s in [(2, 3, 5, 5), (4, 3, 2, 2)])
+expected = sum(convolve2d(images[1, i], filters[2, i], mode="valid") for i in range(3))
+np.testing.assert_allclose(compute(images, filters)[1, 2], expected, rtol=1e-4, atol=1e-5)
+""")
+
+
+@pytest.mark.parametrize("first", ["setuptools", "vae"])
+def test_setuptools_beside_lasagne(warm, first):
+    second = {"setuptools": "vae", "vae": "setuptools"}[first]
+    warm.run(f"import {first}, {second}, lasagne; assert {second}.__name__")
+
+
+def test_modules_that_are_gone_are_not_missed(warm):
+    """As where setuptools is new or absent, and on Python 3.12."""
+    gone = "import sys; sys.modules.update({'pkg_resources': None, 'numpy.distutils': None})"
+    assert warm.quietly(gone + SMALL) == SMALL_ANSWER
+
+
+def test_lasagnes_layers_that_need_names_of_old_theano(warm):
+    warm.quietly(PRELUDE + """
+x = T.tensor4()
+layer = lasagne.layers.InputLayer((None, 1, 6, 6), x)
+layer = lasagne.layers.Conv2DLayer(layer, 2, 3)
+pool = lasagne.layers.MaxPool2DLayer(layer, 2)
+compute = theano.function([x], lasagne.layers.get_output([layer, pool]))
+image = np.random.RandomState(0).normal(size=(3, 1, 6, 6)).astype("float32")
+convolved, pooled = compute(image)
+np.testing.assert_array_equal(pooled, convolved.reshape(3, 2, 2, 2, 2, 2).max(axis=(3, 5)))
+from scipy.signal import convolve2d
+w, b = layer.W.get_value(), layer.b.get_value()
+expected = np.maximum(0, convolve2d(image[1, 0], w[1, 0], mode="valid") + b[1])
+np.testing.assert_allclose(convolved[1, 1], expected, rtol=1e-4, atol=1e-5)
+""")
+
+
+def test_recurrent_layers_and_their_gradients(warm):
+    warm.quietly(PRELUDE + """
+from lasagne.layers import InputLayer, LSTMLayer, get_all_params, get_output
+x = T.tensor3()
+layer = LSTMLayer(InputLayer((None, 5, 3), x), 4)
+total = T.sum(get_output(layer) ** 2)
+compute = theano.function([x], [total, T.grad(total, layer.W_hid_to_cell)])
+value = np.random.RandomState(0).normal(size=(2, 5, 3)).astype("float32")
+_, gradient = compute(value)
+before = layer.W_hid_to_cell.get_value()
+step = np.zeros_like(before)
+step[1, 2] = 1e-2
+layer.W_hid_to_cell.set_value(before + step)
+above = compute(value)[0]
+layer.W_hid_to_cell.set_value(before - step)
+np.testing.assert_allclose(gradient[1, 2], (above - compute(value)[0]) / 2e-2, rtol=2e-2)
+""")
+
+
+def test_the_loop_of_scan_is_compiled(warm):
+    warm.quietly(PRELUDE + """
+x, decay = T.vectors("x", "decay")
+averages, updates = theano.scan(lambda x_t, before: decay * before + (1 - decay) * x_t,
+                                sequences=x, outputs_info=T.zeros(2))
+compute = theano.function([x, decay], [averages, T.grad(averages[-1, 0], decay)])
+from theano.scan_module import scan_op, scan_perform_ext
+assert type(scan_perform_ext.perform).__name__ == "builtin_function_or_method"
+assert any(isinstance(node.op, scan_op.Scan) for node in compute.maker.fgraph.apply_nodes)
+values, gradient = compute([1, 2, 4], [0.5, 0])
+np.testing.assert_allclose(values, [[0.5, 1], [1.25, 2], [2.625, 4]])
+np.testing.assert_allclose(gradient, [-3.75, 0])  # of (1 - d) (d ** 2 + 2 d + 4)
+""")
+
+
+def test_embeddings_and_their_gradients(warm):
+    warm.quietly(PRELUDE + """
+indices = T.imatrix()
+l_in = lasagne.layers.InputLayer((None, 2), indices)
+layer = lasagne.layers.EmbeddingLayer(l_in, 5, 3)
+gradient = theano.function([indices], T.grad(T.sum(lasagne.layers.get_output(layer)), layer.W))
+result = gradient(np.array([[0, 1], [1, 1]], "int32"))
+np.testing.assert_array_equal(result, np.outer([1, 3, 0, 0, 0], np.ones(3)))
+""")
+
+
+# --- old programs ---
+
+OLD_PROGRAM = """
+import sys
+import theano
+assert __name__ == "__main__"
+print(sys.argv[1:], __file__, sys.path[0], theano.tensor.ones(2).eval().tolist(),
+      theano.config.floatX)
+"""
+
+
+def old_program(*arguments, folder, environment):
+    (folder / "programs").mkdir(exist_ok=True)
+    (folder / "programs" / "old.py").write_text(OLD_PROGRAM)
+    return subprocess.run(
+        [sys.executable, "-m", "vae.compat", *arguments], cwd=folder, env=environment,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_an_old_script_as_it_is(warm, tmp_path):
+    process = old_program("programs/old.py", "data.pkl", "-n", "3", folder=tmp_path,
+                          environment=warm.environment)
+    assert process.stdout == (f"['data.pkl', '-n', '3'] programs/old.py {tmp_path}/programs "
+                              "[1.0, 1.0] float64\n"), process.stderr
+
+
+def test_an_old_module_as_it_is(warm, tmp_path):
+    process = old_program("-m", "programs.old", "-h", folder=tmp_path,
+                          environment={**warm.environment, "THEANO_FLAGS": "floatX=float32"})
+    assert process.stdout == (f"['-h'] {tmp_path}/programs/old.py {tmp_path} [1.0, 1.0] float32\n"
+                              ), process.stderr
+
+
+def test_an_old_script_that_is_not_there(warm, tmp_path):
+    process = old_program("new.py", folder=tmp_path, environment=warm.environment)
+    assert process.returncode == 2
+    assert process.stderr.endswith("error: there is no file new.py\n")
+
+
+def test_an_old_projects_tests(warm, tmp_path):
+    old = tmp_path / "test_old.py"
+    old.write_text("""
+from theano import config
+from theano.tensor.signal import downsample
+def test_floats():
+    assert config.floatX == "float64"
+""")
+    out, _ = warm.run(f"import pytest; pytest.main(['-p', 'vae.compat', {str(old)!r}])",
+                      THEANO_FLAGS="cxx=")
+    assert "1 passed" in out
+
+
+# --- what else programs of that time use ---
+
+def test_sparse_matrices(warm):
+    warm.quietly(PRELUDE + """
+import scipy.sparse
+from theano import sparse
+x, w = sparse.csr_matrix("x"), T.matrix("w")
+product = sparse.basic.structured_dot(x, w)
+compute = theano.function([x, w], [product, T.grad(T.sum(product ** 2), w),
+                                   sparse.dense_from_sparse(x.T * 2), sparse.sp_sum(x, axis=0)])
+dense = np.array([[0, 2, 0], [1, 0, -3]], "float32")
+weights = np.arange(6, dtype="float32").reshape(3, 2)
+values = compute(scipy.sparse.csr_matrix(dense), weights)
+for value, expected in zip(values, [dense @ weights, 2 * dense.T @ dense @ weights, 2 * dense.T,
+                                    dense.sum(axis=0)]):
+    np.testing.assert_allclose(value, expected)
+""")
+
+
+def test_functions_and_shared_variables_are_pickled(warm, tmp_path):
+    """To be loaded by another process."""
+    warm.quietly(PRELUDE + f"""
+import pickle
+w = theano.shared(np.ones((3, 2), "float32"), "w")
+x = T.matrix("x")
+step = theano.function([x], T.sum(T.dot(x, w)), updates=[(w, w - T.grad(T.sum(T.dot(x, w)), w))])
+with open({str(tmp_path / "step.pkl")!r}, "wb") as file:
+    pickle.dump((step, w), file, protocol=pickle.HIGHEST_PROTOCOL)
+""")
+    warm.quietly(PRELUDE + f"""
+import pickle
+with open({str(tmp_path / "step.pkl")!r}, "rb") as file:
+    step, w = pickle.load(file)
+assert w.name == "w" and w.get_value().tolist() == [[1, 1]] * 3
+ones = np.ones((1, 3), "float32")
+assert (step(ones), step(ones)) == (6, 0)
+""")
+
+
+def test_parameters_in_an_npz(warm, tmp_path):
+    """As Lasagne's examples save and load them."""
+    file = str(tmp_path / "model.npz")
+    network = PRELUDE + """
+from lasagne.layers import *
+network = DenseLayer(dropout(DenseLayer(InputLayer((None, 3)), 4)), 2)
+"""
+    warm.quietly(network + f"np.savez({file!r}, *get_all_param_values(network))")
+    warm.quietly(network + f"""
+before = get_all_param_values(network)
+with np.load({file!r}) as f:
+    values = [f["arr_%d" % i] for i in range(len(f.files))]
+set_all_param_values(network, values)
+assert len(values) == 4 and not np.array_equal(values[0], before[0])
+for value, now in zip(values, get_all_param_values(network)):
+    np.testing.assert_array_equal(now, value)
+""")
+
+
+GRAPH = PRELUDE + """
+x, w = T.matrix("x"), T.matrix("w")
+compute = theano.function([x, w], T.nnet.sigmoid(T.dot(x, w)).sum(axis=0))
+"""
+
+
+def test_graphs_are_printed(warm):
+    lines = warm.quietly(GRAPH + "theano.printing.debugprint(compute)").splitlines()
+    assert lines[0].startswith("Sum{axis=[0], acc_dtype=float64} [id A]")
+    assert lines[2].startswith("   |Dot22 [id C]") and lines[3].startswith("     |x [id D]")
+    assert warm.quietly(GRAPH + "print(theano.pp(T.exp(x) * w))") == "(exp(x) * w)"
+
+
+def test_graphs_are_drawn(warm, tmp_path):
+    """By pydot; what it asks of Graphviz, a program, is here only whether it is there."""
+    dot = tmp_path / "dot"
+    dot.write_text("#!/bin/sh\n")
+    dot.chmod(0o755)
+    file = tmp_path / "graph.raw"
+    path = os.pathsep.join([str(tmp_path), os.environ["PATH"]])
+    warm.quietly(GRAPH + f"""
+theano.printing.pydotprint(compute, {str(file)!r}, format="raw", print_output_file=False)
+""", PATH=path)
+    text = file.read_text()
+    assert text.startswith("digraph") and "Dot22" in text and "TensorType(float32, matrix)" in text
+
+
+def test_functions_are_profiled(warm):
+    _, err = warm.run(PRELUDE + """
+x = T.matrix("x")
+compute = theano.function([x], T.exp(x).sum(), profile=True)
+compute(np.ones((2, 2), "float32"))
+compute.profile.summary()
+""")
+    assert "Function profiling" in err and "Time in 1 calls to Function.__call__" in err
+    assert "Sum{acc_dtype=float64}" in err
+
+
+def test_debug_mode_finds_what_is_wrong_in_c(warm):
+    """It runs each operation in Python and in C, and compares."""
+    program = PRELUDE + """
+x, w = T.matrix("x"), T.matrix("w")
+loss = T.nnet.softplus(T.dot(x, w)).sum()
+step = theano.function([x, w], [loss, T.grad(loss, w)], mode="DebugMode")
+ones = np.ones((2, 2), "float32")
+np.testing.assert_allclose(step(ones, ones)[0], 4 * np.log1p(np.exp(2)), rtol=1e-6)
+"""
+    warm.run(program)
+    process = warm.start("""
+import vae
+from theano.tensor.nnet import sigm
+sigm.ScalarSoftplus.impl = lambda self, x: x
+""" + program)
+    _, err = process.communicate(timeout=600)
+    assert process.returncode == 1 and "BadThunkOutput" in err
+
+
+def test_nan_guard_mode_stops_at_a_nan(warm):
+    process = warm.start(PRELUDE + """
+from theano.compile.nanguardmode import NanGuardMode
+x = T.vector("x")
+guarded = theano.function([x], T.log(x), mode=NanGuardMode(True, True, True))
+print(guarded(np.ones(2, "float32")).tolist(), flush=True)
+guarded(-np.ones(2, "float32"))
+""")
+    out, err = process.communicate(timeout=600)
+    assert out == "[0.0, 0.0]\n" and process.returncode == 1
+    assert "AssertionError: NaN detected\nNanGuardMode found an error in the output of" in err

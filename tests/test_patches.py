@@ -1,0 +1,342 @@
+"""Each patch of `vae.compat`, with a program that needs it.
+
+With all patches the program ends quietly; without its own it prints the symptom that
+`vae/compat/README.md` names.  What is there for speed is not timed: its program looks at the
+code that is generated, at what is imported, or at how often the compiler is called.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from programs import PRELUDE
+
+import vae
+from vae.compat.hooks import PATCHES
+
+#: Theano generates and compiles code, in a folder that all these programs share, with and without
+#: their patches: the modules that each of them needs are there after the first.
+WITH_COMPILER = "compiledir={compiledir}"
+
+
+class Need(NamedTuple):
+    """A program, and what it prints without the patch that it needs."""
+    symptom: str
+    program: str
+    flags: str = "cxx="
+
+
+def code_of(outputs):
+    """Source of a program that has `code`, the C++ for the function from x to these outputs."""
+    return PRELUDE + f"""
+from theano.gof import CLinker, FunctionGraph
+x = T.fmatrix()
+code = CLinker().accept(FunctionGraph([x], {outputs})).get_src_code()
+"""
+
+
+NOTHING_IS_COMPILED = PRELUDE + """
+from theano.gof.cmodule import GCC_compiler
+called = []
+def compile_str(module_name, *args, **kwargs):
+    called.append(module_name)
+    raise RuntimeError("no compiler")
+GCC_compiler.compile_str = staticmethod(compile_str)
+"""
+
+#: Two operations that no other program compiles.
+TWO_MODULES = NOTHING_IS_COMPILED + """
+x = T.TensorType("float64", [True, False, True, False])()
+try:
+    theano.function([x], [T.sinh(x), T.cosh(x)], mode=theano.Mode("cvm", None))
+except RuntimeError:
+    assert "together" in called, "modules one by one"
+"""
+
+NEEDS = {
+    # --- names.py ---
+    "distutils": Need("'distutils'", """
+        import sys, vae
+        assert "distutils" not in sys.modules, "'distutils' is imported"
+    """),
+    "numpy_distutils": Need("numpy.distutils", """
+        import sys, vae
+        assert "numpy.distutils" not in sys.modules, "numpy.distutils is imported"
+    """),
+    "imp": Need("'imp'", PRELUDE + """
+import sys
+theano.scan(lambda x: x, T.vector())
+assert "imp" not in sys.modules, "'imp' is imported"
+"""),
+    "tostring": Need("tostring", PRELUDE + """
+import warnings
+warnings.simplefilter("error")  # until NumPy 2.3 it was deprecated
+assert len(theano.printing.hex_digest(np.arange(3))) > 64
+"""),
+    "dtypes_by_name": Need("dtype", PRELUDE + """
+import warnings
+warnings.simplefilter("error")  # until NumPy 2.3 it was deprecated
+assert np.asarray(2, T.dvector()).dtype == np.asarray(2, theano.scalar.float64).dtype == "float64"
+"""),
+    "random_states_copied_whole": Need("the stream has moved on", PRELUDE + """
+from theano.tensor.shared_randomstreams import RandomStreams
+draw = theano.function([], RandomStreams(1).uniform(), no_default_updates=True)
+assert draw() == draw(), "the stream has moved on"
+"""),
+    "itemset": Need("itemset", PRELUDE + """
+x = theano.shared(np.asarray(1.))
+theano.function([], [], updates={x: 2 * x}, mode="DebugMode")()
+"""),
+    "lists_of_slices": Need("only integers, slices", PRELUDE + """
+from theano.tensor.signal.pool import pool_2d
+x = T.matrix()
+pool = theano.function([x], pool_2d(x, (2, 2), ignore_border=True))
+assert pool(np.arange(16, dtype="float32").reshape(4, 4)).tolist() == [[5, 7], [13, 15]]
+"""),
+    "downsample": Need("cannot import name 'downsample' from 'theano.tensor.signal'", PRELUDE + """
+from theano.tensor.signal import downsample
+pool = downsample.max_pool_2d(T.matrix(), (2, 3), True, st=(4, 5)).owner
+assert [x.data.tolist() for x in pool.inputs[1:3]] == [[2, 3], [4, 5]]
+"""),
+    "pkg_resources": Need("'pkg_resources'", """
+        import sys, vae
+        assert "pkg_resources" not in sys.modules, "'pkg_resources' is imported"
+    """),
+    "old_spellings": Need("The `image_shape` keyword argument", PRELUDE + """
+x = T.tensor4()
+layer = lasagne.layers.InputLayer((1, 1, 2, 2), x)
+lasagne.layers.get_output(lasagne.layers.Conv2DLayer(layer, 1, 2))
+"""),
+    "integers_that_wrap": Need("1000 is a uint64", PRELUDE + """
+dtype = T.as_tensor_variable(1000).dtype
+assert dtype == "int16", f"1000 is a {dtype}"
+"""),
+    "floats_that_differ": Need("0.1 is a float32", PRELUDE + """
+assert T.as_tensor_variable(0.5).dtype == "float32"
+assert T.as_tensor_variable(0.1).dtype == "float64", "0.1 is a float32"
+""", "floatX=float64,cxx="),
+    "mask_of_the_random_stream": Need("OverflowError: Python integer 4294967295", PRELUDE + """
+from theano.sandbox.rng_mrg import MRG_RandomStreams
+assert 0 < MRG_RandomStreams(1).uniform((1,)).eval() < 1
+"""),
+
+    # --- settings.py ---
+    "our_defaults": Need("floatX is float64", PRELUDE + """
+assert theano.config.floatX == "float32", f"floatX is {theano.config.floatX}"
+""", "cxx=,blas.ldflags="),
+    "compiler_that_was_found": Need("a compiler that is named is not used", """
+        import os, shutil, tempfile
+        folder = tempfile.mkdtemp()
+        for name in ("as", "ld"):
+            os.symlink(shutil.which(name), os.path.join(folder, name))
+        os.environ["THEANO_FLAGS"] += ",cxx=" + shutil.which("g++")
+        os.environ["PATH"] = folder
+        import vae, theano
+        assert theano.config.linker == "cvm", "a compiler that is named is not used"
+    """, WITH_COMPILER),
+    "no_compiler_is_said_once": Need("there is no c++ compiler", "import vae"),
+
+    # --- building.py ---
+    "numpy_2_headers": Need("PyInt_AsLong", "import vae", ""),
+    "whole_keys": Need("the key is lost", PRELUDE + """
+import pathlib, pickle, tempfile
+from theano.gof.cmodule import KeyData
+file = pathlib.Path(tempfile.mkdtemp(), "key.pkl")
+data = KeyData({"key"}, "hash", str(file), "module.so")
+data.save_pkl()
+whole = file.read_bytes()
+data.keys = {lambda: "not to be pickled"}
+try:
+    data.save_pkl()
+except (pickle.PicklingError, AttributeError):
+    assert file.exists() and file.read_bytes() == whole, "the key is lost"
+"""),
+    "operations_without_properties": Need("Dot22 has no version", PRELUDE + """
+from theano.gof import CLinker, FunctionGraph
+x = T.fmatrix()
+linker = CLinker().accept(FunctionGraph([x], [theano.tensor.blas._dot22(x, x)]))
+version, _ = linker.cmodule_key()
+assert version, "Dot22 has no version"
+""", WITH_COMPILER),
+    "versions_that_last": Need("a random hash", PRELUDE + """
+operation = T.matrix().dimshuffle(0, "x", 1).owner.op
+version = operation.c_code_cache_version()
+assert hash(tuple(operation.func_codes)) not in version, "a random hash"
+"""),
+    "sizes_of_structures": Need("numpy.broadcast size changed", """
+        import vae
+        from theano.scan_module import scan_perform_ext
+    """, WITH_COMPILER),
+    "increments_by_numpy": Need("PyArray_MapIterArray", PRELUDE + """
+x = T.fvector()
+f = theano.function([x], T.inc_subtensor(x[[0, 0]], 1), mode=theano.Mode("cvm", None))
+assert f([0]) == [2]
+""", WITH_COMPILER),
+    "damaged_engine": Need("it is still there", PRELUDE + """
+import pathlib
+folder = pathlib.Path(theano.config.compiledir, "lazylinker_ext")
+folder.mkdir(exist_ok=True)
+(folder / "lazylinker_ext.so").write_bytes(b"damaged")
+try:
+    from theano.gof import lazylinker_c
+except ImportError:
+    assert not list(folder.glob("*.so")), "it is still there"
+"""),
+    "damaged_modules": Need("it is still there", PRELUDE + """
+import pathlib, tempfile
+from theano.gof.cmodule import get_module_cache
+folder = pathlib.Path(tempfile.mkdtemp(dir=theano.config.compiledir))
+(folder / "module.so").write_bytes(b"damaged")
+try:
+    get_module_cache(theano.config.compiledir)._get_module(str(folder / "module.so"))
+except ImportError:
+    assert not folder.exists(), "it is still there"
+"""),
+    "lock_of_the_system": Need("Overriding existing lock by dead process", PRELUDE + """
+import subprocess, sys
+lock = "import vae, os; from theano.gof.compilelock import get_lock; get_lock(); "
+subprocess.run([sys.executable, "-c", lock + "os._exit(0)  # as if killed"], check=True)
+exec(lock)
+"""),
+
+    # --- compiling.py ---
+    "arrays_checked_by_functions": Need("lines for each array", PRELUDE + """
+code = T.fmatrix.c_extract("x", {"fail": "return;"})
+assert "tensors::extract" in code, f"{len(code.splitlines())} lines for each array"
+"""),
+    "failures_told_by_a_function": Need("each failure is spelt out", PRELUDE + """
+from theano.gof.cc import failure_code
+assert "theano_failed()" in failure_code({"failure_var": "failure", "id": 1}), \
+    "each failure is spelt out"
+"""),
+    "headers_read_once": Need("each module reads the headers", PRELUDE + """
+import tempfile
+from theano.gof import cmodule
+commands = []
+def run(command):
+    commands.append(" ".join(command))
+    return b"", b"", 0
+cmodule.output_subprocess_Popen = run
+cmodule.GCC_compiler.compile_str("module", "", tempfile.mkdtemp(), py_module=False)
+assert "common.h" in commands[0], "each module reads the headers"
+""", WITH_COMPILER),
+    "native_code": Need("the compiler is asked", PRELUDE + """
+from theano.gof import cmodule
+def run(*args, **kwargs):
+    raise AssertionError("the compiler is asked")
+cmodule.subprocess_Popen = run
+assert "-march=native" in cmodule.GCC_compiler.compile_args()
+""", WITH_COMPILER),
+    "operations_to_come": Need("modules one by one", TWO_MODULES, WITH_COMPILER),
+    "modules_at_once": Need("modules one by one", TWO_MODULES, WITH_COMPILER),
+
+    # --- loops.py ---
+    "vectorised_loops": Need("Theano's loops", code_of("[T.exp(x)]") + """
+assert "elementwise::run(" in code, "Theano's loops"
+"""),
+    "sigmoids_of_floats": Need("computed in doubles", code_of("[T.nnet.sigmoid(x)]") + """
+assert "vector_math::sigmoid(" in code, "computed in doubles"
+"""),
+    "signs_of_floats": Need("computed in doubles", code_of("[T.sgn(x)]") + """
+assert "1." not in code, "computed in doubles"
+"""),
+    "vectorised_sums": Need("Theano's loop", code_of("[T.sum(x)]") + """
+assert "elementwise::sum<" in code, "Theano's loop"
+"""),
+    "products_computed_once": Need("computed 2 times", PRELUDE + """
+x = T.matrix()
+product = T.dot(x, x)
+f = theano.function([x], [0.1 * product, T.sqr(product)])
+names = [type(node.op).__name__ for node in f.maker.fgraph.apply_nodes]
+n_products = len([name for name in names if "Dot" in name])
+assert n_products == 1, f"computed {n_products} times"
+"""),
+
+    # --- calling.py ---
+    "upcast_once": Need("'NoneType' object has no attribute 'zeros'", PRELUDE + """
+theano.scalar.upcast("int8", "float32")
+theano.scalar.basic.np = None  # with which Theano adds arrays of the types
+assert theano.scalar.upcast("int8", "float32") == "float32"
+"""),
+    "inputs_that_own_their_memory": Need("inputs are compared", PRELUDE + """
+x, y = T.fvector(), T.fvector()
+f = theano.function([theano.In(x, borrow=True), y], x + y)
+def may_share_memory(a, b):
+    raise AssertionError("inputs are compared")
+T.TensorType.may_share_memory = staticmethod(may_share_memory)
+f(np.ones(2, "float32"), np.ones(2, "float32"))
+"""),
+
+    # --- starting.py ---
+    "scipy_when_asked_for": Need("scipy.stats is imported", """
+        import sys, vae
+        assert "scipy.stats" not in sys.modules, "scipy.stats is imported"
+    """),
+    "convolutions_when_asked_for": Need("python package for scipy.signal", PRELUDE + """
+x, ones = T.ftensor4(), np.ones((1, 1, 2, 2), "float32")
+convolve = theano.function([x], T.nnet.conv2d(x, x), mode=theano.Mode("py", None))
+assert convolve(ones) == 4
+"""),
+    "blas_when_asked_for": Need("scipy.linalg is imported", """
+        import sys, vae
+        assert "scipy.linalg" not in sys.modules, "scipy.linalg is imported"
+    """),
+    "pydot_when_asked_for": Need("pydot is imported", """
+        import sys, vae
+        assert "pydot" not in sys.modules, "pydot is imported"
+    """),
+    "thunks_called_by_ctypes": Need("a module is compiled", PRELUDE + """
+from theano.gof import cutils
+assert not hasattr(cutils, "__file__"), "a module is compiled"
+""", WITH_COMPILER),
+    "streams_by_numpy": Need("a function is compiled", PRELUDE + """
+from theano.sandbox import rng_mrg
+def function(*args, **kwargs):
+    raise AssertionError("a function is compiled")
+rng_mrg.function = function
+rng_mrg.MRG_RandomStreams(1).uniform((2,))
+"""),
+    "constants_by_numpy": Need("no compiler", NOTHING_IS_COMPILED + """
+total = T.constant([0.25, 0.5]) + T.constant([1.5, 2])
+result, = T.opt.constant_folding.transform(total.owner)
+assert result.data.tolist() == [1.75, 2.5]
+""", WITH_COMPILER),
+}
+
+
+@pytest.fixture(scope="module")
+def compiledir(warm):
+    return warm.quietly(PRELUDE + "print(theano.config.compiledir)")
+
+
+def test_each_patch_has_a_program():
+    assert NEEDS.keys() == PATCHES.keys()
+
+
+@pytest.mark.parametrize("name", NEEDS)
+def test_a_patch_is_needed(name, warm, compiledir, tmp_path):
+    symptom, program, flags = NEEDS[name]
+    environment = {"THEANO_FLAGS": flags.format(compiledir=compiledir), "TMPDIR": str(tmp_path)}
+    warm.quietly(program, **environment)
+    _, without = warm.start(program, VAE_COMPAT_OFF=name, **environment).communicate(timeout=600)
+    assert symptom in without
+
+
+PAGE = Path(vae.__file__).parent / "compat" / "README.md"
+
+
+@pytest.mark.parametrize("name", NEEDS)
+def test_the_page_names_each_patch_and_its_symptom(name):
+    lines = PAGE.read_text(encoding="utf-8").splitlines()
+    line, = [line for line in lines if line.startswith(f"| `{name}` |")]
+    assert f"`{NEEDS[name].symptom}`" in line or f"``{NEEDS[name].symptom}``" in line
+
+
+def test_the_table_of_patches(warm):
+    """It is printed whole, and a patch that is left out is still there, and marked."""
+    lines = warm.quietly("import runpy, sys; sys.argv[1:] = ['--patches']; "
+                         "runpy.run_module('vae.compat', run_name='__main__')",
+                         THEANO_FLAGS="cxx=", VAE_COMPAT_OFF="imp,loops").splitlines()
+    assert [line.split()[0] for line in lines[::2]] == list(PATCHES)
+    left_out = {line.split()[0] for line in lines if line.endswith("(left out)")}
+    assert left_out == {"imp", *(name for name, patch in PATCHES.items() if patch.file == "loops")}
