@@ -111,6 +111,22 @@ lasagne.layers.get_output(lasagne.layers.Conv2DLayer(layer, 1, 2))
 dtype = T.as_tensor_variable(1000).dtype
 assert dtype == "int16", f"1000 is a {dtype}"
 """),
+    "negatives_that_wrap": Need("Python integer -1 out of bounds for uint8", PRELUDE + """
+x = T.bvector().astype("uint8")
+assert theano.function([x], -x)([1]).tolist() == [255]
+"""),
+    "inverses_in_full": Need("one third of a float32", PRELUDE + """
+x = T.dvector()
+third, = theano.function([x], T.inv(x))([3])
+assert third == 1 / 3, "one third of a float32"
+"""),
+    "inverses_in_a_row": Need("(2, 2) for a vector", PRELUDE + """
+from theano.tensor.extra_ops import Unique
+x = T.matrix()
+unique, inverse = theano.function([x], Unique(return_inverse=True)(x))([[3, 5], [5, 3]])
+assert inverse.shape == (4,), f"{inverse.shape} for a vector"
+assert inverse.tolist() == [0, 1, 1, 0]
+"""),
     "floats_that_differ": Need("0.1 is a float32", PRELUDE + """
 assert T.as_tensor_variable(0.5).dtype == "float32"
 assert T.as_tensor_variable(0.1).dtype == "float64", "0.1 is a float32"

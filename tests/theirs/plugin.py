@@ -50,7 +50,9 @@ def pytest_collection_modifyitems(items):
     reasons = read_failures(Path(__file__).with_name("failures.txt"))
     for item in items:
         _, *names = item.nodeid.split("::")
-        test = "::".join([item.path.relative_to(SITE_PACKAGES).as_posix(), *names])
+        file = item.path.relative_to(SITE_PACKAGES)
+        item.user_properties.append(("folder", file.parent.as_posix()))
+        test = "::".join([file.as_posix(), *names])
         for name in (test, test.partition("::")[0]):
             if name in reasons:
                 item.add_marker(pytest.mark.xfail(
@@ -100,9 +102,7 @@ def pytest_terminal_summary(terminalreporter):
     counts = defaultdict(Counter)
     for outcome in OUTCOMES:
         for report in terminalreporter.stats.get(outcome, []):
-            file = Path(report.location[0])
-            folder = file.parent.parts[file.parts.index("theano"):]
-            counts["/".join(folder)][outcome] += 1
+            counts[dict(report.user_properties)["folder"]][outcome] += 1
     rows = [["folder", *OUTCOMES], ["---"] + ["---:"] * len(OUTCOMES),
             *([folder, *(str(counts[folder][outcome]) for outcome in OUTCOMES)]
               for folder in sorted(counts))]

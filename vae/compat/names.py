@@ -241,6 +241,19 @@ def integers_that_wrap(safe_asarray):
     safe_asarray._asarray = _asarray
 
 
+@around_import("theano.tensor.opt")
+def negatives_that_wrap(opt):
+    """NumPy 2.0 refuses -1 as an unsigned integer; Theano takes -x for -1 * x, unsigned or not."""
+    yield
+
+    def local_neg_to_mul(node):
+        if node.op == opt.T.neg:
+            x, = node.inputs
+            return [opt.T.mul(np.array(-1).astype(x.dtype), x)]
+
+    opt.local_neg_to_mul.transform = local_neg_to_mul
+
+
 @around_import("theano.scalar.basic")
 def floats_that_differ(scalar):
     """NumPy 2.0 compares a float with a float32 in float32, where 0.1 equals its rounded self.
@@ -259,6 +272,31 @@ def floats_that_differ(scalar):
         return chosen
 
     scalar.NumpyAutocaster.__call__ = __call__
+
+
+@around_import("theano.scalar.basic")
+def inverses_in_full(scalar):
+    """NumPy 2.0 divides a float32 by Python's own float, or complex number, in float32.
+
+    Theano's 1 is a float32, and without a compiler it hands out Python's numbers.
+    """
+    yield
+    impl = scalar.Inv.impl
+    scalar.Inv.impl = lambda self, x: impl(self, np.asarray(x)[()])
+
+
+@around_import("theano.tensor.extra_ops")
+def inverses_in_a_row(extra_ops):
+    """NumPy 2.0: the indices that restore an array from its unique elements have its shape."""
+    yield
+    perform = extra_ops.Unique.perform
+
+    def perform_and_flatten(self, node, inputs, output_storage):
+        perform(self, node, inputs, output_storage)
+        for storage in output_storage[1:]:
+            storage[0] = np.ravel(storage[0])
+
+    extra_ops.Unique.perform = perform_and_flatten
 
 
 @around_import("theano.sandbox.rng_mrg")
