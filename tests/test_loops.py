@@ -127,6 +127,11 @@ def softplus(x):
     return np.where(x > 16, x, np.logaddexp(0, x))  # another
 
 
+def gamma(x):
+    """SciPy's, with NaN at the poles and at minus infinity, as C has it, and SciPy since 1.15."""
+    return np.where((x < 0) & (x == np.floor(x)), np.nan, special.gamma(x))
+
+
 def gammaln(x):
     """As C has it, and not SciPy, of the least numbers and of minus infinity."""
     finite = np.where(x == -np.inf, np.inf, x)
@@ -189,7 +194,7 @@ OPERATIONS_ON_FLOATS = {
         Operation("arctanh", np.arctanh, 3),
         Operation("erf", special.erf, 2),
         Operation("erfc", special.erfc, 4, double=1e-12),
-        Operation("gamma", special.gamma, 8),
+        Operation("gamma", gamma, 8),
         Operation("gammaln", gammaln, 4, near=1),
         # Zero where Theano does not define it, and to less than float64's precision.
         Operation("psi", lambda x: np.where(x <= 0, 0, special.psi(x)), 4, near=1, double=1e-8),
