@@ -18,7 +18,8 @@ def outcome(environment):
 
 with tempfile.TemporaryDirectory() as folder:
     result = Path(folder, "result.json")
-    tox = subprocess.run([sys.executable, "-m", "tox", "--result-json", str(result), *sys.argv[1:]])
+    tox = subprocess.run([sys.executable, "-m", "tox", "run-parallel",
+                          "--result-json", str(result), *sys.argv[1:]])
     environments = json.loads(result.read_text(encoding="utf-8"))["testenvs"]
 
 table = [COLUMNS, ["---"] * len(COLUMNS)]
