@@ -96,6 +96,15 @@ x = T.matrix()
 pool = theano.function([x], pool_2d(x, (2, 2), ignore_border=True))
 assert pool(np.arange(16, dtype="float32").reshape(4, 4)).tolist() == [[5, 7], [13, 15]]
 """),
+    "partitions_in_one_order": Need("other values than the indices say", PRELUDE + """
+from theano.tensor.sort import argtopk, topk
+np.partition = lambda x, kth, axis: np.sort(x, axis)  # an order like any other
+x, array = T.vector(), np.random.RandomState(0).permutation(1000).astype("float32")
+values = theano.function([x], topk(x, 500, sorted=False))(array)
+indices = theano.function([x], argtopk(x, 500, sorted=False))(array)
+assert values.min() == 500
+assert (values == array[indices]).all(), "other values than the indices say"
+"""),
     "downsample": Need("cannot import name 'downsample' from 'theano.tensor.signal'", PRELUDE + """
 from theano.tensor.signal import downsample
 pool = downsample.max_pool_2d(T.matrix(), (2, 3), True, st=(4, 5)).owner

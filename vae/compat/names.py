@@ -189,6 +189,26 @@ def lists_of_slices(module):
             _rewrite(operation, "perform", r"\[(\[region_slices.*\])\]", r"[tuple(\1)]")
 
 
+@around_import("theano.tensor.sort")
+def partitions_in_one_order(sort):
+    """NumPy 1.25 does not order the k greatest values as it does their indices: topk's gradient does.
+
+    So the values are looked up by their indices.
+    """
+    yield
+    perform = sort.TopKOp.perform
+
+    def perform_by_indices(self, node, inputs, output_storage):
+        if self.return_indices:
+            return perform(self, node, inputs, output_storage)
+        (x, k), (values,) = inputs, output_storage
+        only_indices = SimpleNamespace(return_values=False, return_indices=True)
+        indices = sort._topk_py_impl(only_indices, x, k, self.axis, "int64")
+        values[0] = np.take_along_axis(x, indices, self.axis)
+
+    sort.TopKOp.perform = perform_by_indices
+
+
 @around_import("theano.tensor.signal")
 def downsample(module):
     """``theano.tensor.signal.downsample``, which Lasagne 0.1 wants, left Theano in 0.9."""
