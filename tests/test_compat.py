@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from programs import PRELUDE, SMALL, SMALL_ANSWER, TRAINING_STEP, Session
+from programs import PRELUDE, SMALL, SMALL_ANSWER, TRAINING_STEP
 from theano.gof.cmodule import KeyData
 
 from vae.compat import settings

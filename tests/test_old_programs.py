@@ -27,6 +27,23 @@ assert (np.float, np.int, np.bool) == (float, int, np.bool_)
 """)
 
 
+def test_dropped_names_mean_what_they_meant(warm):
+    warm.quietly(PRELUDE + """
+for scalar_type in ("float32", np.float32, np.dtype("float32"), T.fvector()):
+    assert np.cast[scalar_type]([1]).dtype == "float32"
+for arrays, scalars, common in [  # by the rules of NumPy 1
+        (["f4"], ["f8"], "f4"), (["f4"], ["i8", "f8"], "f4"), (["i8"], ["f4"], "f8"),
+        (["i1"], ["f2"], "f2"), (["f4"], ["c16"], "c16"), (["i2", "i4"], [], "i4"),
+        ([], ["i2"], "i2"), (["?"], ["i8"], "i8")]:
+    assert np.find_common_type(arrays, scalars) == common, (arrays, scalars)
+assert np.in1d([[1, 2], [3, 4]], [2, 3], True).tolist() == [False, True, True, False]
+assert np.asfarray([1], "float32").dtype == "float32" and np.asfarray([1]).dtype == "float64"
+assert np.asscalar(np.array([3])) == 3 and np.alltrue([1, 1]) and np.sometrue([0, 1])
+assert np.msort([[3, 1], [2, 4]]).tolist() == [[2, 1], [3, 4]] and np.NINF == -np.Inf
+assert (np.mat([[2]]) * np.mat([[3]])).item() == 6
+""")
+
+
 def test_constants_have_the_types_they_had(warm):
     """NumPy 2 neither wraps integers nor tells 0.1 from its float32."""
     warm.quietly(PRELUDE + """
@@ -222,10 +239,37 @@ def test_an_old_module_as_it_is(warm, tmp_path):
                               ), process.stderr
 
 
-def test_an_old_script_that_is_not_there(warm, tmp_path):
-    process = old_program("new.py", folder=tmp_path, environment=warm.environment)
+@pytest.mark.parametrize("arguments, error", [
+    (["new.py"], "there is no file new.py"),
+    (["-m", "programs.new"], "there is no module programs.new to run"),
+    (["-m", "new.er"], "there is no module new.er to run"),
+    (["-m", "programs"], "there is no module programs to run"),
+    (["-m"], "argument -m: expected one argument"),
+    ([], "there is no script.py, nor -m module"),
+    (["--quick", "old.py"], "unrecognized arguments: --quick old.py"),
+])
+def test_an_old_program_that_is_not_there(warm, tmp_path, arguments, error):
+    process = old_program(*arguments, folder=tmp_path, environment=warm.environment)
     assert process.returncode == 2
-    assert process.stderr.endswith("error: there is no file new.py\n")
+    assert process.stderr.endswith(f"error: {error}\n")
+
+
+def test_an_old_programs_arguments_are_its_own(warm, tmp_path):
+    process = old_program("programs/old.py", "--", "-m", "--help", folder=tmp_path,
+                          environment=warm.environment)
+    assert process.stdout.startswith("['--', '-m', '--help'] "), process.stderr
+
+
+def test_an_old_program_goes_on_after_its_last_line(warm, tmp_path):
+    """Its classes are in ``__main__`` until all its threads and exit handlers have ended."""
+    (tmp_path / "last.py").write_text("""
+import atexit, pickle
+class Model:
+    pass
+atexit.register(lambda: print(pickle.loads(pickle.dumps(Model())).__class__ is Model))
+""")
+    process = old_program("last.py", folder=tmp_path, environment=warm.environment)
+    assert process.stdout == "True\n", process.stderr
 
 
 def test_an_old_projects_tests(warm, tmp_path):

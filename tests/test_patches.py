@@ -362,6 +362,11 @@ def test_the_page_names_each_patch_and_its_symptom(name):
     assert f"`{NEEDS[name].symptom}`" in line or f"``{NEEDS[name].symptom}``" in line
 
 
+def test_a_patch_that_there_is_not(warm):
+    _, err = warm.start("import vae", VAE_COMPAT_OFF="loops, tostrnig").communicate(timeout=600)
+    assert "VAE_COMPAT_OFF names tostrnig: there is no such patch" in err
+
+
 def test_the_table_of_patches(warm):
     """It is printed whole, and a patch that is left out is still there, and marked."""
     lines = warm.quietly("import runpy, sys; sys.argv[1:] = ['--patches']; "

@@ -1,9 +1,10 @@
 """Runs an old script or module as it is: the line ``import vae`` need not be added to it."""
 
 import argparse
-import runpy
 import sys
+from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 
 from vae.compat.hooks import PATCHES
 from vae.compat.settings import floats_of_old_programs
@@ -27,18 +28,43 @@ parser = argparse.ArgumentParser(
                 "Settings of Theano's: THEANO_FLAGS, as always.")
 parser.add_argument("--patches", action=ListPatches, nargs=0,
                     help="list what is changed, where and in which modules, and exit")
-parser.add_argument("-m", action="store_true", dest="is_module",
-                    help="run a module by its name, as `python -m` does")
-parser.add_argument("program", help="the script, or the module's name")
-parser.add_argument("arguments", nargs=argparse.REMAINDER, help="the program's own arguments")
-options = parser.parse_args()
+parser.add_argument("-m", metavar="module",
+                    help="run a module by its name, as `python -m` does; not a script")
+
+
+def script(path):
+    """Return the code of a script, and what it finds in ``__main__``; its folder is searched."""
+    if not Path(path).is_file():
+        parser.error(f"there is no file {path}")
+    if not getattr(sys.flags, "safe_path", False):
+        sys.path[0] = str(Path(path).resolve().parent)
+    return compile(Path(path).read_bytes(), path, "exec"), {"__file__": path}
+
+
+def module(name):
+    """Return the code of a module or package, and what it finds in ``__main__``."""
+    try:
+        spec = find_spec(name)
+        if spec and spec.submodule_search_locations:
+            spec = find_spec(f"{name}.__main__")
+    except ModuleNotFoundError:  # of the package that it is in
+        spec = None
+    if spec is None:
+        parser.error(f"there is no module {name} to run")
+    return spec.loader.get_code(spec.name), {
+        "__file__": spec.origin, "__spec__": spec, "__loader__": spec.loader,
+        "__package__": spec.parent}
+
+
+is_module = sys.argv[1:2] == ["-m"]
+program = sys.argv[1 + is_module:]
+if not program or program[0].startswith("-"):
+    parser.parse_args()
+    parser.error("there is no script.py, nor -m module")
+code, contents = (module if is_module else script)(program[0])
 
 floats_of_old_programs()
-sys.argv = [options.program, *options.arguments]
-if options.is_module:
-    runpy.run_module(options.program, run_name="__main__", alter_sys=True)
-elif not Path(options.program).is_file():
-    parser.error(f"there is no file {options.program}")
-else:
-    sys.path[0] = str(Path(options.program).resolve().parent)
-    runpy.run_path(options.program, run_name="__main__")
+sys.argv = [contents["__file__"], *program[1:]]
+sys.modules["__main__"] = ModuleType("__main__")  # it stays: threads and exit handlers go on in it
+vars(sys.modules["__main__"]).update(contents)
+exec(code, vars(sys.modules["__main__"]))

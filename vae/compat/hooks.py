@@ -37,7 +37,7 @@ class Patch(NamedTuple):
 #: Every patch there is, by its name; of those for one module the first is the outermost.
 PATCHES = {}
 
-_OFF = set(os.environ.get("VAE_COMPAT_OFF", "").split(","))
+_OFF = set(os.environ.get("VAE_COMPAT_OFF", "").replace(",", " ").split())
 
 
 def around_import(*modules):
@@ -75,6 +75,16 @@ class _PatchingFinder(MetaPathFinder):
 
 
 def activate():
-    """Put the registered patches into effect for every import from now on."""
+    """Put the registered patches into effect for every import from now on.
+
+    Raises
+    ------
+    ValueError
+        If `VAE_COMPAT_OFF` names something that is neither a patch nor a file of patches.
+    """
+    unknown = _OFF - set(PATCHES) - {patch.file for patch in PATCHES.values()}
+    if unknown:
+        raise ValueError(f"VAE_COMPAT_OFF names {', '.join(sorted(unknown))}: there is no such "
+                         "patch, nor file of patches; `python -m vae.compat --patches` prints all")
     if not any(isinstance(finder, _PatchingFinder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _PatchingFinder())

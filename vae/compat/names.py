@@ -10,6 +10,7 @@ import sys
 import textwrap
 import warnings
 from copy import deepcopy
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from shutil import which
@@ -25,22 +26,45 @@ class _Cast:
     """``np.cast[dtype](x)``, gone with NumPy 2.0."""
 
     def __getitem__(self, dtype):
-        return lambda x: np.asarray(x, dtype=getattr(dtype, "dtype", dtype))
+        dtype = dtype if isinstance(dtype, type) else getattr(dtype, "dtype", dtype)
+        return lambda x: np.asarray(x, dtype=dtype)
+
+
+def _find_common_type(array_types, scalar_types):
+    """NumPy 1's rule: scalars count only if they are of a higher kind than the arrays."""
+    arrays = np.result_type(*array_types) if array_types else None
+    scalars = np.result_type(*scalar_types) if scalar_types else None
+    kinds = "buifc"
+    if arrays is None or scalars is None:
+        return arrays or scalars
+    if kinds.index(scalars.kind) <= kinds.index(arrays.kind):
+        return arrays
+    return np.result_type(arrays, scalars)
 
 
 _DROPPED_NUMPY_NAMES = {
     # NumPy 1.24: aliases of Python's own types.
-    "bool": bool, "int": int, "float": float, "complex": complex, "object": object, "str": str,
-    # NumPy 2.0.
+    "int": int, "float": float, "complex": complex, "object": object, "str": str, "unicode": str,
+    # NumPy 1.23 and 2.0.
+    "asscalar": lambda a: a.item(),
+    "asfarray": lambda a, dtype=np.float64: np.asarray(a, dtype=dtype),
+    "alltrue": np.all, "sometrue": np.any, "cumproduct": np.cumprod, "round_": np.round,
+    "mat": np.asmatrix, "trapz": np.trapezoid, "row_stack": np.vstack,
+    "msort": lambda a: np.sort(a, axis=0),
     "cast": _Cast(),
     "product": np.prod,
     "sctype2char": lambda dtype: np.dtype(dtype).char,
     "MAXDIMS": np.iinfo(np.intc).min,  # as "no axis": NPY_RAVEL_AXIS since NumPy 2.0
     "float_": np.float64, "complex_": np.complex128, "unicode_": np.str_, "string_": np.bytes_,
-    "Inf": np.inf, "Infinity": np.inf, "infty": np.inf, "NaN": np.nan,
-    "find_common_type": lambda arrays, scalars: np.result_type(*arrays, *scalars),
-    # NumPy 2.0 and 2.4.
-    "in1d": lambda a, b, **kwargs: np.isin(np.ravel(a), b, **kwargs),
+    "cfloat": np.complex128,
+    "Inf": np.inf, "Infinity": np.inf, "infty": np.inf, "PINF": np.inf, "NINF": -np.inf,
+    "NaN": np.nan,
+    "find_common_type": _find_common_type,
+    "ComplexWarning": np.exceptions.ComplexWarning, "AxisError": np.exceptions.AxisError,
+    "RankWarning": np.exceptions.RankWarning,
+    "VisibleDeprecationWarning": np.exceptions.VisibleDeprecationWarning,
+    # NumPy 2.4.
+    "in1d": lambda a, *args, **kwargs: np.isin(np.ravel(a), *args, **kwargs),
 }
 
 
@@ -48,8 +72,7 @@ def _restore_numpy_names():
     for name, value in _DROPPED_NUMPY_NAMES.items():
         if name not in vars(np):
             setattr(np, name, value)
-    # NumPy 2.0 moved these, too.
-    np.ComplexWarning = np.exceptions.ComplexWarning
+    # Modules that NumPy 2.0 moved.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         np.linalg.linalg = sys.modules.setdefault("numpy.linalg.linalg", np.linalg)
@@ -149,16 +172,16 @@ def _rewrite(owner, name, pattern, replacement):
     """Change the source of a function, which nothing around it can do, when it is first called."""
     function = getattr(owner, name)
 
-    def method(*args, **kwargs):
+    @lru_cache(maxsize=None)
+    def rewritten():
         lines, first = inspect.getsourcelines(function)
         source = re.sub(pattern, replacement, textwrap.dedent("".join(lines)))
         namespace = {}
         exec(compile("\n" * (first - 1) + source, inspect.getsourcefile(function), "exec"),
              function.__globals__, namespace)
-        setattr(owner, name, namespace[name])
-        return namespace[name](*args, **kwargs)
+        return namespace[name]
 
-    setattr(owner, name, method)
+    setattr(owner, name, lambda *args, **kwargs: rewritten()(*args, **kwargs))
 
 
 @around_import("theano.tensor.raw_random")
@@ -191,9 +214,9 @@ def lists_of_slices(module):
 
 @around_import("theano.tensor.sort")
 def partitions_in_one_order(sort):
-    """NumPy 1.25 does not order the k greatest values as it does their indices: topk's gradient does.
+    """NumPy 1.25 orders the k greatest values otherwise than their indices.
 
-    So the values are looked up by their indices.
+    The gradient of topk takes one order for the other, so the values are looked up by the indices.
     """
     yield
     perform = sort.TopKOp.perform

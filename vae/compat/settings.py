@@ -218,8 +218,10 @@ def compiler_that_was_found(configdefaults):
     from theano.misc import windows
     call = windows.call_subprocess_Popen
     windows.call_subprocess_Popen = lambda command: 0 if sys.platform == "linux" else call(command)
-    yield
-    windows.call_subprocess_Popen = call
+    try:
+        yield
+    finally:
+        windows.call_subprocess_Popen = call
 
 
 @around_import("theano.configdefaults")
@@ -228,5 +230,5 @@ def no_compiler_is_said_once(configdefaults):
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*there is no c\\+\\+ compiler")
         yield
-        # The stand-in below for a BLAS is as good as it gets without a wheel of one.
+        # Theano's own code in place of a BLAS, of which it warns, is as good as it gets.
         logging.getLogger("theano.tensor.blas").setLevel(logging.ERROR)
