@@ -105,6 +105,13 @@ indices = theano.function([x], argtopk(x, 500, sorted=False))(array)
 assert values.min() == 500
 assert (values == array[indices]).all(), "other values than the indices say"
 """),
+    "whole_indices": Need("Inexact indices", PRELUDE + """
+from theano.sparse.sandbox.sp import max_pool
+image = T.matrix()
+pooled, shape = max_pool(image, (1, 4, 4), (2, 2))
+pool = theano.function([image], pooled)
+assert pool(np.arange(16, dtype="float32").reshape(1, 16)).tolist() == [[5, 7, 13, 15]]
+"""),
     "downsample": Need("cannot import name 'downsample' from 'theano.tensor.signal'", PRELUDE + """
 from theano.tensor.signal import downsample
 pool = downsample.max_pool_2d(T.matrix(), (2, 3), True, st=(4, 5)).owner

@@ -232,6 +232,18 @@ def partitions_in_one_order(sort):
     sort.TopKOp.perform = perform_by_indices
 
 
+@around_import("theano.sparse.sandbox.sp")
+def whole_indices(sp):
+    """SciPy 1.9 takes no float for an index into a sparse matrix; convolutions there count in them."""
+    yield
+
+    class Matrix(sp.scipy_sparse.lil_matrix):
+        def __setitem__(self, indices, value):
+            super().__setitem__(tuple(int(index) for index in indices), value)
+
+    sp.scipy_sparse = SimpleNamespace(lil_matrix=Matrix)
+
+
 @around_import("theano.tensor.signal")
 def downsample(module):
     """``theano.tensor.signal.downsample``, which Lasagne 0.1 wants, left Theano in 0.9."""
