@@ -19,7 +19,7 @@ from vae.grading.reports import read_grade, write_class_reports, write_notebook_
 
 HINT = "код не выполняется: TypeError: не число\nСтрока 3 ячейки: x <- y & z"
 TRACEBACK = "ячейка 7, строка 2:\n    x <- y & z\nTypeError: не число"
-NOTE = "Ячейка 3 не выполнена: код вывел слишком много."
+NOTE = "Ячейка 3: код вывел слишком много."
 MARKUP = ("</pre></p></title></style><script>alert(1)</script><img src=x onerror=alert(1)>"
           "<!-- \"' onload='x' --> &lt;b&gt; {{ 7 * 7 }} {% for %}")
 STRANGE = "\0\x1b[31m\x0b\udc80\ud800\ufffe\uffff\x7f\x85\u2028\U0010ffff😀\t"

@@ -228,7 +228,7 @@ def _grade(name, content, reference, limits, worker):
             if run.fatal_cell in skipped:
                 break
             skipped.append(run.fatal_cell)
-            note = f"{run.fatal_cell.strip('<>').capitalize()} не выполнена: {run.why_died}"
+            note = f"{run.fatal_cell.strip('<>').capitalize()}: {run.why_died}"
     for number in EXERCISES:
         verdicts.setdefault(number, Verdict(number, False, "не проверено."))
     return Grade(name, [verdicts[number] for number in EXERCISES], note)

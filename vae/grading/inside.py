@@ -150,7 +150,7 @@ def build(names, images, say, notebook, replacements, skip, wanted):
         The exercises to build.
     """
     vae.checks.check = lambda *args: None
-    say({"stage": "reading"})
+    say({"stage": "чтение ноутбука"})
     try:
         cells = cells_of(base64.b64decode(notebook))
     except ValueError as error:

@@ -62,10 +62,10 @@ class Cell:
     error: SyntaxError = None
 
     def __post_init__(self):
-        python = python_of(self.source)
-        lines = python.splitlines(keepends=True)
-        linecache.cache[self.name] = (len(python), None, lines, self.name)
         try:
+            python = python_of(self.source)
+            lines = python.splitlines(keepends=True)
+            linecache.cache[self.name] = (len(python), None, lines, self.name)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 nodes = ast.parse(python, self.name).body
