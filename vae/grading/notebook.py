@@ -71,8 +71,9 @@ class Cell:
                 nodes = ast.parse(python, self.name).body
                 self.statements = [_statement(node, self.name) for node in nodes]
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-            # ValueError: a null byte; the last two: too deep for the parser
-            self.error = error
+            # ValueError: a null byte; the last two: too deep for the parser.  Its frames may hold
+            # all the memory there is.
+            self.error = error.with_traceback(None)
 
     @property
     def exercises(self):
