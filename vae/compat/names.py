@@ -234,7 +234,7 @@ def partitions_in_one_order(sort):
 
 @around_import("theano.sparse.sandbox.sp")
 def whole_indices(sp):
-    """SciPy 1.9 takes no float for an index into a sparse matrix; convolutions there count in them."""
+    """SciPy 1.9 takes no float for an index into a sparse matrix; convolutions there have them."""
     yield
 
     class Matrix(sp.scipy_sparse.lil_matrix):
