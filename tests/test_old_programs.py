@@ -29,6 +29,8 @@ assert (np.float, np.int, np.bool) == (float, int, np.bool_)
 
 def test_dropped_names_mean_what_they_meant(warm):
     warm.quietly(PRELUDE + """
+import warnings
+warnings.simplefilter("ignore")  # until NumPy 2.4 some are only deprecated
 for scalar_type in ("float32", np.float32, np.dtype("float32"), T.fvector()):
     assert np.cast[scalar_type]([1]).dtype == "float32"
 for arrays, scalars, common in [  # by the rules of NumPy 1
