@@ -37,7 +37,7 @@ if any(name.partition(".")[0] == "theano" for name in sys.modules):
     )
 
 from vae.compat import (  # noqa: E402,F401
-    building, calling, compiling, expressions, hooks, loops, names, settings, starting)
+    building, calling, compiling, expressions, hooks, loops, names, operations, settings, starting, windows)
 
 hooks.activate()
 

@@ -7,9 +7,9 @@ number `a`, is::
 
     def run(blocks, i1):
         n0 = multiply(c0, i1)
-        for i0, i2, o0 in blocks:
-            r0 = multiply(n0, i2)
-            subtract(i0, r0, o0)
+        for i0, i2, o0, r0 in blocks:
+            r0 = multiply(n0, i2, out=r0)
+            subtract(i0, r0, out=o0)
 
 ``formulas.py`` says what each operation computes.
 """
@@ -24,6 +24,10 @@ from vae.compat.hooks import around_import
 
 #: Elements that go through all steps before the next ones: some such blocks fit a cache.
 _BLOCK = 2**14
+#: Elements below which it does not pay to look for memory that is there already, nor for denormals.
+_FEW = 2**12
+#: Memory for the results of steps, a block of the widest type each, while nobody uses it.
+_spare = []
 
 
 @around_import("theano.tensor.elemwise")
@@ -37,7 +41,9 @@ def expressions_by_numpy(elemwise):
             prepare_c(self, node, storage_map, compute_map, impl)
 
     def perform(self, node, inputs, output_storage):
-        for storage, result in zip(output_storage, _expression_of(node)(inputs)):
+        with np.errstate(all="ignore"):
+            results = _expression_of(node)(inputs)
+        for storage, result in zip(output_storage, results):
             storage[0] = result
 
     def make_py_thunk(self, node, storage_map, compute_map, no_recycling, debug=False):
@@ -71,6 +77,21 @@ class _Same:
 
     def __eq__(self, other):
         return self.thing is other.thing
+
+
+@around_import("theano.gof.vm")
+def silence_of_c(vm):
+    """Compute without NumPy's warnings of nan and infinity, as C does."""
+    yield
+
+    def silent(call):
+        def __call__(self, *args, **kwargs):
+            with np.errstate(all="ignore"):
+                return call(self, *args, **kwargs)
+        return __call__
+
+    for machine in (vm.Loop, vm.LoopGC, vm.Stack):
+        machine.__call__ = silent(machine.__call__)
 
 
 def _expression_of(node):
@@ -111,7 +132,7 @@ class Expression:
         self._float32 = {d for d in self._dtypes if d.kind in "fc"} == {np.dtype("float32")}
         program = Program(inputs)
         results = program.enter(scalar_op, program.inputs, dtypes)
-        self._run = program.compiled(results, self._dtypes, in_place)
+        self._run, self._registers = program.compiled(results, self._dtypes, in_place)
         self._has_steps = len(program.steps) > 1
 
     def __call__(self, inputs):
@@ -141,13 +162,30 @@ class Expression:
         results = [inputs[self._in_place[k]] if k in self._in_place
                    else np.empty(shape, dtype, "F" if fortran else "C")
                    for k, dtype in enumerate(self._dtypes)]
-        arrays += results
-        numbers = [inputs[i].reshape(()) for i in self._numbers]
         if n:
-            many = n > _BLOCK and self._has_steps
-            with np.errstate(all="ignore"), flushed_to_zero(self._float32 and n > 1000):
-                self._run(self._blocks(arrays, shape, n) if many else (arrays,), *numbers)
+            self._compute(arrays + results, [inputs[i].reshape(()) for i in self._numbers], shape, n)
         return results
+
+    def _compute(self, arrays, numbers, shape, n):
+        if n < _FEW:
+            self._run([(*arrays, *[None] * len(self._registers))], *numbers)
+            return
+        memory = [_spare.pop() if _spare else np.empty(_BLOCK, "complex128")
+                  for _ in self._registers]
+        blocks = [arrays]
+        if n > _BLOCK:
+            blocks = self._blocks(arrays, shape, n) if self._has_steps else [arrays]
+        with flushed_to_zero(self._float32):
+            self._run((block + self._views(memory, block) for block in blocks), *numbers)
+        _spare.extend(memory)
+
+    def _views(self, memory, block):
+        """Registers for a block; None is for a ufunc to make them."""
+        *_, result = block
+        if result.size > _BLOCK:
+            return [None] * len(memory)
+        return [one.view(dtype)[:result.size].reshape(result.shape)
+                for one, dtype in zip(memory, self._registers)]
 
     def _shape(self, inputs):
         if self._whole and self._arrays:
@@ -317,7 +355,9 @@ class Program:
         Returns
         -------
         callable
-            Of tuples with parts of the arrays, those of results last, and of the numbers.
+            Of tuples with parts of the arrays, of results and of registers, and of the numbers.
+        list of numpy.dtype
+            The types of the registers.
         """
         if len(results) > 1:  # one may be written over an argument that is another
             results = [self._entered(np.copy, [x], {}, x.dtype) if x in self.inputs else x
@@ -346,8 +386,9 @@ class _Writer:
     def __init__(self, program, results, dtypes, in_place):
         self._program, self._results = program, results
         self._names = {}  # of everything but arrays that the function knows
-        self._free = {}  # registers whose values are no longer wanted, by type and broadcasting
-        self._n_registers = 0
+        self._whole = tuple(map(all, zip(*(x.broadcast for x in program.inputs))))
+        self._registers = []  # their types: arrays of the results' shape
+        self._free = {}  # names of those whose values are no longer wanted, by type
         self._last_use = {x: i for i, step in enumerate(program.steps) for x in step.arguments}
         self._targets = {}
         for k, value in enumerate(results):
@@ -379,6 +420,7 @@ class _Writer:
         inputs = self._program.inputs
         arrays = [x.name for x in inputs if not x.is_number]
         arrays += [f"o{k}" for k in range(len(self._results))]
+        arrays += [f"r{k}" for k in range(len(self._registers))]
         arguments = ["blocks", *(x.name for x in inputs if x.is_number)]
         source = "\n".join([f"def run({', '.join(arguments)}):",
                             *(f"    {line}" for line in numbers),
@@ -386,36 +428,33 @@ class _Writer:
                             *(f"        {line}" for line in lines)])
         exec(compile(source, "<expression>", "exec"), self._names)
         self._names["run"].source = source
-        return self._names["run"]
+        return self._names["run"], self._registers
 
     def _line(self, n, step):
         """The line for a step on arrays; it decides where the result goes."""
-        done = [x for x in {*step.arguments} if self._last_use[x] == n and x not in self._results]
-        for x in done:
-            if x.name.startswith("r"):
-                self._free.setdefault((x.dtype, x.broadcast), []).append(x.name)
+        for x in {*step.arguments}:
+            if self._last_use[x] == n and x not in self._results and x.name.startswith("r"):
+                self._free.setdefault(x.dtype, []).append(x.name)
         result = step.result
-        if not isinstance(step.function, np.ufunc):
-            result.name = self._new_register()
+        if not isinstance(step.function, np.ufunc) or result.broadcast != self._whole:
+            result.name = f"t{n}"
             return f"{result.name} = {self._call(step)}"
         if result in self._targets:
             result.name = self._targets[result]
             return self._call(step, result.name)
-        free = self._free.get((result.dtype, result.broadcast))
-        if free:
-            result.name = free.pop()
-            return self._call(step, result.name)
-        result.name = self._new_register()
-        return f"{result.name} = {self._call(step)}"
+        free = self._free.setdefault(result.dtype, [])
+        if not free:
+            free.append(f"r{len(self._registers)}")
+            self._registers.append(result.dtype)
+        result.name = free.pop()
+        return f"{result.name} = {self._call(step, result.name)}"
 
-    def _new_register(self):
-        self._n_registers += 1
-        return f"r{self._n_registers - 1}"
-
-    def _call(self, step, *out):
-        arguments = [*(x.name for x in step.arguments), *out]
+    def _call(self, step, out=None):
+        arguments = [x.name for x in step.arguments]
         for option, value in step.options.items():
             arguments.append(f"{option}={self._named(option, value)}")
+        if out:
+            arguments.append(f"out={out}")
         return f"{self._named(step.function.__name__, step.function)}({', '.join(arguments)})"
 
     def _named(self, name, thing):

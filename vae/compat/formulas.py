@@ -96,14 +96,24 @@ def _in_doubles(function):
 
 # --- of several steps ---
 
+def _where(condition, x, y):
+    """``np.where`` by bits, for arguments of one type: ten times faster, if it is as often as not."""
+    if x.dtype.itemsize > 8 or np.size(condition) < 100:
+        return np.where(condition, x, y)
+    dtype, bits = x.dtype, f"i{x.dtype.itemsize}"
+    mask = np.negative(np.asarray(condition, bool).astype(bits))
+    x, y = x.view(bits), y.view(bits)
+    return np.bitwise_xor(np.bitwise_and(np.bitwise_xor(x, y), mask), y).view(dtype)
+
+
 def _switch(do, op, dtype, condition, x, y):
-    return do.call(np.where, condition, do.cast(x, dtype), do.cast(y, dtype), dtype=dtype)
+    return do.call(_where, condition, do.cast(x, dtype), do.cast(y, dtype), dtype=dtype)
 
 
 def _clip(do, op, dtype, x, low, high):
     x, low, high = (do.cast(a, dtype) for a in (x, low, high))
-    below_high = do.call(np.where, do(np.greater, x, high), high, x, dtype=dtype)
-    return do.call(np.where, do(np.less, x, low), low, below_high, dtype=dtype)
+    below_high = do.call(_where, do(np.greater, x, high), high, x, dtype=dtype)
+    return do.call(_where, do(np.less, x, low), low, below_high, dtype=dtype)
 
 
 def _in_range(do, op, dtype, x, low, high):
@@ -162,7 +172,7 @@ def _power(do, op, dtype, x, y):
 def _x_log_y(do, op, dtype, x, y=None):
     x = do.cast(x, dtype)
     product = do(np.multiply, x, do(np.log, x if y is None else y, dtype=dtype), dtype=dtype)
-    return do.call(np.where, do(np.equal, x, 0), do.constant(0, dtype), product, dtype=dtype)
+    return do.call(_where, do(np.equal, x, 0), do.constant(0, dtype), product, dtype=dtype)
 
 
 def _sigmoid(do, op, dtype, x):
@@ -170,7 +180,7 @@ def _sigmoid(do, op, dtype, x):
     x = do.cast(x, wide)
     result = do(np.reciprocal, do(np.add, do(np.exp, do(np.negative, x)), 1))
     if wide == np.float64:  # Theano's short cut
-        result = do.call(np.where, do(np.greater, x, 19), do.constant(1, wide), result, dtype=wide)
+        result = do.call(_where, do(np.greater, x, 19), do.constant(1, wide), result, dtype=wide)
     return result
 
 
@@ -179,7 +189,7 @@ def _softplus(do, op, dtype, x):
     x = do.cast(x, wide)
     if wide == np.float64:  # Theano's short cut
         result = do(np.log1p, do(np.exp, x))
-        return do.call(np.where, do(np.greater, x, 16), x, result, dtype=wide)
+        return do.call(_where, do(np.greater, x, 16), x, result, dtype=wide)
     # log1p without log1p, which is slow: log(u) and a correction for what rounding u has lost.
     e = do(np.exp, do(np.negative, do(np.abs, x)))
     u = do(np.add, e, 1)

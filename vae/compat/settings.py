@@ -33,11 +33,9 @@ from vae.compat.hooks import around_import
 #: Free space below which a folder counts as full, in bytes; one program compiles to about 10 MB.
 _LEAST_FREE_SPACE = 64 * 2**20
 
-_NO_COMPILER = """\
-{what}: Theano will run without compiled code, much slower.
-To mend it: {remedy}; then restart Python.
-{what_ru}: Theano будет работать без компиляции, намного медленнее.
-Что сделать: {remedy}; затем перезапустите ядро (Kernel → Restart)."""
+_NO_COMPILER = (
+    "{what}: training takes about three times as long, and starts sooner; to have one: {remedy}. "
+    "{what_ru}: обучение идёт примерно втрое дольше, зато начинается раньше; получить его: {remedy}.")
 
 _BAD_CACHE = """\
 Compiled code cannot be kept in {folder} ({reason}): it goes to a temporary folder, and every
@@ -64,13 +62,11 @@ def _compiler():
     remedies = {"darwin": "xcode-select --install", "win32": "conda install m2w64-toolchain"}
     found, zig = shutil.which(compiler), _ziglang()
     if not found and not zig:
-        remedy = "sudo apt install g++, or pip install ziglang"
-        what = f"No C++ compiler was found ({compiler})"
-        what_ru = f"Не найден компилятор C++ ({compiler})"
+        remedy = "pip install ziglang"
+        what, what_ru = f"No C++ compiler ({compiler})", f"Нет компилятора C++ ({compiler})"
     elif not (Path(sysconfig.get_path("include")) / "Python.h").exists():
         remedy = "sudo apt install python3-dev"
-        what = "Python's C headers were not found (Python.h)"
-        what_ru = "Не найдены заголовки Python для C (Python.h)"
+        what, what_ru = "No C headers of Python (Python.h)", "Нет заголовков Python для C (Python.h)"
     elif found:
         raise KeyError("cxx")
     else:
