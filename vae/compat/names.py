@@ -201,15 +201,11 @@ def itemset(debugmode):
     _rewrite(debugmode._Linker, "make_all", r"\.itemset\(", ".fill(")
 
 
-@around_import("theano.tensor.signal.pool", "theano.tensor.sort")
-def lists_of_slices(module):
-    """NumPy 1.23 takes a list for indices only; pooling in Python and topk have lists of slices."""
+@around_import("theano.tensor.sort")
+def lists_of_slices(sort):
+    """NumPy 1.23 takes a list for indices only; topk has a list of slices."""
     yield
-    if hasattr(module, "_topk_py_impl"):
-        _rewrite(module, "_topk_py_impl", r"\[idx\]", "[tuple(idx)]")
-    else:
-        for operation in (module.Pool, module.MaxPoolRop):
-            _rewrite(operation, "perform", r"\[(\[region_slices.*\])\]", r"[tuple(\1)]")
+    _rewrite(sort, "_topk_py_impl", r"\[idx\]", "[tuple(idx)]")
 
 
 @around_import("theano.tensor.sort")

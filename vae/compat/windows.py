@@ -45,11 +45,23 @@ def convolutions_by_products(abstract_conv):
     abstract_conv.BaseAbstractConv.conv = conv
 
 
+@around_import("theano.tensor.nnet.opt")
+def convolutions_that_stay(opt):
+    """Where there is no compiler, leave convolutions as they are: Theano then refuses them."""
+    yield
+
+    def only_with_a_compiler(transform):
+        return lambda node: bool(opt.theano.config.cxx) and transform(node)
+
+    for optimizer in (opt.local_conv2d_cpu, opt.local_conv2d_gradweight_cpu,
+                      opt.local_conv2d_gradinputs_cpu, opt.local_abstractconv_check):
+        optimizer.transform = only_with_a_compiler(optimizer.transform)
+
+
 @around_import("theano.tensor.nnet.conv")
 def old_convolutions_by_products(conv):
     """So is Theano's older operation, `theano.tensor.nnet.conv.conv2d`."""
     yield
-    one_by_one = conv.ConvOp.perform
 
     def perform(self, node, inputs, outputs):
         images, filters = inputs
@@ -61,14 +73,25 @@ def old_convolutions_by_products(conv):
             if any(length is not None and length != n for n, length in zip(got, expected)):
                 raise ValueError(f"Got {name} of shape {got}, expected {expected}, "
                                  "as was said when the operation was built")
-        if self.imshp != self.imshp_logical or self.kshp != self.kshp_logical:
-            return one_by_one(self, node, inputs, outputs)
+        images = _spread(images, self.imshp_logical[1:], from_the_top=True)
+        filters = _spread(filters, self.kshp_logical, self.kshp_logical_top_aligned)
         if self.out_mode == "full":
             images = _padded(images, [length - 1 for length in filters.shape[2:]])
         result = _convolve(images, filters, (1, 1))[:, :, ::self.dx, ::self.dy]
         outputs[0][0] = np.ascontiguousarray(result)
 
     conv.ConvOp.perform = perform
+
+
+def _spread(images, shape, from_the_top):
+    """Images of this shape that have the pixels of others at equal distances, amid zeros."""
+    shape = [m if n is None else n for n, m in zip(shape, images.shape[2:])]
+    steps = [-(-n // m) for n, m in zip(shape, images.shape[2:])]
+    offsets = [0 if from_the_top else (n - m * step - 1 + step) % step
+               for n, m, step in zip(shape, images.shape[2:], steps)]
+    result = np.zeros((*images.shape[:2], *shape), images.dtype)
+    result[(..., *(slice(offset, None, step) for offset, step in zip(offsets, steps)))] = images
+    return result
 
 
 def _padded(images, pad, fill=0):
