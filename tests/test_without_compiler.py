@@ -18,7 +18,8 @@ import scipy.sparse
 import theano
 import theano.sparse
 import theano.tensor as T
-from programs import TRAINING_STEP, Session
+from programs import TRAINING_STEP
+from scipy import special
 from theano import scalar, shared
 from theano.sandbox.multinomial import ChoiceFromUniform
 from theano.sandbox.rng_mrg import MRG_RandomStreams
@@ -26,7 +27,7 @@ from theano.tensor.nnet.blocksparse import sparse_block_dot
 from theano.tensor.nnet.neighbours import images2neibs
 from theano.tensor.signal.pool import pool_2d, pool_3d
 
-from vae.compat import expressions, formulas
+from vae.compat import expressions
 
 HERE = Path(__file__).parent
 
@@ -169,14 +170,12 @@ def loops():
     x, W = numbers(7, 4), numbers(4, 4, seed=1)
     states, updates = theano.scan(lambda x_t, h: T.tanh(x_t + T.dot(h, W)), x, [T.zeros((4,))])
     yield "scan", with_gradients(states, x, W)
-    sequences = T.tensor3()
     for layer in (lasagne.layers.RecurrentLayer, lasagne.layers.LSTMLayer, lasagne.layers.GRULayer):
         lasagne.random.set_rng(np.random.RandomState(1))
         network = layer(lasagne.layers.InputLayer((3, 5, 2)), 4)
         value = numbers(3, 5, 2, seed=5)
         yield layer.__name__, with_gradients(
             lasagne.layers.get_output(network, value), *network.get_params(trainable=True)[:3])
-    del sequences
 
 
 def sparse_matrices():
@@ -209,11 +208,224 @@ def graphs():
 
 def save(path):
     named = graphs()
-    function = theano.function([], [x for results in named.values() for x in results],
-                               on_unused_input="ignore")
+    function = theano.function([], [x for results in named.values() for x in results])
     values = iter(function())
     np.savez(path, **{f"{name} {k}": np.asarray(next(values)) for name, results in named.items()
                       for k in range(len(results))})
+
+
+def python(*arguments, flags):
+    """Run Python with these flags of Theano's in place of the user's, and return what it prints."""
+    process = subprocess.run(
+        [sys.executable, *map(str, arguments)], text=True, capture_output=True,
+        env={**os.environ, "THEANO_FLAGS": flags,
+             "PYTHONPATH": os.pathsep.join(filter(None, sys.path))})
+    assert process.returncode == 0, process.stdout + process.stderr
+    return process.stdout
+
+
+@pytest.mark.skipif(not theano.config.cxx, reason="there is no compiler to compare with")
+def test_results_are_those_of_compiled_code(tmp_path):
+    # Without optimisation g++ takes a fraction of the time.
+    ways = {"numpy": "cxx=", "c": "gcc.cxxflags=-O0"}
+    for way, flags in ways.items():
+        python(__file__, tmp_path / f"{way}.npz", flags=flags)
+    by_numpy, by_c = (np.load(tmp_path / f"{way}.npz") for way in ways)
+    assert len(by_c.files) > 150 and by_numpy.files == by_c.files
+    for name in by_c.files:
+        value, expected = by_numpy[name], by_c[name]
+        assert (value.dtype, value.shape) == (expected.dtype, expected.shape), name
+        np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-5, err_msg=name)
+
+
+def test_loops_without_a_compiler():
+    """What tests/test_loops.py asks of compiled code is true of NumPy's, too."""
+    python("-m", "pytest", "-q", "-p", "no:cacheprovider", HERE / "test_loops.py", flags="cxx=")
+
+
+# --- every scalar operation ---
+
+TYPES = ["bool", "uint8", "int8", "int64", "float16", "float32", "float64", "complex64",
+         "complex128"]
+
+
+def scalar_operations():
+    """All that are ready made in Theano's modules, and how many arguments each takes."""
+    modules = [scalar.basic, scalar.basic_scipy, T.nnet.sigm, T.nnet.nnet, T.xlogx]
+    found = {}
+    for module in modules:
+        for name, op in vars(module).items():
+            if isinstance(op, scalar.ScalarOp) and op not in found.values():
+                found[f"{module.__name__.rpartition('.')[2]}.{name}"] = op
+    return found
+
+
+def node_of(op, dtype):
+    """The operation on vectors of a type, or None where Theano has none."""
+    n_inputs = op.nin if op.nin > 0 else 3
+    try:
+        return T.Elemwise(op)(*(T.vector(dtype=dtype) for _ in range(n_inputs))).owner
+    except (TypeError, NotImplementedError, AssertionError):
+        return None
+
+
+def sample(dtype, seed):
+    """Numbers for which every operation is defined, and its result is moderate."""
+    values = np.random.RandomState(seed).uniform(0.2, 0.9, size=50)
+    kind = np.dtype(dtype).kind
+    if kind in "iu":
+        return np.ceil(5 * values).astype(dtype)
+    return (values + 0.3j * values[::-1] if kind == "c" else values > 0 if kind == "b"
+            else values).astype(dtype)
+
+
+def test_there_are_as_many_operations_as_there_should_be():
+    classes = {type(op) for op in scalar_operations().values()}
+    abstract = {"ScalarOp", "UnaryScalarOp", "BinaryScalarOp", "LogicalComparison",
+                "FixedLogicalComparison", "UnaryBitOp", "BinaryBitOp", "Composite"}
+    defined = {value for module in (scalar.basic, scalar.basic_scipy)
+               for value in vars(module).values()
+               if isinstance(value, type) and issubclass(value, scalar.ScalarOp)}
+    assert {one.__name__ for one in defined - classes} == abstract
+
+
+#: Where Theano's Python is not what its C computes, and types for which it computes nonsense.
+OTHERWISE_IN_C = {"basic_scipy.gammaincc": TYPES,
+                  "sigm.ultra_fast_scalar_sigmoid": ["complex64", "complex128"]}
+
+
+@pytest.mark.filterwarnings("ignore::numpy.exceptions.ComplexWarning")
+@pytest.mark.parametrize("name", scalar_operations())
+def test_a_scalar_operation_takes_whole_arrays(name, monkeypatch):
+    """And gives what Theano's Python, which is not called, gives for each number."""
+    op = scalar_operations()[name]
+    n_nodes = 0
+    for dtype in TYPES:
+        node = node_of(op, dtype)
+        if node is None:
+            continue
+        arrays = [sample(dtype, seed) for seed in range(len(node.inputs))]
+        exact = arrays  # NumPy takes half precision for small integers, and Theano does not
+        if np.dtype(node.outputs[0].dtype).kind in "fc":
+            exact = [array.astype(np.result_type(dtype, "float64")) for array in arrays]
+        try:
+            with np.errstate(all="ignore"):
+                expected = [op.impl(*numbers) for numbers in zip(*exact)]
+        except (TypeError, NotImplementedError, ValueError):
+            continue  # of types that NumPy does not know, either
+        with monkeypatch.context() as patch:
+            patch.setattr(type(op), "impl", lambda self, *args: pytest.fail("number by number"))
+            result = [None]
+            node.op.perform(node, arrays, [result])
+        assert result[0].dtype == node.outputs[0].dtype and result[0].shape == (50,)
+        if dtype not in OTHERWISE_IN_C.get(name, []):
+            precision = 3e-3 if "float16" in (dtype, result[0].dtype.name) else 1e-5
+            expected = np.asarray(expected).astype(result[0].dtype)
+            np.testing.assert_allclose(result[0].astype("complex128"), expected.astype("complex128"),
+                                       rtol=precision, atol=precision, err_msg=dtype)
+        n_nodes += 1
+    assert n_nodes
+
+
+def test_an_operation_of_the_users_own_is_computed_as_it_says():
+    class Cube(scalar.UnaryScalarOp):
+        def impl(self, x):
+            return x ** 3
+
+    class Hypotenuse(scalar.BinaryScalarOp):
+        nfunc_spec = ("hypot", 2, 1)
+
+    x, y = T.fvectors(2)
+    three, four = (np.full(5, n, "float32") for n in (3, 4))
+    cube, hypotenuse = (T.Elemwise(kind(scalar.upcast_out)) for kind in (Cube, Hypotenuse))
+    result = theano.function([x, y], [cube(x), hypotenuse(x, y)], mode=theano.Mode("py"))
+    for value, expected in zip(result(three, four), [27, 5]):
+        np.testing.assert_array_equal(value, np.full(5, expected, "float32"))
+
+
+# --- expressions ---
+
+def expression(function, *types, in_place=None):
+    """A fused operation of float32 arguments, of which `types` says where they are broadcast."""
+    inputs = [scalar.float32() for _ in types]
+    composite = scalar.Composite(inputs, [function(*inputs)])
+    return expressions.Expression(composite, [("float32", one) for one in types], ["float32"],
+                                  in_place or {})
+
+
+def test_an_expression_of_numbers_is_computed_once():
+    source = expression(lambda x, a, y: x - 2 * a * y, (False,), (True,), (False,))._run.source
+    before, after = source.split("for i0")
+    assert before.count("multiply") == 1 and after.count("multiply") == 1
+
+
+def test_names_do_not_meet():
+    """SciPy's i0 is not the argument i0."""
+    compute = expression(lambda x: scalar.basic_scipy.i0(scalar.basic_scipy.i1(x)) + x, (False,))
+    result, = compute([np.full(3, 0.5, "float32")])
+    np.testing.assert_allclose(result, special.i0(special.i1(0.5)) + 0.5, rtol=1e-6)
+
+
+def test_results_take_the_place_of_those_that_are_not_wanted():
+    source = expression(lambda x: scalar.exp(scalar.sin(scalar.cos(x * x))), (False,))._run.source
+    assert "r0" in source and "r1" not in source
+
+
+@pytest.mark.parametrize("n", [1, 100, 5000, 2**14, 2**14 + 1, 100_000])
+@pytest.mark.parametrize("layout", [lambda a: a, lambda a: a[::-1], lambda a: a.repeat(2)[::2]])
+def test_blocks_are_a_whole(n, layout):
+    compute = expression(lambda x, y, a: scalar.exp(-scalar.sqr(x)) * y + a * x,
+                         (False,), (False,), (True,), in_place={0: 1})
+    x, y, a = layout(sample("float32", 0).repeat(n // 50 + 1)[:n]), np.arange(n) % 7, np.ones(1)
+    y, a = y.astype("float32"), a.astype("float32")
+    expected = np.exp(-x**2) * y + a * x
+    result, = compute([x, y, a])
+    assert result is y
+    np.testing.assert_allclose(result, expected, rtol=1e-5)
+
+
+def test_an_expression_inside_another():
+    """A user's operation may itself call a function of Theano's."""
+    x = T.fvector()
+    inner = theano.function([x], T.exp(x) - T.sqr(x), mode=theano.Mode("py"))
+
+    class Strange(scalar.UnaryScalarOp):
+        def impl(self, number):
+            return inner(np.full(5000, number, "float32"))[0]
+
+    outer = theano.function([x], T.exp(T.sin(x)) * T.Elemwise(Strange(scalar.same_out))(x) + x,
+                            mode=theano.Mode("py"))
+    value = np.linspace(0, 1, 5000, dtype="float32")
+    np.testing.assert_allclose(
+        outer(value), np.exp(np.sin(value)) * (np.exp(value) - value**2) + value, rtol=1e-5)
+
+
+# --- as a user meets it ---
+
+def test_the_warning_is_a_line_that_names_a_remedy(session, tmp_path):
+    hidden = "import sys; sys.modules['ziglang'] = None\n"
+    (tmp_path / "empty").mkdir()
+    out, err = session.run(hidden + "import vae, theano; print(theano.config.cxx == '')",
+                           PATH=str(tmp_path / "empty"))
+    assert out == "True" and err.count("Warning") == 1
+    line = err.splitlines()[0]
+    assert "No C++ compiler (" in line and "Нет компилятора C++ (" in line
+    assert "втрое" in line and "install" in line
+
+
+def test_training_is_that_of_compiled_code(session):
+    compiled = session.quietly(TRAINING_STEP)
+    assert session.quietly(TRAINING_STEP, THEANO_FLAGS="cxx=") == compiled
+
+
+def test_products_take_one_thread(session):
+    show = """
+        import vae, theano, threadpoolctl
+        print(max(pool["num_threads"] for pool in threadpoolctl.threadpool_info()))
+    """
+    assert session.quietly(show, THEANO_FLAGS="cxx=") == "1"
+    several = session.quietly(show, THEANO_FLAGS="cxx=", OPENBLAS_NUM_THREADS="2")
+    assert several == str(min(2, os.cpu_count()))
 
 
 if __name__ == "__main__":

@@ -18,9 +18,11 @@ they are being imported:
 ``loops``
     elementwise operations and sums in code that compilers vectorise;
 ``starting``, ``calling``
-    what Theano does in Python, before a program's own code and at each call.
+    what Theano does in Python, before a program's own code and at each call;
+``expressions``, ``formulas``, ``windows``, ``operations``
+    what computes where there is no compiler: whole arrays, by NumPy.
 
-The last four are there for speed alone.
+Those from ``compiling`` on are there for speed alone.
 
 It must come before ``import theano``; ``import vae`` does it first thing.
 """

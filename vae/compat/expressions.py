@@ -14,6 +14,7 @@ number `a`, is::
 ``formulas.py`` says what each operation computes.
 """
 
+import re
 from functools import lru_cache
 
 import numpy as np
@@ -460,6 +461,6 @@ class _Writer:
     def _named(self, name, thing):
         """The name in the function's globals of a thing that would like to be called so."""
         name = name if name.isidentifier() else "function"
-        while self._names.setdefault(name, thing) is not thing:
+        while re.fullmatch(r"[a-z]\d+", name) or self._names.setdefault(name, thing) is not thing:
             name += "_"
         return name

@@ -90,8 +90,10 @@ def _plain(function):
 
 def _in_doubles(function):
     """So does this one, but in doubles, as C does."""
-    return lambda do, op, dtype, *x: do.call(function, *(do.cast(a, "float64") for a in x),
-                                             dtype="float64")
+    def formula(do, op, dtype, *x):
+        wide = np.result_type(dtype, "float64")
+        return do.call(function, *(do.cast(a, wide) for a in x), dtype=wide)
+    return formula
 
 
 # --- of several steps ---
@@ -187,6 +189,8 @@ def _sigmoid(do, op, dtype, x):
 def _softplus(do, op, dtype, x):
     wide = np.result_type(dtype, "float32")
     x = do.cast(x, wide)
+    if wide.kind == "c":
+        return do(np.log1p, do(np.exp, x))
     if wide == np.float64:  # Theano's short cut
         result = do(np.log1p, do(np.exp, x))
         return do.call(_where, do(np.greater, x, 16), x, result, dtype=wide)
@@ -246,20 +250,23 @@ def _of_polar(radius, angle):
 # --- SciPy's functions, where C has others or none ---
 
 def _gamma(x):
-    return np.where((x < 0) & (x == np.floor(x)), np.nan, special.gamma(x)).astype(x.dtype)
+    result = special.gamma(x)
+    return result if result.dtype.kind == "c" else np.where(
+        (x < 0) & (x == np.floor(x)), np.nan, result)
 
 
 def _gammaln(x):
     result = special.gammaln(np.where(x == -np.inf, np.inf, x))
-    return np.where(np.abs(x) < 1e-300, -np.log(np.abs(x)), result).astype(x.dtype)
+    return np.where(np.abs(x) < 1e-300, -np.log(np.abs(x)), result)
 
 
 def _psi(x):
-    return np.where(x <= 0, 0, special.psi(x)).astype(x.dtype)
+    result = special.psi(x)
+    return result if result.dtype.kind == "c" else np.where(x <= 0, 0, result)
 
 
 def _tri_gamma(x):
-    return np.where(x <= 0, 0, special.zeta(2, np.where(x <= 0, 1, x))).astype(x.dtype)
+    return np.where(x <= 0, 0, special.zeta(2, np.where(x <= 0, 1, x)))
 
 
 _BASIC = {

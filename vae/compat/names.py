@@ -325,17 +325,6 @@ def floats_that_differ(scalar):
     scalar.NumpyAutocaster.__call__ = __call__
 
 
-@around_import("theano.scalar.basic")
-def inverses_in_full(scalar):
-    """NumPy 2.0 divides a float32 by Python's own float, or complex number, in float32.
-
-    Theano's 1 is a float32, and without a compiler it hands out Python's numbers.
-    """
-    yield
-    impl = scalar.Inv.impl
-    scalar.Inv.impl = lambda self, x: impl(self, np.asarray(x)[()])
-
-
 @around_import("theano.tensor.extra_ops")
 def inverses_in_a_row(extra_ops):
     """NumPy 2.0: the indices that restore an array from its unique elements have its shape."""
@@ -348,15 +337,3 @@ def inverses_in_a_row(extra_ops):
             storage[0] = np.ravel(storage[0])
 
     extra_ops.Unique.perform = perform_and_flatten
-
-
-@around_import("theano.sandbox.rng_mrg")
-def mask_of_the_random_stream(rng_mrg):
-    """NumPy 2.0 refuses a 32-bit mask beside a signed 32-bit integer; NumPy 1 took 64 bits."""
-    yield
-    next_value = rng_mrg.mrg_next_value
-
-    def mrg_next_value(rstate, new_rstate, NORM, mask, offset):
-        return next_value(rstate, new_rstate, NORM, np.int64(mask), offset)
-
-    rng_mrg.mrg_next_value = mrg_next_value

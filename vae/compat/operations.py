@@ -5,7 +5,7 @@ their Python.
 """
 
 import os
-from functools import lru_cache
+from types import SimpleNamespace
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -13,57 +13,29 @@ from threadpoolctl import threadpool_limits
 from vae.compat.hooks import around_import
 
 
-# --- reductions and products ---
+# --- products ---
 
 @around_import("theano.tensor.elemwise")
-def reductions_over_all_axes(elemwise):
-    """Reduce over all axes at once, in the type that accumulates."""
+def products_without_zeros(elemwise):
+    """Multiply what is not zero, in the gradient of a product, whole arrays at a time."""
     yield
-    by_axis = elemwise.CAReduce.perform
+    known = elemwise.CAReduce.set_ufunc
 
-    def perform(self, node, inputs, outputs):
-        x, = inputs
-        axes = tuple(range(x.ndim)) if self.axis is None else tuple(self.axis)
-        ufunc = self.ufunc
-        if type(self.scalar_op) is elemwise.MulWithoutZeros:
-            x, ufunc = np.where(x == 0, np.ones((), x.dtype), x), np.multiply
-        if (not isinstance(ufunc, np.ufunc) or ufunc.signature or not axes
-                or ufunc.types == ["OO->O"] or any(x.shape[axis] == 0 for axis in axes)):
-            return by_axis(self, node, inputs, outputs)
-        dtype = node.outputs[0].dtype
-        accumulator = getattr(self, "acc_dtype", None) or dtype
-        outputs[0][0] = np.asarray(ufunc.reduce(x, axes, accumulator), dtype)
+    def reduce(x, axis, dtype):
+        return np.multiply.reduce(np.where(x == 0, np.ones((), x.dtype), x), axis, dtype)
 
-    elemwise.CAReduce.perform = perform
+    def set_ufunc(self, scalar_op):
+        known(self, scalar_op)
+        if type(scalar_op) is elemwise.MulWithoutZeros:
+            self.ufunc = SimpleNamespace(reduce=reduce)
 
-
-@around_import("theano.tensor.elemwise")
-def views_at_once(elemwise):
-    """Permute, drop and insert dimensions by one index."""
-    yield
-
-    def perform(self, node, inputs, outputs, params):
-        index = _index(tuple(self.new_order), len(self.drop))
-        result = inputs[0].transpose(self.shuffle + self.drop)[index]
-        outputs[0][0] = result if self.inplace else result.copy()
-
-    elemwise.DimShuffle.perform = perform
-
-
-@lru_cache(maxsize=None)
-def _index(new_order, n_dropped):
-    """Of an array whose dimensions have been permuted, those to drop last."""
-    return (*(None if axis == "x" else slice(None) for axis in new_order), *[0] * n_dropped, ...)
+    elemwise.CAReduce.set_ufunc = set_ufunc
 
 
 @around_import("theano.tensor.blas")
 def products_by_numpy(blas):
-    """Multiply by NumPy, which has a BLAS: SciPy, which has another, takes longer to import.
-
-    On one thread, as compiled code does.
-    """
+    """Multiply batches of matrices at once; and on one thread, as compiled code does."""
     yield
-    blas.have_fblas = False
     if not blas.config.cxx and not {"OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"} & set(os.environ):
         threadpool_limits(1, user_api="blas")
 

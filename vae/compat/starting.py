@@ -10,12 +10,6 @@ from vae.compat.hooks import around_import
 from vae.compat.names import in_place_of, stand_in
 
 
-def _when_called(module, name):
-    def function(*args, **kwargs):
-        return getattr(import_module(module), name)(*args, **kwargs)
-    return function
-
-
 @around_import("theano.scalar.basic_scipy", "theano.tensor.slinalg")
 def scipy_when_asked_for(module):
     """SciPy takes longer to import than all the rest, and few programs call it.
@@ -26,28 +20,10 @@ def scipy_when_asked_for(module):
         "scipy.special", "scipy.stats", "scipy.linalg"]})
 
 
-@around_import("theano.tensor.nnet.abstract_conv", "theano.tensor.nnet.conv")
-def convolutions_when_asked_for(module):
-    """SciPy's, for where there is no compiler; since 1.8 they are in modules of other names."""
-    signaltools = stand_in("scipy.signal.signaltools", **{
-        name: _when_called("scipy.signal._signaltools", name)
-        for name in ["_valfrommode", "_bvalfromboundary", "convolve"]})
-    sigtools = stand_in("scipy.signal.sigtools", _convolve2d=_when_called(
-        "scipy.signal._sigtools", "_convolve2d"))
-    yield from in_place_of(**{"scipy.signal": stand_in("scipy.signal"),
-                              "scipy.signal.signaltools": signaltools,
-                              "scipy.signal.sigtools": sigtools})
-
-
-@around_import("theano.tensor.blas")
-def blas_when_asked_for(module):
-    """SciPy's BLAS, for where there is no compiler."""
-    functions = [*(f"{kind}gemv" for kind in "sdcz"), "sger", "dger", "cgeru", "zgeru"]
-    blas = stand_in("scipy.linalg.blas", **{
-        name: _when_called("scipy.linalg.blas", name) for name in functions})
-    linalg = stand_in("scipy.linalg", blas=blas)
-    yield from in_place_of(**{"scipy": stand_in("scipy", linalg=linalg), "scipy.linalg": linalg,
-                              "scipy.linalg.blas": blas})
+@around_import("theano.tensor.blas", "theano.tensor.nnet.abstract_conv", "theano.tensor.nnet.conv")
+def scipy_that_is_not_needed(module):
+    """SciPy's BLAS and convolutions, for where there is no compiler: NumPy does the same here."""
+    yield from in_place_of(**{name: stand_in(name) for name in ["scipy.linalg", "scipy.signal"]})
 
 
 @around_import("theano.printing")
