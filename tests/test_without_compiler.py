@@ -90,6 +90,7 @@ def poolings():
     volumes = numbers(2, 6, 7, 5)
     yield "max of volumes", with_gradients(pool_3d(volumes, ws=(2, 3, 2), ignore_border=True),
                                            volumes)
+    yield "no windows", with_gradients(pool_2d(images, ws=(10, 2), ignore_border=True), images)
     yield "sum of integers", [pool_2d(T.cast(10 * images, "int32"), ws=(2, 2), mode="sum",
                                       ignore_border=True)]
     gradient = theano.grad(T.sum(pool_2d(images, ws=(2, 2), ignore_border=True) ** 3), images)
@@ -335,11 +336,16 @@ def test_an_operation_of_the_users_own_is_computed_as_it_says():
     class Hypotenuse(scalar.BinaryScalarOp):
         nfunc_spec = ("hypot", 2, 1)
 
+    class QuotientAndRest(scalar.ScalarOp):
+        nin, nout = 2, 2
+        impl = staticmethod(divmod)
+
     x, y = T.fvectors(2)
-    three, four = (np.full(5, n, "float32") for n in (3, 4))
     cube, hypotenuse = (T.Elemwise(kind(scalar.upcast_out)) for kind in (Cube, Hypotenuse))
-    result = theano.function([x, y], [cube(x), hypotenuse(x, y)], mode=theano.Mode("py"))
-    for value, expected in zip(result(three, four), [27, 5]):
+    both = T.Elemwise(QuotientAndRest(lambda *types: types))
+    result = theano.function([x, y], [cube(x), hypotenuse(x, y), *both(y, x)],
+                             mode=theano.Mode("py"))
+    for value, expected in zip(result([3] * 5, [4] * 5), [27, 5, 1, 1]):
         np.testing.assert_array_equal(value, np.full(5, expected, "float32"))
 
 
@@ -357,6 +363,15 @@ def test_an_expression_of_numbers_is_computed_once():
     source = expression(lambda x, a, y: x - 2 * a * y, (False,), (True,), (False,))._run.source
     before, after = source.split("for i0")
     assert before.count("multiply") == 1 and after.count("multiply") == 1
+
+
+def test_numbers_are_of_the_types_that_theano_says():
+    """NumPy's functions of an int8 give half precision."""
+    x = scalar.int8()
+    results = theano.function([x], [scalar.exp(x), scalar.true_div(x, x), x * x],
+                              mode=theano.Mode("py"))(3)
+    assert [result.dtype.name for result in results] == ["float32", "float32", "int8"]
+    np.testing.assert_allclose(results, [np.exp(3), 1, 9], rtol=1e-6)
 
 
 def test_names_do_not_meet():

@@ -20,7 +20,7 @@ from functools import lru_cache
 import numpy as np
 
 from vae.compat.denormals import flushed_to_zero
-from vae.compat.formulas import formula_of
+from vae.compat.formulas import formula_of, results_of_a_stranger
 from vae.compat.hooks import around_import
 
 #: Elements that go through all steps before the next ones: some such blocks fit a cache.
@@ -78,6 +78,22 @@ class _Same:
 
     def __eq__(self, other):
         return self.thing is other.thing
+
+
+@around_import("theano.scalar.basic")
+def numbers_as_arrays(scalar):
+    """Compute an operation on numbers as one on arrays: in the types that Theano says."""
+    yield
+
+    def perform(self, node, inputs, output_storage):
+        expression = _expression(_Same(self), tuple((x.dtype, ()) for x in node.inputs),
+                                 tuple(x.dtype for x in node.outputs), ())
+        with np.errstate(all="ignore"):
+            results = expression([np.asarray(x, of.dtype) for x, of in zip(inputs, node.inputs)])
+        for storage, result in zip(output_storage, results):
+            storage[0] = result[()]
+
+    scalar.ScalarOp.perform = perform
 
 
 @around_import("theano.gof.vm")
@@ -273,8 +289,10 @@ class Program:
             The types of its results.
         """
         if type(scalar_op).__name__ != "Composite":
-            dtype, = dtypes
-            return [formula_of(scalar_op)(self, scalar_op, dtype, *arguments)]
+            formula = formula_of(scalar_op)
+            if formula is None:
+                return results_of_a_stranger(self, scalar_op, dtypes, *arguments)
+            return [formula(self, scalar_op, *dtypes, *arguments)]
         values = dict(zip(scalar_op.fgraph.inputs, arguments))
 
         def value(variable):

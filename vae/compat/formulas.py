@@ -18,7 +18,7 @@ import numpy as np
 
 from vae.compat.names import stand_in
 
-__all__ = ["formula_of"]
+__all__ = ["formula_of", "results_of_a_stranger"]
 
 #: SciPy's special functions: they take longer to import than all the rest, and few programs call them.
 special = stand_in("scipy.special",
@@ -35,25 +35,32 @@ def formula_of(op):
 
     Returns
     -------
-    callable
-        The formula.  For an operation that is not known here it calls the
-        function of NumPy's or SciPy's that the operation names, or else its
-        Python for each number.
+    callable or None
+        The formula, if the operation is known here.
     """
-    return _FORMULAS.get(f"{type(op).__module__}.{type(op).__name__}", _of_a_stranger)
+    return _FORMULAS.get(f"{type(op).__module__}.{type(op).__name__}")
 
 
-def _of_a_stranger(do, op, dtype, *x):
+def results_of_a_stranger(do, op, dtypes, *x):
+    """Enter an operation that is not Theano's own, and may have several results.
+
+    It is the function of NumPy's or SciPy's that the operation names, or else
+    its Python, for each number.
+    """
     from theano.tensor import Elemwise
-    operation = Elemwise(op)
+    name, n_inputs, _ = Elemwise(op).nfunc_spec or (None, None, None)
+    if n_inputs == len(x):
+        function = _looked_up(name)
+    else:
+        function = np.frompyfunc(op.impl, len(x), len(dtypes))
 
-    def compute(*arrays):
-        name, n_inputs, _ = operation.nfunc_spec or (None, None, None)
-        if n_inputs == len(arrays):
-            return np.asarray(_looked_up(name)(*arrays), dtype)
-        return np.asarray(np.frompyfunc(op.impl, len(arrays), 1)(*arrays), dtype)
+    def result(k, dtype):
+        def compute(*arrays):
+            results = function(*arrays)
+            return np.array(results if len(dtypes) == 1 else results[k], dtype)
+        return do.call(compute, *x, dtype=dtype)
 
-    return do.call(compute, *x, dtype=dtype)
+    return [result(k, dtype) for k, dtype in enumerate(dtypes)]
 
 
 def _looked_up(name):

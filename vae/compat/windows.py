@@ -183,7 +183,7 @@ class _Pooling:
     def places(self):
         """Generator of slices: each takes from padded images one pixel of every window."""
         for offset in np.ndindex(*self._window):
-            yield (..., *(slice(o, o + (n - 1) * s + 1, s) for o, n, s in zip(
+            yield (..., *(slice(o, o + max(0, (n - 1) * s + 1), s) for o, n, s in zip(
                 offset, self._n_windows, self._stride)))
 
     def sizes(self, with_padding):
