@@ -21,15 +21,12 @@ REQUIRES = [
 EXTRAS = {
     "grading": ["ipython", "jinja2", "nbformat", "psutil", "pytest"],
     "dask": ["distributed"],  # grading on many machines
-    "nbgrader": ["nbgrader"],
+    "nbgrader": ["nbgrader", "jupytext"],  # jupytext: one source for all notebooks
     "compiler": ["ziglang"],
 }
 EXTRAS["tests"] = [
     *EXTRAS["grading"], *EXTRAS["dask"], *EXTRAS["nbgrader"],
-    "jupyter",
-    "jupytext",  # one source for both notebooks
-    "pytest-timeout",
-    "pytest-xdist",
+    "jupyter", "pytest-timeout", "pytest-xdist",
 ]
 
 setup(
