@@ -91,6 +91,7 @@ def test_known_good_versions_of_several_environments(tmp_path):
         return writer.packages_of(tmp_path / f"py{python}")
 
     text = writer.known_good([
+        environment("3.13", ("numpy", "2.5")),
         environment("3.12", ("numpy", "2.5"), ("One_Two", "1"), ("pip", "9")),
         environment("3.9", ("numpy", "2.0"), ("One_Two", "1"), ("old", "3")),
         environment("3.11", ("numpy", "2.4"), ("One_Two", "1"), ("ours", "1", "direct_url.json")),
