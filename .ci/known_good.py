@@ -17,7 +17,9 @@ HEAD = "# The versions that the tests have passed with, by .ci/known_good.py; fo
 
 def packages_of(environment):
     """Return an environment's Python, as (3, 13), and the versions of what it has from PyPI."""
-    site, = Path(environment).glob("lib/python3.*/site-packages")
+    site = next(Path(environment).glob("lib/python3.*/site-packages"), None)
+    if site is None:
+        sys.exit(f"Got {environment}, expected an environment, with lib/python3.*/site-packages")
     python = tuple(map(int, site.parent.name[len("python"):].split(".")))
     return python, {re.sub(r"[-_.]+", "-", one.name).lower(): one.version
                     for one in distributions(path=[str(site)])
@@ -33,7 +35,8 @@ def constraints(package, environments):
     for number, (_, version) in enumerate(firsts):
         marker = [f'python_version >= "{bounds[number]}"'] if number else []
         marker += [f'python_version < "{bound}"' for bound in bounds[number + 1:number + 2]]
-        yield f"{package}=={version}" + (marker and f" ; {' and '.join(marker)}" or "")
+        line = f"{package}=={version}"
+        yield f"{line} ; {' and '.join(marker)}" if marker else line
 
 
 def known_good(environments):
@@ -45,5 +48,8 @@ def known_good(environments):
 
 
 if __name__ == "__main__":
+    environments = [packages_of(environment) for environment in sys.argv[1:]]
+    if not environments:
+        sys.exit("Got no arguments, expected folders of environments: .tox/py3*")
     file = Path(__file__).parents[1] / "known_good.txt"
-    file.write_text(known_good(map(packages_of, sys.argv[1:])), encoding="utf-8")
+    file.write_text(known_good(environments), encoding="utf-8")
