@@ -12,7 +12,7 @@ from importlib.metadata import distributions
 from itertools import groupby
 from pathlib import Path
 
-HEAD = "# The versions that the tests have passed with, by .ci/known_good.py; for pip's option -c.\n"
+HEAD = "# Versions with which the tests have passed, by .ci/known_good.py; for pip's option -c.\n"
 
 
 def packages_of(environment):

@@ -132,8 +132,9 @@ def test_offline_images_that_are_not_the_known_ones_are_refused(pypi, tmp_path):
     ("jupytext", ["notebooks.build"], "tests"),
 ])
 def test_a_missing_extra_is_named(module, command, extra, tmp_path):
-    program = (f"import runpy, sys; sys.modules[{module!r}] = None; sys.argv[1:] = {command[1:]!r}; "
-               f"runpy.run_module({command[0]!r}, run_name='__main__')")
+    name, *arguments = command
+    program = (f"import runpy, sys; sys.modules[{module!r}] = None; sys.argv[1:] = {arguments!r}; "
+               f"runpy.run_module({name!r}, run_name='__main__')")
     process = subprocess.run([sys.executable, "-c", program], cwd=ROOT,
                              stderr=subprocess.PIPE, text=True)
     assert process.returncode and f'pip install "vae-seminar[{extra}]"' in process.stderr

@@ -701,7 +701,8 @@ def test_plots_reject_bad_arguments(call, message, images):
 def test_works_without_display_and_imports_nothing_heavy():
     code = ("import io, sys, utils\n"
             "utils.plot_learning_curve([-1], [-2]).savefig(io.BytesIO())\n"
-            "print({'theano', 'lasagne', 'vae_seminar_images', 'IPython'} & set(sys.modules) or 'nothing')")
+            "heavy = {'theano', 'lasagne', 'vae_seminar_images', 'IPython'}\n"
+            "print(heavy & set(sys.modules) or 'nothing')")
     environment = {name: value for name, value in os.environ.items()
                    if name not in ("DISPLAY", "WAYLAND_DISPLAY", "MPLBACKEND")}
     out = subprocess.check_output([sys.executable, "-c", code], text=True,
