@@ -13,6 +13,7 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    """Stop at once where what grading needs is not installed."""
     if config.getoption("--notebook") is None:
         return
     try:
