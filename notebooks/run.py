@@ -66,9 +66,10 @@ def execute(notebook, folder):
 def _shown(path):
     """A path as the user would type it here."""
     try:
-        return os.path.relpath(path)
+        path = os.path.relpath(path)
     except ValueError:  # another drive of Windows
-        return path
+        pass
+    return f'"{path}"' if " " in str(path) else path
 
 
 def main():
@@ -81,6 +82,7 @@ def main():
     parser.add_argument("-o", "--output", type=Path,
                         help="where the result goes (default: notebooks/results/)")
     arguments = parser.parse_args()
+    sys.stdout.reconfigure(errors="backslashreplace")  # files on Windows may have no Cyrillic
     output = arguments.output or HERE / "results" / arguments.notebook.name
     try:
         notebook = nbformat.read(arguments.notebook, as_version=4)

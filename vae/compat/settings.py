@@ -146,9 +146,11 @@ def _processor():
 
 def _compiler_version():
     from theano.configparser import config
+    if not config.cxx:
+        return None
     try:
-        return config.cxx + subprocess.run([config.cxx.strip('"'), "--version"],
-                                           stdout=subprocess.PIPE, check=True).stdout.decode()
+        return config.cxx, subprocess.run([config.cxx.strip('"'), "--version"],
+                                          stdout=subprocess.PIPE, check=True).stdout
     except (OSError, subprocess.CalledProcessError):
         return config.cxx
 
@@ -213,7 +215,7 @@ def compiler_that_was_found(configdefaults):
     """
     from theano.misc import windows
     call = windows.call_subprocess_Popen
-    windows.call_subprocess_Popen = lambda command: 0 if sys.platform == "linux" else call(command)
+    windows.call_subprocess_Popen = lambda command: call(command) if sys.platform == "darwin" else 0
     try:
         yield
     finally:
