@@ -10,13 +10,15 @@ from typing import NamedTuple, Optional
 
 import nbformat
 
-#: The folder that builds Theano's wheel: its own setup.py does not run on Python 3.12 and later.
-_THEANO = "#subdirectory=vae/compat/theano_wheel"
-
-_INSTALL = f"""\
+#: pip would bring NumPy 2 where NumPy 1 is, which other packages there may need: so its version is
+#: given. Theano's own setup.py does not run on Python 3.12, so this project's folder builds it.
+_INSTALL = """\
 # Добавляет семинар к тому, что здесь уже установлено (около минуты). Перезапускать ядро не нужно
-ADDRESS = '{{address}}'
-%pip install -q "{{{{ADDRESS}}}}" "{{{{ADDRESS}}}}{_THEANO}"\
+from importlib.metadata import version
+ADDRESS = '{address}'
+%pip install -q numpy
+%pip install -q "{{ADDRESS}}" "{{ADDRESS}}#subdirectory=vae/compat/theano_wheel" \
+"numpy=={{version('numpy')}}"\
 """
 
 _BADGE = ("[![Открыть в Colab](https://colab.research.google.com/assets/colab-badge.svg)]"

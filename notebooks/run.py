@@ -6,6 +6,7 @@
 import argparse
 import os
 import sys
+import warnings
 from pathlib import Path
 
 import nbformat
@@ -82,7 +83,9 @@ def main():
     parser.add_argument("-o", "--output", type=Path,
                         help="where the result goes (default: notebooks/results/)")
     arguments = parser.parse_args()
-    sys.stdout.reconfigure(errors="backslashreplace")  # files on Windows may have no Cyrillic
+    # On Windows a file may have no Cyrillic, and pyzmq tells that it makes a thread.
+    sys.stdout.reconfigure(errors="backslashreplace")
+    warnings.filterwarnings("ignore", "Proactor event loop", RuntimeWarning)
     output = arguments.output or HERE / "results" / arguments.notebook.name
     try:
         notebook = nbformat.read(arguments.notebook, as_version=4)

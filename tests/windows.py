@@ -30,21 +30,22 @@ import IPython  # noqa: F401
 import matplotlib.pyplot  # noqa: F401
 import nbclient  # noqa: F401
 import nbformat  # noqa: F401
-import numpy as np  # noqa: F401
+import numpy  # noqa: F401
 import platformdirs  # noqa: F401
 import pooch  # noqa: F401
 import psutil  # noqa: F401
 import requests  # noqa: F401
-import scipy.linalg
-import scipy.signal
-import scipy.sparse.linalg
-import scipy.special
+import scipy.linalg  # noqa: F401
+import scipy.signal  # noqa: F401
+import scipy.sparse.linalg  # noqa: F401
+import scipy.special  # noqa: F401
 import scipy.stats  # noqa: F401
 import scipy_openblas32  # noqa: F401
 import tqdm  # noqa: F401
+import zmq.asyncio
 
 #: Modules, and names in `os`, `signal` and `asyncio`, that Python has on Unix only.
-MODULES = "fcntl resource pwd grp termios tty pty posix syslog crypt spwd nis readline curses".split()
+MODULES = "crypt curses fcntl grp nis posix pty pwd readline resource spwd syslog termios tty"
 NAMES = {
     os: """chown chroot confstr copy_file_range ctermid eventfd fchdir fchown fork forkpty fstatvfs
         getegid geteuid getgid getgrouplist getgroups getloadavg getpgid getpgrp getpriority
@@ -52,7 +53,7 @@ NAMES = {
         memfd_create mkfifo mknod nice openpty pathconf pipe2 posix_fadvise posix_fallocate
         pread preadv pwrite pwritev readv register_at_fork
         sched_getaffinity sched_setaffinity sched_yield sendfile setegid seteuid setgid setgroups
-        setpgid setpriority setregid setresgid setresuid setreuid setsid setuid statvfs sync
+        setpgid setpgrp setpriority setregid setresgid setresuid setreuid setsid setuid statvfs sync
         sysconf tcgetpgrp tcsetpgrp ttyname uname unshare wait wait3 wait4 waitid writev""",
     signal: """SIGALRM SIGCHLD SIGCONT SIGHUP SIGKILL SIGPIPE SIGSTOP SIGTSTP SIGUSR1 SIGUSR2
         alarm getitimer pause pthread_kill pthread_sigmask setitimer siginterrupt sigwait""",
@@ -67,12 +68,14 @@ def imitate(encoding="cp1251"):
     _keep_disk_usage()
     shutil.rmtree.avoids_symlink_attacks = False
     shutil._use_fd_functions = False  # there are none
+    asyncio.ProactorEventLoop = asyncio.SelectorEventLoop
+    zmq.asyncio._get_selector = zmq.asyncio._get_selector_windows  # a thread, and a warning of it
     asyncio.SelectorEventLoop.add_signal_handler = asyncio.AbstractEventLoop.add_signal_handler
     for owner, names in NAMES.items():
         for name in names.split():
             if hasattr(owner, name):
                 delattr(owner, name)
-    for name in MODULES:
+    for name in MODULES.split():
         sys.modules[name] = None
     local = os.path.join(os.environ["HOME"], "AppData", "Local")
     os.environ.update(LOCALAPPDATA=local, NUMBER_OF_PROCESSORS="2")
