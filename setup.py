@@ -6,8 +6,8 @@ here = Path(__file__).parent
 
 
 #: What `import vae` and `import utils` need; the seminar's other needs are in requirements.txt.
-REQUIREMENTS = ["Theano==1.0.5", "Lasagne==0.1", "numpy>=2,<3", "scipy", "scipy-openblas32", "filelock",
-                "platformdirs", "tqdm", "matplotlib", "pooch", "requests"]
+REQUIREMENTS = ["Theano==1.0.5", "Lasagne==0.1", "numpy>=2,<3", "scipy", "scipy-openblas32",
+                "filelock", "platformdirs", "tqdm", "matplotlib", "pooch", "requests"]
 
 setup(
     name="vae-seminar",

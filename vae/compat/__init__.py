@@ -41,8 +41,8 @@ if any(name.partition(".")[0] == "theano" for name in sys.modules):
     )
 if int(numpy.__version__.partition(".")[0]) < 2:
     raise ImportError(
-        f"NumPy {numpy.__version__} is in memory, and vae needs NumPy 2.0 or newer. If that has been "
-        "installed since, restart Python.\n"
+        f"NumPy {numpy.__version__} is in memory, and vae needs NumPy 2.0 or newer. "
+        "If that has been installed since, restart Python.\n"
         f"В памяти NumPy {numpy.__version__}, а нужен NumPy 2.0 или новее. Если его только что "
         "установили, перезапустите ядро (Kernel → Restart)."
     )
