@@ -2,25 +2,46 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-here = Path(__file__).parent
-
-
-#: What `import vae` and `import utils` need; the seminar's other needs are in requirements.txt.
-REQUIREMENTS = ["Theano==1.0.5", "Lasagne==0.1", "numpy>=2,<3", "scipy", "scipy-openblas32",
-                "filelock", "platformdirs", "tqdm", "matplotlib", "pooch", "requests"]
+REQUIRES = [
+    # The real Theano and Lasagne, as PyPI has them, adapted by vae/compat.
+    "Theano==1.0.5",
+    "Lasagne==0.1",
+    "numpy>=2,<3",
+    "scipy",
+    "scipy-openblas32",  # BLAS for Theano's compiled code
+    "filelock",
+    "platformdirs",
+    "threadpoolctl",  # NumPy's BLAS on one thread
+    "pydot",  # for theano.printing.pydotprint, which also wants Graphviz
+    # Data and pictures.
+    "matplotlib",
+    "tqdm",
+    "pooch",  # verified downloads of MNIST
+    "requests",
+]
+EXTRAS = {
+    "grading": ["ipython", "jinja2", "nbformat", "psutil", "pytest"],
+    "dask": ["distributed"],  # grading on many machines
+    "nbgrader": ["nbgrader", "jupytext"],  # jupytext: one source for all notebooks
+    "compiler": ["ziglang"],
+}
+EXTRAS["tests"] = [
+    *EXTRAS["grading"], *EXTRAS["dask"], *EXTRAS["nbgrader"],
+    "jupyter", "pytest-timeout", "pytest-xdist",
+]
 
 setup(
     name="vae-seminar",
     version="1.0.0",
     description="A seminar on variational autoencoders in Theano and Lasagne",
-    long_description=(here / "README.md").read_text(encoding="utf-8"),
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",
-    python_requires=">=3.9",
+    python_requires=">=3.10",
     packages=find_packages(include=["vae", "vae.*"]),
     package_data={"vae.compat": ["README.md", "include/*.h", "include/numpy/*.h"],
                   "vae.grading": ["*.html"]},
     py_modules=["utils"],
-    install_requires=REQUIREMENTS,
-    extras_require={"dask": ["distributed"], "nbgrader": ["nbgrader"], "compiler": ["ziglang"]},
+    install_requires=REQUIRES,
+    extras_require=EXTRAS,
 )

@@ -41,6 +41,7 @@ import scipy.sparse.linalg  # noqa: F401
 import scipy.special  # noqa: F401
 import scipy.stats  # noqa: F401
 import scipy_openblas32  # noqa: F401
+import threadpoolctl  # noqa: F401
 import tqdm  # noqa: F401
 import zmq.asyncio
 

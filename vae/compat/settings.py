@@ -56,10 +56,12 @@ exec {zig} c++ -fno-sanitize=undefined "$@"
 def _compiler():
     """Name ziglang's where there is no other compiler; where there is, leave the choice to Theano.
 
-    Warn and return '' where Theano could not compile.
+    Warn and return '' where Theano could not compile. On Windows, where no compiler has been tried,
+    only the user names one.
     """
+    if sys.platform == "win32":
+        return ""
     compiler = "clang++" if sys.platform == "darwin" else "g++"
-    remedies = {"darwin": "xcode-select --install", "win32": "conda install m2w64-toolchain"}
     found, zig = shutil.which(compiler), _ziglang()
     if not found and not zig:
         remedy = "pip install ziglang"
@@ -71,7 +73,8 @@ def _compiler():
         raise KeyError("cxx")
     else:
         return _launcher(zig)
-    remedy = remedies.get(sys.platform, remedy)
+    if sys.platform == "darwin":
+        remedy = "xcode-select --install"
     warnings.warn(_NO_COMPILER.format(what=what, what_ru=what_ru, remedy=remedy),
                   RuntimeWarning, stacklevel=2)
     return ""
