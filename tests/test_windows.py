@@ -65,12 +65,14 @@ def test_a_training_step(windows):
     assert windows.quietly(IMITATE + TRAINING_STEP) == windows.quietly(TRAINING_STEP)
 
 
-def test_no_compiler_is_taken_that_the_user_has_not_named(windows, tmp_path):
-    compiler = tmp_path / "g++"
+def test_no_compiler_is_looked_for(windows, tmp_path):
+    compiler = tmp_path / "with" / "g++"
+    compiler.parent.mkdir()
     compiler.write_text("#!/bin/sh\n")
     compiler.chmod(0o755)
-    assert windows.quietly(IMITATE + PRELUDE + "print(repr(theano.config.cxx))",
-                           THEANO_FLAGS="", PATH=str(tmp_path)) == "''"
+    for path in [compiler.parent, tmp_path / "without"]:
+        assert windows.quietly(IMITATE + PRELUDE + "print(repr(theano.config.cxx))",
+                               THEANO_FLAGS="", PATH=str(path)) == "''"
 
 
 def test_mnist_is_downloaded(windows, mnist_dir):
