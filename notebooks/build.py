@@ -254,10 +254,11 @@ def main():
 
     if arguments.nbgrader or arguments.hosted is not None:
         try:
-            print(*write_course(arguments.nbgrader) if arguments.nbgrader
-                  else write_hosted(arguments.hosted), sep="\n")
+            written = (write_course(arguments.nbgrader) if arguments.nbgrader
+                       else write_hosted(arguments.hosted))
         except (OSError, ValueError) as error:
             parser.error(str(error))
+        print(*written, sep="\n")
         return
 
     solved = solution()

@@ -16,6 +16,7 @@ import io
 import logging.handlers  # noqa: F401
 import multiprocessing.pool  # noqa: F401
 import os
+import pathlib
 import shutil
 import signal
 import socket  # noqa: F401
@@ -32,7 +33,6 @@ import nbclient  # noqa: F401
 import nbformat  # noqa: F401
 import numpy  # noqa: F401
 import platformdirs  # noqa: F401
-import pooch  # noqa: F401
 import psutil  # noqa: F401
 import requests  # noqa: F401
 import scipy.linalg  # noqa: F401
@@ -66,6 +66,10 @@ def imitate(encoding="cp1251"):
     """From now on this process is on Windows, with this encoding of text files by default."""
     _refuse_what_is_open()
     _open_with(encoding)
+    if sys.version_info < (3, 11):  # its pathlib has taken them before
+        for name, owner in {**dict.fromkeys(["replace", "rename", "unlink", "rmdir", "symlink"], os),
+                            "open": io}.items():
+            setattr(pathlib._NormalAccessor, name, staticmethod(getattr(owner, name)))
     _keep_disk_usage()
     shutil.rmtree.avoids_symlink_attacks = False
     shutil._use_fd_functions = False  # there are none

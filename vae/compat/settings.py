@@ -214,7 +214,8 @@ def our_defaults(configparser):
 def compiler_that_was_found(configdefaults):
     """Theano runs g++, and without it has neither C code nor an engine, whatever `cxx` says.
 
-    Here `_compiler` looks for one; `cxx` is empty if there is none.
+    Here `_compiler` looks for one; `cxx` is empty if there is none. Only macOS has to be asked: its
+    clang++ may be a program that offers to install one.
     """
     from theano.misc import windows
     call = windows.call_subprocess_Popen
