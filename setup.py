@@ -11,6 +11,7 @@ REQUIRES = [
     "scipy-openblas32",  # BLAS for Theano's compiled code
     "filelock",
     "platformdirs",
+    "threadpoolctl",  # NumPy's BLAS on one thread, where there is no compiler
     "pydot",  # for theano.printing.pydotprint, which also wants Graphviz
     # Data and pictures.
     "matplotlib",

@@ -13,14 +13,17 @@ from pathlib import Path
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
-import pooch
 import requests
 from matplotlib.colors import hsv_to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from scipy.special import ndtri
-from tqdm import tqdm
+from tqdm import TqdmWarning, tqdm
+
+with warnings.catch_warnings():  # pooch's own bars, which are not used, want ipywidgets
+    warnings.simplefilter("ignore", TqdmWarning)
+    import pooch
 
 __all__ = [
     "load_dataset",

@@ -1,6 +1,6 @@
 """Make the student's and the solved notebook from their one source.
 
-    python -m notebooks.build [--execute | --nbgrader COURSE]
+    python -m notebooks.build [--execute | --nbgrader COURSE | --hosted ADDRESS]
 
 The source is ``vae_seminar.py`` beside this file, in jupytext's percent
 format. In it
@@ -17,8 +17,10 @@ is saved beside it, for the README.
 
 With ``--nbgrader`` neither is written, but a course of nbgrader in the folder
 COURSE: its settings, and the instructor's notebook, from which ``nbgrader
-generate_assignment`` makes the students'. Files that are there already are
-never overwritten.
+generate_assignment`` makes the students'. With ``--hosted`` it is the student's
+notebook for hosts such as Colab, which installs the seminar from the copy of
+this project at ADDRESS: see ``hosted.py``. What lies there already is never
+overwritten.
 """
 
 import argparse
@@ -36,6 +38,7 @@ except ModuleNotFoundError as error:
 import nbformat
 
 import vae
+from notebooks.hosted import Copy, hosted
 from notebooks.run import execute
 from vae.checks import EXERCISES
 from vae.source import show_source, source_of
@@ -44,6 +47,7 @@ HERE = Path(__file__).parent
 SOURCE = HERE / "vae_seminar.py"
 STUDENT = HERE / "vae_seminar.ipynb"
 SOLUTION = HERE / "vae_seminar_solution.ipynb"
+HOSTED = HERE / "vae_seminar_hosted.ipynb"
 PICTURE = HERE / "hidden_space.png"
 
 _INCLUDE = re.compile(r"^# INCLUDE (?P<module>\S+)\.(?P<name>\w+)\n", re.M)
@@ -129,15 +133,47 @@ def write_course(folder):
     FileExistsError
         If one of them exists with other content; nothing is written then.
     """
-    notebook = nbformat.writes(instructor()) + "\n"
-    files = {folder / "nbgrader_config.py": _NBGRADER_CONFIG.encode(),
-             folder / "source" / STUDENT.stem / STUDENT.name: notebook.encode()}
-    for path, content in files.items():
-        if path.exists() and path.read_bytes() != content:
+    return _write_new({folder / "nbgrader_config.py": _NBGRADER_CONFIG,
+                       folder / "source" / STUDENT.stem / STUDENT.name: _text(instructor())})
+
+
+def write_hosted(address):
+    """Write the student's notebook for hosts, which installs the seminar from a copy of it.
+
+    Parameters
+    ----------
+    address : str
+        Where the copy is, as `hosted.Copy.at` takes it.
+
+    Returns
+    -------
+    list of Path or str
+        The notebook and, for a copy on GitHub, a link in Markdown that opens it in Colab.
+
+    Raises
+    ------
+    ValueError
+        If it is no such address.
+    FileExistsError
+        If the notebook exists with other content; nothing is written then.
+    """
+    copy, path = Copy.at(address), f"{HERE.name}/{HOSTED.name}"
+    written = _write_new({HOSTED: _text(hosted(student(), copy, path))})
+    return [*written, *filter(None, [copy.badge(path)])]
+
+
+def _text(notebook):
+    return nbformat.writes(notebook) + "\n"
+
+
+def _write_new(files):
+    """Write all of these texts, or none if one of the files exists with other content."""
+    for path, text in files.items():
+        if path.exists() and path.read_bytes() != text.encode():
             raise FileExistsError(f"{path} exists with other content: rename or remove it first")
-    for path, content in files.items():
+    for path, text in files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+        path.write_bytes(text.encode())
     return list(files)
 
 
@@ -212,13 +248,20 @@ def main():
                          help="execute the solved notebook even if its code has not changed")
     options.add_argument("--nbgrader", metavar="COURSE", type=Path,
                          help="write a course of nbgrader into this folder, and nothing else")
+    options.add_argument("--hosted", metavar="ADDRESS",
+                         help="write the student's notebook for Colab and the like, and nothing "
+                              "else; it installs the seminar from your copy of this project: "
+                              "https://github.com/OWNER/NAME (and /tree/BRANCH, unless that is "
+                              "main), https://....zip, https://....tar.gz or git+https://...")
     arguments = parser.parse_args()
 
-    if arguments.nbgrader:
+    if arguments.nbgrader or arguments.hosted is not None:
         try:
-            print(*write_course(arguments.nbgrader), sep="\n")
-        except OSError as error:
+            written = (write_course(arguments.nbgrader) if arguments.nbgrader
+                       else write_hosted(arguments.hosted))
+        except (OSError, ValueError) as error:
             parser.error(str(error))
+        print(*written, sep="\n")
         return
 
     solved = solution()

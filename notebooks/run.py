@@ -6,6 +6,7 @@
 import argparse
 import os
 import sys
+import warnings
 from pathlib import Path
 
 import nbformat
@@ -66,9 +67,10 @@ def execute(notebook, folder):
 def _shown(path):
     """A path as the user would type it here."""
     try:
-        return os.path.relpath(path)
+        path = os.path.relpath(path)
     except ValueError:  # another drive of Windows
-        return path
+        pass
+    return f'"{path}"' if " " in str(path) else path
 
 
 def main():
@@ -81,6 +83,9 @@ def main():
     parser.add_argument("-o", "--output", type=Path,
                         help="where the result goes (default: notebooks/results/)")
     arguments = parser.parse_args()
+    # On Windows a file may have no Cyrillic, and pyzmq tells that it makes a thread.
+    sys.stdout.reconfigure(errors="backslashreplace")
+    warnings.filterwarnings("ignore", "Proactor event loop", RuntimeWarning)
     output = arguments.output or HERE / "results" / arguments.notebook.name
     try:
         notebook = nbformat.read(arguments.notebook, as_version=4)

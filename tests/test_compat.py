@@ -176,6 +176,12 @@ import vae
     assert "перезапустите ядро" in err
 
 
+def test_numpy_1_in_memory(session):
+    _, err = session.start("import numpy; numpy.__version__ = '1.26.4'; import vae").communicate()
+    assert "ImportError: NumPy 1.26.4 is in memory, and vae needs NumPy 2.0" in err
+    assert "перезапустите ядро" in err
+
+
 def test_a_compiler_that_does_not_work(session):
     process = session.start(SMALL, THEANO_FLAGS="cxx=/bin/false")
     _, err = process.communicate()

@@ -29,6 +29,8 @@ It must come before ``import theano``; ``import vae`` does it first thing.
 
 import sys
 
+import numpy
+
 if any(name.partition(".")[0] == "theano" for name in sys.modules):
     raise ImportError(
         "theano was imported before vae, and can not be adapted to this Python any more. "
@@ -36,6 +38,13 @@ if any(name.partition(".")[0] == "theano" for name in sys.modules):
         "Модуль theano импортирован раньше vae, и приспособить его к этой версии Python уже "
         "нельзя. Поставьте `import vae` перед `import theano` и перезапустите ядро "
         "(Kernel → Restart)."
+    )
+if int(numpy.__version__.partition(".")[0]) < 2:
+    raise ImportError(
+        f"NumPy {numpy.__version__} is in memory, and vae needs NumPy 2.0 or newer. "
+        "If that has been installed since, restart Python.\n"
+        f"В памяти NumPy {numpy.__version__}, а нужен NumPy 2.0 или новее. Если его только что "
+        "установили, перезапустите ядро (Kernel → Restart)."
     )
 
 from vae.compat import (  # noqa: E402,F401

@@ -56,10 +56,12 @@ exec {zig} c++ -fno-sanitize=undefined "$@"
 def _compiler():
     """Name ziglang's where there is no other compiler; where there is, leave the choice to Theano.
 
-    Warn and return '' where Theano could not compile.
+    Warn and return '' where Theano could not compile. On Windows, where no compiler has been tried,
+    only the user names one.
     """
+    if sys.platform == "win32":
+        return ""
     compiler = "clang++" if sys.platform == "darwin" else "g++"
-    remedies = {"darwin": "xcode-select --install", "win32": "conda install m2w64-toolchain"}
     found, zig = shutil.which(compiler), _ziglang()
     if not found and not zig:
         remedy = "pip install ziglang"
@@ -71,7 +73,8 @@ def _compiler():
         raise KeyError("cxx")
     else:
         return _launcher(zig)
-    remedy = remedies.get(sys.platform, remedy)
+    if sys.platform == "darwin":
+        remedy = "xcode-select --install"
     warnings.warn(_NO_COMPILER.format(what=what, what_ru=what_ru, remedy=remedy),
                   RuntimeWarning, stacklevel=2)
     return ""
@@ -146,9 +149,11 @@ def _processor():
 
 def _compiler_version():
     from theano.configparser import config
+    if not config.cxx:
+        return None
     try:
-        return config.cxx + subprocess.run([config.cxx.strip('"'), "--version"],
-                                           stdout=subprocess.PIPE, check=True).stdout.decode()
+        return config.cxx, subprocess.run([config.cxx.strip('"'), "--version"],
+                                          stdout=subprocess.PIPE, check=True).stdout
     except (OSError, subprocess.CalledProcessError):
         return config.cxx
 
@@ -209,11 +214,12 @@ def our_defaults(configparser):
 def compiler_that_was_found(configdefaults):
     """Theano runs g++, and without it has neither C code nor an engine, whatever `cxx` says.
 
-    Here `_compiler` looks for one; `cxx` is empty if there is none.
+    Here `_compiler` looks for one; `cxx` is empty if there is none. Only macOS has to be asked: its
+    clang++ may be a program that offers to install one.
     """
     from theano.misc import windows
     call = windows.call_subprocess_Popen
-    windows.call_subprocess_Popen = lambda command: 0 if sys.platform == "linux" else call(command)
+    windows.call_subprocess_Popen = lambda command: call(command) if sys.platform == "darwin" else 0
     try:
         yield
     finally:
