@@ -19,7 +19,7 @@ setup(
     long_description=(here / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",
-    python_requires=">=3.9",
+    python_requires=">=3.10",
     packages=find_packages(include=["vae", "vae.*"]),
     package_data={"vae.compat": ["README.md", "include/*.h", "include/numpy/*.h"],
                   "vae.grading": ["*.html"]},
