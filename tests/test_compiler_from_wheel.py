@@ -56,6 +56,16 @@ for value, answer in zip(f(a, b, c), [a @ b, b @ c, c @ c]):
 """)
 
 
+def test_what_stays_in_theanos_own_loops_is_compiled(session):
+    """Clang takes for errors what g++ lets pass."""
+    session.quietly(PRELUDE + """
+x, n, halves = T.lmatrix(), T.lvector(), T.TensorType("float16", (False, False))()
+f = theano.function([x, n, halves], [x // n, T.sqr(halves)])
+quotients, squares = f(np.arange(6).reshape(2, 3), [1, 2, 3], np.full((2, 2), 3, "float16"))
+assert quotients.tolist() == [[0, 0, 0], [3, 2, 1]] and squares.tolist() == [[9, 9], [9, 9]]
+""")
+
+
 def test_the_next_process_compiles_nothing(session, first_step):
     told = """
 from theano.gof.cmodule import GCC_compiler

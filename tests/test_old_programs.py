@@ -15,14 +15,16 @@ def test_dropped_names_in_gradients(warm):
     warm.quietly(PRELUDE + """
 x = T.vector()
 point = np.array([0.3, 0.7], "float32")
-for function in (T.arcsin, T.arccos, T.arctan, T.arcsinh, T.arctanh, T.exp2):
-    numerical = theano.function([x], function(x))
-    gradient = theano.function([x], T.grad(T.sum(function(x)), x))(point)
-    difference = (numerical(point + 1e-2) - numerical(point - 1e-2)) / 2e-2
-    np.testing.assert_allclose(gradient, difference, rtol=1e-2)
-np.testing.assert_allclose(theano.function([x], T.cumsum(T.outer(x, x)))(point),
-                           np.outer(point, point).cumsum(), rtol=1e-6)
-assert theano.function([x], T.prod(x))(point) == np.prod(point)
+functions = [function(x) for function in (
+    T.arcsin, T.arccos, T.arctan, T.arcsinh, T.arctanh, T.exp2)]
+numerical = theano.function([x], functions)
+gradients = theano.function([x], [T.grad(T.sum(function), x) for function in functions])
+for gradient, above, below in zip(gradients(point), numerical(point + 1e-2),
+                                  numerical(point - 1e-2)):
+    np.testing.assert_allclose(gradient, (above - below) / 2e-2, rtol=1e-2)
+total, product = theano.function([x], [T.cumsum(T.outer(x, x)), T.prod(x)])(point)
+np.testing.assert_allclose(total, np.outer(point, point).cumsum(), rtol=1e-6)
+assert product == np.prod(point)
 assert (np.float, np.int, np.bool) == (float, int, np.bool_)
 """)
 

@@ -61,6 +61,7 @@ def flags(config):
             *["-DTHEANO_WITH_SCIPY_OPENBLAS"] * bool(uses_wheel),
             # sqrt need not set errno, nor comparisons raise signals: loops vectorise then.
             "-fno-math-errno", "-fno-trapping-math",
+            "-Wno-narrowing",  # of which clang makes an error, and Theano's loops have much
             "-g0"]  # Theano asks for debugging information, which nobody reads
 
 

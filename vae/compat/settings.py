@@ -57,24 +57,24 @@ def _compiler():
     """Name ziglang's where there is no other compiler; where there is, leave the choice to Theano.
 
     Warn and return '' where Theano could not compile. On Windows, where no compiler has been tried,
-    only the user names one.
+    only the user names one; the Linux in Windows has one.
     """
-    if sys.platform == "win32":
-        return ""
     compiler = "clang++" if sys.platform == "darwin" else "g++"
     found, zig = shutil.which(compiler), _ziglang()
-    if not found and not zig:
-        remedy = "pip install ziglang"
+    if sys.platform == "win32":
+        remedy = "wsl --install"
+        what, what_ru = "No C++ compiler (Windows)", "Нет компилятора C++ (Windows)"
+    elif not found and not zig:
+        remedy = {"darwin": "xcode-select --install"}.get(sys.platform, "pip install ziglang")
         what, what_ru = f"No C++ compiler ({compiler})", f"Нет компилятора C++ ({compiler})"
     elif not (Path(sysconfig.get_path("include")) / "Python.h").exists():
         remedy = "sudo apt install python3-dev"
-        what, what_ru = "No C headers of Python (Python.h)", "Нет заголовков Python для C (Python.h)"
+        what = "No C headers of Python (Python.h)"
+        what_ru = "Нет заголовков Python для C (Python.h)"
     elif found:
         raise KeyError("cxx")
     else:
         return _launcher(zig)
-    if sys.platform == "darwin":
-        remedy = "xcode-select --install"
     warnings.warn(_NO_COMPILER.format(what=what, what_ru=what_ru, remedy=remedy),
                   RuntimeWarning, stacklevel=2)
     return ""

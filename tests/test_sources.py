@@ -1,0 +1,16 @@
+"""What holds for every source file of the project."""
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCES = [*ROOT.glob("*.py"), *(path for folder in ("vae", "notebooks", "tests", "benchmarks")
+                                 for path in (ROOT / folder).rglob("*.py"))]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_it_is_compiled_without_a_warning(path):
+    """A SyntaxWarning is shown once, where there is no compiled file yet: here it is always."""
+    compile(path.read_bytes(), str(path), "exec")
