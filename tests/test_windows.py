@@ -67,13 +67,15 @@ def test_a_training_step(windows):
 
 
 def test_no_compiler_is_looked_for(windows, tmp_path):
+    """But where one is, is said."""
     compiler = tmp_path / "with" / "g++"
     compiler.parent.mkdir()
     compiler.write_text("#!/bin/sh\n")
     compiler.chmod(0o755)
     for path in [compiler.parent, tmp_path / "without"]:
-        assert windows.quietly(IMITATE + PRELUDE + "print(repr(theano.config.cxx))",
-                               THEANO_FLAGS="", PATH=str(path)) == "''"
+        out, err = windows.run(IMITATE + PRELUDE + "print(repr(theano.config.cxx))",
+                               THEANO_FLAGS="", PATH=str(path))
+        assert out == "''" and err.count("Warning") == 1 and "wsl --install" in err
 
 
 def test_mnist_is_downloaded(windows, mnist_dir):
