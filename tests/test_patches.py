@@ -394,7 +394,7 @@ few_lines(theano.function([], MRG_RandomStreams(1).uniform((2000,))))
     "choices_in_all_rows": Need("number by number", FEW_LINES + """
 from theano.sandbox.multinomial import MultinomialFromUniform
 x, u = T.fmatrix(), T.fvector()
-f = theano.function([x, u], MultinomialFromUniform("auto")(x, u, 1))
+f = theano.function([x, u], MultinomialFromUniform("auto")(x, u, np.int64(1)))
 few_lines(f, [[0.5, 0.5]] * 2000, [0.25] * 2000)
 """),
     "softmax_of_all_rows": Need("number by number", FEW_LINES + """
