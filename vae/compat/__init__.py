@@ -19,7 +19,7 @@ they are being imported:
     elementwise operations and sums in code that compilers vectorise;
 ``starting``, ``calling``
     what Theano does in Python, before a program's own code and at each call;
-``expressions``, ``formulas``, ``windows``, ``operations``
+``expressions``, ``formulas``, ``denormals``, ``windows``, ``operations``
     what computes where there is no compiler: whole arrays, by NumPy.
 
 Those from ``compiling`` on are there for speed alone.
@@ -48,7 +48,8 @@ if int(numpy.__version__.partition(".")[0]) < 2:
     )
 
 from vae.compat import (  # noqa: E402,F401
-    building, calling, compiling, expressions, hooks, loops, names, operations, settings, starting, windows)
+    building, calling, compiling, expressions, hooks, loops, names, operations, settings, starting,
+    windows)
 
 hooks.activate()
 

@@ -34,8 +34,8 @@ from vae.compat.hooks import around_import
 _LEAST_FREE_SPACE = 64 * 2**20
 
 _NO_COMPILER = (
-    "{what}: training takes about three times as long, and starts sooner; to have one: {remedy}. "
-    "{what_ru}: обучение идёт примерно втрое дольше, зато начинается раньше; получить его: {remedy}.")
+    "{what}: training takes about three times as long; to get one: {remedy}. "
+    "{what_ru}: обучение идёт примерно втрое дольше; получить его: {remedy}.")
 
 _BAD_CACHE = """\
 Compiled code cannot be kept in {folder} ({reason}): it goes to a temporary folder, and every
@@ -76,7 +76,7 @@ def _compiler():
     else:
         return _launcher(zig)
     warnings.warn(_NO_COMPILER.format(what=what, what_ru=what_ru, remedy=remedy),
-                  RuntimeWarning, stacklevel=2)
+                  RuntimeWarning, stacklevel=1000)  # beyond all callers: their lines say nothing
     return ""
 
 
