@@ -1,7 +1,6 @@
 """The notebook for hosts such as Colab: what is written, and how it does in such an environment."""
 
 import json
-import os
 import re
 import shlex
 import shutil

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy's own
 #: All nodes of a graph in one C++ module, so that the compiler is started once; where there is
 #: none, by NumPy.
 LINKER = "c" if theano.config.cxx else "vm"
-#: NumPy's own functions of float32, such as exp and log, are less exact than those of the C library.
+#: NumPy's own functions of float32, such as exp and log, are less exact than the C library's.
 NUMPYS_ULPS = 0 if theano.config.cxx else 2
 #: Each operation by itself, and optimised (fused, in place, ...) as by default.
 SEPARATE = theano.Mode(linker=LINKER, optimizer=None)

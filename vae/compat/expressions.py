@@ -14,6 +14,7 @@ number `a`, is::
 ``formulas.py`` says what each operation computes.
 """
 
+import math
 import re
 from functools import lru_cache
 
@@ -68,7 +69,7 @@ def expressions_by_numpy(elemwise):
 
 
 class _Same:
-    """A key for a thing that is equal to itself alone: some operations take all of a kind for one."""
+    """A key that is equal to itself alone: some operations are equal that differ."""
 
     def __init__(self, thing):
         self.thing = thing
@@ -172,15 +173,14 @@ class Expression:
         """
         shape = self._shape(inputs)
         arrays = [inputs[i] for i in self._arrays]
-        n = 1
-        for length in shape:
-            n *= length
+        n = math.prod(shape)
         fortran = n > 1 and all(a.flags.fnc for a in arrays)
         results = [inputs[self._in_place[k]] if k in self._in_place
                    else np.empty(shape, dtype, "F" if fortran else "C")
                    for k, dtype in enumerate(self._dtypes)]
         if n:
-            self._compute(arrays + results, [inputs[i].reshape(()) for i in self._numbers], shape, n)
+            numbers = [inputs[i].reshape(()) for i in self._numbers]
+            self._compute(arrays + results, numbers, shape, n)
         return results
 
     def _compute(self, arrays, numbers, shape, n):

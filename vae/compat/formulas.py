@@ -20,7 +20,7 @@ from vae.compat.names import stand_in
 
 __all__ = ["formula_of", "results_of_a_stranger"]
 
-#: SciPy's special functions: they take longer to import than all the rest, and few programs call them.
+#: SciPy's special functions, imported when they are asked for: that takes its time.
 special = stand_in("scipy.special",
                    __getattr__=lambda name: getattr(import_module("scipy.special"), name))
 
@@ -90,7 +90,7 @@ def _in_the_arguments_type(ufunc):
 
 
 def _plain(function):
-    """A formula that computes in the result's type, by a function that makes an array of its own."""
+    """A formula that computes in the result's type, by a function that makes an array."""
     return lambda do, op, dtype, *x: do.call(function, *(do.cast(a, dtype) for a in x),
                                              dtype=dtype)
 
@@ -106,7 +106,7 @@ def _in_doubles(function):
 # --- of several steps ---
 
 def _where(condition, x, y):
-    """``np.where`` by bits, for arguments of one type: ten times faster, if it is as often as not."""
+    """``np.where`` for arguments of one type, by bits: ten times faster on a random condition."""
     if x.dtype.itemsize > 8 or np.size(condition) < 100:
         return np.where(condition, x, y)
     dtype, bits = x.dtype, f"i{x.dtype.itemsize}"
