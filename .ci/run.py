@@ -98,7 +98,9 @@ config = ConfigParser()
 config.read("tox.ini")
 default = f"py{sys.version_info.major}{sys.version_info.minor}"
 names = [name.strip() for name in config["tox"]["env_list"].split(",")]
-os.environ.update(MNIST_DIR=str(SHARED / "mnist"), UV_PYTHON_DOWNLOADS="never")
+os.environ.update(MNIST_DIR=str(SHARED / "mnist"), UV_PYTHON_DOWNLOADS="never",
+                  # Some tests wait: for a server, or for a time limit to pass.
+                  PYTEST_XDIST_AUTO_NUM_WORKERS=str(os.cpu_count() + 1))
 if shutil.which("pyenv"):
     pyenv = subprocess.run(["pyenv", "root"], stdout=subprocess.PIPE, text=True).stdout.strip()
     folders = sorted(map(str, Path(pyenv, "versions").glob("*/bin")))
