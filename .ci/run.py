@@ -56,7 +56,8 @@ def in_background(command, **environment):
 
 def outcome_of(name, tox, **environment):
     """Return what tox tells of an environment."""
-    result = Path(".tox", f"{name}.json")
+    result = Path(".tox", "results", f"{name}.json")
+    result.parent.mkdir(exist_ok=True)
     result.unlink(missing_ok=True)
     in_background([*tox, "run", "-r", "-e", name, "--result-json", str(result)], **environment)
     if not result.exists():
@@ -114,7 +115,8 @@ with tempfile.TemporaryDirectory() as cache, ThreadPoolExecutor(os.cpu_count()) 
     subprocess.run([".tox/tox/bin/pip", "install", "-q", "tox", "tox-uv"], check=True)
     others = {name: cores.submit(other_python, name) for name in names if name != default}
     row_of_default = default_python()
-    rows = {name: others[name].result() if name in others else row_of_default for name in names}
+    rows = {name: others[name].result() if name in others else row_of_default
+            for name in dict.fromkeys([*names, default])}
 
 table = [COLUMNS, ["---"] * len(COLUMNS), *(
     row for name, row in rows.items() if name.startswith("py3"))]

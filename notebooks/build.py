@@ -34,7 +34,7 @@ from pathlib import Path
 try:
     import jupytext
 except ModuleNotFoundError as error:
-    raise ModuleNotFoundError(f'{error}: pip install "vae-seminar[tests]"') from None
+    raise ModuleNotFoundError(f'{error}: pip install -e ".[tests]"') from None
 import nbformat
 
 import vae

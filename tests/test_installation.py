@@ -137,5 +137,5 @@ def test_a_missing_extra_is_named(module, command, extra, tmp_path):
                f"runpy.run_module({name!r}, run_name='__main__')")
     process = subprocess.run([sys.executable, "-c", program], cwd=ROOT,
                              stderr=subprocess.PIPE, text=True)
-    assert process.returncode and f'pip install "vae-seminar[{extra}]"' in process.stderr
+    assert process.returncode and f'pip install -e ".[{extra}]"' in process.stderr
     assert extra in importlib.metadata.metadata("vae-seminar").get_all("Provides-Extra")

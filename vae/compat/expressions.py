@@ -60,7 +60,7 @@ def expressions_by_numpy(elemwise):
                 storage[0] = result
                 done[0] = True
 
-        thunk.inputs, thunk.outputs, thunk.perform, thunk.lazy = inputs, outputs, perform, False
+        thunk.inputs, thunk.outputs, thunk.lazy = inputs, outputs, False
         return thunk
 
     elemwise.Elemwise.prepare_node = prepare_node
@@ -87,7 +87,8 @@ def numbers_as_arrays(scalar):
     yield
 
     def perform(self, node, inputs, output_storage):
-        expression = _expression(_Same(self), tuple((x.dtype, ()) for x in node.inputs),
+        expression = _expression(_Same(self), getattr(self, "nfunc_spec", None),
+                                 tuple((x.dtype, ()) for x in node.inputs),
                                  tuple(x.dtype for x in node.outputs), ())
         with np.errstate(all="ignore"):
             results = expression([np.asarray(x, of.dtype) for x, of in zip(inputs, node.inputs)])
@@ -113,15 +114,15 @@ def silence_of_c(vm):
 
 
 def _expression_of(node):
-    return _expression(_Same(node.op.scalar_op),
+    return _expression(_Same(node.op.scalar_op), node.op.nfunc_spec,
                        tuple((x.dtype, tuple(x.broadcastable)) for x in node.inputs),
                        tuple(x.dtype for x in node.outputs),
                        tuple(sorted(node.op.inplace_pattern.items())))
 
 
 @lru_cache(maxsize=1000)
-def _expression(same, inputs, dtypes, in_place):
-    return Expression(same.thing, inputs, dtypes, dict(in_place))
+def _expression(same, nfunc_spec, inputs, dtypes, in_place):
+    return Expression(same.thing, inputs, dtypes, dict(in_place), nfunc_spec)
 
 
 class Expression:
@@ -137,9 +138,12 @@ class Expression:
         The type of each result.
     in_place : dict of int to int
         The results that take the place of an argument.
+    nfunc_spec : tuple of (str, int, int), optional
+        Theano's description of a function of NumPy's or SciPy's that computes
+        an operation of the user's.
     """
 
-    def __init__(self, scalar_op, inputs, dtypes, in_place):
+    def __init__(self, scalar_op, inputs, dtypes, in_place, nfunc_spec=None):
         self._patterns = [broadcast for _, broadcast in inputs]
         pattern = tuple(map(all, zip(*self._patterns)))
         self._n_dims = len(pattern)
@@ -149,7 +153,7 @@ class Expression:
         self._dtypes, self._in_place = [np.dtype(dtype) for dtype in dtypes], in_place
         self._float32 = {d for d in self._dtypes if d.kind in "fc"} == {np.dtype("float32")}
         program = Program(inputs)
-        results = program.enter(scalar_op, program.inputs, dtypes)
+        results = program.enter(scalar_op, nfunc_spec, program.inputs, dtypes)
         self._run, self._registers = program.compiled(results, self._dtypes, in_place)
         self._has_steps = len(program.steps) > 1
 
@@ -187,8 +191,7 @@ class Expression:
         if n < _FEW:
             self._run([(*arrays, *[None] * len(self._registers))], *numbers)
             return
-        memory = [_spare.pop() if _spare else np.empty(_BLOCK, "complex128")
-                  for _ in self._registers]
+        memory = [_memory_of_a_block() for _ in self._registers]
         blocks = [arrays]
         if n > _BLOCK:
             blocks = self._blocks(arrays, shape, n) if self._has_steps else [arrays]
@@ -239,6 +242,13 @@ class Expression:
             yield [a[part] if a.shape[axis] > 1 else a for a in arrays]
 
 
+def _memory_of_a_block():
+    try:
+        return _spare.pop()
+    except IndexError:
+        return np.empty(_BLOCK, "complex128")
+
+
 class _Value:
     """An argument, a constant or what a step computes."""
 
@@ -276,13 +286,13 @@ class Program:
         self._constants = {}
         self._known = {}
 
-    def enter(self, scalar_op, arguments, dtypes):
+    def enter(self, scalar_op, nfunc_spec, arguments, dtypes):
         """Enter an operation, or those that it is made of, and return what computes its results.
 
         Parameters
         ----------
-        scalar_op : theano.scalar.ScalarOp
-            The operation.
+        scalar_op, nfunc_spec
+            The operation, as of `Expression`.
         arguments : list of _Value
             Its arguments.
         dtypes : list of str
@@ -291,7 +301,7 @@ class Program:
         if type(scalar_op).__name__ != "Composite":
             formula = formula_of(scalar_op)
             if formula is None:
-                return results_of_a_stranger(self, scalar_op, dtypes, *arguments)
+                return results_of_a_stranger(self, scalar_op, nfunc_spec, dtypes, *arguments)
             return [formula(self, scalar_op, *dtypes, *arguments)]
         values = dict(zip(scalar_op.fgraph.inputs, arguments))
 
@@ -302,7 +312,8 @@ class Program:
 
         for node in scalar_op.fgraph.toposort():
             inner = [output.dtype for output in node.outputs]
-            results = self.enter(node.op, [value(x) for x in node.inputs], inner)
+            results = self.enter(node.op, getattr(node.op, "nfunc_spec", None),
+                                 [value(x) for x in node.inputs], inner)
             values.update(zip(node.outputs, map(self.cast, results, inner)))
         return [value(variable) for variable in scalar_op.fgraph.outputs]
 

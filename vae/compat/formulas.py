@@ -41,26 +41,30 @@ def formula_of(op):
     return _FORMULAS.get(f"{type(op).__module__}.{type(op).__name__}")
 
 
-def results_of_a_stranger(do, op, dtypes, *x):
+def results_of_a_stranger(do, op, nfunc_spec, dtypes, *x):
     """Enter an operation that is not Theano's own, and may have several results.
 
-    It is the function of NumPy's or SciPy's that the operation names, or else
-    its Python, for each number.
+    It is the function of NumPy's or SciPy's that `nfunc_spec` names, or else
+    the operation's Python, for each number.
     """
-    from theano.tensor import Elemwise
-    name, n_inputs, _ = Elemwise(op).nfunc_spec or (None, None, None)
-    if n_inputs == len(x):
-        function = _looked_up(name)
+    if nfunc_spec and nfunc_spec[1] == len(x) and not _has_newer_python(op, nfunc_spec):
+        function = _looked_up(nfunc_spec[0])
     else:
         function = np.frompyfunc(op.impl, len(x), len(dtypes))
+    if len(dtypes) == 1:
+        dtype, = dtypes
+        return [do.call(lambda *arrays: np.array(function(*arrays), dtype), *x, dtype=dtype)]
+    results = do.call(lambda *arrays: function(*arrays), *x, dtype=object)
+    return [do.call(lambda results, k=k, dtype=dtype: np.array(results[k], dtype), results,
+                    dtype=dtype) for k, dtype in enumerate(dtypes)]
 
-    def result(k, dtype):
-        def compute(*arrays):
-            results = function(*arrays)
-            return np.array(results if len(dtypes) == 1 else results[k], dtype)
-        return do.call(compute, *x, dtype=dtype)
 
-    return [result(k, dtype) for k, dtype in enumerate(dtypes)]
+def _has_newer_python(op, nfunc_spec):
+    """Whether a class has inherited the name of a function, and then been given other Python."""
+    classes = type(op).__mro__
+    named, python = (next((n for n, one in enumerate(classes) if name in vars(one)), len(classes))
+                     for name in ("nfunc_spec", "impl"))
+    return nfunc_spec is getattr(op, "nfunc_spec", None) and python < named
 
 
 def _looked_up(name):
@@ -86,7 +90,18 @@ def _of_two_at_a_time(ufunc):
 
 
 def _in_the_arguments_type(ufunc):
-    return lambda do, op, dtype, *x: do(ufunc, *x, dtype=np.result_type(*(a.dtype for a in x)))
+    def formula(do, op, dtype, *x):
+        common = np.result_type(*(a.dtype for a in x))
+        if common.kind == "f" and all(a.dtype.kind in "iu" for a in x):
+            return do.call(ufunc, *x, dtype=dtype)  # NumPy compares int64 with uint64 exactly
+        return do(ufunc, *x, dtype=common)
+    return formula
+
+
+def _of_bits(ufunc):
+    """In integers, though Theano's type for an int64 and a uint64 is float64."""
+    return lambda do, op, dtype, *x: do(
+        ufunc, *x, dtype=dtype if np.dtype(dtype).kind in "biu" else "int64")
 
 
 def _plain(function):
@@ -281,8 +296,7 @@ _BASIC = {
     "Mul": _of_two_at_a_time(np.multiply),
     **{name: _in_the_result_s_type(ufunc) for name, ufunc in {
         "Sub": np.subtract, "Maximum": np.maximum,
-        "Minimum": np.minimum, "OR": np.bitwise_or, "XOR": np.bitwise_xor, "AND": np.bitwise_and,
-        "Invert": np.invert, "Sgn": np.sign, "Ceil": np.ceil, "Floor": np.floor,
+        "Minimum": np.minimum, "Invert": np.invert, "Sgn": np.sign, "Ceil": np.ceil, "Floor": np.floor,
         "Trunc": np.trunc, "RoundHalfToEven": np.rint, "Neg": np.negative, "Inv": np.reciprocal,
         "Log": np.log, "Log2": np.log2, "Log10": np.log10, "Log1p": np.log1p, "Exp": np.exp,
         "Exp2": np.exp2, "Expm1": np.expm1, "Sqr": np.square, "Sqrt": np.sqrt,
@@ -290,6 +304,9 @@ _BASIC = {
         "Sin": np.sin, "ArcSin": np.arcsin, "Tan": np.tan, "ArcTan": np.arctan,
         "ArcTan2": np.arctan2, "Cosh": np.cosh, "ArcCosh": np.arccosh, "Sinh": np.sinh,
         "ArcSinh": np.arcsinh, "Tanh": np.tanh, "ArcTanh": np.arctanh, "Conj": np.conj}.items()},
+    "OR": _of_bits(np.bitwise_or),
+    "XOR": _of_bits(np.bitwise_xor),
+    "AND": _of_bits(np.bitwise_and),
     **{name: _in_the_arguments_type(ufunc) for name, ufunc in {
         "LT": np.less, "GT": np.greater, "LE": np.less_equal, "GE": np.greater_equal,
         "EQ": np.equal, "NEQ": np.not_equal, "IsNan": np.isnan, "IsInf": np.isinf,

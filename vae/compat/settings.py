@@ -34,8 +34,8 @@ from vae.compat.hooks import around_import
 _LEAST_FREE_SPACE = 64 * 2**20
 
 _NO_COMPILER = (
-    "{what}: training takes about three times as long; to get one: {remedy}. "
-    "{what_ru}: обучение идёт примерно втрое дольше; получить его: {remedy}.")
+    "{what}: training takes about three times as long; the remedy: {remedy}. "
+    "{what_ru}: обучение идёт примерно втрое дольше; что поможет: {remedy}.")
 
 _BAD_CACHE = """\
 Compiled code cannot be kept in {folder} ({reason}): it goes to a temporary folder, and every
@@ -57,7 +57,7 @@ def _compiler():
     """Name ziglang's where there is no other compiler; where there is, leave the choice to Theano.
 
     Warn and return '' where Theano could not compile. On Windows, where no compiler has been tried,
-    only the user names one; the Linux in Windows has one.
+    only the user names one; a Linux in Windows can have one.
     """
     compiler = "clang++" if sys.platform == "darwin" else "g++"
     found, zig = shutil.which(compiler), _ziglang()
@@ -65,7 +65,9 @@ def _compiler():
         remedy = "wsl --install"
         what, what_ru = "No C++ compiler (Windows)", "Нет компилятора C++ (Windows)"
     elif not found and not zig:
-        remedy = {"darwin": "xcode-select --install"}.get(sys.platform, "pip install ziglang")
+        remedy = f"{shlex.quote(sys.executable)} -m pip install ziglang"
+        if sys.platform == "darwin":
+            remedy = "xcode-select --install"
         what, what_ru = f"No C++ compiler ({compiler})", f"Нет компилятора C++ ({compiler})"
     elif not (Path(sysconfig.get_path("include")) / "Python.h").exists():
         remedy = "sudo apt install python3-dev"

@@ -203,7 +203,18 @@ class _Pooling:
 
 
 def _least(dtype):
-    return -np.inf if dtype.kind == "f" else np.iinfo(dtype).min
+    return np.iinfo(dtype).min if dtype.kind in "iu" else False if dtype.kind == "b" else -np.inf
+
+
+def _greatest(windows, y, x):
+    """The greatest pixel of each window as C finds it: NaN if it comes first, and else without."""
+    inside = windows.padded(np.ones(x.shape, bool), False)
+    first, *others = windows.places()
+    result, found = y[first].copy(), inside[first].copy()
+    for place in others:
+        np.copyto(result, y[place], where=(y[place] > result) | (inside[place] & ~found))
+        found |= inside[place]
+    return result
 
 
 @around_import("theano.tensor.signal.pool")
@@ -225,6 +236,9 @@ def pooling_by_strides(pool):
         x, *parameters = inputs
         windows = windows_of(self, x, *parameters)
         y = windows.padded(x, _least(x.dtype) if self.mode == "max" else 0)
+        if self.mode == "max" and np.isnan(x).any():
+            outputs[0][0] = _greatest(windows, y, x)
+            return
         combine = np.maximum if self.mode == "max" else np.add
         first, *others = windows.places()
         result = y[first].copy()

@@ -19,7 +19,7 @@ try:
 except ModuleNotFoundError as error:
     if error.name in sys.stdlib_module_names:  # on Windows
         raise
-    sys.exit(f'{error}: pip install "vae-seminar[grading]"')
+    sys.exit(f'{error}: pip install -e ".[grading]"')
 
 _LARGEST_FILE = 50 * 2**20  # bytes
 _REFERENCE = (Path(__file__).resolve().parents[2] / "notebooks" / "vae_seminar_solution.ipynb")
@@ -60,7 +60,7 @@ def _executor(reference, jobs, scheduler):
     try:
         from distributed import Client
     except ModuleNotFoundError as error:
-        sys.exit(f'{error}: pip install "vae-seminar[dask]"')
+        sys.exit(f'{error}: pip install -e ".[dask]"')
     try:
         client = Client(scheduler, timeout=10)
     except (OSError, ValueError) as error:

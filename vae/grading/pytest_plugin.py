@@ -19,7 +19,7 @@ def pytest_configure(config):
     try:
         import vae.grading.grader  # noqa: F401
     except ModuleNotFoundError as error:
-        raise pytest.UsageError(f'{error}: pip install "vae-seminar[grading]"') from None
+        raise pytest.UsageError(f'{error}: pip install -e ".[grading]"') from None
 
 
 def pytest_ignore_collect(collection_path, config):
