@@ -12,7 +12,6 @@ REQUIRES = [
     "filelock",
     "platformdirs",
     "threadpoolctl",  # NumPy's BLAS on one thread, where there is no compiler
-    "pydot",  # for theano.printing.pydotprint, which also wants Graphviz
     # Data and pictures.
     "matplotlib",
     "tqdm",
@@ -27,7 +26,7 @@ EXTRAS = {
 }
 EXTRAS["tests"] = [
     *EXTRAS["grading"], *EXTRAS["dask"], *EXTRAS["nbgrader"],
-    "jupyter", "pytest-timeout", "pytest-xdist",
+    "jupyter", "pydot", "pytest-timeout", "pytest-xdist",
 ]
 
 setup(

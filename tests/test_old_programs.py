@@ -374,6 +374,15 @@ theano.printing.pydotprint(compute, {str(file)!r}, format="raw", print_output_fi
     assert text.startswith("digraph") and "Dot22" in text and "TensorType(float32, matrix)" in text
 
 
+def test_drawing_without_pydot_says_what_to_install(warm):
+    process = warm.start(PRELUDE + """
+import sys
+sys.modules["pydot"] = None
+theano.printing.pydotprint(T.exp(T.scalar()))
+""", THEANO_FLAGS="cxx=")
+    assert "pip install pydot, and install Graphviz" in process.communicate(timeout=600)[1]
+
+
 def test_functions_are_profiled(warm):
     _, err = warm.run(PRELUDE + """
 x = T.matrix("x")

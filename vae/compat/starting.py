@@ -29,9 +29,14 @@ def scipy_that_is_not_needed(module):
 @around_import("theano.printing")
 def pydot_when_asked_for(module):
     """Theano imports pydot, and tries Graphviz with it, in case that graphs will be drawn."""
+    def look_up(name):
+        try:
+            return getattr(import_module("pydot"), name)
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(f"{error}: pip install pydot, and install Graphviz") from None
+
     yield from in_place_of(pydot=stand_in(
-        "pydot", find_graphviz=lambda: True,
-        __getattr__=lambda name: getattr(import_module("pydot"), name)))
+        "pydot", find_graphviz=lambda: True, __getattr__=look_up))
 
 
 @around_import("theano.gof.cc")
