@@ -51,7 +51,10 @@ class Session:
 
     def run(self, program, **environment):
         process = self.start(program, **environment)
-        out, err = process.communicate(timeout=600)
+        try:
+            out, err = process.communicate(timeout=3000)  # on a machine that has much else to do
+        finally:
+            process.kill()
         assert process.returncode == 0, err
         return out.strip(), err
 
