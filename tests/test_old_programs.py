@@ -276,17 +276,27 @@ atexit.register(lambda: print(pickle.loads(pickle.dumps(Model())).__class__ is M
     assert process.stdout == "True\n", process.stderr
 
 
-def test_an_old_projects_tests(warm, tmp_path):
-    old = tmp_path / "test_old.py"
-    old.write_text("""
-from theano import config
+OLD_TESTS = """
+import numpy as np
+import theano, theano.tensor as T
 from theano.tensor.signal import downsample
 def test_floats():
-    assert config.floatX == "float64"
-""")
-    out, _ = warm.run(f"import pytest; pytest.main(['-p', 'vae.compat', {str(old)!r}])",
-                      THEANO_FLAGS="cxx=")
-    assert "1 passed" in out
+    assert theano.config.floatX == "{}"
+def test_loops():
+    total, _ = theano.scan(lambda x, sum: sum + x, T.arange(4.), T.zeros(()))
+    assert theano.function([], total)().tolist() == [0, 1, 3, 6]
+"""
+
+
+@pytest.mark.parametrize("conftest, floats", [
+    ("", "float64"), ("import theano; theano.config.floatX = 'float32'", "float32")])
+def test_an_old_projects_tests(warm, tmp_path, conftest, floats):
+    """What its conftest.py sets is not undone; nothing warns, which would be an error here."""
+    (tmp_path / "conftest.py").write_text(conftest)
+    (tmp_path / "test_old.py").write_text(OLD_TESTS.format(floats))
+    out, _ = warm.run("import pytest; "
+                      f"pytest.main(['-p', 'vae.compat', '-W', 'error', {str(tmp_path)!r}])")
+    assert "2 passed" in out
 
 
 # --- what else programs of that time use ---

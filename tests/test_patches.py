@@ -201,7 +201,8 @@ version = operation.c_code_cache_version()
 assert hash(tuple(operation.func_codes)) not in version, "a random hash"
 """),
     "sizes_of_structures": Need("numpy.broadcast size changed", """
-        import vae
+        import vae, warnings
+        warnings.filterwarnings("always", "numpy")
         from theano.scan_module import scan_perform_ext
     """, WITH_COMPILER),
     "increments_by_numpy": Need("PyArray_MapIterArray", PRELUDE + """

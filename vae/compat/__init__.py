@@ -54,6 +54,9 @@ from vae.compat import (  # noqa: E402,F401
 hooks.activate()
 
 
-def pytest_configure():
-    """Also a plugin of pytest, for old projects: ``-p vae.compat``."""
+def pytest_addoption():
+    """Also a plugin of pytest, for old projects: ``-p vae.compat``.
+
+    This is the hook that comes before any conftest.py, which may have settings of its own.
+    """
     settings.floats_of_old_programs()
