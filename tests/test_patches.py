@@ -137,6 +137,7 @@ assert [x.data.tolist() for x in pool.inputs[1:3]] == [[2, 3], [4, 5]]
 x = T.tensor4()
 layer = lasagne.layers.InputLayer((1, 1, 2, 2), x)
 lasagne.layers.get_output(lasagne.layers.Conv2DLayer(layer, 1, 2))
+compile(open(lasagne.updates.__file__, encoding="utf-8").read(), lasagne.updates.__file__, "exec")
 """),
     "integers_that_wrap": Need("1000 is a uint64", PRELUDE + """
 dtype = T.as_tensor_variable(1000).dtype
