@@ -194,13 +194,13 @@ def a_layer():
 
 
 @pytest.mark.parametrize("loc, scale, error, words", [
-    (None, T.matrix(), TypeError, "loc is missing: expected a tensor with 2 dimensions"),
-    (T.matrix(), None, TypeError, "scale is missing"),
-    (T.vector(), T.matrix(), ValueError, "loc: got 1 dimensions, expected .* 2"),
-    (T.matrix(), T.tensor3(), ValueError, "scale: got 3 dimensions, expected .* 2"),
-    (0., 1., ValueError, "loc: got 0 dimensions"),
-    (T.matrix(), a_layer(), TypeError, "scale: got a Lasagne layer.*get_output"),
-    ("abc", T.matrix(), TypeError, "loc: got 'abc', expected a tensor"),
+    (None, T.matrix(), TypeError, "loc: ничего не передано, нужен тензор с числом измерений 2"),
+    (T.matrix(), None, TypeError, "scale: ничего не передано"),
+    (T.vector(), T.matrix(), ValueError, "loc: .* измерений 1, .* 2"),
+    (T.matrix(), T.tensor3(), ValueError, "scale: .* измерений 3, .* 2"),
+    (0., 1., ValueError, "loc: .* измерений 0"),
+    (T.matrix(), a_layer(), TypeError, "scale: передан слой Lasagne.*get_output"),
+    ("abc", T.matrix(), TypeError, "loc: передано 'abc', а нужен тензор"),
 ])
 def test_wrong_parameters_of_the_normal(loc, scale, error, words):
     with pytest.raises(error, match=words):
@@ -208,9 +208,9 @@ def test_wrong_parameters_of_the_normal(loc, scale, error, words):
 
 
 @pytest.mark.parametrize("logits, error, words", [
-    (None, TypeError, "logits is missing: expected a tensor with 4 dimensions"),
-    (T.matrix(), ValueError, "logits: got 2 dimensions, expected .* 4"),
-    (a_layer(), TypeError, "logits: got a Lasagne layer"),
+    (None, TypeError, "logits: ничего не передано, нужен тензор с числом измерений 4"),
+    (T.matrix(), ValueError, "logits: .* измерений 2, .* 4"),
+    (a_layer(), TypeError, "logits: передан слой Lasagne"),
 ])
 def test_wrong_logits(logits, error, words):
     with pytest.raises(error, match=words):
@@ -218,9 +218,9 @@ def test_wrong_logits(logits, error, words):
 
 
 def test_wrong_values():
-    with pytest.raises(ValueError, match="x: got 2 dimensions, expected .* 4"):
+    with pytest.raises(ValueError, match="x: .* измерений 2, .* 4"):
         BinaryVector(T.tensor4()).log_prob(T.matrix())
-    with pytest.raises(ValueError, match="z: got 1 dimensions, expected .* 2"):
+    with pytest.raises(ValueError, match="z: .* измерений 1, .* 2"):
         MultivariateNormalDiag(T.matrix(), T.matrix()).log_prob(T.vector())
 
 

@@ -38,20 +38,20 @@ def as_tensor(name, value, ndim):
     ValueError
         If `value` has another number of dimensions.
     """
-    expected = f"expected a tensor with {ndim} dimensions"
+    needed = f"нужен тензор с числом измерений {ndim}"
     if value is None:
-        raise TypeError(f"{name} is missing: {expected}")
+        raise TypeError(f"{name}: ничего не передано, {needed}.")
     if isinstance(value, lasagne.layers.Layer):
-        raise TypeError(f"{name}: got a Lasagne layer, {expected}; "
-                        "lasagne.layers.get_output(layer) gives the layer's tensor")
+        raise TypeError(f"{name}: передан слой Lasagne, а {needed}. "
+                        "Тензор на выходе слоя даёт lasagne.layers.get_output(слой).")
     if not isinstance(value, theano.Variable):
         try:
             value = np.asarray(value, dtype=theano.config.floatX)
         except (TypeError, ValueError):
-            raise TypeError(f"{name}: got {value!r}, {expected}") from None
+            raise TypeError(f"{name}: передано {value!r}, а {needed}.") from None
     tensor = T.as_tensor_variable(value)
     if tensor.ndim != ndim:
-        raise ValueError(f"{name}: got {tensor.ndim} dimensions, {expected}")
+        raise ValueError(f"{name}: у переданного тензора измерений {tensor.ndim}, а {needed}.")
     return tensor
 
 

@@ -269,7 +269,8 @@ def old_spellings(module):
     """Warnings about Theano's and Lasagne's own sources: nothing that their user can mend."""
     warnings.filterwarnings("ignore", "The `(image|filter)_shape` keyword argument")
     # Whoever shows a traceback reads the sources again.
-    warnings.filterwarnings("ignore", category=SyntaxWarning, module=r".*[\\/](theano|lasagne)[\\/]")
+    warnings.filterwarnings("ignore", category=SyntaxWarning,
+                            module=r".*[\\/](theano|lasagne)[\\/]")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", SyntaxWarning)
