@@ -1,11 +1,15 @@
 """Programs for Theano up to 1.0 and Lasagne 0.1, as they were written then."""
 
 import os
+import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from programs import PRELUDE, SMALL, SMALL_ANSWER
+
+from vae.compat.old_programs import advice
 
 
 # --- what NumPy has dropped ---
@@ -274,6 +278,120 @@ atexit.register(lambda: print(pickle.loads(pickle.dumps(Model())).__class__ is M
 """)
     process = old_program("last.py", folder=tmp_path, environment=warm.environment)
     assert process.stdout == "True\n", process.stderr
+
+
+#: What a program of Theano's time may say, and must find true.
+OLD_LINES = """
+collections.Iterable is collections.abc.Iterable and issubclass(list, collections.MutableSequence)
+inspect.getargspec(lambda a, b=1, *c, **d: 0) == (["a", "b"], "c", "d", (1,))
+fractions.gcd(4, 6) == 2
+time.clock() <= time.clock()
+platform.linux_distribution() == platform.dist() == ("", "", "")
+os.errno.ENOENT == 2
+base64.decodestring(base64.encodestring(b"text")) == b"text"
+configparser.SafeConfigParser().sections() == []
+locale.format("%d", 3) == "3"
+unittest.makeSuite(unittest.TestCase).countTestCases() == 0
+cgi.escape('<"') == '&lt;"'
+pipes.quote("a b") == "'a b'"
+imp.reload(base64) is base64
+xml.etree.cElementTree.fromstring("<a/>").tag == "a"
+LooseVersion("1.10.dev0") > "1.9" and LooseVersion("1.9") == LooseVersion("1.9")
+LooseVersion("0.7") <= LooseVersion(theano.__version__)
+Tester().test is not None
+np.NAN is np.nan and np.bool8 is np.bool_ and np.int0 is np.intp and np.float is float
+np.math.pi == math.pi and np.version.version == np.__version__
+np.alen([1, 2]) == np.rank(np.eye(2)) == 2
+np.typeDict["f"] is np.float32 and np.float32 in np.sctypes["float"] and np.nbytes[np.float32] == 4
+np.MachAr().eps == np.finfo(float).eps and np.longfloat is np.longdouble
+np.loads(pickle.dumps([1])) == [1]
+np.recfromcsv(io.StringIO("A,b\\n1,2.5\\n3,4"), encoding="utf-8").a.tolist() == [1, 3]
+np.fastCopyAndTranspose(np.array([[1, 2]])).tolist() == [[1], [2]]
+np.vstack(map(np.ones, [2, 2])).shape == (2, 2)
+np.hstack(np.ones(n) for n in (1, 2)).shape == np.concatenate(map(np.ones, [1, 2])).shape == (3,)
+np.sum(n for n in range(4)) == 6 and np.sum([1, 2], axis=0) == 3
+np.histogram([1, 2], bins=2, range=(0, 2), normed=True)[0].tolist() == [0., 1.]
+np.reshape([1, 2], newshape=(2, 1)).shape == (2, 1)
+np.percentile([1, 2], 50, interpolation="lower") == 1
+np.fromstring(b"ab", np.uint8).tolist() == [97, 98] == np.fromstring("97 98", sep=" ").tolist()
+np.array([[1, 2], [3]]).dtype == object and np.asarray([[1], [2]]).dtype != object
+np.array([1., 2.], copy=False).tolist() == [1, 2]
+repr(np.float64(3)) == "3.0" and str([np.float32(1)]) == "[1.0]"
+float(f([1.5])) == 3 and int(f([1.5])) == 3 and "%.2f" % f([1.5]) == "3.00"
+type(f([1, 2])) is np.ndarray and math.exp(f([0])) == 1 and [10, 20][g([0])] == 10
+[a.__setitem__(0, f([2.])), a[0]][1] == 4
+pickle.loads(pickle.dumps(f([2]))).tolist() == [4]
+scipy.ones(2).tolist() == [1, 1] and scipy.sqrt(4) == 2
+logsumexp([0, 0]) == np.log(2) and comb(4, 2) == 6 and factorial(3) == 6
+[imsave(path, np.array([[0, 255]], "uint8")), imread(path).tolist()][1] == [[0, 255]]
+imresize(np.zeros((10, 20)), (5, 8)).shape == (5, 8)
+imresize(np.zeros((10, 20), "uint8"), 0.5).shape == imresize(np.zeros((10, 20)), 50).shape == (5, 10)
+scipy.signal.gaussian(3, 1)[1] == 1 and scipy.signal.hamming(3)[1] == 1
+scipy.stats.itemfreq([1, 1, 2]).tolist() == [[1, 2], [2, 1]]
+scipy.stats.binom_test(1, 2) == 1
+scipy.linalg.pinv2(np.eye(2)).tolist() == [[1, 0], [0, 1]]
+scipy.integrate.simps([1, 1, 1]) == scipy.integrate.trapz([1, 1, 1]) == 2
+OrderedDict is collections.OrderedDict
+not cuda_available and gpu_contiguous(f) is f
+DownsampleFactorMax((2, 2))(T.ones((1, 1, 4, 4))).eval().shape == (1, 1, 2, 2)
+""".strip().splitlines()
+OLD_IMPORTS = """
+import base64, cgi, collections, configparser, fractions, imp, inspect, io, locale, math, os, pickle
+import pipes, platform, sys, time, unittest, warnings, xml.etree.cElementTree
+from distutils.version import LooseVersion
+import numpy as np, scipy
+import scipy.integrate, scipy.linalg, scipy.signal, scipy.stats
+from numpy.lib.function_base import average
+from numpy.testing import Tester
+from scipy.misc import comb, factorial, imread, imresize, imsave, logsumexp
+import theano, theano.tensor as T
+from theano.compat.python2x import OrderedDict
+from theano.sandbox.cuda import cuda_available
+from theano.sandbox.cuda.basic_ops import gpu_contiguous
+from theano.tensor.signal.downsample import DownsampleFactorMax
+x, n = T.vector(), T.lvector()
+f, g, a, path = theano.function([x], 2 * x), theano.function([n], n), np.zeros(2), sys.argv[1]
+for line in sys.stdin.read().splitlines():
+    try:
+        if not eval(line):
+            print("false:", line)
+    except Exception as error:
+        print(repr(error), line)
+"""
+
+
+def test_what_an_old_program_finds(warm, tmp_path):
+    (tmp_path / "old.py").write_text(OLD_IMPORTS)
+    process = subprocess.run(
+        [sys.executable, "-m", "vae.compat", "old.py", str(tmp_path / "x.png")], cwd=tmp_path,
+        env=warm.environment, input="\n".join(OLD_LINES), stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True)
+    assert process.returncode == 0, process.stderr
+    assert process.stdout == ""
+
+
+@pytest.mark.parametrize("line, instead", [
+    ("np.zeros(2)[[slice(0, 1)]]", r"a\[tuple\(slices\)\]"),
+    ("np.zeros(2).tostring()", r"a\.tobytes\(\)"),
+    ("np.zeros(2).itemset(0, 1)", r"a\[index\] = value"),
+    ("np.uint8(300)", r"astype"),
+    ("-np.array([True])", "~a"),
+])
+def test_what_cannot_be_brought_back_is_named(line, instead):
+    with pytest.raises(Exception) as caught:
+        eval(line, {"np": np})
+    if "tostring" in line and hasattr(np.ndarray, "tostring"):
+        pytest.skip("NumPy has it still")
+    assert re.search(instead, advice(caught.value))
+
+
+def test_nothing_of_it_is_there_otherwise(warm):
+    warm.quietly(PRELUDE + """
+import collections, scipy, scipy.signal, time
+assert not hasattr(collections, "Iterable") and not hasattr(time, "clock")
+assert not hasattr(scipy, "ones") and not hasattr(scipy.signal, "gaussian")
+assert theano.function([], T.ones(1))().__class__ is np.ndarray
+""", THEANO_FLAGS="cxx=")
 
 
 OLD_TESTS = """

@@ -139,6 +139,12 @@ layer = lasagne.layers.InputLayer((1, 1, 2, 2), x)
 lasagne.layers.get_output(lasagne.layers.Conv2DLayer(layer, 1, 2))
 compile(open(lasagne.updates.__file__, encoding="utf-8").read(), lasagne.updates.__file__, "exec")
 """),
+    "names_that_scipy_dropped": Need("scipy.misc has no comb", """
+from vae.compat.old_programs import as_old_program
+as_old_program()
+import scipy.misc
+assert hasattr(scipy.misc, "comb"), "scipy.misc has no comb"
+"""),
     "integers_that_wrap": Need("1000 is a uint64", PRELUDE + """
 dtype = T.as_tensor_variable(1000).dtype
 assert dtype == "int16", f"1000 is a {dtype}"

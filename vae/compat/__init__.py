@@ -8,6 +8,8 @@ they are being imported:
     how a module of theirs is changed at the moment it is imported;
 ``names``
     names that NumPy and Python have dropped since;
+``old_programs``
+    what programs of that time, run as such, find in Python, NumPy and SciPy;
 ``settings``
     defaults for ``theano.config``: anything the user says in ``THEANO_FLAGS``
     or ``.theanorc`` still wins;
@@ -48,8 +50,8 @@ if int(numpy.__version__.partition(".")[0]) < 2:
     )
 
 from vae.compat import (  # noqa: E402,F401
-    building, calling, compiling, expressions, hooks, loops, names, operations, settings, starting,
-    windows)
+    building, calling, compiling, expressions, hooks, loops, names, old_programs, operations,
+    settings, starting, windows)
 
 hooks.activate()
 
@@ -59,4 +61,4 @@ def pytest_addoption():
 
     This is the hook that comes before any conftest.py, which may have settings of its own.
     """
-    settings.floats_of_old_programs()
+    old_programs.as_old_program()

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 from vae.compat.hooks import PATCHES
-from vae.compat.settings import floats_of_old_programs
+from vae.compat.old_programs import advice, as_old_program
 
 
 class ListPatches(argparse.Action):
@@ -63,8 +63,13 @@ if not program or program[0].startswith("-"):
     parser.error("there is no script.py, nor -m module")
 code, contents = (module if is_module else script)(program[0])
 
-floats_of_old_programs()
+as_old_program()
 sys.argv = [contents["__file__"], *program[1:]]
 sys.modules["__main__"] = ModuleType("__main__")  # it stays: threads and exit handlers go on in it
 vars(sys.modules["__main__"]).update(contents)
-exec(code, vars(sys.modules["__main__"]))
+try:
+    exec(code, vars(sys.modules["__main__"]))
+except Exception as error:
+    if advice(error) and hasattr(error, "add_note"):  # Python 3.11
+        error.add_note(f"Today one writes: {advice(error)}")
+    raise

@@ -4,7 +4,10 @@ The NumPy aliases are set for the whole process, so that old notebooks, which
 use them too, run unchanged.
 """
 
+import ast
 import inspect
+import math
+import pickle
 import re
 import sys
 import textwrap
@@ -18,6 +21,7 @@ from sysconfig import get_config_h_filename, get_config_var, get_path, get_pytho
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
+import numpy.version as version_of_numpy
 
 from vae.compat.hooks import around_import
 
@@ -42,6 +46,10 @@ def _find_common_type(array_types, scalar_types):
     return np.result_type(arrays, scalars)
 
 
+def _records(*args, **options):
+    return np.genfromtxt(*args, **options).view(np.recarray)
+
+
 _DROPPED_NUMPY_NAMES = {
     # NumPy 1.24: aliases of Python's own types.
     "int": int, "float": float, "complex": complex, "object": object, "str": str, "unicode": str,
@@ -63,6 +71,33 @@ _DROPPED_NUMPY_NAMES = {
     "ComplexWarning": np.exceptions.ComplexWarning, "AxisError": np.exceptions.AxisError,
     "RankWarning": np.exceptions.RankWarning,
     "VisibleDeprecationWarning": np.exceptions.VisibleDeprecationWarning,
+    # NumPy 1.20 to 2.0, too: seldom seen.
+    "NAN": np.nan, "PZERO": 0., "NZERO": -0.,
+    "bool8": np.bool_, "int0": np.intp, "uint0": np.uintp, "object0": np.object_,
+    "str0": np.str_, "bytes0": np.bytes_, "void0": np.void, "longfloat": np.longdouble,
+    "singlecomplex": np.complex64, "longcomplex": np.clongdouble, "clongfloat": np.clongdouble,
+    "typeDict": {**np.sctypeDict, **{char: np.dtype(char).type for char in np.typecodes["All"]}},
+    "sctypes": {kind: sorted({one for one in np.sctypeDict.values() if issubclass(one, parent)},
+                             key=lambda one: np.dtype(one).itemsize)
+                for kind, parent in [("int", np.signedinteger), ("uint", np.unsignedinteger),
+                                     ("float", np.floating), ("complex", np.complexfloating)]},
+    "nbytes": {one: np.dtype(one).itemsize for one in set(np.sctypeDict.values())},
+    "obj2sctype": lambda dtype: np.dtype(dtype).type,
+    "issctype": lambda dtype: isinstance(dtype, type) and issubclass(dtype, np.generic),
+    "issubclass_": lambda one, other: isinstance(one, type) and issubclass(one, other),
+    "issubsctype": lambda one, other: issubclass(np.dtype(one).type, np.dtype(other).type),
+    "MachAr": lambda: np.finfo(float),
+    "alen": lambda a: len(np.atleast_1d(a)), "rank": np.ndim,
+    "fastCopyAndTranspose": lambda a: np.array(np.transpose(a), order="C"),
+    "safe_eval": ast.literal_eval, "loads": pickle.loads,
+    "disp": lambda message, device=None, linefeed=True: print(
+        message, end="\n" if linefeed else "", file=device),
+    "deprecate": lambda *args, **kwargs: args[0] if args else lambda function: function,
+    "recfromtxt": lambda *args, **kwargs: _records(*args, **{"dtype": None, **kwargs}),
+    "recfromcsv": lambda *args, **kwargs: _records(*args, **{
+        "dtype": None, "delimiter": ",", "names": True, "case_sensitive": "lower", **kwargs}),
+    "math": math, "sys": sys, "warnings": warnings, "version": version_of_numpy,
+    "format_parser": np.rec.format_parser, "byte_bounds": np.lib.array_utils.byte_bounds,
     # NumPy 2.4.
     "in1d": lambda a, *args, **kwargs: np.isin(np.ravel(a), *args, **kwargs),
 }
@@ -251,7 +286,17 @@ def downsample(module):
         return pool_2d(input, ws=ds, ignore_border=ignore_border, stride=st, pad=padding,
                        mode=mode)
 
-    module.downsample = stand_in("theano.tensor.signal.downsample", max_pool_2d=max_pool_2d)
+    class DownsampleFactorMax:
+        """The operation of the same, as far as it is applied: it gets the name of no other."""
+
+        def __init__(self, ds, ignore_border=False, st=None, padding=(0, 0), mode="max"):
+            self._options = ds, ignore_border, st, padding, mode
+
+        def __call__(self, input):
+            return max_pool_2d(input, *self._options)
+
+    module.downsample = stand_in("theano.tensor.signal.downsample", max_pool_2d=max_pool_2d,
+                                 DownsampleFactorMax=DownsampleFactorMax)
     sys.modules["theano.tensor.signal.downsample"] = module.downsample
 
 
