@@ -1,9 +1,10 @@
 """What programs of Theano's time find in Python, NumPy and SciPy, and later ones have dropped.
 
 Only for programs that are run as old ones, by ``python -m vae.compat`` or ``pytest -p vae.compat``:
-elsewhere much of it would be a surprise.  `DROPPED` is a table of names, each with what
-stands for it now; a comment tells what has dropped it.  Then come modules that are gone, and
-functions that NumPy has given another meaning.  `INSTEAD` says what to write in place of what cannot be brought back.
+elsewhere much of it would be a surprise.  `DROPPED` is a table of names, each with what stands for
+it now; a comment tells what has dropped it.  Then come modules that are gone, and functions that
+NumPy has given another meaning.  `INSTEAD` says what to write in place of what cannot be brought
+back.
 """
 
 import builtins
@@ -36,6 +37,8 @@ _running = False
 def as_old_program():
     """Let the rest of this process be a program of Theano's time."""
     global _running
+    if _running:
+        return
     _running = True
     for name, module in _gone().items():
         if name.startswith("theano") or not _is_there(name):
@@ -138,7 +141,8 @@ _WINDOWS = ["barthann", "bartlett", "blackman", "blackmanharris", "bohman", "box
 #: What stands now for a name in a module; text is where to find it.  NumPy's are in ``names``.
 DROPPED = {
     # SciPy 1.4 to 2.0: functions of NumPy's.
-    "scipy": {name: f"numpy:{name}" for name in np.__all__},
+    "scipy": {name: f"numpy:{name}" for name in np.__all__
+              if not isinstance(getattr(np, name), types.ModuleType)},
     # Python 3.7 to 3.9.
     "cgi": {"escape": lambda text, quote=False: html.escape(text, quote)},
     "os": {"errno": "errno"},
