@@ -243,7 +243,7 @@ def pooling_by_strides(pool):
         first, *others = windows.places()
         result = y[first].copy()
         for place in others:
-            combine(result, y[place], result)
+            combine(result, y[place], out=result)
         if self.mode.startswith("average"):
             result = result / windows.sizes(self.mode == "average_inc_pad")
         outputs[0][0] = np.asarray(result, x.dtype)

@@ -6,8 +6,10 @@
     one notebook to its grade, by the checks of `vae.checks`;
 ``notebook``
     what of a notebook the exercises need, and running it;
+``graphs``
+    Theano's graphs as data;
 ``transport``
-    graphs and numbers between processes;
+    numbers between processes;
 ``sandbox``
     limits and isolation of a process;
 ``worker``, ``inside``

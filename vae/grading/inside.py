@@ -27,9 +27,10 @@ import utils
 import vae.checks
 from vae import BinaryVector, vae_decoder_mlp
 from vae.checks import EXERCISES, Mistake, Names, explain, sizes_of
+from vae.grading.graphs import dump_graph, load_graph
 from vae.grading.notebook import Cell, cells_of, namespace, run, student_lines
 from vae.grading.sandbox import Limits, run_limited, why_not_isolated
-from vae.grading.transport import dump_graph, load_graph, to_json
+from vae.grading.transport import to_json
 from vae.grading.worker import receive, send
 
 __all__ = ["build", "measure"]

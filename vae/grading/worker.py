@@ -19,13 +19,12 @@ import numpy as np
 import platformdirs
 
 import utils
-from vae.grading.transport import from_json
+from vae.grading.transport import lines_of_json
 
 __all__ = ["THEANO_FLAGS", "Worker", "WorkerError", "receive", "send"]
 
 _SOLUTION = re.compile(r"^( *)### BEGIN SOLUTION\n.*?### END SOLUTION\n", re.M | re.S)
 _STARTUP = 600  # seconds; the first time Theano compiles its engine
-_MAX_LINES = 10000  # of what a process says, far above what an honest one does
 
 #: Elementary operations are compiled one by one, and nearly all notebooks share them; of the
 #: optimisations, those that keep results finite and training fast.
@@ -143,7 +142,7 @@ class Worker:
                 ended, output = receive(ours).decode(), receive(ours)
             except OSError as error:
                 raise WorkerError(f"The process for students' code is gone: {error}") from None
-        return list(_lines_of_json(output)), ended
+        return lines_of_json(output), ended
 
     def close(self):
         """Stop the process and all that runs in it, and remove its folder."""
@@ -156,14 +155,6 @@ class Worker:
                 self._process.kill()
                 self._process.wait()
         shutil.rmtree(self._folder, ignore_errors=True)
-
-
-def _lines_of_json(output):
-    for line in output.decode("utf-8", errors="replace").splitlines()[:_MAX_LINES]:
-        try:
-            yield from_json(line)
-        except ValueError:
-            return
 
 
 def send(connection, data):
