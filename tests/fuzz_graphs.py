@@ -68,7 +68,9 @@ def places(value, way=()):
 
 def change(data, choose):
     """Change one value: for another of the text's own, for an odd one, or for none at all."""
-    *way, last = choose.choice([place for place in places(data) if place])
+    *way, last = choose.choice([place for place in places(data) if place] or [(None,)])
+    if last is None:  # nothing is left of it
+        return
     one = data
     for key in way:
         one = one[key]

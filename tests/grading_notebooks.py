@@ -122,6 +122,7 @@ elbo = T.mean(log_p - KL)
 loss = T.sum(KL - log_p)  # сумма по батчу
 params = (lasagne.layers.get_all_params(decoder_logits)
           + lasagne.layers.get_all_params([encoder_scale, encoder_mean])[::-1])
+updates = lasagne.updates.nesterov_momentum(loss, params, learning_rate=1e-4)
 """
 _K_SAMPLES_IN_A_LOOP = """\
 K = 3
@@ -133,6 +134,7 @@ for k in range(K):
 loss = -elbo
 params = list(set(lasagne.layers.get_all_params([encoder_mean, encoder_scale, decoder_logits],
                                                 trainable=True)))
+updates = lasagne.updates.adam(loss, params)
 """
 _K_SAMPLES_IN_A_BATCH = {
     4: """\
@@ -150,6 +152,7 @@ params = []
 for layer in [decoder_logits, encoder_mean, encoder_scale]:
     params += [p for p in lasagne.layers.get_all_params(layer) if p not in params]
 loss = -elbo
+updates = list(lasagne.updates.rmsprop(loss, params).items())
 """}
 
 #: Right answers unlike the reference's, by what is unusual in them.

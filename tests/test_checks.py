@@ -39,6 +39,7 @@ def right_answers(hidden_dim=2):
     names["loss"] = -names["elbo"]
     names["params"] = get_all_params(
         [names["encoder_mean"], names["encoder_scale"], names["decoder_logits"]], trainable=True)
+    names["updates"] = lasagne.updates.adam(names["loss"], names["params"])
     return names
 
 
@@ -98,9 +99,9 @@ def test_images_that_are_none(shape, names):
 
 
 def test_how_far_training_goes(names, monkeypatch):
-    monkeypatch.setattr("vae.checks.LEAST_ELBO", -195.)
+    monkeypatch.setattr("vae.checks.elbo.LEAST_ELBO", -195.)
     check(5, names)
-    monkeypatch.setattr("vae.checks.LEAST_ELBO", -150.)
+    monkeypatch.setattr("vae.checks.elbo.LEAST_ELBO", -150.)
     assert "модель не обучается: за 300 шагов Adam elbo на отложенных изображениях дошла до -1" \
         in hint_of(5, names)
 
@@ -298,7 +299,7 @@ def with_prior(names, loc, scale):
 @pytest.mark.parametrize("spoil, hint", [
     (lambda names: with_code(names, names["qz_x"].loc), "не случаен"),
     (lambda names: with_code(names, MRG_RandomStreams(1).normal(names["z"].shape)),
-     "не доходит до кодировщика"),
+     "не сэмпл из q"),
     (lambda names: with_prior(names, 1., 1.), "стандартным нормальным"),
     (lambda names: with_prior(names, 0., 2.), "стандартным нормальным"),
     (lambda names: names.update(pz=names["qz_x"]), "стандартным нормальным"),
@@ -393,19 +394,20 @@ def test_parameters_in_another_order(names):
     (lambda names, px_z, pz, qz_x: T.mean(px_z - closed_form_kl(names, log_weight=0.5)),
      "KL-дивергенция = "),
     (lambda names, px_z, pz, qz_x: T.mean(px_z - closed_form_kl(names, log_weight=0)),
-     "KL-дивергенция = "),
+     "нет слагаемого -log q"),
     (lambda names, px_z, pz, qz_x: T.mean(px_z - closed_form_kl(names, power=1)),
      "KL-дивергенция = "),
     (lambda names, px_z, pz, qz_x: T.mean(px_z - closed_form_kl(names, power=1, log_weight=0.5)),
      "KL-дивергенция = "),
-    (lambda names, px_z, pz, qz_x: T.mean(px_z - closed_form_kl(names) / 2), "KL-дивергенция = "),
+    (lambda names, px_z, pz, qz_x: T.mean(px_z - closed_form_kl(names) / 2),
+     "множитель при KL-дивергенции — 0.5"),
     (lambda names, px_z, pz, qz_x: T.mean(px_z), "нет KL"),
     (lambda names, px_z, pz, qz_x: T.mean(pz - qz_x), "нет слагаемого log p\\(x"),
-    (lambda names, px_z, pz, qz_x: T.sum(px_z + pz - qz_x), "просуммирована"),
+    (lambda names, px_z, pz, qz_x: T.sum(px_z + pz - qz_x), "elbo умножена на 20, .*сумма по батчу"),
     (lambda names, px_z, pz, qz_x: px_z + pz - qz_x, "скаляр"),
     (lambda names, px_z, pz, qz_x: T.mean(px_z + pz), "нет слагаемого -log q"),
     (lambda names, px_z, pz, qz_x: T.sum(px_z) + T.mean(pz - qz_x),
-     "log p\\(x \\| z\\) просуммирован по батчу, а остальные"),
+     "множитель при log p.* — 20, .*сумма по батчу"),
     (lambda names, px_z, pz, qz_x: T.mean(
         px_z + names["pz"].log_prob(names["qz_x"].sample()) - qz_x), "одном и том же z"),
     (lambda names, px_z, pz, qz_x: T.mean(px_z - resampled_kl(names)), "одном и том же z"),
@@ -415,6 +417,184 @@ def test_parameters_in_another_order(names):
 def test_wrong_bounds(elbo, hint, names):
     with_elbo(names, elbo(names, *terms(names)))
     assert re.search(hint, hint_of(5, names))
+
+
+# --- mistakes that were taken for right answers, or were not named ---
+
+def several(names, k, combine):
+    """A bound of k samples, each with its own term of log p(x, z) - log q(z | x)."""
+    weights = []
+    for _ in range(k):
+        z = names["qz_x"].sample()
+        p = BinaryVector(get_output(names["decoder_logits"], z))
+        weights.append(p.log_prob(names["input_x"]) + names["pz"].log_prob(z)
+                       - names["qz_x"].log_prob(z))
+    with_elbo(names, combine(T.stack(weights)))
+
+
+def importance_weighted(w):
+    top = T.max(w, axis=0)
+    return T.mean(top + T.log(T.mean(T.exp(w - top), axis=0)))
+
+
+@pytest.mark.parametrize("spoil, hint", [
+    (lambda names: several(names, 3, importance_weighted), "это IWAE"),
+    (lambda names: several(names, 3, lambda w: T.mean(T.sum(w, axis=0))),
+     "умножена на 3, .*сумма по сэмплам"),
+    (lambda names: several(names, 3, lambda w: T.sum(T.mean(w, axis=0))),
+     "умножена на 20, .*сумма по батчу"),
+    (lambda names: with_elbo(names, T.mean(terms(names)[0] + 1.1 * (
+        terms(names)[1] - terms(names)[2]))), "при KL-дивергенции — 1.1"),
+    (lambda names: with_elbo(names, T.mean(terms(names)[0] / 784 + terms(names)[1]
+                                           - terms(names)[2])), "среднее по пикселям"),
+    (lambda names: with_elbo(names, T.mean(terms(names)[0] + T.sum(
+        terms(names)[1] - terms(names)[2]))), "KL-дивергенции — 20, .*сумма по батчу"),
+    (lambda names: with_elbo(names, T.mean(terms(names)[0]) - T.mean(0.5 * T.sum(
+        (1 + names["qz_x"].loc ** 2) / names["qz_x"].scale ** 2 - 1
+        + 2 * T.log(names["qz_x"].scale), axis=1))), "в обратную сторону"),
+    (lambda names: with_elbo(names, T.mean(terms(names)[0] + terms(names)[1]
+                                           - terms(names)[2]) + 2), "на постоянную 2.0"),
+    (lambda names: with_elbo(names, T.mean(terms(names)[0] + terms(names)[1]
+                                           + terms(names)[2])), "с одним знаком"),
+    (lambda names: with_elbo(names, T.mean(BinaryVector(get_output(
+        names["decoder_logits"], names["qz_x"].loc)).log_prob(names["input_x"]))
+        - T.mean(closed_form_kl(names))), "а среднее: выход декодировщика"),
+    (lambda names: names.update(updates=lasagne.updates.adam(names["elbo"], names["params"])),
+     "updates увеличивают loss"),
+    (lambda names: names.update(updates=lasagne.updates.sgd(names["loss"], names["params"][:3], .1)),
+     "updates не меняют параметров"),
+    (lambda names: names.update(updates={}), "updates не меняют параметров"),
+    (lambda names: names.pop("updates"), "не определено updates"),
+    (lambda names: names.update(updates=3), "updates — это правила"),
+    (lambda names: names.update(params=[names["encoder_mean"], names["decoder_logits"]]),
+     "в params лежат слои"),
+], ids=["IWAE", "K not divided", "summed over the batch", "KL's weight", "mean over the pixels",
+        "KL summed", "the other KL", "a constant", "signs", "means decoded", "updates turned round",
+        "updates of others", "no updates", "updates missing", "updates a number", "layers"])
+def test_hints_of_exercise_5_name_the_mistake(spoil, hint, names):
+    spoil(names)
+    assert re.search(hint, hint_of(5, names), re.S)
+
+
+@pytest.mark.parametrize("rule", [
+    lambda loss, params: lasagne.updates.nesterov_momentum(loss, params, 1e-4),
+    lambda loss, params: list(lasagne.updates.rmsprop(loss, params).items()),
+    lambda loss, params: [(p, p - 0.01 * g) for p, g in zip(params, T.grad(loss, params))],
+], ids=["momentum", "list", "one's own"])
+def test_other_optimisers(rule, names):
+    names["updates"] = rule(names["loss"], names["params"])
+    check(5, names)
+
+
+def test_several_samples(names):
+    several(names, 3, T.mean)
+    check(5, names)
+
+
+def test_several_samples_in_a_loop(names):
+    def one():
+        z = names["qz_x"].sample()
+        p = BinaryVector(get_output(names["decoder_logits"], z))
+        return T.mean(p.log_prob(names["input_x"]) + names["pz"].log_prob(z)
+                      - names["qz_x"].log_prob(z))
+
+    values, streams = theano.scan(one, n_steps=4)
+    with_elbo(names, T.mean(values))
+    names["updates"].update(streams)
+    check(5, names)
+    with_elbo(names, T.sum(values))
+    names["updates"].update(streams)
+    assert "elbo = " in hint_of(5, names)
+
+
+@pytest.mark.parametrize("spoil", [
+    lambda z, q: (z + q.sample() + q.sample()) / 3, lambda z, q: q.loc + 0.9 * (z - q.loc),
+    lambda z, q: T.repeat(z[:1], 20, axis=0), lambda z, q: q.loc + q.scale * T.sgn(z - q.loc),
+    lambda z, q: q.loc + q.scale * T.repeat(((z - q.loc) / q.scale)[:, :1], 2, axis=1),
+    lambda z, q: q.loc + q.scale * MRG_RandomStreams(1).uniform(z.shape, -3 ** .5, 3 ** .5),
+], ids=["mean of samples", "cooled", "one for the batch", "signs", "one for all coordinates",
+        "uniform"])
+def test_codes_that_are_no_samples(spoil, names):
+    with_code(names, spoil(names["z"], names["qz_x"]))
+    assert re.search("не сэмпл|зависят", hint_of(4, names))
+
+
+@pytest.mark.parametrize("block", [
+    theano.gradient.zero_grad, theano.gradient.disconnected_grad,
+    lambda z: theano.gradient.grad_scale(z, 0.5), lambda z: T.concatenate(
+        [z[:, :1], theano.gradient.zero_grad(z[:, 1:])], axis=1)],
+    ids=["zero", "disconnected", "half", "a part"])
+def test_gradients_that_are_changed_on_their_way(block, names):
+    with_code(names, block(names["z"]))
+    assert "градиент от p(x | z) не доходит" in hint_of(4, names)
+
+
+def test_what_changes_with_training(names):
+    shift = theano.shared(np.float32(0), "shift")
+    for change in [
+            lambda: names.update(pz=MultivariateNormalDiag(T.zeros_like(names["z"]) + shift,
+                                                           T.ones_like(names["z"]))),
+            lambda: names.update(px_z=BinaryVector(names["px_z"].logits + shift))]:
+        before = dict(names)
+        change()
+        assert re.search("N\\(0, I\\), и до обучения|не выход слоя", hint_of(4, names))
+        names.update(before)
+    names["qz_x"] = MultivariateNormalDiag(names["qz_x"].loc + shift, names["qz_x"].scale)
+    assert "loc у qz_x — не выход слоя" in hint_of(3, names)
+
+
+@pytest.mark.parametrize("spoil", [
+    lambda x: x / 2, lambda x: x + 1, lambda x: T.mean(x) + 0 * x, lambda x: x[:1]])
+def test_another_log_prob_is_exercise_1s_mistake(spoil, names):
+    class Spoiled(MultivariateNormalDiag):
+        def log_prob(self, z):
+            return spoil(super().log_prob(z))
+
+    names["MultivariateNormalDiag"] = Spoiled
+    assert "log_prob" in hint_of(1, names)
+
+
+@pytest.mark.parametrize("undo", [T.exp, lambda x: T.exp(x / 2), T.nnet.softplus],
+                         ids=["exp", "half", "softplus"])
+def test_a_mistake_that_is_made_consistently_costs_once(undo, names):
+    """An encoder of log scale is exercise 2's mistake; exercise 3 does the right thing with it."""
+    names["encoder_scale"] = DenseLayer(names["encoder_scale"].input_layer, 2, nonlinearity=None)
+    mean, log_scale = get_output([names["encoder_mean"], names["encoder_scale"]])
+    names["qz_x"] = MultivariateNormalDiag(mean, undo(log_scale))
+    check(3, names)
+    names["qz_x"] = MultivariateNormalDiag(mean, T.exp(-log_scale))
+    assert "стандартное отклонение" in hint_of(3, names)
+    names["qz_x"] = MultivariateNormalDiag(mean, log_scale)
+    assert "положительным" in hint_of(3, names)
+
+
+@pytest.mark.parametrize("head", [T.exp, lambda x: T.nnet.elu(x) + 1.0001, T.nnet.softplus])
+def test_a_deep_encoder(head, names):
+    def encoder(input_x):
+        layer = lasagne.layers.InputLayer((None, 1, 28, 28), input_x)
+        for n_units in [256, 256, 128, 128, 64, 64, 32, 32]:
+            layer = DenseLayer(layer, n_units)
+        return (DenseLayer(layer, 2, nonlinearity=None), DenseLayer(layer, 2, nonlinearity=head))
+
+    names["vae_encoder_mlp"] = encoder
+    check(2, names)
+
+
+@pytest.mark.parametrize("size", [1, 1024])
+def test_batches_of_any_size(size, names):
+    names["BATCH_SIZE"] = size
+    check(4, names)
+
+
+def test_an_unnamed_layer_is_found_by_its_shape(names):
+    layer = DenseLayer(names["encoder_mean"].input_layer, 2, nonlinearity=None)
+    names["qz_x"] = MultivariateNormalDiag(get_output(layer), names["qz_x"].scale)
+    names["encoder_mean"] = layer
+    z = names["z"] = names["qz_x"].sample()
+    names["decoder_logits"] = vae_decoder_mlp(z, 2)
+    names["px_z"] = BinaryVector(get_output(names["decoder_logits"]))
+    with_elbo(names, T.mean(sum(terms(names)[:2]) - terms(names)[2]))
+    assert "W формы 128×2 в слое DenseLayer без имени" in hint_of(5, names)
 
 
 def test_loss_with_the_wrong_sign(names):
@@ -429,7 +609,7 @@ def test_loss_that_is_something_else(names):
 
 @pytest.mark.parametrize("network, layers", [
     ("кодировщика", ["decoder_logits"]), ("кодировщика", ["encoder_mean", "decoder_logits"]),
-    ("декодера", ["encoder_mean", "encoder_scale"])])
+    ("декодировщика", ["encoder_mean", "encoder_scale"])])
 def test_forgotten_parameters(network, layers, names):
     names["params"] = get_all_params([names[name] for name in layers], trainable=True)
     assert f"нет параметров {network}" in hint_of(5, names)

@@ -19,8 +19,8 @@ from filelock import FileLock
 from tqdm import tqdm
 
 import utils
-import vae.checks
-from vae.checks import EXERCISES, Mistake, Names, sizes_of
+import vae
+from vae.checks import EXERCISES, MAX_SIZE, Mistake, Names, sizes_of
 from vae.grading.notebook import cells_of, namespace
 from vae.grading.sandbox import Limits
 from vae.grading.worker import THEANO_FLAGS, Worker, WorkerError
@@ -56,9 +56,12 @@ class Reference:
         return cls(cells[0].source, solutions)
 
     def digest(self):
-        """Return what changes whenever the reference or the checks do."""
+        """Return what changes whenever the reference does, or the code that grades."""
+        package = Path(vae.__file__).parent
         parts = [THEANO_FLAGS, self.setup, *map(str, sorted(self.solutions.items())),
-                 Path(vae.checks.__file__).read_text(encoding="utf-8")]
+                 *(path.read_text(encoding="utf-8") for path in [
+                     *sorted(package.glob("*.py")), *sorted((package / "checks").glob("*.py")),
+                     *sorted((package / "grading").glob("*.py"))])]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
@@ -278,7 +281,7 @@ class _Run:
         exercise = EXERCISES[number]
         try:
             sizes = {name: int(size) for name, size in value["sizes"].items()}
-            if any(not 0 < size <= 1000 for size in sizes.values()):
+            if any(not 0 < size <= MAX_SIZE for size in sizes.values()):
                 raise ValueError(f"Got sizes {sizes}")
             inputs = exercise.draw(np.random.RandomState(seed), _images(), **sizes)
             with np.errstate(all="ignore"):

@@ -1,0 +1,142 @@
+"""Exercise 4: p(x, z)."""
+
+import numpy as np
+import theano
+import theano.tensor as T
+from lasagne.layers import InputLayer, Layer, get_all_layers, get_output
+
+from vae.checks.common import (
+    Exercise, Mistake, binary_images, close, compiled, is_tensor, judge_code, normal_log_prob,
+    parameters_of, randomise, require, same_parameters_afterwards, size_of)
+
+_N_NUMBERS = 20000  # of the code, to tell its distribution by
+
+
+def build(names):
+    input_x, decoder_logits, px_z = names.input_x, names.decoder_logits, names.px_z
+    require(isinstance(decoder_logits, Layer),
+            "decoder_logits должен быть слоем Lasagne: его возвращает vae_decoder_mlp.")
+    require(is_tensor(getattr(px_z, "logits", None), ndim=4),
+            "px_z должен быть объектом BinaryVector, а его logits — тензором: "
+            "lasagne.layers.get_output(decoder_logits).")
+    sources = [layer for layer in get_all_layers(decoder_logits) if isinstance(layer, InputLayer)]
+    require(len(sources) == 1 and is_tensor(sources[0].input_var, ndim=2),
+            "у декодировщика должен быть один вход, код z формы (batch, HIDDEN_DIM).")
+    z = T.matrix("z")
+    try:
+        prior = names.pz.log_prob(z)
+    except (AttributeError, TypeError, ValueError):
+        raise Mistake("pz.log_prob(z) не вычисляется: pz должен быть объектом "
+                      "MultivariateNormalDiag с параметрами формы (batch, HIDDEN_DIM).")
+    return dict(input_x=input_x, z=z, prior=prior, layer_output=get_output(decoder_logits),
+                logits=px_z.logits, code=sources[0].input_var,
+                loc=names.qz_x.loc, scale=names.qz_x.scale,
+                batch_size=size_of(names, "BATCH_SIZE"), hidden_dim=size_of(names, "HIDDEN_DIM"))
+
+
+def draw(random, images, batch_size, hidden_dim):
+    return dict(x=binary_images(random, batch_size), seed=random.randint(2 ** 31 - 1),
+                z=random.normal(size=(batch_size, hidden_dim)))
+
+
+def measure(graph, inputs):
+    input_x, z, code, loc, scale = (graph[name] for name in ["input_x", "z", "code", "loc", "scale"])
+    x, random = inputs["x"], np.random.RandomState(inputs["seed"])
+    try:
+        compute = compiled([input_x], [graph["layer_output"], graph["logits"]])
+        sample = compiled([input_x], [code, loc, scale])
+    except theano.gof.MissingInputError:
+        raise Mistake("p(x | z) должно зависеть от input_x и больше ни от каких входов: "
+                      "на вход декодировщика нужен qz_x.sample().")
+    codes, locs, scales = zip(*(sample(x) for _ in range(_n_draws(sample(x)[0]))))
+    parameters = parameters_of([graph["logits"], graph["layer_output"], graph["prior"]])
+    log_prior = _log_prior(graph)
+    outputs, priors = [compute(x)], []
+    with same_parameters_afterwards(parameters):
+        for _ in range(3):  # what is so before training must be so after it
+            priors.append(log_prior(x, inputs["z"], n=len(outputs[0][1])))
+            randomise(parameters, random)
+            outputs.append(compute(x))
+    again, n = compute(x)[0], len(outputs[0][1])
+    some = slice(None, None, max(1, n // 50))
+    return dict(n=n, prior=priors, layer_output=[one[some] for one, _ in outputs],
+                logits=[one[some] for _, one in outputs], again=again[some], code=codes, loc=locs, scale=scales,
+                gradient_error=_gradient_error(graph, x, random, codes[0].shape))
+
+
+def _n_draws(code):
+    return int(np.clip(_N_NUMBERS // max(code.size, 1), 2, 2000))
+
+
+def _log_prior(graph):
+    hint = ("pz.log_prob(z) не вычисляется: pz должен быть объектом MultivariateNormalDiag "
+            "с параметрами формы (batch, HIDDEN_DIM).")
+    try:
+        compute = compiled([graph["input_x"], graph["z"]], graph["prior"])
+    except theano.gof.MissingInputError:
+        raise Mistake(hint)
+
+    def log_prior(x, z, n):
+        try:
+            try:  # of as many codes as are decoded, or of one an image
+                return compute(x, np.resize(z, (n, z.shape[1])))
+            except ValueError:
+                return compute(x, z)
+        except (TypeError, ValueError):
+            raise Mistake(hint)
+
+    return log_prior
+
+
+def _gradient_error(graph, x, random, n):
+    """How far the gradient through the code is from that of loc + scale * eps, relatively.
+
+    With respect to the encoder's parameters, of a random combination of the code's coordinates;
+    for the better of the two orders that K samples an image may stand in.
+    """
+    code, loc, scale = graph["code"], graph["loc"], graph["scale"]
+    encoder, weights = parameters_of([loc, scale]), T.matrix()
+    k = code.shape[0] // loc.shape[0]
+
+    def gradients(z):
+        every = T.grad(T.sum(weights * z), encoder, disconnected_inputs="ignore")
+        return T.concatenate([T.flatten(one) for one in every])
+
+    expected = []
+    for order in [lambda v: T.repeat(v, k, axis=0), lambda v: T.tile(v, (k, 1))]:
+        loc_k, scale_k = order(loc), order(scale)
+        eps = theano.gradient.disconnected_grad((code - loc_k) / scale_k)
+        expected.append(gradients(loc_k + scale_k * eps))
+    try:
+        got = gradients(code)
+    except (theano.gradient.DisconnectedInputError, theano.gradient.NullTypeGradError):
+        return 1.
+    errors = [T.sqrt(T.sum((got - one) ** 2) / T.sum(one ** 2)) for one in expected]
+    return float(min(compiled([graph["input_x"], weights], errors)(x, random.normal(size=n))))
+
+
+def judge(inputs, measured):
+    x = inputs["x"]
+    prior, logits, expected = (np.array(measured[name]) for name in [
+        "prior", "logits", "layer_output"])
+    n = int(measured["n"])
+    require(prior.shape[1:] in [(n,), (len(x),)] and close(prior, np.array([
+        np.resize(normal_log_prob(inputs["z"], 0., 1.), prior.shape[1:])] * len(prior))),
+            "p(z) должно быть стандартным нормальным распределением N(0, I), и до обучения, и после.")
+    require(logits.shape[2:] == x.shape[1:] and n > 0 and n % len(x) == 0,
+            f"logits имеет форму {logits.shape[1:]}, а изображения — {x.shape}.")
+    require(not (close(logits, 1 / (1 + np.exp(-expected.astype(float))))
+                 or logits.min() >= 0 and logits.max() <= 1),
+            "в BinaryVector переданы вероятности, а нужны логиты: сигмоида здесь лишняя.")
+    judge_code(len(x), *(np.array(measured[name], float) for name in ["code", "loc", "scale"]))
+    require(not np.allclose(expected[-1], measured["again"], rtol=1e-6, atol=1e-6),
+            "выход декодировщика не случаен: на вход ему нужен сэмпл из q(z | x), а не среднее.")
+    require(close(logits, expected, 1e-3),
+            "logits у px_z — не выход слоя decoder_logits при том же z.")
+    require(measured["gradient_error"] < 0.01,
+            "градиент от p(x | z) не доходит до кодировщика таким, какой он у сэмпла qz_x.sample(): "
+            "ничего не должно его останавливать или менять.")
+
+
+EXERCISE = Exercise("генеративная модель p(x, z)", 2, ("decoder_logits", "pz", "px_z"),
+                    build, draw, measure, judge)
