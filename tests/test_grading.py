@@ -251,10 +251,10 @@ PATCHES = {
         vae.checks.EXERCISES.clear()
         """,
     "the grader's functions": """
-        import vae.grading.graphs, vae.grading.inside, vae.grading.notebook
+        import vae.grading.graphs, vae.grading.tasks, vae.grading.notebook
         vae.grading.graphs.dump_graph = lambda graph: ""
         vae.grading.graphs.load_graph = lambda text: {}
-        vae.grading.inside._TASKS.clear()
+        vae.grading.tasks.TASKS.clear()
         """,
     "builtins": """
         import builtins
