@@ -15,7 +15,8 @@ import psutil
 import pytest
 import theano
 import theano.tensor as T
-from grading_notebooks import FORMS, RIGHT, SOLVED, WRONG, attack, changed, notebook, unfilled
+from grading_notebooks import (FORMS, OTHER_WAYS, RIGHT, SOLVED, WRONG, attack, changed, notebook,
+                               unfilled)
 
 import vae
 from vae.checks import EXERCISES
@@ -66,6 +67,12 @@ def test_right_notebooks_of_any_form(form, reference):
     result = grade(f"{form} (копия 2).ipynb", FORMS[form](), reference)
     assert result.points == FULL, result
     assert result.name == f"{form} (копия 2).ipynb" and result.note == ""
+
+
+@pytest.mark.parametrize("way", OTHER_WAYS)
+def test_what_cells_define_in_other_ways(way, reference):
+    result = grade(way, notebook(OTHER_WAYS[way]), reference, Limits(timeout=20.))
+    assert result.points == FULL, result
 
 
 @pytest.mark.parametrize("kind", RIGHT)

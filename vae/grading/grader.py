@@ -23,7 +23,7 @@ from tqdm import tqdm
 import utils
 import vae
 from vae.checks import EXERCISES, Mistake, Names, sizes_of
-from vae.grading.notebook import cells_of, in_package, namespace
+from vae.grading.notebook import cells_of, given_by, in_package
 from vae.grading.sandbox import Limits
 from vae.grading.worker import THEANO_FLAGS, Worker, WorkerError
 
@@ -165,7 +165,7 @@ def _compile_once(reference, progress):
 
 
 def _compile(setup, *solutions):
-    names = namespace(setup)
+    names = given_by(setup)
     for solution in solutions:
         exec(solution, names)
     for exercise in EXERCISES.values():

@@ -23,6 +23,7 @@ import dis
 import linecache
 import re
 import signal
+import sys
 import time
 import traceback
 import warnings
@@ -37,12 +38,13 @@ from IPython.core.inputtransformer2 import TransformerManager
 
 import vae
 from vae.checks import EXERCISES
-from vae.grading.stand_ins import Enough
+from vae.grading.stand_ins import Enough, Shell
 
-__all__ = ["Cell", "Statement", "cells_of", "fill_package", "in_package", "namespace",
-           "orders_of", "place_of", "run", "student_lines"]
+__all__ = ["Cell", "Statement", "cells_of", "fill_package", "given_by", "in_package",
+           "main_module", "orders_of", "place_of", "run", "student_lines"]
 
 _RUNS_ITS_BODY = re.compile(r"\A\s*%%(time|timeit|capture|prun)\b.*\n?")
+_WRITES_ITS_BODY = re.compile(r"\A\s*%%(?:writefile|file)\s+(-a\s+)?(\S+)\s*\n")
 _RUNS_ITS_LINE = re.compile(r"^(\s*)%(time|timeit|prun)\s+(?=[^-\s])", re.M)
 _MAX_PARTS = 1000  # of a value, that are looked at
 
@@ -121,6 +123,11 @@ class Cell:
 
 def python_of(source):
     """A cell's source as plain Python: magics and shell lines become calls of get_ipython()."""
+    written = _WRITES_ITS_BODY.match(source)
+    if written:
+        append, path = written.groups()
+        return (f"with open({path!r}, {'a' if append else 'w'!r}) as file:\n"
+                f"    file.write({source[written.end():]!r})\n")
     source = _RUNS_ITS_LINE.sub(r"\1", _RUNS_ITS_BODY.sub("", source))
     if source.lstrip().startswith("%%"):
         return ""
@@ -209,14 +216,7 @@ def orders_of(cells):
     return [order for position, order in enumerate(orders) if order not in orders[:position]]
 
 
-class _NoShell:
-    """Stands for IPython's shell: magics and shell lines do nothing."""
-
-    def __getattr__(self, name):
-        return lambda *args, **kwargs: None
-
-
-def namespace(setup):
+def given_by(setup):
     """Return the names that a notebook may rely on: what its first cell defines.
 
     Parameters
@@ -224,8 +224,17 @@ def namespace(setup):
     setup : str
         The code of that cell.
     """
-    names = {"__name__": "__main__", "get_ipython": _NoShell, "display": lambda *args, **_: None}
+    names = main_module()
     exec(compile(python_of(setup), "<setup>", "exec"), names)
+    return names
+
+
+def main_module():
+    """Return the names of a new module ``__main__``, as a kernel has it."""
+    module = sys.modules["__main__"] = ModuleType("__main__")
+    names = vars(module)
+    shell = Shell(names)
+    names.update(get_ipython=lambda: shell, display=lambda *args, **kwargs: None)
     return names
 
 
@@ -331,7 +340,8 @@ class _Runner:
         self.errors, self._started = [], set()
         bound = set().union(*(one.binds for cell in cells for one in cell.statements),
                             *(one.binds for one in self.replacements))
-        names.update({name: value for name, value in given.items() if name not in bound})
+        names.update((name, value) for name, value in given.items()
+                     if name not in bound and name not in names)
 
     def run(self):
         for cell in self.cells:

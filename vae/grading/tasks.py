@@ -2,6 +2,7 @@
 
 import base64
 import errno
+import sys
 import traceback
 
 import numpy as np
@@ -10,8 +11,8 @@ import vae.checks
 from vae.checks import EXERCISES, Mistake, Names, explain, sizes_of
 from vae.grading import stand_ins
 from vae.grading.graphs import dump_graph, load_graph
-from vae.grading.notebook import (cells_of, fill_package, in_package, orders_of, place_of, run,
-                                  student_lines)
+from vae.grading.notebook import (cells_of, fill_package, in_package, main_module, orders_of,
+                                  place_of, run, student_lines)
 
 __all__ = ["TASKS", "build", "measure"]
 
@@ -57,7 +58,8 @@ def build(given, images, say, notebook, order, replacements, package, skip, pati
     stand_ins.install()
     fill_package({int(number): source for number, source in package.items()
                   if int(number) in in_package()}, given)
-    names = {}
+    names = main_module()
+    sys.path.insert(0, "")  # for modules that the notebook writes
     belong = {number: {one for cell in cells for one in cell.statements
                        if number in one.exercises} for number in EXERCISES}
     say({"code": _code(cells, belong, wanted)})
