@@ -112,13 +112,24 @@ class Cell:
                 return statement.exercises[0]
         return self.exercises[0] if len(self.exercises) == 1 else None
 
-    def code_of(self, exercise, statements):
-        """What of this cell is an exercise: all of it, if it has no other exercise."""
-        if self.exercises == [exercise] or self.error is not None or not self.exercises:
-            return self.source
-        lines = python_of(self.source).splitlines()
-        spans = [one.lines for one in self.statements if one in statements]
-        return "\n".join(line for first, last in spans for line in lines[first - 1:last])
+    def code_of(self, exercise, owners):
+        """What of this cell is an exercise: its statements, and others up to each of them.
+
+        Parameters
+        ----------
+        exercise : int
+        owners : callable
+            (statement) -> the exercises that it defines.
+        """
+        if self.error is not None:
+            return self.source if exercise in self.exercises else ""
+        lines, end = python_of(self.source).splitlines(), 0
+        chosen, latest = [], []
+        for statement in self.statements:
+            if owners(statement):
+                start, end, latest = end, statement.lines[1], owners(statement)
+                chosen += lines[start:end] if exercise in latest else []
+        return "\n".join(chosen + (lines[end:] if exercise in latest else [])).strip()
 
 
 def python_of(source):

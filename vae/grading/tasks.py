@@ -1,5 +1,6 @@
 """What the forked processes do: one builds the graphs, another evaluates them."""
 
+import ast
 import base64
 import errno
 import sys
@@ -103,7 +104,8 @@ def build(given, images, say, notebook, order, replacements, package, skip, pati
 
     def changed(number, cell, statement):
         graphs.pop(number, None)
-        belong[number].add(statement)
+        if not isinstance(statement.node, (ast.Import, ast.ImportFrom)):
+            belong[number].add(statement)
 
     given = {**given, "check": vae.checks.check}
     replacements = {int(number): source for number, source in replacements.items()}
@@ -131,10 +133,11 @@ def build(given, images, say, notebook, order, replacements, package, skip, pati
 
 def _code(cells, belong, wanted):
     """The student's own source of each exercise."""
-    return {str(number): "\n\n".join(
-        cell.code_of(number, belong[number]).strip() for cell in cells
-        if belong[number].intersection(cell.statements)
-        or cell.error is not None and number in cell.exercises) for number in wanted}
+    def owners(statement):
+        return [number for number in EXERCISES if statement in belong[number]]
+
+    return {str(number): "\n\n".join(filter(None, (
+        cell.code_of(number, owners) for cell in cells))) for number in wanted}
 
 
 def _is_of_the_package(error):
