@@ -286,19 +286,19 @@ class _Attempt:
         solutions = self._reference.solutions
         run = _Run(self._clock, [number for number in EXERCISES if number not in self._verdicts],
                    package_is_filled=self._verdicts.keys() >= set(in_package()))
-        run.build({**self._task, "skip": self._skipped,
-                   "replacements": {number: solutions[number]
-                                    for number, verdict in self._verdicts.items()
-                                    if not verdict.passed},
-                   "package": {number: solutions[number] for number in self._verdicts}})
-        self.n_orders = max(self.n_orders, run.n_orders)
-        for number, code in run.code.items():
-            self._code.setdefault(number, code)
-        run.measure()
-        self._exhausted |= run.exhausted
-        passed, final = [*run.passed], run.final_failures()
-        for number in passed:
-            self._verdicts[number] = Verdict(number, True)
+        try:
+            run.build({**self._task, "skip": self._skipped,
+                       "replacements": {number: solutions[number]
+                                        for number, verdict in self._verdicts.items()
+                                        if not verdict.passed},
+                       "package": {number: solutions[number] for number in self._verdicts}})
+            run.measure()
+        finally:  # what is known when time is up
+            self.n_orders = max(self.n_orders, run.n_orders)
+            self._exhausted |= run.exhausted
+            self._code = {**run.code, **self._code}
+            self._verdicts.update((number, Verdict(number, True)) for number in run.passed)
+        final = run.final_failures()
         for number in final:
             self._verdicts[number] = Verdict(number, False, **run.failures[number])
         if run.fatal is not None and not final:
@@ -306,7 +306,7 @@ class _Attempt:
                 return False
             self._skipped.append(run.fatal)
             self._note = f"{run.fatal.capitalize()}: {run.why_died}"
-        return bool(passed or final or run.fatal is not None)
+        return bool(run.passed or final or run.fatal is not None)
 
 
 class _Unreadable(Exception):

@@ -40,7 +40,7 @@ import vae
 from vae.checks import EXERCISES
 from vae.grading.stand_ins import Enough, Shell
 
-__all__ = ["Cell", "Statement", "cells_of", "fill_package", "given_by", "in_package",
+__all__ = ["Cell", "Overdue", "Statement", "cells_of", "fill_package", "given_by", "in_package",
            "main_module", "orders_of", "place_of", "run", "student_lines"]
 
 _RUNS_ITS_BODY = re.compile(r"\A\s*%%(time|timeit|capture|prun)\b.*\n?")
@@ -285,6 +285,10 @@ def fill_package(solutions, given):
 
 # --- running ---
 
+class Overdue(Enough):
+    """A statement that defines no exercise takes too long."""
+
+
 def _parts(value):
     """A value and what it consists of: if these are the same objects, nothing has changed it."""
     kind = type(value)
@@ -427,8 +431,8 @@ class _Runner:
             try:
                 code()
                 return None
-            except Enough:
-                return None
+            except Enough as error:
+                return error if isinstance(error, Overdue) else None
             except NameError as error:
                 if not self._provide(error.name):
                     return error
@@ -485,7 +489,8 @@ def run(cells, replacements, given, names, skipped, patience, before, changed):
 
 
 def _leave_out(*args):
-    raise Enough
+    raise Overdue("строка выполнялась слишком долго и была пропущена: "
+                  "нет ли в ней бесконечного цикла?")
 
 
 def place_of(cell, statement):

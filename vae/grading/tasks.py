@@ -12,8 +12,8 @@ import vae.checks
 from vae.checks import EXERCISES, Mistake, Names, explain, sizes_of
 from vae.grading import stand_ins
 from vae.grading.graphs import dump_graph, load_graph
-from vae.grading.notebook import (cells_of, fill_package, in_package, main_module, orders_of,
-                                  place_of, run, student_lines)
+from vae.grading.notebook import (Overdue, cells_of, fill_package, in_package, main_module,
+                                  orders_of, place_of, run, student_lines)
 
 __all__ = ["TASKS", "build", "measure"]
 
@@ -67,12 +67,13 @@ def build(given, images, say, notebook, order, replacements, package, skip, pati
 
     def failed(error, exercise):
         text, origin = student_lines(error, cells)
-        undone = isinstance(error, NotImplementedError)
-        failure = {"hint": str(error) if isinstance(error, Mistake) else
+        undone, explained = (isinstance(error, kinds) for kinds in [
+            NotImplementedError, (Mistake, Overdue)])
+        failure = {"hint": str(error) if explained else
                    "ещё не выполнено." if undone else explain(error),
                    "traceback": "" if undone or isinstance(error, Mistake) else text,
                    "undone": origin or exercise if undone else None,
-                   "exhausted": isinstance(error, MemoryError)
+                   "exhausted": isinstance(error, (MemoryError, Overdue))
                    or isinstance(error, OSError) and error.errno in _EXHAUSTED}
         if undone and _is_of_the_package(error):
             own = exercise in in_package()
