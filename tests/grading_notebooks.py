@@ -349,6 +349,124 @@ FORMS = {
 }
 
 
+# --- the ways in which a cell may define what an exercise asks for ---
+
+_ADD_TO_CLASS = """\
+def add_to_class(Class):
+    def wrapper(function):
+        setattr(Class, function.__name__, function)
+    return wrapper
+"""
+_UNFILLED_CLASS = TODO[1]
+_MINE = changed(SOLVED[1], "class MultivariateNormalDiag", "class Mine")
+_METHOD = "def sample(self):\n    " + _SAMPLE.replace("eps", _EPS).replace("z =", "return")
+_WRONG_METHOD = _METHOD.replace("self.scale *", "self.scale ** 2 *")
+_TRAINED_LATER = SOURCES[13] + "\n" + SOURCES[14]
+_PARAMS = """params = lasagne.layers.get_all_params([encoder_mean, encoder_scale, decoder_logits],
+                                       trainable=True)"""
+_LAYERS = "[encoder_mean, encoder_scale, decoder_logits]"
+
+
+def _with_params(code):
+    return changed(SOLVED[5], _PARAMS, code)
+
+
+def _indented(code, head):
+    return head + "\n" + textwrap.indent(code, "    ")
+
+
+#: Cells in place of exercises, all right, by how they define the names.
+OTHER_WAYS = {
+    "a list comprehension that appends": {5: _with_params(
+        f"params = []\n[params.append(p) for l in {_LAYERS} "
+        "for p in lasagne.layers.get_all_params(l, trainable=True) if p not in params]")},
+    "a helper that changes its argument": {5: _with_params(
+        "def collect(found, layer):\n    found.extend(p for p in "
+        "lasagne.layers.get_all_params(layer) if p not in found)\n\n"
+        f"params = []\nfor one in {_LAYERS}:\n    collect(params, one)")},
+    "extend under with, if and try": {5: _with_params(
+        "import contextlib\nparams = []\nwith contextlib.suppress(KeyError):\n    if True:\n"
+        "        try:\n            params.extend(lasagne.layers.get_all_params("
+        f"{_LAYERS}))\n        finally:\n            pass")},
+    "map, used for what it changes": {5: _with_params(
+        f"params = []\nset(map(params.append, lasagne.layers.get_all_params({_LAYERS})))")},
+    "items put in place": {5: _with_params(
+        f"every = lasagne.layers.get_all_params({_LAYERS})\nparams = [None] * len(every)\n"
+        "import operator\noperator.setitem(params, slice(None), every)")},
+    "changed in a later cell": {5: _with_params("params = []") .replace(
+        "updates = ", f"params.__iadd__(lasagne.layers.get_all_params({_LAYERS}))\nupdates = ")},
+    "updates changed": {5: SOLVED[5] + "\nmore = lasagne.updates.adam(loss, params)\n"
+                        "updates.clear()\nupdates.update(more)"},
+    "global in a function": {
+        3: _indented(SOLVED[3], "def model():\n    global input_x, encoder_mean, encoder_scale, qz_x")
+        + "\n\nmodel()",
+        5: _indented(SOLVED[5], "def objective():\n    global elbo, params, loss, updates")
+        + "\n\nobjective()"},
+    "globals and exec": {
+        3: changed(SOLVED[3], "qz_x = ", "globals()['qz_x'] = "),
+        4: f"exec({SOLVED[4]!r})", 5: f"eval(compile({SOLVED[5]!r}, 'cell', 'exec'))"},
+    "the module __main__ and the shell": {
+        3: changed(SOLVED[3], "qz_x = ", "import __main__\n__main__.qz_x = "),
+        4: f"get_ipython().run_cell({SOLVED[4]!r})",
+        5: SOLVED[5] + "\nget_ipython().push(dict(loss=loss))\n"
+           "get_ipython().user_ns['elbo'] = elbo"},
+    "a walrus in a comprehension": {
+        5: _with_params(f"[params := lasagne.layers.get_all_params({_LAYERS}) for _ in range(1)]")},
+    "match and del": {
+        4: _indented(_indented(SOLVED[4], "case 2:"), "match HIDDEN_DIM:").replace("\n", "\n")
+           + "\nunused = 1\ndel unused"},
+    "a method from a decorator": {
+        1: f"{_UNFILLED_CLASS}\n\n{_ADD_TO_CLASS}\n\n@add_to_class(MultivariateNormalDiag)\n"
+           f"{_METHOD}"},
+    "a method set by a helper": {
+        1: f"{_UNFILLED_CLASS}\n\ndef give(owner, **methods):\n    for name in methods:\n"
+           f"        setattr(owner, name, methods[name])\n\n{_METHOD}\n\n"
+           "give(MultivariateNormalDiag, sample=sample)"},
+    "a class decorator": {
+        1: f"def with_sample(cls):\n    {_METHOD.replace(chr(10), chr(10) + '    ')}\n"
+           f"    cls.sample = sample\n    return cls\n\n\n@with_sample\n{_UNFILLED_CLASS}"},
+    "a base class that is changed later": {
+        1: f"{_MINE}\n\nclass MultivariateNormalDiag(Mine):\n    pass\n\n"
+           f"{_METHOD}\nMine.sample = sample"},
+    "a class made by type": {
+        1: f"{_MINE}\nMultivariateNormalDiag = type('Normal', (Mine,), {{}})"},
+    "code changed": {
+        2: "def vae_encoder_mlp(input_x, hidden_dim=HIDDEN_DIM):\n    pass\n\n"
+           + changed(SOLVED[2], "def vae_encoder_mlp", "def encoder")
+           + "\nvae_encoder_mlp.__code__ = encoder.__code__"},
+    "a partial function": {
+        2: "from functools import partial\n" + changed(SOLVED[2], "def vae_encoder_mlp", "def mlp")
+           + "\nvae_encoder_mlp = partial(mlp, hidden_dim=HIDDEN_DIM)"},
+    "a module written by the notebook": {
+        2: "%%writefile encoder.py\nimport lasagne\nimport theano.tensor as T\nHIDDEN_DIM = 2\n"
+           + SOLVED[2], 3: "from encoder import *\n" + SOLVED[3]},
+    "a script that is run": {
+        2: "%%writefile encoder.py\n" + SOLVED[2], 3: "%run encoder.py\n" + SOLVED[3]},
+    "under a name of the main program": {
+        3: _indented(SOLVED[3], "if __name__ == '__main__':")},
+    "the package's names under others": {
+        3: changed("from vae.distributions import MultivariateNormalDiag as MND\n" + SOLVED[3],
+                   "= MultivariateNormalDiag(", "= MND(")},
+    "the package's class where it is allowed": {
+        3: changed(SOLVED[3], "= MultivariateNormalDiag(", "= vae.MultivariateNormalDiag(")},
+    "the package's encoder where it is allowed": {
+        3: changed(SOLVED[3], "= vae_encoder_mlp(", "= vae.vae_encoder_mlp(")},
+    "imported again after its exercise": {
+        2: SOLVED[2] + "\nfrom vae import *",
+        4: "from vae.distributions import MultivariateNormalDiag\n" + SOLVED[4]},
+    "a loop until the model is trained": {
+        5: f"{SOLVED[5]}\n{SOURCES[13]}\nvalue = -1e9\nwhile value < 1:\n"
+           "    value = train(X_train[:20])"},
+    "things that are not here": {
+        3: f"import seaborn as sns, torch\nsns.set()\n{SOLVED[3]}\nprint(undefined)",
+        4: f"fig, axes = plt.subplots(2, 5)\nfor ax in axes.flat:\n    ax.imshow(X_train[0, 0])\n"
+           f"{SOLVED[4]}\nfig.savefig('/home/student/picture.png')\ninput('Дальше?')"},
+    "a helper that hangs": {
+        2: SOLVED[2] + "\nfor number in iter(int, 1):\n    pass",
+        4: "def wait():\n    while True:\n        pass\n\nwait()\n" + SOLVED[4]},
+}
+
+
 def attack(code, exercise=3):
     """Return a notebook that does something bad in one exercise and solves none.
 

@@ -15,12 +15,14 @@ import psutil
 import pytest
 import theano
 import theano.tensor as T
-from grading_notebooks import FORMS, RIGHT, SOLVED, WRONG, attack, changed, notebook, unfilled
+from grading_notebooks import (FORMS, OTHER_WAYS, RIGHT, SOLVED, TODO, WRONG, attack, changed,
+                               notebook, unfilled)
 
 import vae
 from vae.checks import EXERCISES
-from vae.grading.grader import Reference, _compile_once, grade, the_worker
+from vae.grading.grader import Reference, grade, the_worker
 from vae.grading.sandbox import Limits
+from vae.grading.worker import Worker
 
 ROOT = Path(vae.__file__).parents[1]
 SOLUTION = ROOT / "notebooks" / "vae_seminar_solution.ipynb"
@@ -30,10 +32,8 @@ SECRET = "VAE_SECRET_OF_THE_GRADER"
 
 @pytest.fixture(scope="session")
 def reference():
-    """The solved notebook, with a worker that finds compiled what these notebooks need."""
+    """The solved notebook, with a worker that finds compiled what it needs."""
     reference = Reference.read(SOLUTION)
-    for answers in RIGHT.values():
-        _compile_once(Reference(reference.setup, {**reference.solutions, **answers}), False)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(SECRET, "тайна")
         the_worker(reference, progress=False)
@@ -66,6 +66,12 @@ def test_right_notebooks_of_any_form(form, reference):
     result = grade(f"{form} (копия 2).ipynb", FORMS[form](), reference)
     assert result.points == FULL, result
     assert result.name == f"{form} (копия 2).ipynb" and result.note == ""
+
+
+@pytest.mark.parametrize("way", OTHER_WAYS)
+def test_what_cells_define_in_other_ways(way, reference):
+    result = grade(way, notebook(OTHER_WAYS[way]), reference, Limits(timeout=20.))
+    assert result.points == FULL, result
 
 
 @pytest.mark.parametrize("kind", RIGHT)
@@ -131,6 +137,107 @@ def test_code_that_does_not_run_costs_its_own_points(number, source, expected, r
     assert failed(result) == [number, 4, 5], result
     verdict = result.verdicts[number - 1]
     assert re.search(expected, verdict.hint + verdict.traceback), verdict
+
+
+# --- what the package has of the exercises ---
+
+@pytest.mark.parametrize("number, source", [
+    (1, "from vae import MultivariateNormalDiag"),
+    (1, "import vae.distributions\nMultivariateNormalDiag = vae.distributions.MultivariateNormalDiag"),
+    (1, "class MultivariateNormalDiag(vae.MultivariateNormalDiag):\n    pass"),
+    (1, changed(SOLVED[1], "z = self.loc + self.scale * eps",
+                "z = vae.MultivariateNormalDiag(self.loc, self.scale).sample()")),
+    (2, "from vae.networks import *"),
+    (2, "def vae_encoder_mlp(x, hidden_dim=HIDDEN_DIM):\n"
+        "    return vae.vae_encoder_mlp(x, hidden_dim)"),
+], ids=["imported", "another name", "subclass", "called", "star", "encoder called"])
+def test_what_is_imported_from_the_package_costs_its_own_points(number, source, reference):
+    result = grade("", notebook({number: source}), reference)
+    assert failed(result) == [number], result
+    assert re.search(f"{EXERCISES[number].names[0]} взято из пакета vae", hint(result, number))
+
+
+def test_a_wrong_method_put_into_a_class_costs_its_own_points(reference):
+    """It does not spoil the reference's class, which takes the place of the student's."""
+    source = (OTHER_WAYS["a method from a decorator"][1]
+              .replace("self.scale *", "self.scale ** 2 *"))
+    result = grade("", notebook({1: source}), reference)
+    assert failed(result) == [1], result
+
+
+# --- several attempts ---
+
+_ATTEMPT = WRONG["scale of any sign"][1]
+
+
+@pytest.mark.parametrize("where", ["above", "below"])
+@pytest.mark.parametrize("count", [57, 9, None], ids=["a higher count", "the same count", "not run"])
+def test_an_older_attempt_does_not_win(where, count, reference):
+    """Counts start again with the kernel, and tell nothing of cells left over from before."""
+    sources, counts = notebooks.cells(unfilled(5)), list(range(1, len(notebooks.SOURCES) + 1))
+    place = sources.index(SOLVED[2]) + (where == "below")
+    sources.insert(place, _ATTEMPT)
+    counts.insert(place, count)
+    if count == 9 and where == "below":
+        pytest.skip("wrong from top to bottom, and nothing tells that it is older")
+    result = grade("", notebooks.to_bytes(sources, counts=counts), reference)
+    assert failed(result) == [5], result
+
+
+@pytest.mark.parametrize("counts", [True, False])
+def test_the_last_attempt_counts_where_nothing_else_tells(counts, reference):
+    sources = notebooks.cells(unfilled(5))
+    sources.insert(sources.index(SOLVED[2]) + 1, _ATTEMPT)
+    result = grade("", notebooks.to_bytes(
+        sources, counts=list(range(1, len(sources) + 1)) if counts else None), reference)
+    assert failed(result) == [2, 5], result
+
+
+# --- what a grade tells besides ---
+
+def test_a_verdict_has_the_students_own_code(reference):
+    sources = {1: OTHER_WAYS["a method set by a helper"][1], 2: "# код\n" + SOLVED[2] + "\n)",
+               4: "hidden = 3\n" + SOLVED[4], **unfilled(3)}
+    result = grade("", notebooks.to_bytes(
+        [notebooks.SETUP, *(sources.get(number, SOLVED[number]) for number in (1, 2, 3)),
+         sources[4] + "\n\n" + TODO[5]]), reference)
+    codes = [verdict.code for verdict in result.verdicts]
+    assert codes[0] == sources[1] and codes[1] == sources[2]
+    assert "Упражнение 3: определите" in codes[2] and "BinaryVector" in codes[3]
+    assert "elbo" not in codes[3] and "updates = " in codes[4]
+    assert not any("### BEGIN" in code or "SOLUTION" in code for code in codes)
+
+
+@pytest.mark.timeout(120, func_only=True)
+def test_all_runs_of_a_notebook_have_a_limit_together(reference):
+    """What was decided before keeps its points."""
+    hang = "try:\n    while True:\n        pass\nexcept BaseException:\n    while True:\n        pass"
+    sources = notebooks.cells({**unfilled(5), 3: f"{SOLVED[3]}\nqz_x = [1 for _ in iter(int, 1)]"})
+    sources += [hang] * 12
+    started = time.monotonic()
+    result = grade("", notebooks.to_bytes(sources), reference, Limits(timeout=3., total=10.))
+    assert time.monotonic() - started < 20
+    assert result.exhausted and "вместе заняли больше 10 с" in result.note, result
+
+
+@pytest.mark.timeout(120, func_only=True)
+@pytest.mark.parametrize("code, exhausted", [
+    ("while True: pass", True), ("return [bytearray(2**30) for _ in range(100)]", True),
+    ("with open('file', 'wb') as file:\n    while True:\n        file.write(b'x' * 2**20)", True),
+    ("raise OSError", False)], ids=["time", "memory", "disk", "other"])
+def test_it_is_told_whether_more_might_help(code, exhausted, reference):
+    assert attacked(code, reference, Limits(timeout=2., memory=2**30, disk=2**26)
+                    ).exhausted == exhausted
+
+
+def test_equal_graphs_are_evaluated_once(reference, monkeypatch):
+    grade("", notebook(), reference)
+    done = []
+    run = Worker.run
+    monkeypatch.setattr(Worker, "run",
+                        lambda self, task, limits: done.append(task["do"]) or run(self, task, limits))
+    assert grade("", notebook(), reference).points == FULL
+    assert done == ["build"]
 
 
 # --- files that are no notebooks ---
@@ -251,10 +358,10 @@ PATCHES = {
         vae.checks.EXERCISES.clear()
         """,
     "the grader's functions": """
-        import vae.grading.graphs, vae.grading.inside, vae.grading.notebook
+        import vae.grading.graphs, vae.grading.tasks, vae.grading.notebook
         vae.grading.graphs.dump_graph = lambda graph: ""
         vae.grading.graphs.load_graph = lambda text: {}
-        vae.grading.inside._TASKS.clear()
+        vae.grading.tasks.TASKS.clear()
         """,
     "builtins": """
         import builtins

@@ -145,6 +145,8 @@ def main():
                         help="notebooks at a time (default: the number of cores, %(default)s)")
     parser.add_argument("--timeout", type=float, default=Limits.timeout,
                         help="seconds for one run of a notebook (default: %(default)g)")
+    parser.add_argument("--total-timeout", type=float, default=Limits.total,
+                        help="seconds for all runs of a notebook together (default: %(default)g)")
     parser.add_argument("--memory", type=float, default=Limits.memory / 2**30,
                         help="GiB for one notebook (default: %(default)g)")
     parser.add_argument("--reference", type=Path, default=_REFERENCE,
@@ -152,9 +154,10 @@ def main():
     parser.add_argument("--scheduler", metavar="ADDRESS",
                         help="grade on the workers of this Dask scheduler, as tcp://host:8786")
     arguments = parser.parse_args()
-    for name in ["jobs", "timeout", "memory"]:
+    for name in ["jobs", "timeout", "total_timeout", "memory"]:
         if not getattr(arguments, name) > 0:
-            parser.error(f"--{name}: got {getattr(arguments, name)}, expected more than 0")
+            parser.error(f"--{name.replace('_', '-')}: got {getattr(arguments, name)}, "
+                         "expected more than 0")
     if not arguments.folder.is_dir():
         parser.error(f"got {arguments.folder}, expected a folder with notebooks")
     if not notebooks_in(arguments.folder, arguments.output.resolve()):
@@ -163,7 +166,8 @@ def main():
         reference = Reference.read(arguments.reference)
     except (OSError, ValueError) as error:
         parser.error(f"--reference: {error}")
-    limits = Limits(timeout=arguments.timeout, memory=int(arguments.memory * 2**30))
+    limits = Limits(timeout=arguments.timeout, total=arguments.total_timeout,
+                    memory=int(arguments.memory * 2**30))
 
     signal.signal(signal.SIGTERM, lambda *args: signal.raise_signal(signal.SIGINT))
     try:

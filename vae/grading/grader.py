@@ -2,6 +2,7 @@
 
 import atexit
 import base64
+import dataclasses
 import hashlib
 import json
 import os
@@ -9,6 +10,7 @@ import secrets
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -21,7 +23,7 @@ from tqdm import tqdm
 import utils
 import vae
 from vae.checks import EXERCISES, MAX_SIZE, Mistake, Names, sizes_of
-from vae.grading.notebook import cells_of, namespace
+from vae.grading.notebook import cells_of, given_by, in_package
 from vae.grading.sandbox import Limits
 from vae.grading.worker import THEANO_FLAGS, Worker, WorkerError
 
@@ -29,7 +31,9 @@ __all__ = ["Grade", "Reference", "Verdict", "close_workers", "grade", "the_worke
 
 _N_IMAGES = 10000  # of the training set: enough for a few hundred batches
 _MAX_TEXT = 5000  # characters of what a student's process says
-_MAX_RUNS = 12  # of one notebook: five exercises, and cells that end the process
+_MAX_CODE = 20000  # characters of an exercise's source
+_MAX_RUNS = 12  # of one notebook: five exercises, and statements that end the process
+_MAX_ORDERS = 3
 
 
 @dataclass(frozen=True)
@@ -56,12 +60,12 @@ class Reference:
         return cls(cells[0].source, solutions)
 
     def digest(self):
-        """Return what changes whenever the reference does, or the code that grades."""
+        """Return what changes whenever the reference, the checks or the grader do."""
         package = Path(vae.__file__).parent
-        parts = [THEANO_FLAGS, self.setup, *map(str, sorted(self.solutions.items())),
-                 *(path.read_text(encoding="utf-8") for path in [
-                     *sorted(package.glob("*.py")), *sorted((package / "checks").glob("*.py")),
-                     *sorted((package / "grading").glob("*.py"))])]
+        parts = [THEANO_FLAGS, self.setup, *map(str, sorted(self.solutions.items()))]
+        for path in sorted([Path(utils.__file__), *package.glob("*.py"),
+                            *package.glob("checks/*.py"), *package.glob("grading/*.py")]):
+            parts += [path.name, path.read_text(encoding="utf-8")]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
@@ -73,6 +77,7 @@ class Verdict:
     passed: bool
     hint: str = ""  #: in Russian, what to look at
     traceback: str = ""  #: the student's own lines of it
+    code: str = ""  #: the student's own source of the exercise
 
     @property
     def points(self):
@@ -86,6 +91,7 @@ class Grade:
     name: str
     verdicts: list = field(default_factory=list)
     note: str = ""  #: in Russian, what is wrong with the file as a whole
+    exhausted: bool = False  #: whether time, memory or another limit ran out: more might help
 
     @classmethod
     def without_points(cls, name, note):
@@ -158,7 +164,7 @@ def _compile_once(reference, progress):
 
 
 def _compile(setup, *solutions):
-    names = namespace(setup)
+    names = given_by(setup)
     for solution in solutions:
         exec(solution, names)
     for exercise in EXERCISES.values():
@@ -206,72 +212,149 @@ def grade(name, content, reference, limits=Limits()):
 
 
 def _grade(name, content, reference, limits, worker):
-    notebook = base64.b64encode(content).decode("ascii")
-    verdicts, skipped, note = {}, [], ""
-    for _ in range(_MAX_RUNS):
-        wanted = [number for number in EXERCISES if number not in verdicts]
-        if not wanted:
+    clock = _Clock(worker, limits)
+    grades, order, n_orders = [], 0, 1
+    while order < n_orders:
+        attempt = _Attempt(content, reference, clock, order)
+        grades.append(attempt.grade(name))
+        if clock.is_up or all(verdict.passed for verdict in grades[-1].verdicts):
             break
-        replacements = {number: reference.solutions[number] for number, verdict in verdicts.items()
-                        if not verdict.passed}
-        run = _Run(worker, limits, wanted)
-        run.build(notebook, replacements, skipped)
-        if run.unreadable is not None:
-            return Grade.without_points(
-                name, f"Файл не удалось прочитать как ноутбук: {run.unreadable}")
-        run.measure()
-        for number in wanted:
-            if run.passed.get(number):
-                verdicts[number] = Verdict(number, True)
+        order, n_orders = order + 1, attempt.n_orders
+    return max(grades, key=lambda grade: grade.points)
+
+
+class _TimeIsUp(Exception):
+    """What all runs of a notebook may take together has been taken."""
+
+
+class _Clock:
+    """A worker whose tasks have a limit on their time together."""
+
+    def __init__(self, worker, limits):
+        self._worker, self.limits = worker, limits
+        self._deadline = time.monotonic() + limits.total
+
+    @property
+    def is_up(self):
+        return time.monotonic() >= self._deadline
+
+    def run(self, task):
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise _TimeIsUp
+        said, ended = self._worker.run(task, dataclasses.replace(
+            self.limits, timeout=min(self.limits.timeout, left)))
+        if ended == "time" and left < self.limits.timeout:
+            raise _TimeIsUp
+        return said, ended
+
+
+class _Attempt:
+    """The runs of a notebook in one order, each with more of its exercises decided."""
+
+    def __init__(self, content, reference, clock, order):
+        self._reference, self._clock = reference, clock
+        self._task = {"do": "build", "order": order, "patience": clock.limits.timeout / 2,
+                      "notebook": base64.b64encode(content).decode("ascii")}
+        self._verdicts, self._code, self._skipped = {}, {}, []
+        self._exhausted, self._note = False, ""
+        self.n_orders = 1
+
+    def grade(self, name):
+        unchecked = "не проверено."
+        try:
+            for _ in range(_MAX_RUNS):
+                if len(self._verdicts) == len(EXERCISES) or not self._run_once():
+                    break
+        except _Unreadable as error:
+            return Grade.without_points(name, f"Файл не удалось прочитать как ноутбук: {error}")
+        except _TimeIsUp:
+            self._exhausted = True
+            self._note = (f"Все запуски ноутбука вместе заняли больше "
+                          f"{self._clock.limits.total:.0f} с, и проверка остановлена: "
+                          "нет ли в нём долгих вычислений или бесконечного цикла?")
+            unchecked = "не проверено: не хватило времени, отведённого на весь ноутбук."
+        verdicts = [self._verdicts.get(number) or Verdict(number, False, unchecked)
+                    for number in EXERCISES]
+        for verdict in verdicts:
+            verdict.code = self._code.get(verdict.exercise, "")
+        return Grade(name, verdicts, self._note, self._exhausted)
+
+    def _run_once(self):
+        """Decide more exercises; return whether anything is new."""
+        solutions = self._reference.solutions
+        run = _Run(self._clock, [number for number in EXERCISES if number not in self._verdicts],
+                   package_is_filled=self._verdicts.keys() >= set(in_package()))
+        try:
+            run.build({**self._task, "skip": self._skipped,
+                       "replacements": {number: solutions[number]
+                                        for number, verdict in self._verdicts.items()
+                                        if not verdict.passed},
+                       "package": {number: solutions[number] for number in self._verdicts}})
+            run.measure()
+        finally:  # what is known when time is up
+            self.n_orders = max(self.n_orders, run.n_orders)
+            self._exhausted |= run.exhausted
+            self._code = {**run.code, **self._code}
+            self._verdicts.update((number, Verdict(number, True)) for number in run.passed)
         final = run.final_failures()
         for number in final:
-            failure = run.failures[number]
-            verdicts[number] = Verdict(number, False, failure["hint"], failure["traceback"])
-        if run.fatal_cell is not None and not final:
-            if run.fatal_cell in skipped:
-                break
-            skipped.append(run.fatal_cell)
-            note = f"{run.fatal_cell.strip('<>').capitalize()}: {run.why_died}"
-    for number in EXERCISES:
-        verdicts.setdefault(number, Verdict(number, False, "не проверено."))
-    return Grade(name, [verdicts[number] for number in EXERCISES], note)
+            self._verdicts[number] = Verdict(number, False, **run.failures[number])
+        if run.fatal is not None and not final:
+            if run.fatal in self._skipped:
+                return False
+            self._skipped.append(run.fatal)
+            self._note = f"{run.fatal.capitalize()}: {run.why_died}"
+        return bool(run.passed or final or run.fatal is not None)
+
+
+class _Unreadable(Exception):
+    """The file is no notebook."""
 
 
 class _Run:
     """One run of a notebook: which exercises passed, and why the others did not."""
 
-    def __init__(self, worker, limits, wanted):
-        self._worker, self._limits, self._wanted = worker, limits, wanted
+    def __init__(self, clock, wanted, package_is_filled):
+        self._clock, self._wanted, self._package_is_filled = clock, wanted, package_is_filled
         self._graphs = {}
-        self.passed, self.failures = {}, {}
-        self._undone, self._died = set(), set()
-        self.unreadable = self.fatal_cell = self.why_died = None
+        self.passed, self.failures, self.code = set(), {}, {}
+        self._undone, self._died, self._waits = set(), set(), set()
+        self.fatal = self.why_died = None
+        self.n_orders, self.exhausted = 1, False
 
-    def build(self, notebook, replacements, skipped):
-        said, ended = self._worker.run(
-            {"do": "build", "notebook": notebook, "replacements": replacements,
-             "skip": skipped, "wanted": self._wanted}, self._limits)
+    def build(self, task):
+        said, ended = self._clock.run({**task, "wanted": self._wanted})
         for value in said:
-            if isinstance(value, dict) and isinstance(value.get("unreadable"), str):
-                self.unreadable = value["unreadable"][:_MAX_TEXT]
+            if not isinstance(value, dict):
+                continue
+            if isinstance(value.get("unreadable"), str):
+                raise _Unreadable(value["unreadable"][:_MAX_TEXT])
+            if type(value.get("orders")) is int:
+                self.n_orders = min(value["orders"], _MAX_ORDERS)
+            elif isinstance(value.get("code"), dict):
+                self.code.update((number, str(value["code"].get(str(number), ""))[:_MAX_CODE])
+                                 for number in self._wanted)
             elif self._is_about_an_exercise(value) and isinstance(value.get("graph"), str):
                 self._graphs[value["exercise"]] = value["graph"]
         self._read(said, ended)
 
     def measure(self):
         for trains in (False, True):
-            if trains and not all(self.passed.get(number) for number in self._wanted
-                                  if not EXERCISES[number].trains):
+            if trains and not self.passed.issuperset(number for number in self._wanted
+                                                     if not EXERCISES[number].trains):
                 return  # training takes long, and will have the reference in their place
             graphs = {number: graph for number, graph in self._graphs.items()
                       if EXERCISES[number].trains == trains}
-            if graphs:
-                self._measure(graphs)
+            known = {number for number, graph in graphs.items()
+                     if _digest(number, graph) in _right_graphs}
+            self.passed |= known
+            if graphs.keys() - known:
+                self._measure({number: graphs[number] for number in graphs.keys() - known})
 
     def _measure(self, graphs):
         seed = secrets.randbits(31)
-        said, ended = self._worker.run(
-            {"do": "measure", "graphs": graphs, "seed": seed}, self._limits)
+        said, ended = self._clock.run({"do": "measure", "graphs": graphs, "seed": seed})
         self._read(said, ended)
         for value in said:
             if self._is_about_an_exercise(value) and "measured" in value:
@@ -286,7 +369,8 @@ class _Run:
             inputs = exercise.draw(np.random.RandomState(seed), _images(), **sizes)
             with np.errstate(all="ignore"):
                 exercise.judge(inputs, value["measured"])
-            self.passed[number] = True
+            self.passed.add(number)
+            _right_graphs.add(_digest(number, self._graphs[number]))
         except Mistake as mistake:
             self._fail(number, str(mistake))
         except Exception as error:  # whatever can be wrong with numbers that come from outside
@@ -314,9 +398,13 @@ class _Run:
                                                 for text in ["hint", "traceback"]))
                 if self._is_wanted(failed.get("undone")):
                     self._undone.add(failed["undone"])
+                if failed.get("waits") is True:
+                    self._waits.add(value["exercise"])
+                self.exhausted |= failed.get("exhausted") is True
         if ended:
-            self.why_died = _why(ended, self._limits)
-            self.fatal_cell = str(stage.get("stage"))[:100]
+            self.why_died = _why(ended, self._clock.limits)
+            self.fatal = str(stage.get("stage"))[:100]
+            self.exhausted |= ended in ("time", "memory", "output", "SIGKILL")
             exercises = stage.get("exercises")
             for number in exercises if isinstance(exercises, list) else []:
                 if self._is_wanted(number):
@@ -327,10 +415,20 @@ class _Run:
     def final_failures(self):
         """The exercises that failed by themselves, not for want of an earlier one."""
         final = (self._undone | self._died) & set(self.failures)
-        first = next((number for number in self._wanted if not self.passed.get(number)), None)
-        if first in self.failures and (self.fatal_cell is None or first in self._died):
+        first = next((number for number in self._wanted if number not in self.passed), None)
+        if first in self.failures and (self.fatal is None or first in self._died) and (
+                first not in self._waits or self._package_is_filled):
             final.add(first)
         return sorted(final)
+
+
+#: Graphs that an exercise has passed with, in this process: equal ones need no second look.  What
+#: has failed is looked at anew, as a verdict that rests on drawn numbers may err.
+_right_graphs = set()
+
+
+def _digest(number, graph):
+    return number, hashlib.sha256(graph.encode()).digest()
 
 
 def _why(ended, limits):

@@ -55,6 +55,7 @@ class Limits:
     """What a process may use, with all that it starts."""
 
     timeout: float = 120.  #: seconds
+    total: float = 300.  #: seconds, for all processes of one notebook together
     memory: int = 4 * 2**30  #: bytes
     disk: int = 256 * 2**20  #: bytes; without namespaces: of one file
     processes: int = 64

@@ -94,7 +94,7 @@ class Worker:
             "THEANO_FLAGS": THEANO_FLAGS.format(compiled)}
         with open(self._folder / "log", "wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "vae.grading.inside", str(theirs.fileno()),
+                [sys.executable, "-m", "vae.grading.fork_server", str(theirs.fileno()),
                  json.dumps(hidden)],
                 cwd=self._folder, env=environment, pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
@@ -116,7 +116,7 @@ class Worker:
         Parameters
         ----------
         task : dict
-            What to do: the name of a function of `vae.grading.inside`, and its arguments.
+            What to do: the name of a function of `vae.grading.tasks`, and its arguments.
         limits : vae.grading.sandbox.Limits
 
         Returns

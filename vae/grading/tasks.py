@@ -1,0 +1,184 @@
+"""What the forked processes do: one builds the graphs, another evaluates them."""
+
+import ast
+import base64
+import errno
+import sys
+import traceback
+
+import numpy as np
+
+import vae.checks
+from vae.checks import EXERCISES, Mistake, Names, explain, sizes_of
+from vae.grading import stand_ins
+from vae.grading.graphs import dump_graph, load_graph
+from vae.grading.notebook import (Overdue, cells_of, fill_package, in_package, main_module,
+                                  orders_of, place_of, run, student_lines)
+
+__all__ = ["TASKS", "build", "measure"]
+
+_EXHAUSTED = {errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.EAGAIN}
+_PACKAGE = vae.__file__.removesuffix("__init__.py")
+_FROM_PACKAGE = ("{} взято из пакета vae, а его нужно написать самостоятельно: "
+                 "в пакете при проверке решения нет.")
+
+
+def build(given, images, say, notebook, order, replacements, package, skip, patience, wanted):
+    """Run a student's notebook and send the graphs of its exercises.
+
+    Parameters
+    ----------
+    given : dict
+        What it may rely on where it does not define it.
+    images : numpy.ndarray
+    say : callable
+        Sends a value.
+    notebook : str
+        The file, in base64.
+    order : int
+        Which of its orders to run it in.
+    replacements : dict
+        The reference's code for some exercises, by number as text.
+    package : dict
+        The reference's code for exercises already decided, which the package may have again.
+    skip : list of str
+        Places of statements not to run.
+    patience : float
+        Seconds for all statements that define no exercise.
+    wanted : list of int
+        The exercises to build.
+    """
+    say({"stage": "чтение ноутбука"})
+    try:
+        cells = cells_of(base64.b64decode(notebook))
+        orders = orders_of(cells)
+    except ValueError as error:
+        say({"unreadable": str(error)})
+        return
+    say({"orders": len(orders)})
+    stand_ins.install()
+    fill_package({int(number): source for number, source in package.items()
+                  if int(number) in in_package()}, given)
+    names = main_module()
+    sys.path.insert(0, "")  # for modules that the notebook writes
+    belong = {number: {one for cell in cells for one in cell.statements
+                       if number in one.exercises} for number in EXERCISES}
+    say({"code": _code(cells, belong, wanted)})
+
+    def failed(error, exercise):
+        text, origin = student_lines(error, cells)
+        undone, explained = (isinstance(error, kinds) for kinds in [
+            NotImplementedError, (Mistake, Overdue)])
+        failure = {"hint": str(error) if explained else
+                   "ещё не выполнено." if undone else explain(error),
+                   "traceback": "" if undone or isinstance(error, Mistake) else text,
+                   "undone": origin or exercise if undone else None,
+                   "exhausted": isinstance(error, (MemoryError, Overdue))
+                   or isinstance(error, OSError) and error.errno in _EXHAUSTED}
+        if undone and _is_of_the_package(error):
+            own = exercise in in_package()
+            failure.update(hint=_FROM_PACKAGE.format(_lacking(error)), waits=not own,
+                           undone=exercise if own else None)
+        return failure
+
+    graphs = {}
+
+    def try_exercise(number):
+        say({"stage": f"упражнение {number}", "exercises": [number]})
+        state = np.random.get_state()  # to look at an exercise changes no later one
+        try:
+            np.random.seed(number)
+            graphs[number] = dump_graph(EXERCISES[number].build(Names(names)))
+        finally:
+            np.random.set_state(state)
+
+    def before(cell, statement):
+        # What an exercise calls of an earlier one is called first for that one: then it is
+        # known whose code has ended the process.
+        for number in wanted:
+            if any(number < later for later in statement.exercises) and number not in graphs:
+                try:
+                    try_exercise(number)
+                except BaseException:
+                    pass  # to be tried again when all has been run
+        say({"stage": place_of(cell, statement), "exercises": statement.exercises})
+
+    def changed(number, cell, statement):
+        graphs.pop(number, None)
+        if not isinstance(statement.node, (ast.Import, ast.ImportFrom)):
+            belong[number].add(statement)
+
+    given = {**given, "check": vae.checks.check}
+    replacements = {int(number): source for number, source in replacements.items()}
+    raised = {}
+    for cell, error in run(orders[order], replacements, given, names, skip, patience, before,
+                           changed):
+        frames = traceback.extract_tb(error.__traceback__)
+        line = next((one.lineno for one in reversed(frames) if one.filename == cell.name), 0)
+        raised.setdefault(cell.exercise_at(line), failed(error, cell.exercise_at(line)))
+    say({"code": _code(cells, belong, wanted)})
+    for number in wanted:
+        try:
+            if number not in graphs:
+                try_exercise(number)
+            say({"exercise": number, "graph": graphs[number]})
+        except BaseException as error:
+            failure = failed(error, number)
+            if any(names.get(name) is None for name in EXERCISES[number].names):
+                if number in raised:
+                    failure = raised[number]
+                elif None in raised and isinstance(error, Mistake):
+                    failure["traceback"] = raised[None]["traceback"]
+            say({"exercise": number, "failed": failure})
+
+
+def _code(cells, belong, wanted):
+    """The student's own source of each exercise."""
+    def owners(statement):
+        return [number for number in EXERCISES if statement in belong[number]]
+
+    return {str(number): "\n\n".join(filter(None, (
+        cell.code_of(number, owners) for cell in cells))) for number in wanted}
+
+
+def _is_of_the_package(error):
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and frames[-1].filename.startswith(_PACKAGE)
+
+
+def _lacking(error):
+    return {"sample": "MultivariateNormalDiag"}.get(
+        name := traceback.extract_tb(error.__traceback__)[-1].name, name)
+
+
+def measure(given, images, say, graphs, seed):
+    """Evaluate the graphs of some exercises on inputs drawn from a seed.
+
+    Parameters
+    ----------
+    given : dict
+        Not used: no code of a student's runs here.
+    images : numpy.ndarray
+        Real images.
+    say : callable
+        Sends a value.
+    graphs : dict
+        Graphs as text, by the number of the exercise as text.
+    seed : int
+    """
+    for number, text in graphs.items():
+        exercise = EXERCISES[int(number)]
+        say({"stage": f"упражнение {number}", "exercises": [int(number)]})
+        try:
+            graph = load_graph(text)
+            sizes = sizes_of(graph)
+            inputs = exercise.draw(np.random.RandomState(seed), images, **sizes)
+            say({"exercise": int(number), "sizes": sizes,
+                 "measured": exercise.measure(graph, inputs)})
+        except Exception as error:
+            hint = str(error) if isinstance(error, Mistake) else explain(error)
+            say({"exercise": int(number),
+                 "failed": {"hint": hint, "traceback": "", "undone": None}})
+
+
+TASKS = {"build": build, "measure": measure}
