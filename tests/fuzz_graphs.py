@@ -90,7 +90,7 @@ def change(data, choose):
         name = choose.choice([*graphs._CLASSES, *graphs._SCALARS])
         one[last] = name
     else:
-        one[last] = choose.choice(_WORDS)
+        one[last] = json.loads(json.dumps(choose.choice(_WORDS)))
 
 
 class Watch:
