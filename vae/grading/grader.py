@@ -70,6 +70,7 @@ class Verdict:
     passed: bool
     hint: str = ""  #: in Russian, what to look at
     traceback: str = ""  #: the student's own lines of it
+    code: str = ""  #: the student's own source of the exercise
 
     @property
     def points(self):
@@ -83,6 +84,7 @@ class Grade:
     name: str
     verdicts: list = field(default_factory=list)
     note: str = ""  #: in Russian, what is wrong with the file as a whole
+    exhausted: bool = False  #: whether time, memory or another limit ran out: more might help
 
     @classmethod
     def without_points(cls, name, note):
