@@ -19,7 +19,7 @@ REQUIRES = [
     "requests",
 ]
 EXTRAS = {
-    "grading": ["ipython", "jinja2", "nbformat", "psutil", "pytest"],
+    "grading": ["ipython", "jinja2", "nbformat", "psutil", "pytest", "xlsxwriter"],
     "dask": ["distributed"],  # grading on many machines
     "nbgrader": ["nbgrader", "jupytext"],  # jupytext: one source for all notebooks
     "compiler": ["ziglang"],

@@ -38,7 +38,7 @@ def table(output):
 
 
 def graded(output):
-    return sorted(path.stem for path in (output / "gradescope").glob("*.json"))
+    return sorted(path.stem for path in (output / "results").glob("*.json"))
 
 
 def wait_for(condition, seconds=300):
@@ -82,14 +82,14 @@ def test_a_class(tmp_path):
     suites = ElementTree.parse(output / "junit.xml").getroot()
     assert len(list(suites.iter("testcase"))) == 25
     assert len(list(suites.iter("failure"))) == 16
-    scope = json.loads((output / "gradescope" / "hangs.json").read_text(encoding="utf-8"))
+    scope = json.loads((output / "results" / "hangs.json").read_text(encoding="utf-8"))
     assert sum(test["score"] for test in scope["tests"]) == 8
 
-    before = (output / "gradescope" / "hangs.json").stat().st_mtime_ns
+    before = (output / "results" / "hangs.json").stat().st_mtime_ns
     (folder / "junk.ipynb").write_bytes(notebook())
     again = run(folder, output, "--timeout", "15")
     assert again.returncode == 0 and table(output)["junk"] == 10
-    assert (output / "gradescope" / "hangs.json").stat().st_mtime_ns == before
+    assert (output / "results" / "hangs.json").stat().st_mtime_ns == before
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
@@ -109,16 +109,16 @@ def test_a_run_that_is_stopped_goes_on(how, students, tmp_path):
     assert 1 <= len(first) < N_STUDENTS
     assert started
     wait_for(lambda: not any(one.is_running() for one in started), 20)
-    times = {name: (output / "gradescope" / f"{name}.json").stat().st_mtime_ns for name in first}
+    times = {name: (output / "results" / f"{name}.json").stat().st_mtime_ns for name in first}
     result = run(students, output)
     assert result.returncode == 0, result.stderr
     assert list(table(output).values()) == [7] * N_STUDENTS
-    assert times == {name: (output / "gradescope" / f"{name}.json").stat().st_mtime_ns
+    assert times == {name: (output / "results" / f"{name}.json").stat().st_mtime_ns
                      for name in first}
 
 
 @pytest.mark.parametrize("arguments, message", [
-    (["nowhere"], "expected a folder with notebooks"),
+    (["nowhere"], "expected a notebook"),
     ([".", "--jobs", "0"], "--jobs: got 0, expected more than 0"),
     ([".", "--timeout", "-1"], "--timeout: got -1.0"),
     ([".", "--reference", "nothing.ipynb"], "--reference: .*nothing.ipynb"),

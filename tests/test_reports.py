@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import zipfile
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -15,7 +16,9 @@ import pytest
 from vae.checks import EXERCISES
 from vae.grading import reports
 from vae.grading.grader import Grade, Verdict
-from vae.grading.reports import read_grade, write_class_reports, write_notebook_reports
+from vae.grading.reports import (check_folder, read_grade, write_class_reports,
+                                 write_notebook_reports)
+from vae.grading.sandbox import Limits
 
 HINT = "код не выполняется: TypeError: не число\nСтрока 3 ячейки: x <- y & z"
 TRACEBACK = "ячейка 7, строка 2:\n    x <- y & z\nTypeError: не число"
@@ -35,7 +38,7 @@ def some_grade(name="petrov", failed=(3, 4), hint=HINT, traceback=TRACEBACK, not
 
 
 def paths(folder, name="petrov"):
-    return folder / "feedback" / f"{name}.html", folder / "gradescope" / f"{name}.json"
+    return folder / "feedback" / f"{name}.html", folder / "results" / f"{name}.json"
 
 
 def files_in(folder):
@@ -49,7 +52,7 @@ def test_any_name_there_and_back(name, tmp_path):
     grade = some_grade(name)
     write_notebook_reports(tmp_path, grade, "digest")
     assert read_grade(tmp_path, name, "digest") == grade
-    assert files_in(tmp_path) == sorted([f"feedback/{name}.html", f"gradescope/{name}.json"])
+    assert files_in(tmp_path) == sorted([f"feedback/{name}.html", f"results/{name}.json"])
 
 
 @pytest.mark.parametrize("grade", [
@@ -97,6 +100,7 @@ def test_strange_characters(tmp_path):
     stored = read_grade(tmp_path, "petrov", "digest")
     assert [verdict.passed for verdict in stored.verdicts] == [True, True, False, False, True]
     assert stored.verdicts[2].hint == "��[31m�����\x7f\x85\u2028\U0010ffff😀\thint\n2\n3"
+    (tmp_path / "grades.xlsx").unlink()  # it tells the time
     before = {name: (tmp_path / name).read_bytes() for name in files_in(tmp_path)}
     assert len(before) == 4
     for name, content in before.items():
@@ -106,7 +110,48 @@ def test_strange_characters(tmp_path):
     assert {name: (tmp_path / name).read_bytes() for name in before} == before
 
 
+@pytest.mark.parametrize("name", ["x.html/y", "x.json/y", "x.HTML/y", "x.html_/y", "a/x.html/y"])
+def test_a_notebook_beside_a_folder_called_like_its_page(name, tmp_path):
+    names = [name, name.partition(".")[0], "x.html_/y", "x.html", "x.json"]
+    for one in names:
+        write_notebook_reports(tmp_path, some_grade(one), one)
+    for one in names:
+        assert read_grade(tmp_path, one, one) == some_grade(one)
+
+
+@pytest.mark.parametrize("spoil", [
+    lambda folder: folder.touch(), lambda folder: (folder / "grades.csv").mkdir(parents=True),
+    lambda folder: (folder.mkdir(), (folder / "feedback").touch()),
+    lambda folder: (folder.mkdir(), (folder / "results").symlink_to("/proc/self")),
+    lambda folder: folder.symlink_to("/dev/null")])
+def test_a_folder_that_can_not_be_written(spoil, tmp_path):
+    spoil(tmp_path / "grades")
+    with pytest.raises(OSError):
+        check_folder(tmp_path / "grades")
+
+
 # --- resuming ---
+
+LARGER = [Limits(timeout=240.), Limits(memory=8 * 2**30), Limits(disk=2**30), Limits(processes=99)]
+
+
+@pytest.mark.parametrize("limits", LARGER)
+def test_what_has_run_out_is_tried_again_with_more(limits, tmp_path):
+    grade = replace(some_grade(), exhausted=True)
+    write_notebook_reports(tmp_path, grade, "digest", Limits())
+    assert read_grade(tmp_path, "petrov", "digest", Limits()) == grade
+    assert read_grade(tmp_path, "petrov", "digest", limits) is None
+    write_notebook_reports(tmp_path, grade, "digest", limits)
+    assert read_grade(tmp_path, "petrov", "digest", Limits()) == grade
+
+
+@pytest.mark.parametrize("limits", LARGER)
+def test_what_was_enough_is_tried_again_with_less(limits, tmp_path):
+    write_notebook_reports(tmp_path, some_grade(), "digest", Limits())
+    assert read_grade(tmp_path, "petrov", "digest", limits) == some_grade()
+    write_notebook_reports(tmp_path, some_grade(), "digest", limits)
+    assert read_grade(tmp_path, "petrov", "digest", Limits()) is None
+
 
 def test_nothing_there(tmp_path):
     assert read_grade(tmp_path, "petrov", "digest") is None
@@ -297,6 +342,23 @@ def test_page(tmp_path):
     assert "3 из 5" in page.all("p", "count")[0]
 
 
+CODE = """
+z = qz_x.sample()
+pz = "<b>&amp;</b>"  # </pre></details>
+"""
+
+
+def test_the_page_shows_the_students_code(tmp_path):
+    grade = some_grade()
+    grade = replace(grade, verdicts=[replace(one, code=CODE if one.exercise in (2, 3) else "")
+                                     for one in grade.verdicts])
+    page = page_of(tmp_path, grade)
+    assert page.all("pre", "code") == [CODE] * 2
+    assert [attributes for name, attributes in page.elements if name == "details"] == [
+        {}, {"open": None}]  # folded where passed
+    assert read_grade(tmp_path, "petrov", "digest") == grade
+
+
 def test_page_of_a_perfect_notebook(tmp_path):
     page = page_of(tmp_path, some_grade(failed=(), note=""))
     assert page.all("p", "total") == ["10 баллов из 10"]
@@ -436,9 +498,46 @@ def test_table(tmp_path):
 
 def test_table_of_all_names(tmp_path):
     rows = table_of(tmp_path, map(some_grade, NAMES))
-    expected = {"=1+1/+x": "./=1+1/+x", "-rf": "./-rf", "--help": "./--help"}
+    expected = {"=1+1/+x": "./=1+1/+x", "-rf": "./-rf", "--help": "./--help",
+                "new\nline": "new\\nline", "😀 \u202eэмодзи": "😀 \\u202eэмодзи"}
     assert [row[0] for row in rows] == [expected.get(name, name) for name in sorted(NAMES)]
     assert all(len(row) == len(HEADER) for row in rows)
+
+
+def test_names_that_are_not_utf8_can_be_told_apart(tmp_path):
+    names = [os.fsdecode(name.encode("cp1251")) for name in ["Иванов", "Петров"]]
+    rows = table_of(tmp_path, map(some_grade, names))
+    assert [row[0] for row in rows] == [r"\xc8\xe2\xe0\xed\xee\xe2", r"\xcf\xe5\xf2\xf0\xee\xe2"]
+
+
+def workbook_of(folder, grades):
+    """The cells of the workbook, as a spreadsheet sees them: text or numbers."""
+    write_class_reports(folder, grades)
+    with zipfile.ZipFile(folder / "grades.xlsx") as workbook:
+        sheet = ElementTree.fromstring(workbook.read("xl/worksheets/sheet1.xml"))
+        shared = ElementTree.fromstring(workbook.read("xl/sharedStrings.xml"))
+    space = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
+    texts = ["".join(text.itertext()) for text in shared]
+    assert not list(sheet.iter(f"{space}f")), "a formula"
+    assert sheet.find(f".//{space}pane").get("state") == "frozen"
+    return [[texts[int(cell.find(f"{space}v").text)] if cell.get("t") == "s"
+             else float(cell.find(f"{space}v").text) for cell in row]
+            for row in sheet.iter(f"{space}row")]
+
+
+def test_workbook(tmp_path):
+    header, *rows = workbook_of(tmp_path, [some_grade("Яковлев"), some_grade("-5", note="=1+1")])
+    assert header == HEADER
+    assert rows == [["./-5", 2, 2, 0, 0, 3, 7, 10, "./=1+1"],
+                    ["Яковлев", 2, 2, 0, 0, 3, 7, 10, NOTE]]
+
+
+@pytest.mark.parametrize("text", [
+    "=1+1", "12", "1e5", "TRUE", "https://x.org/y", "internal:a", "mailto:a@b.c", "x" * 40000,
+    "{=A1}", "<b>&amp;</b>", STRANGE, "\ud800", "_x0041_", "2026-01-02", "  two  "])
+def test_text_in_a_workbook_is_text(text, tmp_path):
+    _, row = workbook_of(tmp_path, [some_grade(text, note=text)])
+    assert isinstance(row[0], str) and isinstance(row[-1], str) and len(row) == len(HEADER)
 
 
 def test_tables_of_nobody(tmp_path):
@@ -516,6 +615,8 @@ def test_junit_of_strange_names_and_texts(tmp_path):
     root = junit_of(tmp_path, grades)
     assert counts(root) == [5 * len(grades), 2 * len(grades), 0]
     assert len(root) == len(grades)
-    assert {name for name in NAMES if "\n" not in name} <= {suite.get("name") for suite in root}
+    names = {suite.get("name") for suite in root}
+    assert {name for name in NAMES if name.isprintable()} <= names
+    assert {"\\xff", "😀 \\u202eэмодзи"} <= names
     assert all(MARKUP in failure.text and "]]>" in failure.text
                for failure in root.iter("failure"))

@@ -5,45 +5,31 @@ import hashlib
 import os
 import signal
 import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 try:
+    from vae.grading.gradescope import make_archive
     from vae.grading.grader import Grade, Reference, close_workers, grade, the_worker
-    from vae.grading.reports import read_grade, write_class_reports, write_notebook_reports
-    from vae.grading.sandbox import Limits
+    from vae.grading.reports import (check_folder, read_grade, write_class_reports,
+                                     write_notebook_reports)
+    from vae.grading.sandbox import Limits, out_of_reach
+    from vae.grading.submissions import collect
     from vae.grading.worker import WorkerError
 except ModuleNotFoundError as error:
     if error.name in sys.stdlib_module_names:  # on Windows
         raise
     sys.exit(f'{error}: pip install -e ".[grading]"')
 
-_LARGEST_FILE = 50 * 2**20  # bytes
 _REFERENCE = (Path(__file__).resolve().parents[2] / "notebooks" / "vae_seminar_solution.ipynb")
 
 
-def notebooks_in(folder, except_in):
-    """Return the notebooks below a folder, by name: the path without its ending."""
-    found = {}
-    for path in sorted(folder.rglob("*.ipynb")):
-        inner = path.relative_to(folder)
-        hidden = any(part.startswith(".") for part in inner.parts)
-        if path.is_file() and not hidden and except_in not in path.resolve().parents:
-            found[inner.with_suffix("").as_posix()] = path
-    return found
-
-
-def _read(path):
-    """The content of a file, or why there is none, in Russian."""
-    try:
-        if path.stat().st_size > _LARGEST_FILE:
-            return None, f"Файл больше {_LARGEST_FILE // 2**20} МБ."
-        return path.read_bytes(), ""
-    except OSError as error:
-        return None, f"Файл не открывается: {error.strerror}."
+_LISTED = 10  # of what has been skipped
 
 
 @contextmanager
@@ -52,8 +38,14 @@ def _executor(reference, jobs, scheduler):
     if scheduler is None:
         reason = the_worker(reference).not_isolated
         if reason is not None:
-            print("Warning: students' code runs with limits, but can reach the network and read "
-                  f"this disk: no namespaces here ({reason}).", file=sys.stderr)
+            unreadable = out_of_reach([sys.prefix, sys.base_prefix, tempfile.gettempdir()])
+            if unreadable is not None:
+                raise WorkerError("Students' code would run as nobody, who can't enter "
+                                  f"{unreadable}: make this environment elsewhere, or grade as "
+                                  "a user who isn't the superuser.")
+            print("Warning: students' code runs with limits, but can read this disk"
+                  f"{'' if sys.platform == 'linux' else ' and reach the network'}: no namespaces "
+                  f"here ({reason}).", file=sys.stderr)
         with ThreadPoolExecutor(jobs) as executor:
             yield executor
         return
@@ -69,13 +61,15 @@ def _executor(reference, jobs, scheduler):
         yield client.get_executor()
 
 
-def grade_class(folder, output, reference, limits, jobs=None, scheduler=None):
-    """Grade all notebooks below a folder; go on where an earlier run has stopped.
+def grade_class(submissions, output, reference, limits, jobs=None, scheduler=None):
+    """Grade notebooks; go on where an earlier run has stopped.
 
     Parameters
     ----------
-    folder, output : path
-        Where the notebooks are, and where the reports go.
+    submissions : dict of vae.grading.submissions.Submission
+        By name.
+    output : path
+        Where the reports go.
     reference : Reference
     limits : Limits
     jobs : int, optional
@@ -90,23 +84,21 @@ def grade_class(folder, output, reference, limits, jobs=None, scheduler=None):
         What could not be graded for no fault of a student's, and why.
     """
     grades, failed, waiting = {}, [], {}
-    paths = notebooks_in(folder, except_in=output.resolve())
-    for name, path in paths.items():
-        content, problem = _read(path)
-        if content is None:
-            grades[name] = Grade.without_points(name, problem)
+    for name, submission in submissions.items():
+        if submission.content is None:
+            grades[name] = Grade.without_points(name, submission.problem)
             write_notebook_reports(output, grades[name], digest="")
             continue
-        digest = hashlib.sha256(content + reference.digest().encode()).hexdigest()
-        before = read_grade(output, name, digest)
+        digest = hashlib.sha256(submission.content + reference.digest().encode()).hexdigest()
+        before = read_grade(output, name, digest, limits)
         if before is None:
-            waiting[name] = content, digest
+            waiting[name] = submission.content, digest
         else:
             grades[name] = before
 
     if waiting:
         with _executor(reference, jobs, scheduler) as executor, tqdm(
-                total=len(paths), initial=len(paths) - len(waiting), unit=" notebook",
+                total=len(submissions), initial=len(submissions) - len(waiting), unit=" notebook",
                 dynamic_ncols=True) as bar:
             futures = {executor.submit(grade, name, content, reference, limits): name
                        for name, (content, _) in waiting.items()}
@@ -115,7 +107,7 @@ def grade_class(folder, output, reference, limits, jobs=None, scheduler=None):
                     name = futures[future]
                     try:
                         grades[name] = future.result()
-                        write_notebook_reports(output, grades[name], waiting[name][1])
+                        write_notebook_reports(output, grades[name], waiting[name][1], limits)
                     except Exception as error:  # ours, not the student's: to be tried again
                         failed.append(f"{name}: {error}")
                         grades.setdefault(
@@ -132,15 +124,39 @@ def grade_class(folder, output, reference, limits, jobs=None, scheduler=None):
     return grades, failed
 
 
-def main():
+@contextmanager
+def _only_run_into(output):
+    """Keep a folder for this run, and find before it that nothing can be written there."""
+    try:
+        check_folder(output)
+    except OSError as error:
+        sys.exit(f"Reports can't be written into {output}: {error}")
+    try:
+        with FileLock(output / ".lock", timeout=0):
+            yield
+    except Timeout:
+        sys.exit(f"Another run is writing into {output}: wait for it, or choose another folder "
+                 "with -o")
+
+
+def _list(skipped):
+    lines = [f"  {os.fsencode(path).decode(errors='backslashreplace')!r}: {why}"
+             for path, why in skipped.items()]
+    if len(lines) > _LISTED:
+        lines[_LISTED:] = [f"  and {len(lines) - _LISTED} more"]
+    return "\n".join(lines)
+
+
+def _parser():
     parser = argparse.ArgumentParser(
         prog="python -m vae.grading",
-        description="Grade a folder of students' notebooks. A run that was stopped goes on where "
-                    "it was.")
-    parser.add_argument("folder", type=Path, help="where the notebooks are, at any depth")
+        description="Grade students' notebooks. A run that was stopped goes on where it was.")
+    parser.add_argument("submissions", type=Path, nargs="*",
+                        help="notebooks, folders with notebooks at any depth, and zip archives "
+                             "of them, such as a course's from Moodle")
     parser.add_argument("-o", "--output", type=Path, default=Path("grades"),
-                        help="folder for grades.csv, junit.xml, feedback/*.html and "
-                             "gradescope/*.json (default: %(default)s)")
+                        help="folder for grades.xlsx, grades.csv, junit.xml and feedback/*.html "
+                             "(default: %(default)s)")
     parser.add_argument("-j", "--jobs", type=int, default=os.cpu_count(),
                         help="notebooks at a time (default: the number of cores, %(default)s)")
     parser.add_argument("--timeout", type=float, default=Limits.timeout,
@@ -153,26 +169,46 @@ def main():
                         help="the solved notebook (default: the project's)")
     parser.add_argument("--scheduler", metavar="ADDRESS",
                         help="grade on the workers of this Dask scheduler, as tcp://host:8786")
+    parser.add_argument("--gradescope-zip", type=Path, metavar="autograder.zip",
+                        help="grade nothing, but make the archive that Gradescope grades with")
+    return parser
+
+
+def main():
+    parser = _parser()
     arguments = parser.parse_args()
     for name in ["jobs", "timeout", "total_timeout", "memory"]:
         if not getattr(arguments, name) > 0:
             parser.error(f"--{name.replace('_', '-')}: got {getattr(arguments, name)}, "
                          "expected more than 0")
-    if not arguments.folder.is_dir():
-        parser.error(f"got {arguments.folder}, expected a folder with notebooks")
-    if not notebooks_in(arguments.folder, arguments.output.resolve()):
-        parser.error(f"there are no notebooks (*.ipynb) in {arguments.folder}")
     try:
         reference = Reference.read(arguments.reference)
     except (OSError, ValueError) as error:
         parser.error(f"--reference: {error}")
     limits = Limits(timeout=arguments.timeout, total=arguments.total_timeout,
                     memory=int(arguments.memory * 2**30))
+    if arguments.gradescope_zip is not None:
+        if arguments.submissions:
+            parser.error("--gradescope-zip grades nothing, and takes no notebooks")
+        try:
+            make_archive(arguments.gradescope_zip, arguments.reference, limits)
+        except OSError as error:
+            parser.error(f"--gradescope-zip: {error}")
+        return
+    try:
+        submissions, skipped = collect(arguments.submissions, except_in=arguments.output)
+    except ValueError as error:
+        parser.error(str(error))
+    if not submissions:
+        parser.error("there are no notebooks (*.ipynb) in "
+                     f"{', '.join(map(str, arguments.submissions)) or 'no arguments'}"
+                     + (f"; skipped:\n{_list(skipped)}" if skipped else ""))
 
     signal.signal(signal.SIGTERM, lambda *args: signal.raise_signal(signal.SIGINT))
     try:
-        grades, failed = grade_class(arguments.folder, arguments.output, reference, limits,
-                                     arguments.jobs, arguments.scheduler)
+        with _only_run_into(arguments.output):
+            grades, failed = grade_class(submissions, arguments.output, reference, limits,
+                                         arguments.jobs, arguments.scheduler)
     except WorkerError as error:
         sys.exit(str(error))
     except KeyboardInterrupt:
@@ -180,7 +216,9 @@ def main():
         os._exit(130)
     mean = sum(one.points for one in grades) / len(grades)
     print(f"{len(grades)} notebooks, {mean:.1f} points on average: "
-          f"{arguments.output / 'grades.csv'}")
+          f"{arguments.output / 'grades.xlsx'}")
+    if skipped:
+        print(f"Skipped:\n{_list(skipped)}")
     if failed:
         sys.exit("Not graded, run again:\n" + "\n".join(failed))
 

@@ -3,11 +3,11 @@
 In the output folder, of each notebook, as soon as it is graded::
 
     feedback/<name>.html     what its author reads
-    gradescope/<name>.json   results.json of Gradescope's autograders; resumes a run, too
+    results/<name>.json      by which a run goes on; in the format of Gradescope's results.json
 
 and of the class::
 
-    grades.csv               a spreadsheet
+    grades.xlsx, grades.csv  tables
     junit.xml                for a CI server
 
 Students decide what their notebooks are called and what an error says, so no
@@ -16,30 +16,37 @@ theirs take effect.
 """
 
 import csv
+import errno
 import io
 import json
 import os
 import re
 import secrets
-from dataclasses import asdict, replace
+import tempfile
+from dataclasses import asdict, astuple, replace
 from pathlib import Path, PurePosixPath
 from xml.etree import ElementTree
 
+import xlsxwriter
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from vae.checks import EXERCISES
 from vae.grading.grader import Grade, Verdict
+from vae.grading.sandbox import Limits
 
-__all__ = ["read_grade", "write_class_reports", "write_notebook_reports"]
+__all__ = ["check_folder", "read_grade", "results_json", "write_class_reports",
+           "write_notebook_reports"]
 
+_LONGEST_CELL = 32767  # characters, by Excel
 _MAX_POINTS = sum(exercise.points for exercise in EXERCISES.values())
 
 #: What XML 1.0 forbids; of it, half a surrogate pair cannot be encoded, either.
 _UNPRINTABLE = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_REPORT = re.compile(r"\.(html|json)_*$", re.I)
 _FORMULA = re.compile(r"\s*[=+\-@＝＋－＠]")
 
 
-def write_notebook_reports(folder, grade, digest):
+def write_notebook_reports(folder, grade, digest, limits=Limits()):
     """Write the page and the results of one notebook.
 
     Parameters
@@ -48,7 +55,9 @@ def write_notebook_reports(folder, grade, digest):
         Of all reports; made if need be.
     grade : vae.grading.grader.Grade
     digest : str
-        Of all that the grade depends on, see `read_grade`.
+        Of all that the grade depends on, but the limits; see `read_grade`.
+    limits : vae.grading.sandbox.Limits, optional
+        Which it was graded under.
 
     Raises
     ------
@@ -58,10 +67,10 @@ def write_notebook_reports(folder, grade, digest):
     page, results = _paths(folder, grade.name)
     grade = _printable(grade)
     _write(page, _page(grade).encode())
-    _write(results, _results(grade, digest).encode())  # last: with it the notebook is done
+    _write(results, results_json(grade, digest, limits).encode())  # last: with it the notebook is done
 
 
-def read_grade(folder, name, digest):
+def read_grade(folder, name, digest, limits=Limits()):
     """Return the grade of a notebook whose reports are there already.
 
     Parameters
@@ -71,13 +80,17 @@ def read_grade(folder, name, digest):
     name : str
         The notebook's.
     digest : str
-        Of all that the grade depends on.
+        Of all that the grade depends on, but the limits.
+    limits : vae.grading.sandbox.Limits, optional
+        Which it is to be graded under.
 
     Returns
     -------
     vae.grading.grader.Grade or None
         None if there are no reports, or they are damaged, of another digest,
-        or not quite those that this version writes.  Characters that cannot be
+        or not quite those that this version writes; or if the limits might
+        change it: larger ones what ran out of something, smaller ones what did
+        not.  Characters that cannot be
         printed are not given back.
 
     Raises
@@ -89,9 +102,13 @@ def read_grade(folder, name, digest):
     try:
         text = results.read_bytes().decode()
         stored = json.loads(text)["extra_data"]
-        grade = Grade(name, [Verdict(**one) for one in stored["verdicts"]], stored["note"])
-        whole = text == _results(_printable(grade), digest)
-        return grade if whole and page.is_file() else None
+        grade = Grade(name, [Verdict(**one) for one in stored["verdicts"]], stored["note"],
+                      stored["exhausted"])
+        before = Limits(**stored["limits"])
+        whole = text == results_json(grade, digest, before)
+        holds = all(old >= new if grade.exhausted else old <= new
+                    for old, new in zip(astuple(before), astuple(limits)))
+        return grade if whole and holds and page.is_file() else None
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
@@ -107,6 +124,7 @@ def write_class_reports(folder, grades):
     """
     grades = sorted(map(_printable, grades), key=lambda grade: grade.name)
     _write(Path(folder, "grades.csv"), _table(grades).encode("utf-8-sig"))  # BOM: for Excel
+    _write(Path(folder, "grades.xlsx"), _workbook(grades))
     _write(Path(folder, "junit.xml"), _junit(grades))
 
 
@@ -116,7 +134,22 @@ def _paths(folder, name):
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts:
         raise ValueError(f"Got the name {name!r}, expected a path inside the class's folder")
-    return Path(folder, "feedback", f"{name}.html"), Path(folder, "gradescope", f"{name}.json")
+    # Beside x.html, the page of x, there can be no folder of that name.
+    name = "/".join([*(_REPORT.sub(r"\g<0>_", part) for part in name.split("/")[:-1]),
+                     name.split("/")[-1]])
+    return Path(folder, "feedback", f"{name}.html"), Path(folder, "results", f"{name}.json")
+
+
+def check_folder(folder):
+    """Make the folder of reports, and raise OSError where they could not be written."""
+    for place in [Path(folder), Path(folder, "feedback"), Path(folder, "results")]:
+        place.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    for name in ["grades.csv", "grades.xlsx", "junit.xml"]:
+        if Path(folder, name).is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR),
+                                    str(Path(folder, name)))
 
 
 def _write(path, content):
@@ -136,9 +169,17 @@ def _printable(grade):
     def clean(text):
         return _UNPRINTABLE.sub("\ufffd", re.sub("\r\n?", "\n", text))
 
-    return replace(grade, name=clean(grade.name), note=clean(grade.note), verdicts=[
-        replace(verdict, hint=clean(verdict.hint), traceback=clean(verdict.traceback))
-        for verdict in grade.verdicts])
+    return replace(grade, name=_visible(grade.name), note=clean(grade.note), verdicts=[
+        replace(verdict, hint=clean(verdict.hint), traceback=clean(verdict.traceback),
+                code=clean(verdict.code)) for verdict in grade.verdicts])
+
+
+def _visible(name):
+    r"""A name in which all can be seen: a byte that is no UTF-8 as \xc8, other odd ones as \u202e."""
+    return "".join(character if character.isprintable() else
+                   f"\\x{ord(character) - 0xdc00:02x}" if "\udc80" <= character <= "\udcff" else
+                   character.encode("unicode_escape", "surrogatepass").decode()
+                   for character in name)
 
 
 def _points(number):
@@ -174,7 +215,9 @@ def _page(grade):
         grade=grade, exercises=EXERCISES, max_points=_MAX_POINTS)
 
 
-def _results(grade, digest):
+def results_json(grade, digest, limits):
+    """Return a grade, and what it depends on, as Gradescope's results.json."""
+    grade = _printable(grade)
     return json.dumps({
         "output": grade.note,
         "output_format": "text",  # by default it would be HTML
@@ -189,7 +232,7 @@ def _results(grade, digest):
             "output": _output(verdict),
             "output_format": "text",
         } for verdict in grade.verdicts],
-        "extra_data": {"digest": digest, **asdict(grade)},
+        "extra_data": {"digest": digest, "limits": asdict(limits), **asdict(grade)},
     }, ensure_ascii=False, indent=1)
 
 
@@ -199,17 +242,38 @@ def _cell(text):
     return f"./{text}" if _FORMULA.match(text) else text
 
 
-def _table(grades):
-    file = io.StringIO()
-    # In quotes no name is taken apart, even by an Excel that goes by semicolons (the Russian one).
-    table = csv.writer(file, quoting=csv.QUOTE_NONNUMERIC)
-    table.writerow(["notebook", *(f"exercise {number}" for number in EXERCISES),
-                    "total", "of", "note"])
+_HEADER = ["notebook", *(f"exercise {number}" for number in EXERCISES), "total", "of", "note"]
+
+
+def _rows(grades):
     for grade in grades:
         points = {verdict.exercise: verdict.points for verdict in grade.verdicts}
         note = " ".join(grade.note.replace(";", ",").split())
-        table.writerow([_cell(grade.name), *(points.get(number, 0) for number in EXERCISES),
-                        grade.points, _MAX_POINTS, _cell(note)])
+        yield [_cell(grade.name), *(points.get(number, 0) for number in EXERCISES),
+               grade.points, _MAX_POINTS, _cell(note)]
+
+
+def _table(grades):
+    file = io.StringIO()
+    # In quotes no name is taken apart, even by an Excel that goes by semicolons (the Russian one).
+    csv.writer(file, quoting=csv.QUOTE_NONNUMERIC).writerows([_HEADER, *_rows(grades)])
+    return file.getvalue()
+
+
+def _workbook(grades):
+    file = io.BytesIO()
+    with xlsxwriter.Workbook(file, {"in_memory": True}) as workbook:
+        sheet = workbook.add_worksheet("grades")
+        for number, row in enumerate([_HEADER, *_rows(grades)]):
+            for column, value in enumerate(row):
+                if isinstance(value, str):  # text stays text, whatever it looks like
+                    sheet.write_string(number, column, value[:_LONGEST_CELL])
+                else:
+                    sheet.write_number(number, column, value)
+        sheet.freeze_panes(1, 1)
+        sheet.set_column(0, 0, 40)
+        sheet.set_column(1, len(_HEADER) - 2, 11)
+        sheet.set_column(len(_HEADER) - 1, len(_HEADER) - 1, 80)
     return file.getvalue()
 
 

@@ -1,0 +1,172 @@
+"""What code in the sandbox can and cannot have, with namespaces and without."""
+
+import ctypes
+import fcntl
+import json
+import os
+import platform
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from vae.grading.sandbox import Limits, run_limited, why_not_isolated
+from vae.grading.system_calls import _FORBIDDEN, MACHINES
+
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux" or platform.machine() not in MACHINES, reason="the kernel is Linux's")
+
+NAMESPACES = why_not_isolated() is None if sys.platform == "linux" else False
+
+
+@pytest.fixture(params=[True, False], ids=["namespaces", "no namespaces"])
+def sandboxed(request):
+    """Call a function in the sandbox; return what it returns and how it ended."""
+    if request.param and not NAMESPACES:
+        pytest.skip("needs namespaces")
+
+    def call(function, **limits):
+        end, start = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                output, ended = run_limited(
+                    lambda write: write(json.dumps(function()).encode()),
+                    Limits(**{"timeout": 20, **limits}), [sys.prefix, sys.base_prefix],
+                    isolated=request.param)
+                os.write(start, json.dumps([output.decode(), ended]).encode())
+            finally:
+                os._exit(0)
+        os.close(start)
+        with os.fdopen(end) as file:
+            output, ended = json.loads(file.read())
+        os.waitpid(pid, 0)
+        return json.loads(output) if ended == "" else output, ended
+
+    return call
+
+
+def refused(function, *arguments):
+    try:
+        function(*arguments)
+        return False
+    except OSError:
+        return True
+
+
+def test_sockets_of_no_family(sandboxed):
+    def try_all():
+        return [family for family in range(64)
+                for kind in [socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_RAW,
+                             socket.SOCK_SEQPACKET]
+                if not refused(socket.socket, family, kind)
+                or not refused(socket.socketpair, family, kind)]
+
+    assert sandboxed(try_all) == ([], "")
+
+
+def system_call(number, *arguments):
+    library = ctypes.CDLL(None, use_errno=True)
+    result = library.syscall(ctypes.c_long(number), *map(ctypes.c_long, arguments))
+    return result if result >= 0 else -ctypes.get_errno()
+
+
+@pytest.mark.parametrize("name", _FORBIDDEN)
+def test_calls_that_are_forbidden(name, sandboxed):
+    number = _FORBIDDEN[name][list(MACHINES).index(platform.machine())]
+    if number is None:
+        pytest.skip("this processor has no such call")
+    assert sandboxed(lambda: system_call(number, 0, 0, 0, 0, 0, 0)) == (-1, "")  # EPERM
+
+
+@pytest.mark.parametrize("number", [435, 463, 500, 0x3fffffff])
+def test_calls_that_are_not_known(number, sandboxed):
+    assert sandboxed(lambda: system_call(number, 0, 0, 0, 0, 0, 0)) == (-38, "")  # ENOSYS
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="other processors have no x32")
+def test_calls_by_their_other_numbers(sandboxed):
+    assert sandboxed(lambda: system_call(0x40000000 + 41, 1, 1, 0)) == (-1, "")
+
+
+def test_calls_by_their_namesakes_in_libc(sandboxed):
+    def try_all():
+        library = ctypes.CDLL(None)
+        calls = {"memfd": lambda: library.memfd_create(b"m", 0),
+                 "shm": lambda: library.shmget(0, 2**20, 0o1600),
+                 "sem": lambda: library.semget(0, 100, 0o1600),
+                 "msg": lambda: library.msgget(0, 0o1600),
+                 "user": lambda: library.unshare(0x10000000),
+                 "mount": lambda: library.mount(b"tmpfs", b".", b"tmpfs", 0, None)}
+        return [name for name, call in calls.items() if call() >= 0]
+
+    assert sandboxed(try_all) == ([], "")
+
+
+def test_locks_of_ranges(sandboxed):
+    def lock():
+        with open("file", "w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            return [command for command in (fcntl.F_SETLK, fcntl.F_SETLKW, 37, 38)
+                    if not refused(fcntl.fcntl, file, command,
+                                   struct.pack("hhqqi4x", fcntl.F_WRLCK, 0, 0, 1, 0))]
+
+    assert sandboxed(lock) == ([], "")
+
+
+@pytest.mark.parametrize("make", [
+    lambda number: open(f"file{number}", "x").close(),
+    lambda number: os.mkdir(f"folder{number}"),
+    lambda number: os.symlink("x" * 1000, f"link{number}"),
+    lambda number: os.mkfifo(f"pipe{number}"),
+    lambda number: (open("one", "a").close(), os.link("one", f"hard{number}"))])
+def test_files_without_end(make, sandboxed, request):
+    if "no namespaces" in request.node.name:
+        pytest.skip("the number of files is bounded only in a file system of its own")
+
+    def count():
+        for number in range(100000):
+            try:
+                make(number)
+            except OSError:
+                return number
+        return None
+
+    made, ended = sandboxed(count, files=2000)
+    assert ended == "" and 1000 < made < 2000
+
+
+def test_bytes_without_end(sandboxed):
+    def fill():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        with open("file", "wb") as file:
+            try:
+                for _ in range(100):
+                    file.write(bytes(2**20))
+            except OSError:
+                pass
+        return os.path.getsize("file") <= 10 * 2**20
+
+    assert sandboxed(fill, disk=10 * 2**20) == (True, "")
+
+
+def test_what_honest_code_needs(sandboxed):
+    def work():
+        made = []
+        thread = threading.Thread(target=made.append, args=["thread"])
+        thread.start()
+        thread.join()
+        made.append(subprocess.run(["cat"], input="process", stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE, text=True).stdout)
+        made.append(subprocess.run("echo pipe | cat", shell=True, stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE, text=True).stdout.strip())
+        if os.fork() == 0:
+            os._exit(7)
+        made.append(os.waitstatus_to_exitcode(os.wait()[1]))
+        return made
+
+    assert sandboxed(work) == (["thread", "process", "pipe", 7], "")
