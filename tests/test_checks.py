@@ -459,6 +459,10 @@ def importance_weighted(w):
     (lambda names: with_elbo(names, T.mean(BinaryVector(get_output(
         names["decoder_logits"], names["qz_x"].loc)).log_prob(names["input_x"]))
         - T.mean(closed_form_kl(names))), "а среднее: выход декодировщика"),
+    (lambda names: with_elbo(names, T.mean(terms(names)[0] - T.maximum(
+        closed_form_kl(names), 2.))), "ограничивать её снизу"),
+    (lambda names: with_elbo(names, T.mean(terms(names)[0]) - T.maximum(
+        T.mean(terms(names)[2] - terms(names)[1]), 2.)), "KL-дивергенция = "),
     (lambda names: names.update(updates=lasagne.updates.adam(names["elbo"], names["params"])),
      "updates увеличивают loss"),
     (lambda names: names.update(updates=lasagne.updates.sgd(names["loss"], names["params"][:3], .1)),
@@ -469,8 +473,8 @@ def importance_weighted(w):
     (lambda names: names.update(params=[names["encoder_mean"], names["decoder_logits"]]),
      "в params лежат слои"),
 ], ids=["IWAE", "K not divided", "summed over the batch", "KL's weight", "mean over the pixels",
-        "KL summed", "the other KL", "a constant", "signs", "means decoded", "updates turned round",
-        "updates of others", "no updates", "updates missing", "updates a number", "layers"])
+        "KL summed", "the other KL", "a constant", "signs", "means decoded", "free bits an image",
+        "free bits a batch", "updates turned round", "updates of others", "no updates", "updates missing", "updates a number", "layers"])
 def test_hints_of_exercise_5_name_the_mistake(spoil, hint, names):
     spoil(names)
     assert re.search(hint, hint_of(5, names), re.S)
