@@ -415,7 +415,7 @@ class _Run:
 
     def final_failures(self):
         """The exercises that failed by themselves, not for want of an earlier one."""
-        final = (self._undone | self._died) & set(self.failures)
+        final = (self._undone | self._died) & set(self.failures) - self.passed
         first = next((number for number in self._wanted if number not in self.passed), None)
         if first in self.failures and (self.fatal is None or first in self._died) and (
                 first not in self._waits or self._package_is_filled):
