@@ -235,6 +235,14 @@ def test_names_that_are_used_again_in_later_cells(reference):
     assert grade("", notebooks.to_bytes(notebooks.cells() + later), reference).points == FULL
 
 
+def test_an_exercise_that_was_right_where_it_was_checked(reference):
+    """What is built of the same names afterwards, to try something else, costs nothing."""
+    later = ["codes = T.matrix()\ndecoder_logits = vae_decoder_mlp(codes)\n"
+             "encoder_mean, encoder_scale = vae_encoder_mlp(input_x, hidden_dim=7)"]
+    result = grade("", notebooks.to_bytes(notebooks.cells(unfilled(5)) + later), reference)
+    assert failed(result) == [5], result
+
+
 @pytest.mark.timeout(120, func_only=True)
 @pytest.mark.parametrize("code, exhausted", [
     ("while True: pass", True), ("return [bytearray(2**30) for _ in range(100)]", True),
