@@ -454,6 +454,10 @@ OTHER_WAYS = {
     "imported again after its exercise": {
         2: SOLVED[2] + "\nfrom vae import *",
         4: "from vae.distributions import MultivariateNormalDiag\n" + SOLVED[4]},
+    "await at the top": {
+        2: SOLVED[2] + "\nimport asyncio\nawait asyncio.sleep(0)",
+        3: "async def make():\n    return T.tensor4()\n\n" + changed(
+            SOLVED[3], "T.tensor4('inputs')", "await make()")},
     "a loop until the model is trained": {
         5: f"{SOLVED[5]}\n{SOURCES[13]}\nvalue = -1e9\nwhile value < 1:\n"
            "    value = train(X_train[:20])"},

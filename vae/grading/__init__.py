@@ -5,21 +5,24 @@
 ``grader``
     one notebook to its grade, by the checks of `vae.checks`;
 ``notebook``
-    what of a notebook the exercises need, and running it;
+    a notebook's cells, the orders that they may be run in, and running them;
+``stand_ins``
+    what stands for training, pictures and downloads there;
+``tasks``
+    what the processes do: build graphs, evaluate graphs;
 ``graphs``
     Theano's graphs as data;
 ``transport``
     numbers between processes;
 ``sandbox``
     limits and isolation of a process;
-``worker``, ``inside``
-    the process that forks for each piece of students' code, from without and
-    within;
+``worker``, ``fork_server``
+    the process that forks for each task, from without and within;
 ``reports``
     a class's grades as tables and pages.
 
 A student's code builds its graphs in one forked process; another, in which it
 has never run, evaluates them on numbers drawn for that run; the grader's own
 process looks at the results.  The processes hold no solutions, but those that
-take the place of exercises already failed.
+stand for exercises already decided.
 """

@@ -18,8 +18,10 @@ What is slow and changes no exercise is replaced beforehand: see
 """
 
 import ast
+import asyncio
 import builtins
 import dis
+import inspect
 import linecache
 import re
 import signal
@@ -63,6 +65,12 @@ class Statement:
         """The exercises whose names this statement binds."""
         return [number for number, exercise in EXERCISES.items()
                 if self.binds.intersection(exercise.names)]
+
+    def run(self, names):
+        """Run it, as Jupyter would, in a namespace."""
+        left = eval(self.code, names)
+        if self.code.co_flags & inspect.CO_COROUTINE:
+            asyncio.run(left)
 
     @property
     def lines(self):
@@ -146,7 +154,8 @@ def python_of(source):
 
 
 def _statement(node, name):
-    code = compile(ast.Module([node], []), name, "exec", dont_inherit=True)
+    code = compile(ast.Module([node], []), name, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT,
+                   dont_inherit=True)
     binds, uses = set(), set()
     _names_in(code, binds, uses)
     return Statement(node, code, binds, uses)
@@ -334,7 +343,7 @@ class _Replacement:
 
     def run(self, names):
         for statement in self.cell.statements:
-            exec(statement.code, names)
+            statement.run(names)
         if self.number == 4:
             _give_once(names["qz_x"], names["z"])
         self.seen = _snapshot(names, self.binds | self.uses)
@@ -398,10 +407,10 @@ class _Runner:
 
     def _exec(self, statement):
         if statement.exercises:
-            exec(statement.code, self.names)
+            statement.run(self.names)
         else:
             with self._not_for_ever():
-                exec(statement.code, self.names)
+                statement.run(self.names)
 
     @contextmanager
     def _not_for_ever(self):

@@ -14,7 +14,6 @@ import numpy as np
 import theano
 
 import utils
-import vae.checks
 
 __all__ = ["Enough", "Shell", "install", "use_few_images"]
 
@@ -131,4 +130,6 @@ def install():
                 setattr(module, name, nothing)
     theano.function = theano.compile.function = _Function
     time.sleep = lambda seconds: None
-    vae.checks.check = lambda *args, **kwargs: None
+    for setting in theano.configparser._config_var_list:
+        if setting.fullname == "compute_test_value":  # it would compile each operation alone
+            setting.filter = lambda value: "off"

@@ -18,6 +18,7 @@ from vae.grading.notebook import (Overdue, cells_of, fill_package, in_package, m
 __all__ = ["TASKS", "build", "measure"]
 
 _EXHAUSTED = {errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.EAGAIN}
+_MAX_EARLY = 32 * 2**20  # characters of graphs, sent before all has been run
 _PACKAGE = vae.__file__.removesuffix("__init__.py")
 _FROM_PACKAGE = ("{} взято из пакета vae, а его нужно написать самостоятельно: "
                  "в пакете при проверке решения нет.")
@@ -81,34 +82,53 @@ def build(given, images, say, notebook, order, replacements, package, skip, pati
                            undone=exercise if own else None)
         return failure
 
-    graphs = {}
+    graphs, to_look_at, left = {}, set(wanted), _MAX_EARLY
 
     def try_exercise(number):
         say({"stage": f"упражнение {number}", "exercises": [number]})
         state = np.random.get_state()  # to look at an exercise changes no later one
         try:
             np.random.seed(number)
-            graphs[number] = dump_graph(EXERCISES[number].build(Names(names)))
+            return dump_graph(EXERCISES[number].build(Names(names)))
         finally:
             np.random.set_state(state)
 
+    def look_at(number):
+        nonlocal left
+        to_look_at.discard(number)
+        try:
+            graphs[number] = try_exercise(number)
+        except BaseException:
+            return  # to be tried again when all has been run
+        left -= len(graphs[number])
+        if left > 0:
+            say({"exercise": number, "graph": graphs[number]})
+
     def before(cell, statement):
         # What an exercise calls of an earlier one is called first for that one: then it is
-        # known whose code has ended the process.
-        for number in wanted:
-            if any(number < later for later in statement.exercises) and number not in graphs:
-                try:
-                    try_exercise(number)
-                except BaseException:
-                    pass  # to be tried again when all has been run
+        # known whose code has ended the process.  What is right before the process ends, or
+        # before a training loop puts numbers into its names, stays right.
+        first = statement is cell.statements[0]
+        for number in sorted(to_look_at):
+            if first or any(number < later for later in statement.exercises):
+                look_at(number)
         say({"stage": place_of(cell, statement), "exercises": statement.exercises})
 
+    def check(number=None, *args, **kwargs):
+        # Where the student has it checked, an exercise is what it is then.
+        if type(number) is int and number in wanted:
+            if number in to_look_at:
+                look_at(number)
+            say({"exercise": number, "checked": True})
+
     def changed(number, cell, statement):
-        graphs.pop(number, None)
+        if number in wanted:
+            to_look_at.add(number)
         if not isinstance(statement.node, (ast.Import, ast.ImportFrom)):
             belong[number].add(statement)
 
-    given = {**given, "check": vae.checks.check}
+    vae.checks.check = check
+    given = {**given, "check": check}
     replacements = {int(number): source for number, source in replacements.items()}
     raised = {}
     for cell, error in run(orders[order], replacements, given, names, skip, patience, before,
@@ -119,10 +139,13 @@ def build(given, images, say, notebook, order, replacements, package, skip, pati
     say({"code": _code(cells, belong, wanted)})
     for number in wanted:
         try:
-            if number not in graphs:
-                try_exercise(number)
+            if number in to_look_at or number not in graphs:
+                graphs[number] = try_exercise(number)
             say({"exercise": number, "graph": graphs[number]})
         except BaseException as error:
+            if number in graphs and isinstance(error, Mistake):
+                say({"exercise": number, "graph": graphs[number]})
+                continue
             failure = failed(error, number)
             if any(names.get(name) is None for name in EXERCISES[number].names):
                 if number in raised:
