@@ -182,7 +182,8 @@ def test_names_in_letters_that_are_not_said(letters, tmp_path):
     (entry("/etc/out.ipynb", 0), "a path that leads out of the archive"),
     (entry("\\etc\\out.ipynb", 0), "a path that leads out of the archive"),
     (entry("a/.hidden.ipynb", 0), "hidden"), (entry("x" * 260 + ".ipynb", 0), "too long a name"),
-    (entry("d/" * 2000 + "x.ipynb", 0), "too long a name"), (entry("inner.zip", 0), "not a notebook")])
+    (entry("d/" * 2000 + "x.ipynb", 0), "too long a name"),
+    (entry("inner.zip", 0), "not a notebook")])
 def test_entries_that_are_not_taken(made, why, tmp_path):
     found, skipped = collect([archive(tmp_path, [(made, b"../secret"), ("lab.ipynb", b"lab")])])
     assert contents(found) == {"lab": b"lab"} and [*skipped.values()] == [why]

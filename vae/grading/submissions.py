@@ -3,8 +3,9 @@
 A notebook is a regular file whose name ends in .ipynb, in letters of any case.
 Students decide what lies in the folders, so nothing there is followed or
 waited for: links, to files or folders, lead to what is not theirs (one to a
-folder is followed where it is all that is given); pipes and devices have no end.  (A hard link is as good as a copy, and is read.)  Nor is
-an archive believed: neither its sizes nor its names.
+folder is followed where it is all that is given); pipes and devices have no
+end.  A hard link is as good as a copy, and is read.  Nor is an archive
+believed: neither its sizes nor its names.
 """
 
 import errno
