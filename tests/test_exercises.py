@@ -1,4 +1,4 @@
-"""The five exercises, of the reference or of a student's notebook: ``pytest --notebook PATH``."""
+"""The five exercises, of the reference or of a student's notebook: ``pytest --notebook=PATH``."""
 
 from pathlib import Path
 
@@ -6,6 +6,7 @@ import pytest
 
 from vae.checks import EXERCISES
 from vae.grading.grader import Reference, grade
+from vae.grading.submissions import read_file
 
 SOLVED = Path(__file__).parents[1] / "notebooks" / "vae_seminar_solution.ipynb"
 
@@ -14,7 +15,7 @@ SOLVED = Path(__file__).parents[1] / "notebooks" / "vae_seminar_solution.ipynb"
 def graded(request):
     path = request.config.getoption("--notebook") or SOLVED
     try:
-        content = path.read_bytes()
+        content = read_file(path)
     except OSError as error:
         pytest.exit(f"--notebook: {error}", returncode=4)
     return grade(path.stem, content, Reference.read(SOLVED))

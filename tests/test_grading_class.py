@@ -8,12 +8,16 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from xml.etree import ElementTree
 
 import psutil
 import pytest
+from filelock import FileLock
 
-from grading_notebooks import notebook, unfilled
+from grading_notebooks import FOLDER, notebook, unfilled
+
+SOLUTION = FOLDER / "vae_seminar_solution.ipynb"
 
 HANGS = "def vae_encoder_mlp(input_x, hidden_dim=HIDDEN_DIM):\n    while True:\n        pass\n"
 
@@ -72,9 +76,13 @@ def test_a_class(tmp_path):
     (folder / ".ipynb_checkpoints").mkdir()
     (folder / ".ipynb_checkpoints" / "old.ipynb").write_bytes(b"")
     (folder / "folder.ipynb").mkdir()
+    (folder / "solution.ipynb").symlink_to(SOLUTION)
+    (folder / "notes.txt").touch()
     result = run(folder, output, "--timeout", "15")
     assert result.returncode == 0, result.stderr
     assert "5 notebooks" in result.stdout and "5/5" in result.stderr
+    assert "'solution.ipynb': a link" in result.stdout
+    assert "'notes.txt': not a notebook" in result.stdout
     assert table(output) == {"Иванов Пётр/моё решение": 10, "unfilled": 0, "hangs": 8,
                              "junk": 0, "empty": 0}
     page = (output / "feedback" / "hangs.html").read_text(encoding="utf-8")
@@ -90,6 +98,36 @@ def test_a_class(tmp_path):
     again = run(folder, output, "--timeout", "15")
     assert again.returncode == 0 and table(output)["junk"] == 10
     assert (output / "results" / "hangs.json").stat().st_mtime_ns == before
+
+
+def test_an_archive(tmp_path):
+    names = ["Иванов Пётр_1_assignsubmission_file_/lab.ipynb",
+             "Петров_2_assignsubmission_file_/x.IPYNB"]
+    with zipfile.ZipFile(tmp_path / "course.zip", "w") as file:
+        for name in [*names, "report.pdf"]:
+            file.writestr(name, b"junk")
+    result = run(tmp_path / "course.zip", tmp_path / "grades")
+    assert result.returncode == 0, result.stderr
+    assert table(tmp_path / "grades") == {name.rpartition(".")[0]: 0 for name in names}
+    assert "'report.pdf': not a notebook" in result.stdout
+
+
+def test_two_runs_into_one_folder(tmp_path):
+    (tmp_path / "junk.ipynb").write_bytes(b"junk")
+    output = tmp_path / "grades"
+    output.mkdir()
+    with FileLock(output / ".lock"):
+        result = run(tmp_path / "junk.ipynb", output)
+    assert result.returncode == 1 and f"Another run is writing into {output}" in result.stderr
+    assert not (output / "grades.csv").exists()
+
+
+def test_a_folder_that_can_not_be_written_is_found_first(tmp_path):
+    (tmp_path / "junk.ipynb").write_bytes(b"junk")
+    (tmp_path / "grades").write_text("not a folder")
+    result = run(tmp_path / "junk.ipynb", tmp_path / "grades")
+    assert result.returncode == 1 and "Traceback" not in result.stderr
+    assert f"Reports can't be written into {tmp_path / 'grades'}" in result.stderr
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])

@@ -10,11 +10,12 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 
 import pytest
 
-from vae.grading.sandbox import Limits, run_limited, why_not_isolated
+from vae.grading.sandbox import Limits, out_of_reach, run_limited, why_not_isolated
 from vae.grading.system_calls import _FORBIDDEN, MACHINES
 
 pytestmark = pytest.mark.skipif(
@@ -170,3 +171,14 @@ def test_what_honest_code_needs(sandboxed):
         return made
 
     assert sandboxed(work) == (["thread", "process", "pipe", 7], "")
+
+
+@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() != 0, reason="only root becomes nobody")
+def test_an_environment_that_nobody_can_enter_is_found():
+    with tempfile.TemporaryDirectory() as folder:
+        inner = os.path.join(folder, "environment")
+        os.mkdir(inner)
+        os.chmod(folder, 0o755)
+        assert out_of_reach(["/", inner]) is None
+        os.chmod(folder, 0o700)
+        assert out_of_reach(["/", inner]) == inner

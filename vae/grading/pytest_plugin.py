@@ -1,4 +1,4 @@
-"""``pytest --notebook PATH``: grade a student's notebook with the exercises' own tests."""
+"""``pytest --notebook=PATH``: grade a student's notebook with the exercises' own tests."""
 
 from pathlib import Path
 
@@ -9,7 +9,8 @@ from vae.checks import EXERCISES
 
 def pytest_addoption(parser):
     parser.addoption("--notebook", metavar="PATH", type=Path,
-                     help="grade a student's notebook: only tests/test_exercises.py runs, on it")
+                     help="grade a student's notebook: only tests/test_exercises.py runs, on it; "
+                          "written with =, for pytest takes other paths for tests")
 
 
 def pytest_configure(config):

@@ -2,9 +2,10 @@
 
 A notebook is a regular file whose name ends in .ipynb, in letters of any case.
 Students decide what lies in the folders, so nothing there is followed or
-waited for: links, to files or folders, lead to what is not theirs; pipes and
-devices have no end.  (A hard link is as good as a copy, and is read.)  Nor is
-an archive believed: neither its sizes nor its names.
+waited for: links, to files or folders, lead to what is not theirs (one to a
+folder is followed where it is all that is given); pipes and devices have no
+end.  A hard link is as good as a copy, and is read.  Nor is an archive
+believed: neither its sizes nor its names.
 """
 
 import errno
@@ -52,8 +53,13 @@ def read_file(path, folder=None):
         If it can't be read, or is anything else.
     """
     # An attempt to open a pipe, or a device, does not wait.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC,
-                         dir_fd=folder)
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        descriptor = os.open(path, flags, dir_fd=folder)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise OSError(error.errno, "a link, not a file", str(path)) from None
+        raise
     with open(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))
@@ -95,14 +101,17 @@ def collect(paths, except_in=None):
     paths = [Path(os.path.abspath(path)) for path in paths]
     together = Path(os.path.commonpath([path.parent for path in paths])) if paths else None
     for path in dict.fromkeys(paths):
+        if not set(paths).isdisjoint(path.parents):
+            continue  # found in its folder
         inner = "" if len(paths) == 1 else path.relative_to(together).as_posix()
-        if path.is_dir():
+        if path.is_symlink() and (len(paths) > 1 or not path.is_dir()):
+            found.skip(inner or path.name, "a link")  # as likely a student's, of folder/*
+        elif path.is_dir():
             _search_folder(path, inner, Path(except_in).resolve() if except_in else None, found)
         elif path.suffix.lower() == ".zip" and path.is_file():
             _search_archive(path, inner and os.path.splitext(inner)[0], found)
         elif _is_notebook(path.name) and path.is_file():
-            # The grader's own word for it: what it names is followed.
-            found.try_to_read(inner or path.name, lambda: read_file(os.path.realpath(path)))
+            found.try_to_read(inner or path.name, lambda: read_file(path))
         else:
             raise ValueError(f"got {path}, expected a notebook (*.ipynb), a folder or a *.zip")
     return found.submissions, found.skipped
@@ -191,7 +200,7 @@ def _why_skipped(name, status):
 def _search_archive(path, prefix, found):
     try:
         archive = zipfile.ZipFile(path)
-    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
+    except Exception as error:  # an archive's damage has many names
         raise ValueError(f"got {path}, expected a zip archive: {error}") from None
     left = _LARGEST_ARCHIVE
     with archive:
