@@ -13,22 +13,13 @@
 ``graphs``
     Theano's graphs as data;
 ``transport``
-<<<<<<< HEAD
     numbers between processes;
-``sandbox``
-    limits and isolation of a process;
-``worker``, ``fork_server``
-    the process that forks for each task, from without and within;
-=======
-    graphs and numbers between processes;
 ``sandbox``, ``system_calls``
     limits and isolation of a process, and what the kernel refuses it;
-``worker``, ``inside``
-    the process that forks for each piece of students' code, from without and
-    within;
+``worker``, ``fork_server``
+    the process that forks for each task, from without and within;
 ``submissions``
     what is handed in: folders, archives;
->>>>>>> day2
 ``reports``
     a class's grades as tables and pages;
 ``gradescope``
