@@ -468,13 +468,18 @@ def importance_weighted(w):
     (lambda names: names.update(updates=lasagne.updates.sgd(names["loss"], names["params"][:3], .1)),
      "updates не меняют параметров"),
     (lambda names: names.update(updates={}), "updates не меняют параметров"),
+    (lambda names: names.update(updates=lasagne.updates.adam(
+        -T.mean(terms(names)[0]), names["params"])), "updates"),
+    (lambda names: with_elbo(names, T.mean(terms(names)[0]) + theano.gradient.zero_grad(T.mean(
+        terms(names)[1] - terms(names)[2]))), "градиент от неё не доходит"),
     (lambda names: names.pop("updates"), "не определено updates"),
     (lambda names: names.update(updates=3), "updates — это правила"),
     (lambda names: names.update(params=[names["encoder_mean"], names["decoder_logits"]]),
      "в params лежат слои"),
 ], ids=["IWAE", "K not divided", "summed over the batch", "KL's weight", "mean over the pixels",
         "KL summed", "the other KL", "a constant", "signs", "means decoded", "free bits an image",
-        "free bits a batch", "updates turned round", "updates of others", "no updates", "updates missing", "updates a number", "layers"])
+        "free bits a batch", "updates turned round", "updates of others", "no updates", "updates without KL",
+        "KL without a gradient", "updates missing", "updates a number", "layers"])
 def test_hints_of_exercise_5_name_the_mistake(spoil, hint, names):
     spoil(names)
     assert re.search(hint, hint_of(5, names), re.S)

@@ -120,11 +120,8 @@ def measure(graph, inputs):
     if any(missing) or measured["repeated"] or measured["irrelevant"]:
         return measured
 
-    both = [one for one in dict.fromkeys([*encoder, *decoder, *params])]
-    shared = [one for one, _ in graph["updates"] if isinstance(one.type, T.TensorType)]
-    with same_parameters_afterwards([*both, *(one for one in shared if one not in both)]):
-        measured.update(_one_step(graph, x, both, gradients, described))
-    with same_parameters_afterwards(both):
+    measured.update(_steps(graph, x, encoder, decoder, gradients, described, random))
+    with same_parameters_afterwards(list(dict.fromkeys([*encoder, *decoder, *params]))):
         measured.update(_trained(graph, inputs, gradients, random, decode, described))
     return measured
 
@@ -170,19 +167,37 @@ def _is_stream(shared):
     return not getattr(shared, "dtype", "").startswith("float")
 
 
-def _one_step(graph, x, both, gradients, described):
-    """Where `updates` take the parameters, compared with the gradient of the loss."""
-    params = graph["params"]
-    before = {one: one.get_value() for one in both}
-    step = theano.function([graph["input_x"]], gradients, updates=[
+def _steps(graph, x, encoder, decoder, gradients, described, random):
+    """Where `updates` take the parameters, compared with the gradient of the loss.
+
+    Once as the model is, once with a decoder that gives the same for all codes: then only KL
+    moves the encoder.
+    """
+    params, batch = graph["params"], np.asarray(x, graph["input_x"].dtype)
+    state = [shared for shared, _ in graph["updates"] if not _is_stream(shared)]
+    compiled_step = theano.function([graph["input_x"]], gradients, updates=[
         (shared, T.cast(new, shared.dtype) if isinstance(shared.type, T.TensorType) else new)
         for shared, new in graph["updates"]], on_unused_input="ignore")
-    values = dict(zip(params, step(np.asarray(x, graph["input_x"].dtype))))
-    steps = {one: one.get_value().astype(float) - before[one] for one in both}
-    return dict(
-        unmoved=[described.get(one, str(one.name)) for one in params
-                 if np.any(values[one]) and not np.any(steps[one])],
-        slope=float(sum(np.sum(steps[one] * values[one]) for one in params)))
+
+    def step(which):
+        before = {one: one.get_value() for one in which}
+        values = dict(zip(params, compiled_step(batch)))
+        steps = {one: one.get_value().astype(float) - before[one] for one in which}
+        return dict(
+            still=[described.get(one, str(one.name)) for one in which
+                   if np.any(values[one]) and not np.any(steps[one])],
+            slope=float(sum(np.sum(steps[one] * values[one]) for one in which)),
+            flat=not any(np.any(values[one]) for one in which))
+
+    with same_parameters_afterwards(list(dict.fromkeys([*encoder, *decoder, *params, *state]))):
+        with same_parameters_afterwards(state):
+            first = step(params)
+        for parameter in decoder:
+            parameter.set_value(0 * parameter.get_value())
+        randomise(encoder, random)
+        second = step(encoder)
+    return dict(unmoved=first["still"] or second["still"], no_gradient_of_kl=second["flat"],
+                slope=max(first["slope"], second["slope"]))
 
 
 def _trained(graph, inputs, gradients, random, decode, described):
@@ -351,10 +366,12 @@ def judge(inputs, measured):
     require(not measured["repeated"], "некоторые параметры попали в params дважды.")
     require(not measured["irrelevant"], "loss не зависит от параметров "
             f"{', '.join(measured['irrelevant'])} из params, или градиент до них не доходит.")
+    require(not measured["no_gradient_of_kl"], "KL-дивергенция в elbo есть, но градиент от неё не "
+            "доходит до кодировщика.")
     require(not measured["unmoved"], "updates не меняют параметров "
             f"{', '.join(measured['unmoved'])}: верните строку "
             "updates = lasagne.updates.adam(loss, params).")
-    require(measured["slope"] < 0, "updates увеличивают loss, а должны уменьшать: верните строку "
+    require(measured["slope"] < 0, "updates увеличивают loss, или не всю её уменьшают: верните строку "
             "updates = lasagne.updates.adam(loss, params).")
 
     loc, scale, logits = (np.asarray(measured[f"trained_{name}"], dtype=float)
