@@ -123,10 +123,11 @@ def grade_submission(root):
 def _grade(root, limits):
     submissions, skipped = collect([root / "submission"])
     if not submissions:
-        others = ", ".join(f"{path} ({why})" for path, why in [*skipped.items()][:10])
+        others = ", ".join([*skipped][:10])
         return Grade.without_points(
             "", "Сдайте ноутбук: файл с именем на .ipynb. "
-                + (f"Сданы другие файлы: {others}." if others else "Не сдано ни одного файла."))
+                + (f"Сданы другие файлы или ссылки: {others}." if others
+                   else "Не сдано ни одного файла."))
     if len(submissions) > 1:
         return Grade.without_points(
             "", "Сдайте один ноутбук, тот, который нужно проверить. Сдано несколько: "

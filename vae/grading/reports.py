@@ -175,7 +175,7 @@ def _printable(grade):
 
 
 def _visible(name):
-    r"""A name in which all can be seen: a byte that is no UTF-8 as \xc8, other odd ones as \u202e."""
+    r"""A name in which all can be seen: bytes that are no UTF-8 as \xc8, others as \u202e."""
     return "".join(character if character.isprintable() else
                    f"\\x{ord(character) - 0xdc00:02x}" if "\udc80" <= character <= "\udcff" else
                    character.encode("unicode_escape", "surrogatepass").decode()
