@@ -291,7 +291,7 @@ def _split():
         SETUP, mine, "def my_sample(self):\n    return self.loc + self.scale * noise(self)",
         "MultivariateNormalDiag.sample = my_sample",
         changed(SOLVED[2], "T.nnet.softplus", "positive"), "\n".join(heads[:2]),
-        "\n".join(heads[2:]), SOLVED[4], elbo, "params =" + params, "loss =" + rest.splitlines()[0],
+        "\n".join(heads[2:]), SOLVED[4], elbo, "params =" + params, "loss =" + rest,
         "def noise(distribution):\n    return distribution.rng.normal(distribution.loc.shape)",
         "positive = T.nnet.softplus"])
 

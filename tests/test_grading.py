@@ -112,6 +112,21 @@ def test_mistakes_in_several_exercises(reference):
         assert re.search(expected, hint(result, number), re.S)
 
 
+def test_a_mistake_that_is_made_consistently_costs_once(reference):
+    """The encoder gives log σ, and exercise 3 takes it for that."""
+    result = grade("", notebook({
+        2: changed(SOLVED[2], "nonlinearity=T.nnet.softplus", "nonlinearity=None"),
+        3: changed(SOLVED[3], "scale=lasagne.layers.get_output(encoder_scale)",
+                   "scale=T.exp(lasagne.layers.get_output(encoder_scale))")}), reference)
+    assert failed(result) == [2], result
+
+
+@pytest.mark.parametrize("size", [1, 1024])
+def test_batches_of_other_sizes(size, reference):
+    setup = changed(notebooks.SETUP, "BATCH_SIZE = 20", f"BATCH_SIZE = {size}")
+    assert failed(grade("", notebook({0: setup, **unfilled(5)}), reference)) == [5]
+
+
 def test_the_students_own_name_for_the_sample_outlives_exercise_4(reference):
     result = grade("", notebook({
         4: changed(WRONG["probabilities for logits"][1].replace("z)", "z_sample)"),
