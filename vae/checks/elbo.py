@@ -120,9 +120,10 @@ def measure(graph, inputs):
     if any(missing) or measured["repeated"] or measured["irrelevant"]:
         return measured
 
-    measured.update(_steps(graph, x, encoder, decoder, gradients, described, random))
+    adam = _Adam(graph, gradients)
+    measured.update(_steps(graph, x, encoder, decoder, adam, described, random))
     with same_parameters_afterwards(list(dict.fromkeys([*encoder, *decoder, *params]))):
-        measured.update(_trained(graph, inputs, gradients, random, decode, described))
+        measured.update(_trained(graph, inputs, adam, random, decode, described))
     return measured
 
 
@@ -167,50 +168,62 @@ def _is_stream(shared):
     return not getattr(shared, "dtype", "").startswith("float")
 
 
-def _steps(graph, x, encoder, decoder, gradients, described, random):
-    """Where `updates` take the parameters, compared with the gradient of the loss.
+def _steps(graph, x, encoder, decoder, adam, described, random):
+    """Whether `updates` take the parameters where Adam's first step on the loss does.
 
     Once as the model is, once with a decoder that gives the same for all codes: then only KL
     moves the encoder.
     """
-    params, batch = graph["params"], np.asarray(x, graph["input_x"].dtype)
-    state = [shared for shared, _ in graph["updates"] if not _is_stream(shared)]
-    compiled_step = theano.function([graph["input_x"]], gradients, updates=[
+    batch = np.asarray(x, graph["input_x"].dtype)
+    student = theano.function([graph["input_x"]], [], on_unused_input="ignore", updates=[
         (shared, T.cast(new, shared.dtype) if isinstance(shared.type, T.TensorType) else new)
-        for shared, new in graph["updates"]], on_unused_input="ignore")
+        for shared, new in graph["updates"]])
+    state = [shared for shared, _ in graph["updates"] if not _is_stream(shared)]
+    everything = list(dict.fromkeys([*encoder, *decoder, *graph["params"], *state, *adam.state]))
 
-    def step(which):
-        before = {one: one.get_value() for one in which}
-        values = dict(zip(params, compiled_step(batch)))
-        steps = {one: one.get_value().astype(float) - before[one] for one in which}
+    def moves(function, which):
+        with same_parameters_afterwards(everything):
+            before = [one.get_value() for one in which]
+            function(batch)
+            return [one.get_value().astype(float) - old for one, old in zip(which, before)]
+
+    def compare(which):
+        moved, expected = moves(student, which), moves(adam.step, which)
         return dict(
-            still=[described.get(one, str(one.name)) for one in which
-                   if np.any(values[one]) and not np.any(steps[one])],
-            slope=float(sum(np.sum(steps[one] * values[one]) for one in which)),
-            flat=not any(np.any(values[one]) for one in which))
+            still=[described.get(parameter, str(parameter.name)) for parameter, one, other
+                   in zip(which, moved, expected) if np.any(other) and not np.any(one)],
+            agreement=float(sum(np.sum(one * np.sign(other))
+                                for one, other in zip(moved, expected))),
+            flat=not any(map(np.any, expected)))
 
-    with same_parameters_afterwards(list(dict.fromkeys([*encoder, *decoder, *params, *state]))):
-        with same_parameters_afterwards(state):
-            first = step(params)
+    with same_parameters_afterwards(everything):
+        first = compare(graph["params"])
         for parameter in decoder:
             parameter.set_value(0 * parameter.get_value())
         randomise(encoder, random)
-        second = step(encoder)
+        second = compare(encoder)
     return dict(unmoved=first["still"] or second["still"], no_gradient_of_kl=second["flat"],
-                slope=max(first["slope"], second["slope"]))
+                agreement=min(first["agreement"], second["agreement"]))
 
 
-def _trained(graph, inputs, gradients, random, decode, described):
+class _Adam:
+    """The loss minimised by Adam: a function that makes a step, and what it remembers."""
+
+    def __init__(self, graph, gradients):
+        updates = lasagne.updates.adam(gradients, graph["params"], learning_rate=LEARNING_RATE)
+        self.state = [shared for shared in updates if shared not in graph["params"]]
+        self.step = theano.function([graph["input_x"]], [], updates=updates,
+                                    on_unused_input="ignore")
+
+
+def _trained(graph, inputs, adam, random, decode, described):
     """The model after some steps of Adam, and parameters that these have left as they were."""
     input_x, params = graph["input_x"], graph["params"]
     before = [parameter.get_value() for parameter in params]
-    train = theano.function([input_x], [], on_unused_input="ignore",
-                            updates=lasagne.updates.adam(
-                                gradients, params, learning_rate=LEARNING_RATE))
     for _ in range(_n_steps(len(inputs["x"]))):
         chosen = random.randint(len(inputs["images"]), size=len(inputs["x"]))
         batch = inputs["images"][chosen]
-        train((random.uniform(size=batch.shape) < batch).astype(input_x.dtype))
+        adam.step((random.uniform(size=batch.shape) < batch).astype(input_x.dtype))
     loc, scale = compiled([input_x], [graph["loc"], graph["scale"]])(inputs["held_out"])
     z = loc + scale * random.normal(size=loc.shape)
     return dict(trained_loc=loc, trained_scale=scale, trained_logits=decode(z),
@@ -371,7 +384,7 @@ def judge(inputs, measured):
     require(not measured["unmoved"], "updates не меняют параметров "
             f"{', '.join(measured['unmoved'])}: верните строку "
             "updates = lasagne.updates.adam(loss, params).")
-    require(measured["slope"] < 0, "updates увеличивают loss, или не всю её уменьшают: верните строку "
+    require(measured["agreement"] > 0, "updates увеличивают loss, или не всю её уменьшают: верните строку "
             "updates = lasagne.updates.adam(loss, params).")
 
     loc, scale, logits = (np.asarray(measured[f"trained_{name}"], dtype=float)

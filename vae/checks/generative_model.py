@@ -88,31 +88,31 @@ def _log_prior(graph):
     return log_prior
 
 
-def _gradient_error(graph, x, random, n):
+def _gradient_error(graph, x, random, shape):
     """How far the gradient through the code is from that of loc + scale * eps, relatively.
 
     With respect to the encoder's parameters, of a random combination of the code's coordinates;
     for the better of the two orders that K samples an image may stand in.
     """
     code, loc, scale = graph["code"], graph["loc"], graph["scale"]
-    encoder, weights = parameters_of([loc, scale]), T.matrix()
-    k = code.shape[0] // loc.shape[0]
+    encoder, weights, k = parameters_of([loc, scale]), T.matrix(), shape[0] // len(x)
 
     def gradients(z):
         every = T.grad(T.sum(weights * z), encoder, disconnected_inputs="ignore")
         return T.concatenate([T.flatten(one) for one in every])
 
-    expected = []
-    for order in [lambda v: T.repeat(v, k, axis=0), lambda v: T.tile(v, (k, 1))]:
-        loc_k, scale_k = order(loc), order(scale)
-        eps = theano.gradient.disconnected_grad((code - loc_k) / scale_k)
-        expected.append(gradients(loc_k + scale_k * eps))
     try:
         got = gradients(code)
     except (theano.gradient.DisconnectedInputError, theano.gradient.NullTypeGradError):
         return 1.
-    errors = [T.sqrt(T.sum((got - one) ** 2) / T.sum(one ** 2)) for one in expected]
-    return float(min(compiled([graph["input_x"], weights], errors)(x, random.normal(size=n))))
+    errors = []
+    for order in [lambda v: v] if k == 1 else [lambda v: T.repeat(v, k, axis=0),
+                                               lambda v: T.tile(v, (k, 1))]:
+        loc_k, scale_k = order(loc), order(scale)
+        eps = theano.gradient.disconnected_grad((code - loc_k) / scale_k)
+        expected = gradients(loc_k + scale_k * eps)
+        errors.append(T.sqrt(T.sum((got - expected) ** 2) / T.sum(expected ** 2)))
+    return float(min(compiled([graph["input_x"], weights], errors)(x, random.normal(size=shape))))
 
 
 def judge(inputs, measured):
