@@ -460,6 +460,20 @@ def test_numbers_are_what_they_were():
     assert again["b"][0].dtype == bool and again["b"][1] == 0.5 and again["c"] == ["d"]
 
 
+@pytest.mark.parametrize("array", [
+    *({"dtype": dtype, "shape": [2], "data": "AAAAAAAAAAA="} for dtype in [
+        "f4,(2,", "(1,", "9" * 5000, f"(1{'0' * 5000},)f4", "O", "V8", "<f4,<f4", "U2", "M8[s]",
+        "float32", 5, None, ["<f4"], {"a": 1}]),
+    *({"dtype": "<f4", "shape": shape, "data": "AAAAAAAAAAA="} for shape in [
+        [-1], None, 2, [10**12], [1.5], ["2"], [[2]], {}, [True, 2], [1] * 100]),
+    {"dtype": "<f4", "shape": [2], "data": "AAAA"}, {"dtype": "<f4", "shape": [2], "data": 3}])
+def test_what_is_no_array_of_numbers_is_no_line(array):
+    """Nothing else than ValueError comes out of a line, however odd."""
+    with pytest.raises(ValueError):
+        from_json(json.dumps(array))
+    assert lines_of_json(b'{"a": 1}\n' + json.dumps(array).encode() + b"\n") == [{"a": 1}]
+
+
 BOMBS = {
     "lists": b"[" + b"[]," * (20 * 2**20) + b"[]]", "braces": b"[" + b"{}," * (20 * 2**20) + b"{}]",
     "numbers": b"[" + b"1," * (30 * 2**20) + b"1]", "names": b'{"":1,' * (10 * 2**20),

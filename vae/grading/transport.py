@@ -15,6 +15,9 @@ from vae.grading.graphs import check_size
 
 __all__ = ["to_json", "from_json", "lines_of_json"]
 
+#: The types of arrays, by what `to_json` calls them: NumPy reads more than that from a text.
+_DTYPES = {np.dtype(code).str: np.dtype(code) for code in "?bhilqBHILQefd"}
+
 _MAX_LINES = 10000  # of what a process says, far above what an honest one does
 
 
@@ -39,10 +42,12 @@ def from_json(line):
     def decode(value):
         if set(value) != {"dtype", "shape", "data"}:
             return value
-        dtype = np.dtype(str(value["dtype"]))
-        if dtype.kind not in "biuf":
-            raise ValueError(f"Got an array of {dtype}, expected numbers")
-        return np.frombuffer(base64.b64decode(value["data"]), dtype).reshape(value["shape"])
+        dtype, shape = _DTYPES.get(str(value["dtype"])), value["shape"]
+        if dtype is None:
+            raise ValueError(f"Got an array of {str(value['dtype'])[:50]}, expected numbers")
+        if not (type(shape) is list and all(type(n) is int and n >= 0 for n in shape)):
+            raise ValueError(f"Got the shape {str(shape)[:50]}, expected sizes")
+        return np.frombuffer(base64.b64decode(value["data"]), dtype).reshape(shape)
 
     try:
         check_size(line)
