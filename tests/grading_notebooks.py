@@ -207,7 +207,7 @@ WRONG = {
     "a decoder of probabilities": (
         4, changed(SOLVED[4], _DECODER, _SIGMOID_LAYER), "вероятности, а нужны логиты"),
     "the mean decoded": (
-        4, changed(SOLVED[4], "z = qz_x.sample()", "z = qz_x.loc"), "сэмпл из q.* а не среднее"),
+        4, changed(SOLVED[4], "z = qz_x.sample()", "z = qz_x.loc"), "не сэмпл из q.*а среднее"),
     "gradient to the encoder blocked": (
         4, changed(SOLVED[4], "z = qz_x.sample()",
                    "z = theano.gradient.disconnected_grad(qz_x.sample())"),
@@ -216,7 +216,7 @@ WRONG = {
         5, changed(SOLVED[5], "loss = -elbo", "loss = elbo"), "какой нужен знак"),
     "decoder's parameters forgotten": (
         5, changed(SOLVED[5], _NETWORKS, "[encoder_mean, encoder_scale]"),
-        "нет параметров декодера: d_hid1.W"),
+        "нет параметров декодировщика: d_hid1.W"),
     "encoder's parameters forgotten": (
         5, changed(SOLVED[5], _NETWORKS, "[decoder_logits]"),
         "нет параметров кодировщика: e_hid1.W"),
@@ -228,14 +228,14 @@ WRONG = {
     "log p summed over the batch": (
         5, changed(SOLVED[5], _ELBO,
                    "T.sum(px_z.log_prob(input_x)) + T.mean(pz.log_prob(z) - qz_x.log_prob(z))"),
-        "просуммирован по батчу"),
+        "лишняя сумма по батчу"),
     "z drawn twice": (
         5, "z_new = qz_x.sample()\n" + changed(SOLVED[5], "pz.log_prob(z)", "pz.log_prob(z_new)",
                                               "qz_x.log_prob(z)", "qz_x.log_prob(z_new)"),
         "при одном и том же z.*qz_x.sample\\(\\) второй раз"),
     "gradient of the loss disconnected": (
         5, changed(SOLVED[5], "loss = -elbo", "loss = -theano.gradient.disconnected_grad(elbo)"),
-        "градиент до них не доходит"),
+        "[Гг]радиент до параметров не доходит"),
     "gradient of the loss zero": (
         5, changed(SOLVED[5], "loss = -elbo", "loss = -theano.gradient.grad_scale(elbo, 0)"),
         "градиент до них не доходит"),

@@ -46,7 +46,9 @@ def explain(error):
               if "ipykernel" in frame.filename or frame.filename.startswith("<ipython")]
     if frames:
         message += f"\nСтрока {frames[-1].lineno} ячейки: {frames[-1].line}"
-    if isinstance(error, (TypeError, ValueError)):
+    if isinstance(error, theano.gradient.DisconnectedInputError):
+        message += "\nГрадиент до параметров не доходит: какая операция его останавливает?"
+    elif isinstance(error, (TypeError, ValueError)):
         message += "\nПроверьте, какие формы и типы у всех тензоров."
     return message
 

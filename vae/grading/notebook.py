@@ -24,6 +24,7 @@ import dis
 import inspect
 import linecache
 import re
+import selectors
 import signal
 import sys
 import time
@@ -51,6 +52,19 @@ _RUNS_ITS_LINE = re.compile(r"^(\s*)%(time|timeit|prun)\s+(?=[^-\s])", re.M)
 _MAX_PARTS = 1000  # of a value, that are looked at
 
 
+class _Loop(asyncio.SelectorEventLoop):
+    """A loop without the sockets by which threads wake it: the sandbox allows none."""
+
+    def __init__(self):
+        super().__init__(selectors.SelectSelector())
+
+    def _make_self_pipe(self):
+        pass
+
+    def _close_self_pipe(self):
+        pass
+
+
 @dataclass(eq=False)
 class Statement:
     """One statement of a cell."""
@@ -70,7 +84,7 @@ class Statement:
         """Run it, as Jupyter would, in a namespace."""
         left = eval(self.code, names)
         if self.code.co_flags & inspect.CO_COROUTINE:
-            asyncio.run(left)
+            _Loop().run_until_complete(left)
 
     @property
     def lines(self):
