@@ -462,7 +462,7 @@ def importance_weighted(w):
     (lambda names: with_elbo(names, T.mean(terms(names)[0] - T.maximum(
         closed_form_kl(names), 2.))), "ограничивать её снизу"),
     (lambda names: with_elbo(names, T.mean(terms(names)[0]) - T.maximum(
-        T.mean(terms(names)[2] - terms(names)[1]), 2.)), "KL-дивергенция = "),
+        T.mean(terms(names)[2] - terms(names)[1]), 2.)), "KL-дивергенция = |ограничивать"),
     (lambda names: names.update(updates=lasagne.updates.adam(names["elbo"], names["params"])),
      "updates увеличивают loss"),
     (lambda names: names.update(updates=lasagne.updates.sgd(names["loss"], names["params"][:3], .1)),
