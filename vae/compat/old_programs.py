@@ -43,6 +43,9 @@ def as_old_program():
     for name, module in _gone().items():
         if name.startswith("theano") or not _is_there(name):
             sys.modules[name] = module
+            package, _, last = name.rpartition(".")
+            if package:
+                setattr(importlib.import_module(package), last, module)
     for name in DROPPED:
         if name in sys.modules or not name.startswith("scipy"):
             with warnings.catch_warnings():
