@@ -46,8 +46,8 @@ def words(steps):
 
 
 def in_background(command, **environment):
-    """Run a command when the cores have nothing else to do; print it whole when it has ended."""
-    process = subprocess.run(["nice", "-n", "19", *command], env={**os.environ, **environment},
+    """Run a command mostly while the cores would wait; print it whole when it has ended."""
+    process = subprocess.run(["nice", "-n", "10", *command], env={**os.environ, **environment},
                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     ended = f"{time.monotonic() - started:.0f} s"
     said.append(f"\n{ended}: {' '.join(command)}\n{process.stdout}")
