@@ -89,9 +89,9 @@ LAYERS = {
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_layers(name):
+def test_layers(name, monkeypatch):
     """Their outputs, and the gradients of their parameters."""
-    lasagne.random.set_rng(np.random.RandomState(1))
+    monkeypatch.setattr("lasagne.random._rng", np.random.RandomState(1))
     layer = LAYERS[name]()
     output = layers.get_output(layer)
     params = layers.get_all_params(layer, trainable=True)
