@@ -17,6 +17,7 @@ from lasagne import layers, nonlinearities, objectives, regularization, updates
 from theano import sparse
 from theano.sandbox.rng_mrg import MRG_RandomStreams
 from theano.tensor import nnet
+from theano.tensor.nnet import conv3d2d
 from theano.tensor.shared_randomstreams import RandomStreams
 from theano.tensor.signal import conv, pool
 
@@ -40,7 +41,7 @@ def assert_the_same_after(outputs, inputs=(), values=()):
     graph = dict(inputs=list(inputs), outputs=list(outputs))
     text = dump_graph(graph)
     loaded = load_graph(text)
-    assert dump_graph(graph) == text
+    assert dump_graph(graph) == dump_graph(loaded) == text
     for before, after in zip(compute(graph, values), compute(loaded, values), strict=True):
         assert before.dtype == after.dtype
         np.testing.assert_array_equal(before, after)
@@ -217,7 +218,10 @@ EXPRESSIONS = {
                      nnet.elu(X), nnet.selu(X), nnet.binary_crossentropy(nnet.sigmoid(X), X),
                      nnet.batch_normalization(X, X[0], X[0], X[0], X[0] + 1, mode="high_mem"),
                      *nnet.bn.batch_normalization_train(X, X[:1], X[:1])[:3],
-                     T.xlogx.xlogx(X), T.nnet.softsign(X)],
+                     T.xlogx.xlogx(X), T.nnet.softsign(X),
+                     *[nnet.h_softmax(X[:2], 2, 4, 3, 2, T.ones((4, 3)), T.zeros(3),
+                                      T.ones((3, 4, 2)), T.zeros((3, 2)), target)
+                       for target in (None, T.constant([0, 3]))]],
     "types": lambda: [X.astype("int8"), T.cast(X, "float64"), T.isnan(X), T.isinf(X),
                       T.switch(X > .5, X, 0), T.clip(X, .2, .8), T.isclose(X, X), X // .3, X % .3,
                       T.real(X), abs(X), X ** 2, T.constant(3), T.as_tensor_variable([1., 2.])],
@@ -272,7 +276,7 @@ def test_other_convolutions():
     outputs = [nnet.conv2d(x, w, input_shape=(2, 3, 6, 6), filter_shape=(3, 3, 2, 2)),
                conv.conv2d(x[0, 0], w[0, 0]), nnet.conv2d_transpose(
                    x, w, (2, 3, 7, 7)), nnet.neighbours.images2neibs(x, (2, 2)),
-               nnet.conv3d(v, v[:, :, :2, :2, :2])]
+               nnet.conv3d(v, v[:, :, :2, :2, :2]), conv3d2d.conv3d(v, v[:, :2, :, :2, :2])]
     assert_the_same_after(outputs, [x, w, v], [images(2, 3, 6, 6), images(3, 3, 2, 2),
                                                images(2, 2, 4, 4, 4)])
 
@@ -292,7 +296,7 @@ def test_random_streams(streams):
                random.multinomial(pvals=T.ones((2, 4)) / 4)]
     if streams is RandomStreams:
         outputs += [random.permutation(n=5), random.random_integers((3,), 0, 9),
-                    random.poisson((2,), lam=2.)]
+                    random.poisson((2,), lam=2.), random.shuffle_row_elements(X)]
     assert_the_same_after(outputs, [X], [images(2, 3)])
     values, _ = theano.scan(lambda: random.normal((2,)), n_steps=3)
     (graph, loaded) = (dict(y=values), load_graph(dump_graph(dict(y=values))))
@@ -367,6 +371,9 @@ def test_what_was_changed_in_an_operation_stays_behind():
     assert "evil" not in text.lower()
 
 
+CONVOLUTION = json.loads(dump_graph(dict(y=nnet.conv2d(T.tensor4(), T.tensor4()))))
+
+
 def changed(*path, value):
     """The text of a graph with one of its parts replaced."""
     data = json.loads(json.dumps(GRAPH))
@@ -400,6 +407,7 @@ HOSTILE = {
     "an axis that is no number": changed("parts", SUM, 2, "axis", value="0; evil()"),
     "a huge axis": changed("parts", SUM, 2, "axis", value=[10**400]),
     "a float for an axis": changed("parts", SUM, 2, "axis", value=[0.5]),
+    "a step of 0": json.dumps(CONVOLUTION).replace('"subsample": [1, 1]', '"subsample": [0, 1]'),
     "a variable to come": changed("parts", EXP, 3, value=[10**6]),
     "a variable of before": changed("parts", EXP, 3, value=[-1]),
     "too many inputs": changed("parts", EXP, 3, value=[0, 0, 0]),
@@ -452,6 +460,33 @@ def test_changed_graphs_are_graphs_or_refused():
 
 
 # --- lines, and what they may take ---
+
+def added(n, variable):
+    for _ in range(n):
+        variable += 1
+    return variable
+
+
+def test_the_number_of_variables_is_bounded(monkeypatch):
+    graph = dict(y=added(50, X))
+    text = dump_graph(graph)
+    monkeypatch.setattr("vae.grading.graphs.MAX_VARIABLES", 45)
+    with pytest.raises(Mistake, match="слишком много"):
+        dump_graph(graph)
+    with pytest.raises(Mistake, match="too many variables"):
+        load_graph(text)
+
+
+def test_variables_of_loops_count(monkeypatch):
+    text = dump_graph(dict(y=theano.map(lambda row: added(20, row), X)[0]))
+    parts = json.loads(text)["parts"]
+    inner = next(part[2]["parts"] for part in parts if part[1] == "scan_op.Scan")
+    monkeypatch.setattr("vae.grading.graphs.MAX_VARIABLES", len(parts) + len(inner))
+    load_graph(text)
+    monkeypatch.setattr("vae.grading.graphs.MAX_VARIABLES", max(len(parts), len(inner)))
+    with pytest.raises(Mistake, match="too many variables"):
+        load_graph(text)
+
 
 def test_numbers_are_what_they_were():
     numbers = dict(a=np.arange(6.).reshape(2, 3), b=[np.bool_(True), np.float32(0.5)], c=["d"])

@@ -9,8 +9,8 @@ here; the names of shared variables are kept for hints, and Theano writes them n
 What the table lacks is refused with a hint that names it.  Equal graphs give equal texts.
 
 The text is bounded before it is parsed: `MAX_TEXT` characters, `MAX_PARTS` brackets, braces, commas
-and colons.  What is parsed of it takes less than 500 MB, the arrays in the graph at most
-`MAX_ARRAYS` bytes more.
+and colons.  What is parsed of it takes less than 500 MB, the graph that is built of that, of at
+most `MAX_VARIABLES`, less than 500 MB more, and its arrays at most `MAX_ARRAYS` bytes.
 """
 
 import base64
@@ -31,19 +31,21 @@ from theano.scalar import basic as scalar, basic_scipy
 from theano.scan_module import scan_op
 from theano.tensor import (blas, elemwise, extra_ops, fft, nlinalg, opt, raw_random, slinalg,
                            subtensor, type_other, xlogx)
-from theano.tensor.nnet import abstract_conv, bn, conv, neighbours, nnet, sigm
+from theano.tensor.nnet import (abstract_conv, blocksparse, bn, conv, conv3d2d, neighbours, nnet,
+                                sigm)
 from theano.tensor.signal import pool
 from theano.tensor.sort import ArgSortOp, SortOp, TopKOp
 
 from vae.checks import Mistake
 
-__all__ = ["dump_graph", "load_graph", "check_size", "MAX_TEXT", "MAX_PARTS", "MAX_ARRAYS"]
+__all__ = ["dump_graph", "load_graph", "check_size", "MAX_TEXT", "MAX_PARTS", "MAX_ARRAYS",
+           "MAX_VARIABLES"]
 
 MAX_TEXT = 64 * 2**20
 MAX_PARTS = 2 * 10**6
 MAX_ARRAYS = 2**28
+MAX_VARIABLES = 100_000
 
-_MAX_VARIABLES = 200_000
 _MAX_DEPTH = 20  # of graphs in graphs, and of lists in lists
 _NAME = re.compile(r"[\w .,:()\[\]×→-]{1,100}")
 _DTYPES = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
@@ -130,6 +132,7 @@ def _tuple(*kinds):
 _nothing = _one_of(None)
 _small = _integer(-2**31, 2**31 - 1)
 _size = _integer(0, 2**31 - 1)
+_step = _integer(1, 2**31 - 1)  # C divides by it
 _axis = _integer(-64, 64)
 _axes = _any_of(_nothing, _axis, _many(_axis))
 _ndim = _integer(0, 32)
@@ -238,11 +241,11 @@ def _unknown(name):
 
 
 _CONVOLUTION = {
-    "imshp": _shape, "kshp": _shape, "border_mode": _border, "subsample": _many(_size, 3),
-    "filter_flip": _boolean, "filter_dilation": _many(_size, 3),
+    "imshp": _shape, "kshp": _shape, "border_mode": _border, "subsample": _many(_step, 3),
+    "filter_flip": _boolean, "filter_dilation": _many(_step, 3),
     "num_groups": _integer(1, 10**6), "unshared": _boolean}
-_CORRELATION = {"border_mode": _border, "subsample": _many(_size, 3),
-                "filter_dilation": _many(_size, 3), "num_groups": _integer(1, 10**6),
+_CORRELATION = {"border_mode": _border, "subsample": _many(_step, 3),
+                "filter_dilation": _many(_step, 3), "num_groups": _integer(1, 10**6),
                 "unshared": _boolean}
 _POOL_MODE = _one_of("max", "sum", "average_inc_pad", "average_exc_pad")
 _POOL = {"ignore_border": _boolean, "mode": _POOL_MODE, "ndim": _integer(1, 3)}
@@ -314,6 +317,8 @@ _PLAIN = {
     nnet.CrossentropySoftmax1HotWithBiasDx: {}, nnet.CrossentropySoftmaxArgmax1HotWithBias: {},
     nnet.LogSoftmax: {}, nnet.Softmax: {}, nnet.SoftmaxGrad: {}, nnet.SoftmaxWithBias: {},
     nnet.Prepend_scalar_to_each_row: {},
+    blocksparse.SparseBlockGemv: _INPLACE, blocksparse.SparseBlockOuter: _INPLACE,
+    conv3d2d.DiagonalSubtensor: _INPLACE, conv3d2d.IncDiagonalSubtensor: _INPLACE,
     **{getattr(abstract_conv, f"AbstractConv{n}d{kind}"): _CONVOLUTION if n == 2 else {
         name: kind_ for name, kind_ in _CONVOLUTION.items() if name != "unshared"}
        for n in (2, 3) for kind in ("", "_gradInputs", "_gradWeights")},
@@ -501,7 +506,7 @@ class _Writer:
                 self._stand_for(one, one.owner.inputs[0], waiting)
             elif type(one.owner.op) is OpFromGraph:
                 self._stand_for(one, self._inside(one), waiting)
-            elif self._n > _MAX_VARIABLES:
+            elif self._n > MAX_VARIABLES:
                 raise _Refused("в графе слишком много операций")
             else:
                 missing = [each for each in one.owner.inputs if each not in self._numbers]
@@ -616,16 +621,16 @@ def _checked(kinds, values):
 class _Reader:
     """Builds the variables of a graph, one after another, each from those before it."""
 
-    def __init__(self, parts, depth=0, arrays=None):
-        if type(parts) is not list or len(parts) > _MAX_VARIABLES or depth > _MAX_DEPTH:
-            raise ValueError("Got no list of parts, or too many of them")
+    def __init__(self, parts, depth=0, budget=None):
+        if type(parts) is not list or depth > _MAX_DEPTH:
+            raise ValueError("Got no list of parts, or too many in one another")
         self._variables, self._depth = [], depth
-        self._arrays = _Budget() if arrays is None else arrays
+        self._budget = _Budget() if budget is None else budget
         for kind, *rest in parts:
-            self._variables += {"input": self._input, "constant": self._constant,
-                                "shared": self._shared, "apply": self._apply}[kind](*rest)
-            if len(self._variables) > _MAX_VARIABLES:
-                raise ValueError("Got too many variables")
+            variables = {"input": self._input, "constant": self._constant,
+                         "shared": self._shared, "apply": self._apply}[kind](*rest)
+            self._budget.take(len(variables), "variables")
+            self._variables += variables
 
     def _variable(self, number):
         return self._variables[_integer(0, len(self._variables) - 1)(number)]
@@ -654,10 +659,10 @@ class _Reader:
                 _many(_integer(0, 2**32 - 1), 624), _integer(0, 624), _integer(0, 1), _number)(data)
             state = np.random.RandomState()
             state.set_state(("MT19937", np.array(key, "uint32"), position, has_gauss, gauss))
-            return [theano.shared(state, name=name)]
+            return [theano.shared(state, name=name, borrow=True)]
         if not isinstance(type_, T.TensorType):
             raise ValueError("Got a shared variable that is no array")
-        return [theano.shared(self._array(type_, data), name=name,
+        return [theano.shared(self._array(type_, data), name=name, borrow=True,
                               broadcastable=type_.broadcastable)]
 
     def _array(self, type_, data):
@@ -665,7 +670,7 @@ class _Reader:
         dtype = np.dtype(_dtype(dtype))
         shape = _many(_size, 32)(shape)
         size = math.prod(shape)
-        self._arrays.take(size * dtype.itemsize)
+        self._budget.take(size * dtype.itemsize, "bytes of arrays")
         content = base64.b64decode(content, validate=True)
         if len(content) != dtype.itemsize * (1 if _boolean(same) else size):
             raise ValueError(f"Got {len(content)} bytes for an array of {shape} {dtype}")
@@ -682,7 +687,7 @@ class _Reader:
         inputs = [self._variable(number) for number in _many(_size, 10**5)(inputs)]
         if cls is scan_op.Scan:
             data = dict(data)
-            inner = _Reader(data.pop("parts"), self._depth + 1, self._arrays)
+            inner = _Reader(data.pop("parts"), self._depth + 1, self._budget)
             n_inputs = _integer(0, len(inner._variables))(data.pop("n_inputs"))
             outputs = [inner._variable(number) for number in _many(_size, 10**4)(
                 data.pop("outputs"))]
@@ -690,7 +695,11 @@ class _Reader:
         else:
             operation = _OPERATIONS[cls]
             op = operation.build(**_checked(operation.parameters, data))
-        outputs = op.make_node(*inputs).outputs
+        node = op.make_node(*inputs)
+        outputs = node.outputs
+        if [one.type for one in node.inputs] != [one.type for one in inputs]:
+            raise ValueError(f"Got inputs of {name} that it would not leave as they are")
+        node.inputs = inputs  # it may have taken a constant for true because it is one
         if [_text_of_type(one.type) for one in outputs] != types:
             raise ValueError(f"Got {types} from {name}, expected "
                              f"{[str(one.type) for one in outputs]}")
@@ -717,12 +726,12 @@ class _Reader:
 
 
 class _Budget:
-    """How many bytes of arrays a graph may still have."""
+    """How much a graph may still have, and the graphs in it."""
 
     def __init__(self):
-        self._left = MAX_ARRAYS
+        self._left = {"variables": MAX_VARIABLES, "bytes of arrays": MAX_ARRAYS}
 
-    def take(self, n):
-        self._left -= n
-        if self._left < 0:
-            raise ValueError(f"Got more than {MAX_ARRAYS} bytes of arrays")
+    def take(self, n, what):
+        self._left[what] -= n
+        if self._left[what] < 0:
+            raise ValueError(f"Got too many {what}")
