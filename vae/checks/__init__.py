@@ -78,6 +78,6 @@ def check(exercise, names):
 def _real_images(images):
     shape = np.shape(images)
     require(shape[1:] == (1, 28, 28) and shape[0] > 2 * N_HELD_OUT,
-             f"X_train имеет форму {shape}, а нужны изображения MNIST: (n, 1, 28, 28), "
-             f"n > {2 * N_HELD_OUT}.")
+            f"X_train имеет форму {shape}, а нужны изображения MNIST: (n, 1, 28, 28), "
+            f"n > {2 * N_HELD_OUT}.")
     return images

@@ -97,11 +97,11 @@ def _codes(graph):
 
 
 def measure(graph, inputs):
-    input_x, loc, scale, params = (graph[name] for name in ["input_x", "loc", "scale", "params"])
+    loc, scale, params = (graph[name] for name in ["loc", "scale", "params"])
     x, random = inputs["x"], np.random.RandomState(inputs["seed"])
     encoder, decoder = parameters_of([loc, scale]), parameters_of([graph["logits"]])
     decode = compiled([graph["code"]], graph["logits"])
-    measured = _draws(graph, x, encoder, decode, random)
+    measured = _draws(graph, x, encoder, decoder, decode, random)
 
     described = {parameter: text for parameter, text in graph["described"]}
     missing = [[described.get(one, str(one.name)) for one in network if one not in params]
@@ -131,12 +131,11 @@ def measure(graph, inputs):
 _SMALL_KL = slice(40, 50)
 
 
-def _draws(graph, x, encoder, decode, random):
+def _draws(graph, x, encoder, decoder, decode, random):
     """ELBO and what it is made of, by encoders with other weights: KL is large, and known.
 
     Also by a decoder that gives the same for all codes, when all noise is that of KL's estimate.
     """
-    decoder = parameters_of([graph["logits"]])
     compute = theano.function(
         [graph["input_x"]],
         [graph["elbo"], graph["loss"], graph["loc"], graph["scale"], _codes(graph)],
@@ -384,8 +383,8 @@ def judge(inputs, measured):
     require(not measured["unmoved"], "updates не меняют параметров "
             f"{', '.join(measured['unmoved'])}: верните строку "
             "updates = lasagne.updates.adam(loss, params).")
-    require(measured["agreement"] > 0, "updates увеличивают loss, или не всю её уменьшают: верните строку "
-            "updates = lasagne.updates.adam(loss, params).")
+    require(measured["agreement"] > 0, "updates увеличивают loss, или не всю её уменьшают: верните "
+            "строку updates = lasagne.updates.adam(loss, params).")
 
     loc, scale, logits = (np.asarray(measured[f"trained_{name}"], dtype=float)
                           for name in ["loc", "scale", "logits"])
