@@ -15,7 +15,7 @@ import psutil
 import pytest
 from filelock import FileLock
 
-from grading_notebooks import FOLDER, notebook, unfilled
+from grading_notebooks import FOLDER, WRONG, notebook, unfilled
 
 SOLUTION = FOLDER / "vae_seminar_solution.ipynb"
 
@@ -110,6 +110,15 @@ def test_an_archive(tmp_path):
     assert result.returncode == 0, result.stderr
     assert table(tmp_path / "grades") == {name.rpartition(".")[0]: 0 for name in names}
     assert "'report.pdf': not a notebook" in result.stdout
+
+
+def test_a_reference_that_is_wrong_costs_nobody_points(students, tmp_path):
+    reference = tmp_path / "reference.ipynb"
+    _, source, hint = WRONG["KL of the wrong sign"]
+    reference.write_bytes(notebook({5: source}))
+    done = run(students, tmp_path / "grades", "--reference", str(reference))
+    assert done.returncode == 1 and not (tmp_path / "grades" / "grades.csv").exists()
+    assert "The reference is not right itself:\nELBO" in done.stderr and hint in done.stderr
 
 
 def test_two_runs_into_one_folder(tmp_path):

@@ -336,6 +336,14 @@ def function(*args, **kwargs):
 rng_mrg.function = function
 rng_mrg.MRG_RandomStreams(1).uniform((2,))
 """),
+    "sources_read_once": Need("it is read again", PRELUDE + """
+from theano.gof import op
+T.matrix().T
+def open_u(path):
+    raise AssertionError("it is read again")
+op._open_u = open_u
+T.matrix().T
+"""),
     "constants_by_numpy": Need("no compiler", NOTHING_IS_COMPILED + """
 total = T.constant([0.25, 0.5]) + T.constant([1.5, 2])
 result, = T.opt.constant_folding.transform(total.owner)

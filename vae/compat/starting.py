@@ -91,6 +91,26 @@ def streams_by_numpy(rng_mrg):
     rng_mrg.MRG_RandomStreams.get_substream_rstates = get_substream_rstates
 
 
+@around_import("theano.gof.op")
+def sources_read_once(op):
+    """An operation written in C reads its file, and takes it apart, each time one is made.
+
+    All transpositions are such operations.
+    """
+    yield
+    read, known = op.COp.load_c_code, {}
+
+    def load_c_code(self, func_files):
+        key = type(self), *func_files
+        if key not in known:
+            read(self, func_files)
+            known[key] = self.func_codes, self.code_sections
+        codes, sections = known[key]
+        self.func_codes, self.code_sections = list(codes), dict(sections)
+
+    op.COp.load_c_code = load_c_code
+
+
 @around_import("theano.tensor.elemwise")
 def constants_by_numpy(elemwise):
     """Compute an expression of small constants by NumPy: it is computed once."""

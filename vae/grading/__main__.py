@@ -15,7 +15,8 @@ from tqdm import tqdm
 
 try:
     from vae.grading.gradescope import make_archive
-    from vae.grading.grader import Grade, Reference, close_workers, grade, the_worker
+    from vae.grading.grader import (Grade, Reference, close_workers, grade, the_worker,
+                                    what_reference_lacks)
     from vae.grading.reports import (check_folder, read_grade, write_class_reports,
                                      write_notebook_reports)
     from vae.grading.sandbox import Limits, out_of_reach
@@ -100,9 +101,12 @@ def grade_class(submissions, output, reference, limits, jobs=None, scheduler=Non
         with _executor(reference, jobs, scheduler) as executor, tqdm(
                 total=len(submissions), initial=len(submissions) - len(waiting), unit=" notebook",
                 dynamic_ncols=True) as bar:
+            lacks = executor.submit(what_reference_lacks, reference)
             futures = {executor.submit(grade, name, content, reference, limits): name
                        for name, (content, _) in waiting.items()}
             try:
+                if lacks.result():
+                    raise WorkerError(f"The reference is not right itself:\n{lacks.result()}")
                 for future in as_completed(futures):
                     name = futures[future]
                     try:

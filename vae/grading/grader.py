@@ -5,10 +5,7 @@ import base64
 import dataclasses
 import hashlib
 import json
-import os
 import secrets
-import subprocess
-import sys
 import threading
 import time
 from dataclasses import dataclass, field
@@ -16,18 +13,16 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-import theano
-from filelock import FileLock
-from tqdm import tqdm
 
 import utils
 import vae
-from vae.checks import EXERCISES, MAX_SIZE, Mistake, Names, sizes_of
-from vae.grading.notebook import cells_of, given_by, in_package
+from vae.checks import EXERCISES, MAX_SIZE, Mistake
+from vae.grading.notebook import cells_of, in_package
 from vae.grading.sandbox import Limits
 from vae.grading.worker import THEANO_FLAGS, Worker, WorkerError
 
-__all__ = ["Grade", "Reference", "Verdict", "close_workers", "grade", "the_worker"]
+__all__ = ["Grade", "Reference", "Verdict", "close_workers", "grade", "the_worker",
+           "what_reference_lacks"]
 
 _N_IMAGES = 10000  # of the training set: enough for a few hundred batches
 _MAX_TEXT = 5000  # characters of what a student's process says
@@ -40,6 +35,7 @@ _MAX_ORDERS = 3
 class Reference:
     """The solved notebook: what takes the place of an exercise that failed."""
 
+    content: bytes  #: the file
     setup: str  #: the code that a notebook begins with
     solutions: dict  #: the code of each exercise, by its number
 
@@ -52,12 +48,13 @@ class Reference:
         ValueError
             If the file is no notebook, or does not solve each exercise in one cell.
         """
-        cells = cells_of(Path(path).read_bytes())
+        content = Path(path).read_bytes()
+        cells = cells_of(content)
         solutions = {number: cell.source for cell in cells for number in cell.exercises}
         if sorted(solutions) != sorted(EXERCISES) or any(len(cell.exercises) > 1 for cell in cells):
             raise ValueError(f"Got a notebook with solutions of {sorted(solutions)} in {path}, "
                              f"expected one cell for each of {sorted(EXERCISES)}")
-        return cls(cells[0].source, solutions)
+        return cls(content, cells[0].source, solutions)
 
     def digest(self):
         """Return what changes whenever the reference, the checks or the grader do."""
@@ -114,15 +111,14 @@ _workers = {}
 _closed = threading.Event()
 
 
-def the_worker(reference, progress=True):
+def the_worker(reference):
     """Return this process's worker for a reference, started if need be."""
     digest = reference.digest()
     with _lock:
         if _closed.is_set():
             raise WorkerError("Grading has been stopped")
         if digest not in _workers:
-            _compile_once(reference, progress)
-            _workers[digest] = Worker(reference.setup, _images(), theano.config.base_compiledir)
+            _workers[digest] = Worker(reference.setup, _images())
         return _workers[digest]
 
 
@@ -144,38 +140,6 @@ def close_workers():
 @lru_cache(maxsize=None)
 def _images():
     return utils.load_dataset()[0][:_N_IMAGES]
-
-
-def _compile_once(reference, progress):
-    """Compile what the reference needs, so that nearly all notebooks find it compiled."""
-    done = Path(theano.config.compiledir) / f"grading-{reference.digest()}"
-    with FileLock(f"{done}.lock"):
-        if done.exists():
-            return
-        flags = THEANO_FLAGS.format(theano.config.base_compiledir)
-        with subprocess.Popen(
-                [sys.executable, "-m", "vae.grading.grader"], stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE, text=True, encoding="utf-8",
-                env={**os.environ, "THEANO_FLAGS": flags, "MPLBACKEND": "Agg"}) as process:
-            process.stdin.write(json.dumps([reference.setup, *reference.solutions.values()]))
-            process.stdin.close()
-            for _ in tqdm(process.stdout, "Compiling the reference", total=len(EXERCISES),
-                          unit=" exercise", disable=not progress, leave=False):
-                pass
-        if process.returncode:
-            raise WorkerError("The reference does not run, see above")
-        done.touch()
-
-
-def _compile(setup, *solutions):
-    names = given_by(setup)
-    for solution in solutions:
-        exec(solution, names)
-    for exercise in EXERCISES.values():
-        graph = exercise.build(Names(names))
-        inputs = exercise.draw(np.random.RandomState(0), _images(), **sizes_of(graph))
-        exercise.judge(inputs, exercise.measure(graph, inputs))
-        print(exercise.title, flush=True)
 
 
 # --- grading ---
@@ -213,6 +177,17 @@ def grade(name, content, reference, limits=Limits()):
         except WorkerError:  # whoever ended it, the next notebook gets a new one
             _discard(worker)
     return Grade.without_points(name, "Код этого ноутбука дважды остановил процесс проверки.")
+
+
+def what_reference_lacks(reference):
+    """Grade the reference itself; return the hints, "" if it gets all points.
+
+    What it replaces would cost each student points, were it not right.
+    """
+    grade_ = grade("", reference.content, reference)
+    return "\n".join(filter(None, [grade_.note, *(
+        f"{EXERCISES[verdict.exercise].title}: {verdict.hint}" for verdict in grade_.verdicts
+        if not verdict.passed)]))
 
 
 def _grade(name, content, reference, limits, worker):
@@ -449,7 +424,3 @@ def _why(ended, limits):
         "memory": f"коду не хватило {limits.memory / 2**30:.1f} ГБ памяти.",
         "output": "код вывел слишком много.",
     }.get(ended, f"код остановил процесс, в котором его проверяли ({ended}).")
-
-
-if __name__ == "__main__":
-    _compile(*json.load(sys.stdin))

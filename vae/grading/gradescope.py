@@ -29,17 +29,16 @@ _PACKAGE = {".py", ".h", ".html", ".md", ".toml", ".txt"}
 
 _SETUP = """\
 #!/usr/bin/env bash
-# Run once: installs the grader, and grades its own reference, so that all is compiled.
+# Run once: installs the grader, and grades its own reference, to see that all is there.
 set -e
 cd /autograder/source
 if ! python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))'; then
     echo 'This image has no Python 3.10 or later: choose a newer one, such as Ubuntu 22.04.' >&2
     exit 1
 fi
-if ! python3 -c 'import os, sysconfig, venv, ensurepip
-os.stat(sysconfig.get_path("include") + "/Python.h")' 2> /dev/null || ! command -v g++; then
+if ! python3 -c 'import venv, ensurepip' 2> /dev/null; then
     apt-get update
-    DEBIAN_FRONTEND=noninteractive apt-get install -y python3-venv python3-dev g++
+    DEBIAN_FRONTEND=noninteractive apt-get install -y python3-venv
 fi
 chmod 700 /autograder/source
 umask 022

@@ -32,16 +32,22 @@ import traceback
 import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import islice
 from types import CodeType, ModuleType
 
-import nbformat
 import theano
 from IPython.core.inputtransformer2 import TransformerManager
 
 import vae
 from vae.checks import EXERCISES
 from vae.grading.stand_ins import Enough, Shell
+
+# With it, jsonschema compiles grammars of internet addresses for longer than a notebook is built.
+_grammars = sys.modules.setdefault("rfc3987_syntax", None)
+import nbformat  # noqa: E402
+if _grammars is None:
+    del sys.modules["rfc3987_syntax"]
 
 __all__ = ["Cell", "Overdue", "Statement", "cells_of", "fill_package", "given_by", "in_package",
            "main_module", "orders_of", "place_of", "run", "student_lines"]
@@ -154,6 +160,7 @@ class Cell:
         return "\n".join(chosen + (lines[end:] if exercise in latest else [])).strip()
 
 
+@lru_cache(maxsize=None)
 def python_of(source):
     """A cell's source as plain Python: magics and shell lines become calls of get_ipython()."""
     written = _WRITES_ITS_BODY.match(source)

@@ -82,7 +82,7 @@ def build(given, images, say, notebook, order, replacements, package, skip, pati
                            undone=exercise if own else None)
         return failure
 
-    graphs, to_look_at, left = {}, set(wanted), _MAX_EARLY
+    graphs, sent, to_look_at, left = {}, {}, set(wanted), _MAX_EARLY
 
     def try_exercise(number):
         say({"stage": f"упражнение {number}", "exercises": [number]})
@@ -93,6 +93,11 @@ def build(given, images, say, notebook, order, replacements, package, skip, pati
         finally:
             np.random.set_state(state)
 
+    def send(number):
+        if sent.get(number) is not graphs[number]:
+            sent[number] = graphs[number]
+            say({"exercise": number, "graph": graphs[number]})
+
     def look_at(number):
         nonlocal left
         to_look_at.discard(number)
@@ -102,7 +107,7 @@ def build(given, images, say, notebook, order, replacements, package, skip, pati
             return  # to be tried again when all has been run
         left -= len(graphs[number])
         if left > 0:
-            say({"exercise": number, "graph": graphs[number]})
+            send(number)
 
     def before(cell, statement):
         # What an exercise calls of an earlier one is called first for that one: then it is
@@ -141,10 +146,10 @@ def build(given, images, say, notebook, order, replacements, package, skip, pati
         try:
             if number in to_look_at or number not in graphs:
                 graphs[number] = try_exercise(number)
-            say({"exercise": number, "graph": graphs[number]})
+            send(number)
         except BaseException as error:
             if number in graphs and isinstance(error, Mistake):
-                say({"exercise": number, "graph": graphs[number]})
+                send(number)
                 continue
             failure = failed(error, number)
             if any(names.get(name) is None for name in EXERCISES[number].names):
