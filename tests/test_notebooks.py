@@ -289,8 +289,8 @@ class Kernel:
     def __init__(self):
         self.manager, self.client = start_new_kernel(cwd=str(build.HERE))
 
-    def run(self, code, interrupt_after=None):
-        """Return what the code printed and the error it stopped with, if any."""
+    def run(self, code, interrupt_after=None, whole=False):
+        """Return what the code printed and the error it stopped with, or its traceback, if any."""
         said = []
 
         def listen(message):
@@ -301,7 +301,7 @@ class Kernel:
             threading.Timer(interrupt_after, self.manager.interrupt_kernel).start()
         reply = self.client.execute_interactive(code, output_hook=listen, timeout=600)["content"]
         error = f"{reply['ename']}: {reply['evalue']}" if reply["status"] == "error" else None
-        return "".join(said), error
+        return "".join(said), reply["traceback"] if whole and error else error
 
     def run_cells(self, cells):
         for cell in cells:
@@ -332,9 +332,63 @@ def test_each_unfilled_exercise_says_which_it_is(kernel):
                 assert error.startswith(f"NotImplementedError: Упражнение {number}: ")
             _, error = kernel.run(f"check({number}, globals())")
             assert error.startswith(f"Mistake: ✗ Упражнение {number} (")
-            assert "ещё не выполнено" in error if number <= 2 else "не определено" in error
+            assert "ещё не выполнено" in error and "raise" in error
         assert kernel.run(solved.source)[1] is None
     assert tag == "training"
+
+
+def test_checks_know_what_was_run(kernel):
+    """... since what a failed cell had defined before is still there."""
+    solved = build.solution()
+    source = {number: tagged(solved, f"exercise-{number}").source for number in EXERCISES}
+
+    def run(number, code=None):
+        kernel.run(source[number] if code is None else code)
+
+    def verdict(number):
+        said, error = kernel.run(f"check({number}, globals())")
+        return error.removeprefix("Mistake: ") if error else said
+
+    kernel.run(code_cells(solved)[0].source)
+    for number in range(1, 5):
+        run(number)
+    assert "верно" in verdict(4)
+    run(4, "raise NotImplementedError\n" + source[4])
+    assert "ещё не выполнено" in verdict(4)
+    run(5)
+    assert "сначала выполните упражнение 4: оно ещё не выполнено" in verdict(5)
+    run(4)
+    assert "верно" in verdict(4)
+    assert "ячейка упражнения 4 выполнена заново: выполните ячейку упражнения 5 ещё" in verdict(5)
+    run(3)
+    assert "верно" in verdict(3)
+    for number in (4, 5):
+        assert "упражнения 3 выполнена заново: выполните ячейки упражнений 4 и 5 ещё раз" \
+            in verdict(number)
+    run(4, source[4] + "\n1 / 0")
+    assert "ячейка этого упражнения в последний раз закончилась ошибкой ZeroDivisionError: " \
+        "division by zero." in verdict(4)
+    run(4, source[4] + "\n)")
+    assert "закончилась ошибкой SyntaxError" in verdict(4)
+    run(4)
+    run(5, source[5].replace("loss = -elbo", "loss = -px_z.log_prob(input_x)"))
+    assert "loss должна быть символьным числом (скаляром)" in verdict(5)
+    run(2, source[2] + "\n1 / 0")
+    assert "сначала исправьте упражнение 2: его ячейка закончилась ошибкой Zero" in verdict(4)
+    run(2, "def vae_encoder_mlp(input_x):\n    raise NotImplementedError\n")
+    assert "ещё не выполнено" in verdict(2)
+    kernel.run("1 / 0")  # a cell that is no exercise's
+    assert "верно" in verdict(1)
+
+
+def test_a_check_that_is_interrupted_takes_one_line(kernel):
+    notebook = build.solution()
+    kernel.run_cells(cell for cell in code_cells(notebook)[:code_cells(notebook).index(
+        tagged(notebook, "check-5"))] if "check" not in cell.source.split("(")[0])
+    _, error = kernel.run("check(5, globals())", interrupt_after=0.7)
+    assert error == "Interrupted: Проверка упражнения 5 прервана."
+    _, traceback = kernel.run("check(5, globals())", interrupt_after=0.7, whole=True)
+    assert traceback == ["Проверка упражнения 5 прервана."]
 
 
 def test_training_can_be_interrupted_gone_on_with_and_repeated(kernel):

@@ -26,8 +26,9 @@ new module and a line in `EXERCISES`.
 import numpy as np
 
 from vae.checks import elbo, encoder, generative_model, posterior, sample
-from vae.checks.common import MAX_SIZE, N_HELD_OUT, Exercise, Mistake, Names, explain, require, \
-    sizes_of
+from vae.checks.common import (
+    MAX_SIZE, N_HELD_OUT, Exercise, Interrupted, Mistake, Names, explain, require, sizes_of)
+from vae.checks.runs import Runs, why_failed
 
 __all__ = ["EXERCISES", "Exercise", "MAX_SIZE", "Mistake", "Names", "check", "explain", "sizes_of"]
 
@@ -35,9 +36,14 @@ __all__ = ["EXERCISES", "Exercise", "MAX_SIZE", "Mistake", "Names", "check", "ex
 EXERCISES = {1: sample.EXERCISE, 2: encoder.EXERCISE, 3: posterior.EXERCISE,
              4: generative_model.EXERCISE, 5: elbo.EXERCISE}
 
+_runs = Runs(EXERCISES)
+
 
 def check(exercise, names):
     """Check one exercise and print the verdict.
+
+    In Jupyter it knows which cells were run (`runs`): an exercise whose cell has failed since, or
+    whose cell is older than one that it builds on, is not right.
 
     Parameters
     ----------
@@ -60,16 +66,24 @@ def check(exercise, names):
         raise ValueError(f"Got exercise {exercise!r}, expected one of {sorted(EXERCISES)}")
     steps = EXERCISES[exercise]
     title = f"Упражнение {exercise} ({steps.title})"
+    failed, outdated = _runs.error_of(exercise), _runs.why_outdated(exercise)
     try:
-        names = Names(names)
-        graph = steps.build(names)
-        images = _real_images(names.X_train) if steps.trains else None
+        if isinstance(failed, NotImplementedError):
+            raise NotImplementedError
+        require(outdated is None, outdated)
+        require(not isinstance(failed, SyntaxError), why_failed(failed))
+        graph = steps.build(Names(names))  # it may tell what has failed better than the error does
+        require(failed is None, why_failed(failed))
+        images = _real_images(Names(names).X_train) if steps.trains else None
         inputs = steps.draw(np.random.RandomState(0), images, **sizes_of(graph))
         steps.judge(inputs, steps.measure(graph, inputs))
     except NotImplementedError:
-        raise Mistake(f"✗ {title} ещё не выполнено.") from None
+        raise Mistake(f"✗ {title} ещё не выполнено: напишите решение, удалите строку raise "
+                      "и выполните ячейку.") from None
     except Mistake as mistake:
         raise Mistake(f"✗ {title}: {mistake}") from None
+    except KeyboardInterrupt:
+        raise Interrupted(f"Проверка упражнения {exercise} прервана.") from None
     except Exception as error:
         raise Mistake(f"✗ {title}: {explain(error)}") from error
     print(f"✓ {title}: верно.")

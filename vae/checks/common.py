@@ -1,5 +1,6 @@
 """What the exercises' checks share: mistakes, names, random weights, closed forms."""
 
+import textwrap
 import traceback
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ LOG_2PI = np.log(2 * np.pi)
 
 #: The largest BATCH_SIZE and HIDDEN_DIM.
 MAX_SIZE = 4096
+#: Of a hint's lines, in characters.
+WIDTH = 80
 #: Real images that no exercise trains on, for a model to be tried on.
 N_HELD_OUT = 500
 
@@ -28,6 +31,7 @@ class Exercise:
     draw: Callable  #: (random, images, **sizes of the graph) -> inputs, a dict
     measure: Callable  #: (graph, inputs) -> a dict of arrays, truth values and lists of texts
     judge: Callable  #: (inputs, measured) -> None
+    uses: tuple = ()  #: the exercises whose results its cell takes, by number
     trains: bool = False  #: whether it draws from real images
 
 
@@ -36,7 +40,14 @@ class Mistake(Exception):
 
     def _render_traceback_(self):
         # Jupyter shows this in place of a traceback, which would only tell of our own code.
-        return [str(self)]
+        return [textwrap.fill(line, WIDTH, break_long_words=False, break_on_hyphens=False)
+                for line in str(self).splitlines()]
+
+
+class Interrupted(KeyboardInterrupt):
+    """Jupyter shows a check that was interrupted in one line."""
+
+    _render_traceback_ = Mistake._render_traceback_
 
 
 def explain(error):
@@ -46,7 +57,10 @@ def explain(error):
               if "ipykernel" in frame.filename or frame.filename.startswith("<ipython")]
     if frames:
         message += f"\nСтрока {frames[-1].lineno} ячейки: {frames[-1].line}"
-    if isinstance(error, theano.gradient.DisconnectedInputError):
+    if isinstance(error, theano.gof.MissingInputError):
+        message += ("\nГраф зависит не только от input_x. Если ячейки выполнялись не подряд, выполните "
+                    "ячейки упражнений 3, 4 и 5 ещё раз.")
+    elif isinstance(error, theano.gradient.DisconnectedInputError):
         message += "\nГрадиент до параметров не доходит: какая операция его останавливает?"
     elif isinstance(error, (TypeError, ValueError)):
         message += "\nПроверьте, какие формы и типы у всех тензоров."
@@ -71,8 +85,8 @@ class Names:
 
     def __getattr__(self, name):
         if self._names.get(name) is None:
-            raise Mistake(f"не определено {name}. Выполните ячейку с этим упражнением "
-                          "и проверьте, как называется переменная.")
+            raise Mistake(f"не определено имя {name}. Выполните ячейку с этим упражнением "
+                          "и проверьте, так ли оно там написано.")
         return self._names[name]
 
 

@@ -65,4 +65,5 @@ def judge(inputs, measured):
 
 
 EXERCISE = Exercise("апостериорное распределение q(z | x)", 1,
-                    ("encoder_mean", "encoder_scale", "qz_x"), build, draw_images, measure, judge)
+                    ("encoder_mean", "encoder_scale", "qz_x"), build, draw_images, measure, judge,
+                    uses=(1, 2))
