@@ -26,7 +26,7 @@ EXTRAS = {
 }
 EXTRAS["tests"] = [
     *EXTRAS["grading"], *EXTRAS["dask"], *EXTRAS["nbgrader"],
-    "jupyter", "pydot", "pytest-timeout", "pytest-xdist",
+    "jupyter", "playwright", "pydot", "pytest-timeout", "pytest-xdist",
 ]
 
 setup(
@@ -38,7 +38,8 @@ setup(
     license="MIT",
     python_requires=">=3.10",
     packages=find_packages(include=["vae", "vae.*"]),
-    package_data={"vae.compat": ["README.md", "include/*.h", "include/numpy/*.h"],
+    package_data={"vae": ["trained_weights.npz"],
+                  "vae.compat": ["README.md", "include/*.h", "include/numpy/*.h"],
                   "vae.grading": ["*.html"]},
     py_modules=["utils"],
     install_requires=REQUIRES,

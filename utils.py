@@ -1,12 +1,15 @@
-"""MNIST loading, minibatches and plots for the seminar on variational autoencoders."""
+"""MNIST loading, minibatches, plots and weights for the seminar on variational autoencoders."""
 
+import base64
 import gzip
 import hashlib
+import io
 import numbers
 import os
 import sys
 import tempfile
 import warnings
+import zipfile
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,11 +17,12 @@ import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import requests
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import hsv_to_rgb
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
+from matplotlib.patches import FancyBboxPatch, Patch
 from matplotlib.ticker import MaxNLocator
-from scipy.special import ndtri
+from scipy.special import ndtr, ndtri
 from tqdm import TqdmWarning, tqdm
 
 with warnings.catch_warnings():  # pooch's own bars, which are not used, want ipywidgets
@@ -28,10 +32,15 @@ with warnings.catch_warnings():  # pooch's own bars, which are not used, want ip
 __all__ = [
     "load_dataset",
     "iterate_minibatches",
+    "TrainingPicture",
+    "plot_model",
+    "plot_learning_curve",
     "plot_reconstructions",
     "plot_hidden_space",
     "plot_manifold",
-    "plot_learning_curve",
+    "explore_manifold",
+    "save_weights",
+    "load_weights",
 ]
 
 MIRRORS = (
@@ -293,7 +302,8 @@ def plot_reconstructions(X, reconstruct, n_images=10):
     reconstructions = reconstruct(images)
     _check_images("reconstruct(X)", reconstructions, len(images))
 
-    figure, ax = _figure(figsize=(len(images) + 1.5, 2.5))
+    figure, ax = _figure(f"Сверху {len(images)} исходных изображений, под каждым — его реконструкция",
+                         figsize=(len(images) + 1.5, 2.5))
     _show_images(ax, np.concatenate([images, reconstructions]), n_rows=2)
     ax.set(xticks=[], yticks=[13.5, 41.5], yticklabels=["Оригиналы", "Реконструкции"])
     return figure
@@ -326,14 +336,18 @@ def plot_hidden_space(X, encode, y=None):
     codes = encode(X)
     _check_array("encode(X)", codes, (len(X), 2))
 
-    figure, ax = _figure(figsize=(10, 10))
     distinct, identity = np.unique(X.reshape(len(X), -1), axis=0, return_inverse=True)
+    clouds = y is None and 2 * len(distinct) <= len(X)
+    title = (f"Облака кодов: у каждого из {len(distinct)} изображений свой цвет" if clouds
+             else "Изображения в пространстве представлений" + (y is not None) * ": цвет — цифра")
+    figure, ax = _figure(f"{title}. Изображения стоят там, где находятся их коды",
+                         figsize=(6.6, 6))
     if y is not None:
         palette = plt.get_cmap("tab10").colors
         colors = [palette[int(digit)] for digit in y]
         ax.legend(handles=[Patch(color=color, label=digit) for digit, color in enumerate(palette)],
                   title="Цифра", loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
-    elif 2 * len(distinct) <= len(X):
+    elif clouds:
         hues = np.arange(len(distinct)) / len(distinct)
         colors = [hsv_to_rgb((hues[i], 1, 0.85 - 0.35 * (i % 2))) for i in identity.ravel()]
     else:
@@ -345,7 +359,7 @@ def plot_hidden_space(X, encode, y=None):
         thumbnail = np.dstack([np.broadcast_to(color, (28, 28, 3)), 0.8 * image])
         ax.imshow(thumbnail, extent=(z_1 - half, z_1 + half, z_2 - half, z_2 + half), zorder=2)
     center, reach = (low + high) / 2, np.max(high - low) / 2 + 1.5 * half
-    ax.set(title="Изображения в пространстве представлений", xlabel="$z_1$", ylabel="$z_2$",
+    ax.set(title=title, xlabel="$z_1$", ylabel="$z_2$",
            xlim=(center[0] - reach, center[0] + reach),
            ylim=(center[1] - reach, center[1] + reach))
     ax.grid(alpha=0.3)
@@ -371,12 +385,9 @@ def plot_manifold(decode, n=20):
     matplotlib.figure.Figure
     """
     _check_count("n", n)
-    z = ndtri((np.arange(n) + 0.5) / n)
-    z_1, z_2 = np.meshgrid(z, z[::-1])  # the first row of a picture is its top
-    images = decode(np.column_stack([z_1.ravel(), z_2.ravel()]).astype(np.float32))
-    _check_images("decode(z)", images, n * n)
-
-    figure, ax = _figure(figsize=(10, 10))
+    z, images = _grid_of_codes(decode, n)
+    figure, ax = _figure(f"Изображения, в которые декодируются {n} × {n} кодов с квантилями p(z) "
+                         "по обеим осям", figsize=(6, 6))
     _show_images(ax, images, n_rows=n)
     step = -(-n // 20)  # more labels than 20 would run into each other
     ticks = 28 * np.arange(n)[::step] + 13.5
@@ -384,6 +395,159 @@ def plot_manifold(decode, n=20):
     ax.set_xticks(ticks, labels, rotation=90)
     ax.set_yticks(28 * n - 1 - ticks, labels)
     ax.set(title="Что декодировщик рисует по коду", xlabel="$z_1$", ylabel="$z_2$")
+    return figure
+
+
+def _grid_of_codes(decode, n):
+    """The quantiles and what is decoded at each pair of them, the picture's first row first."""
+    z = ndtri((np.arange(n) + 0.5) / n)
+    z_1, z_2 = np.meshgrid(z, z[::-1])  # the first row of a picture is its top
+    images = decode(np.column_stack([z_1.ravel(), z_2.ravel()]).astype(np.float32))
+    _check_images("decode(z)", images, n * n)
+    return z, images
+
+
+def explore_manifold(decode, n=15):
+    """Show what a decoder makes of the code that two sliders choose.
+
+    Beside it the codes on `plot_manifold`'s grid, with a mark where the chosen one is. Where no
+    kernel runs, as in a notebook that was saved, a picture of the code (0, 0) stays.
+
+    Parameters
+    ----------
+    decode : callable
+        As `plot_manifold` takes it.
+    n : int
+        Number of images along each axis of the grid.
+    """
+    from IPython.display import display
+    from ipywidgets import FloatSlider, HBox, Image, VBox
+
+    _check_count("n", n)
+    _, images = _grid_of_codes(decode, n)
+    figure = _still_figure(figsize=(8, 4.6))
+    plane, digit = figure.subplots(1, 2, width_ratios=[3, 2])
+    _show_images(plane, images, n_rows=n)
+    mark, = plane.plot([], [], "o", color="crimson", markersize=9, markeredgecolor="white")
+    shown = digit.imshow(np.zeros((28, 28)), cmap="gray_r", vmin=0, vmax=1)
+    plane.set(xticks=[], yticks=[], xlabel="$z_1$ →", ylabel="$z_2$ →")
+    digit.set(xticks=[], yticks=[])
+
+    def draw(z_1, z_2):
+        image = decode(np.array([[z_1, z_2]], np.float32))
+        _check_images("decode(z)", image, 1)
+        shown.set_data(image[0, 0])
+        digit.set_title(f"z = ({z_1:.2f}, {z_2:.2f})".replace("-", "\N{MINUS SIGN}"))
+        mark.set_data([28 * n * ndtr(z_1) - 0.5], [28 * n * (1 - ndtr(z_2)) - 0.5])
+        return _png(figure)
+
+    picture = Image(value=draw(0., 0.), format="png", layout={"width": "640px"})
+    sliders = [FloatSlider(description=f"z_{axis}", min=-3, max=3, step=0.05, readout_format=".2f",
+                           layout={"width": "24em"}) for axis in (1, 2)]
+
+    def redraw(change):
+        picture.value = draw(*(slider.value for slider in sliders))
+
+    for slider in sliders:
+        slider.observe(redraw, "value")
+    widget = VBox([HBox(sliders), picture])
+    alt = "Плоскость кодов с отмеченной точкой (0, 0) и изображение, в которое она декодируется"
+    display({**widget._repr_mimebundle_(), "image/png": base64.b64encode(picture.value).decode(),
+             "text/plain": alt}, metadata={"image/png": {"alt": alt}}, raw=True)
+
+
+class TrainingPicture:
+    """The learning curve and reconstructions of a few images, redrawn in place after each epoch.
+
+    A notebook shows it where it is made, and keeps what was drawn last.
+
+    Parameters
+    ----------
+    X : numpy.ndarray
+        Images, ``(n, 1, 28, 28)`` in [0, 1]; eight are a good number.
+    reconstruct : callable
+        Maps images to the probabilities of their pixels, of the same shape.
+    """
+
+    def __init__(self, X, reconstruct):
+        _check_images("X", X, len(X))
+        self._X, self._reconstruct, self._handle = X, reconstruct, None
+        self._figure = _still_figure(figsize=(10, 2.6))
+        self._curve, ax = self._figure.subplots(1, 2, width_ratios=[2, 5])
+        self._lines = [self._curve.plot([], [], ".-", label=label)[0]
+                       for label in ["обучающая", "тестовая"]]
+        self._curve.set(title="ELBO, нат", xlabel="эпоха")
+        self._curve.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6, min_n_ticks=1))
+        self._curve.grid(alpha=0.3)
+        self._curve.legend(loc="lower right", frameon=False)
+        self._shown = _show_images(ax, np.concatenate([X, X]), n_rows=2)
+        ax.set(title="Оригиналы и реконструкции", xticks=[], yticks=[])
+        self.update([], [])
+
+    def update(self, train_elbo, test_elbo):
+        """Redraw it.
+
+        Parameters
+        ----------
+        train_elbo, test_elbo : sequence of float
+            Mean over the images after each epoch, in nats, of equal lengths.
+        """
+        if len(train_elbo) != len(test_elbo):
+            raise ValueError(f"Got {len(train_elbo)} train and {len(test_elbo)} test epochs, "
+                             "expected equal numbers")
+        reconstructions = self._reconstruct(self._X)
+        _check_images("reconstruct(X)", reconstructions, len(self._X))
+        self._shown.set_data(_rows(np.concatenate([self._X, reconstructions]), n_rows=2))
+        for line, values in zip(self._lines, (train_elbo, test_elbo)):
+            line.set_data(np.arange(1, len(values) + 1), values)
+        self._curve.set_xlim(0.5, max(len(train_elbo), 2) + 0.5)
+        self._curve.relim()
+        self._curve.autoscale_view(scalex=False)
+        self._display(f"ELBO после эпохи {len(train_elbo)}: "
+                      f"{test_elbo[-1]:.1f} нат на тестовой выборке; оригиналы и реконструкции"
+                      if len(test_elbo) else "Оригиналы и реконструкции до обучения")
+
+    def _display(self, alt):
+        if "IPython" not in sys.modules or sys.modules["IPython"].get_ipython() is None:
+            return
+        from IPython.display import display
+
+        bundle = {"image/png": base64.b64encode(_png(self._figure)).decode(), "text/plain": alt}
+        options = dict(metadata={"image/png": {"alt": alt}}, raw=True)
+        if self._handle is None:
+            self._handle = display(bundle, display_id=True, **options)
+        else:
+            self._handle.update(bundle, **options)
+
+
+def plot_model():
+    """Draw what is computed from what in the seminar's model.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure, ax = _figure("Схема модели: изображение x — кодировщик — μ и σ — код z = μ + σ ⊙ ε, шум ε "
+                         "берётся извне — декодировщик — логиты l — распределение p(x | z)",
+                         figsize=(10, 2.4))
+    ax.set(xlim=(0, 20), ylim=(0, 4.8))
+    ax.axis("off")
+    boxes = [(0.9, 2.4, "$x$", "изображение"), (4.0, 2.4, "кодировщик", r"веса $\phi$"),
+             (7.6, 3.4, r"$\mu(x)$", ""), (7.6, 1.4, r"$\sigma(x)$", ""),
+             (11.0, 2.4, r"$z=\mu+\sigma\odot\varepsilon$", "код"),
+             (14.9, 2.4, "декодировщик", r"веса $\theta$"), (18.8, 2.4, "$l(z)$", "логиты пикселей")]
+    for x, y, text, note in boxes:
+        network = text in ("кодировщик", "декодировщик")
+        half = {1: 1.4, 2: 1.25}.get(network + (text.startswith("$z")) * 2, 0.65) + 0.1
+        ax.add_patch(FancyBboxPatch((x - half, y - 0.5), 2 * half, 1, boxstyle="round,pad=0.05",
+                                    facecolor="#dbe7f6" if network else "white", edgecolor="0.35"))
+        ax.text(x, y, text, ha="center", va="center", fontsize=12)
+        ax.text(x, y - 0.72, note, ha="center", va="top", fontsize=9, color="0.35")
+    ax.text(11.0, 4.5, r"$\varepsilon\sim\mathcal{N}(0, I)$", ha="center", va="center", fontsize=12)
+    for start, end in [((1.7, 2.4), (2.4, 2.4)), ((5.6, 2.6), (6.8, 3.3)), ((5.6, 2.2), (6.8, 1.5)),
+                       ((8.4, 3.3), (9.6, 2.7)), ((8.4, 1.5), (9.6, 2.1)), ((11.0, 4.1), (11.0, 3.0)),
+                       ((12.5, 2.4), (13.3, 2.4)), ((16.5, 2.4), (17.9, 2.4))]:
+        ax.annotate("", end, start, arrowprops=dict(arrowstyle="->", color="0.35"))
     return figure
 
 
@@ -403,7 +567,8 @@ def plot_learning_curve(train_elbo, test_elbo):
         raise ValueError(f"Got {len(train_elbo)} train and {len(test_elbo)} test epochs, expected "
                          "equal numbers, at least one")
 
-    figure, ax = _figure(figsize=(8, 5))
+    figure, ax = _figure(f"ELBO по эпохам: в последней, {len(test_elbo)}-й, {train_elbo[-1]:.1f} нат "
+                         f"на обучающей выборке и {test_elbo[-1]:.1f} на тестовой", figsize=(7, 4))
     epochs = np.arange(1, len(train_elbo) + 1)
     ax.plot(epochs, train_elbo, ".-", label="обучающая выборка")
     ax.plot(epochs, test_elbo, ".-", label="тестовая выборка")
@@ -432,17 +597,99 @@ class _Figure(Figure):
             for figure in waiting:
                 if isinstance(figure, _Figure):
                     display(figure)  # made earlier in the cell, so it goes first
-        return {}
+        return {}, {"image/png": {"alt": self.alt}}
 
 
-def _figure(**options):
-    return plt.subplots(FigureClass=_Figure, layout="constrained", **options)
+def _figure(alt, **options):
+    """A figure with an alternative text, for who does not see it."""
+    figure, ax = plt.subplots(FigureClass=_Figure, layout="constrained", **options)
+    figure.alt = alt
+    return figure, ax
+
+
+def _still_figure(**options):
+    """A figure that pyplot does not know, and no notebook draws by itself."""
+    figure = Figure(dpi=80, layout="constrained", **options)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _png(figure):
+    file = io.BytesIO()
+    figure.canvas.print_png(file)
+    figure.set_layout_engine("none")  # once is enough, and it takes as long as all the rest
+    return file.getvalue()
+
+
+def _rows(images, n_rows):
+    rows = np.reshape(images, (n_rows, -1, 28, 28)).swapaxes(1, 2)
+    return rows.reshape(n_rows * 28, -1)
 
 
 def _show_images(ax, images, n_rows):
     """Show images ``(n, 1, 28, 28)``, ink on paper, as rows of one picture."""
-    rows = np.reshape(images, (n_rows, -1, 28, 28)).swapaxes(1, 2)
-    ax.imshow(rows.reshape(n_rows * 28, -1), cmap="gray_r", vmin=0, vmax=1)
+    return ax.imshow(_rows(images, n_rows), cmap="gray_r", vmin=0, vmax=1)
+
+
+TRAINED_WEIGHTS = Path(__file__).with_name("vae") / "trained_weights.npz"
+
+
+def save_weights(path, networks):
+    """Save all weights of some networks into a file.
+
+    Parameters
+    ----------
+    path : str or path
+        The file, ``.npz``; replaced if it is there.
+    networks : lasagne.layers.Layer or list of them
+        Output layers.
+    """
+    values = [parameter.get_value(borrow=True) for parameter in _parameters(networks)]
+    unfinished = f"{path}.part"
+    try:
+        with open(unfinished, "wb") as file:
+            np.savez_compressed(file, *values)
+        os.replace(unfinished, path)
+    except BaseException:
+        Path(unfinished).unlink(missing_ok=True)
+        raise
+
+
+def load_weights(path, networks):
+    """Set the weights of some networks to those that `save_weights` has saved.
+
+    Parameters
+    ----------
+    path : str or path
+        `TRAINED_WEIGHTS` are those of the solved notebook, for ``[encoder_mean, encoder_scale,
+        decoder_logits]`` of its architecture.
+    networks : lasagne.layers.Layer or list of them
+        Output layers, as they were saved.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ, or the file is none of `save_weights`; no weight is changed then.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            values = [file[f"arr_{number}"] for number in range(len(file.files))]
+    except (KeyError, ValueError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"Файл {path} — не веса, сохранённые save_weights: {error}") from None
+    parameters = _parameters(networks)
+    got, expected = ([one.shape for one in values],
+                     [one.get_value(borrow=True).shape for one in parameters])
+    if got != expected:
+        raise ValueError(f"В файле {path} веса другой сети. Формы в файле: {got}, а у сети: "
+                         f"{expected}.")
+    for parameter, value in zip(parameters, values):
+        parameter.set_value(value.astype(parameter.dtype))
+
+
+def _parameters(networks):
+    from lasagne.layers import get_all_params
+
+    return get_all_params(networks)
 
 
 def _check_count(name, value, maximum=np.inf):

@@ -13,7 +13,7 @@ format. In it
 
 The solved notebook is executed, on the full MNIST, when its code has changed;
 when only its text has, it keeps its results. Its picture of the hidden space
-is saved beside it, for the README.
+is saved for the README, and its trained weights for `utils.load_weights`.
 
 With ``--nbgrader`` neither is written, but a course of nbgrader in the folder
 COURSE: its settings, and the instructor's notebook, from which ``nbgrader
@@ -36,19 +36,22 @@ try:
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(f'{error}: pip install -e ".[tests]"') from None
 import nbformat
+import numpy as np
 
 import vae
 from notebooks.hosted import Copy, hosted
 from notebooks.run import execute
 from vae.checks import EXERCISES
+from utils import TRAINED_WEIGHTS
 from vae.source import show_source, source_of
 
 HERE = Path(__file__).parent
 SOURCE = HERE / "vae_seminar.py"
 STUDENT = HERE / "vae_seminar.ipynb"
-SOLUTION = HERE / "vae_seminar_solution.ipynb"
+SOLUTION = HERE / "solution" / "vae_seminar_solution.ipynb"
 HOSTED = HERE / "vae_seminar_hosted.ipynb"
 PICTURE = HERE / "hidden_space.png"
+WEIGHTS = HERE / "weights.npz"  # where the notebook saves them
 
 _INCLUDE = re.compile(r"^# INCLUDE (?P<module>\S+)\.(?P<name>\w+)\n", re.M)
 _REGION = r"^(?P<indent> *)### BEGIN {0}\n(?P<text>.*?)^ *### END {0}(\n|\Z)"
@@ -232,6 +235,13 @@ def _executed(notebook):
     return notebook
 
 
+def _keep_weights():
+    """Keep the trained weights where the package has them, in half precision: under 1 MB."""
+    with np.load(WEIGHTS) as file:
+        np.savez_compressed(TRAINED_WEIGHTS, *(file[name].astype(np.float16) for name in file))
+    WEIGHTS.unlink()
+
+
 def _picture(notebook, call):
     """Return the PNG that the first cell with this call has drawn."""
     return next(base64.b64decode(output["data"]["image/png"])
@@ -268,6 +278,7 @@ def main():
     before = nbformat.read(SOLUTION, as_version=4) if SOLUTION.exists() else None
     if arguments.execute or before is None or not _is_result_of(before, solved):
         solved = _executed(solved)
+        _keep_weights()
     else:
         solved = _with_results_of(solved, before)
     nbformat.write(student(), STUDENT)

@@ -59,8 +59,12 @@ def execute(notebook, folder):
     with tqdm(total=cells, unit=" ячейка", dynamic_ncols=True) as bar:
         _ClientWithProgress(notebook, bar, kernel_name="python3", timeout=None,
                             record_timing=False, coalesce_streams=True,
+                            store_widget_state=False,
                             extra_arguments=["--log-level=ERROR"],  # the kernel's own log
                             resources={"metadata": {"path": str(folder)}}).execute()
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):  # no kernel will be there for it
+            output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
     return notebook
 
 
@@ -78,7 +82,7 @@ def main():
         prog="python -m notebooks.run",
         description="Run a notebook of the seminar from start to end.")
     parser.add_argument("notebook", nargs="?", type=Path,
-                        default=HERE / "vae_seminar_solution.ipynb",
+                        default=HERE / "solution" / "vae_seminar_solution.ipynb",
                         help="the notebook (default: the solved one)")
     parser.add_argument("-o", "--output", type=Path,
                         help="where the result goes (default: notebooks/results/)")

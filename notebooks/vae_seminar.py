@@ -28,7 +28,7 @@ import lasagne
 import matplotlib.pylab as plt
 # %matplotlib inline
 
-from utils import load_dataset, iterate_minibatches
+from utils import load_dataset, iterate_minibatches, plot_model, TrainingPicture
 from theano.sandbox.rng_mrg import MRG_RandomStreams as RandomStreams
 
 from vae import BinaryVector, vae_decoder_mlp, show_source
@@ -45,6 +45,8 @@ np.random.seed(42)  # повторный запуск даст те же чис�
 X_train, y_train, X_val, y_val, X_test, y_test = load_dataset()
 
 # %% [markdown]
+# Если выше предупреждение о том, что загружен не весь MNIST, ноутбук всё равно работает: на 5 000 изображений, которые установлены вместе с ним. Эпоха тогда длится доли секунды, но за десять эпох ELBO дорастёт лишь примерно до -172. Возьмите `num_epochs = 50`, и она дойдёт примерно до -157.
+#
 # В ноутбуке пять упражнений. Место для кода отмечено комментарием и строкой `raise NotImplementedError(...)`: напишите решение и удалите эту строку. Сразу после упражнения стоит ячейка `check(...)`: она скажет, верно ли решение, и если нет, то на что посмотреть.
 
 # %% [markdown]
@@ -64,6 +66,12 @@ X_train, y_train, X_val, y_val, X_test, y_test = load_dataset()
 # q(z \mid x, \phi) = \mathcal N(z \mid \mu(x, \phi), \operatorname{diag}(\sigma^2(x, \phi)))
 # \end{equation}
 #
+# Что из чего вычисляется, видно на схеме. Шум $\varepsilon$ берётся извне, поэтому градиент проходит через код $z$ от декодировщика к кодировщику.
+
+# %%
+plot_model()
+
+# %% [markdown]
 # Для краткости все выкладки приводятся для одного наблюдения $x$, параметры распределений по возможности опускаются. Для набора данных при обучении используется среднее значение нижней оценки. Цель обучения — максимизировать нижнюю оценку логарифма обоснованности
 #
 # $$ \mathcal L(x, \theta, \phi) = \mathbb E_{q(z \mid x, \phi)} \log p(x \mid z, \theta) - \operatorname{KL}(q(z \mid x, \phi) \,\|\, p(z)) = \mathbb E_{q(z \mid x, \phi)} \log \frac{p(x \mid z, \theta) p(z)}{q(z \mid x, \phi)} \rightarrow \max_{\theta, \phi} $$
@@ -267,64 +275,70 @@ elbo_at_test = theano.function(
 
 train_curve, test_curve = [], []  # значения ELBO по эпохам
 
+reconstruct = theano.function(
+    [input_x],
+    T.nnet.sigmoid(lasagne.layers.get_output(decoder_logits))
+)
+
 # %% [markdown]
-# И обучим модель. Обучение можно прервать (*Kernel → Interrupt*) и продолжить, выполнив ячейку ещё раз. На тестовой выборке ELBO той же эпохи обычно выше, чем на обучающей: для обучающей усредняются и первые шаги эпохи, когда веса были хуже, а для тестовой берутся уже веса после неё.
+# И обучим модель. После каждой эпохи рисунок обновляется: слева растёт ELBO, справа реконструкции становятся похожи на оригиналы. Обучение можно прервать (*Kernel → Interrupt*) и продолжить, выполнив ячейку ещё раз. На тестовой выборке ELBO той же эпохи обычно выше, чем на обучающей: для обучающей усредняются и первые шаги эпохи, когда веса были хуже, а для тестовой берутся уже веса после неё.
 
 # %% tags=["training"]
-for epoch in range(num_epochs):
-    train_elbo = 0
-    train_batches = 0
-    start_time = time.time()
-    for batch in iterate_minibatches(X_train, batchsize=BATCH_SIZE,
-                                     progress='Эпоха {}'.format(epoch + 1)):
-        """
-        Обратите внимание, что тут предложена вероятностная модель для бинарных данных.
-        MNIST содержит полутоновые изображения: значения пикселей от 0 до 1.
-        На практике при обучении автокодировщика получают бинарные данные, всякий раз полагая
-        значение пикселя случайно равным 0 или 1 в зависимости от интенсивности пикселя
-        в объекте из данных.
-        Такой приём называется динамической бинаризацией, он эффективно расширяет обучающую
-        выборку и приводит к лучшим значениям правдоподобия обученных моделей.
-        """
-        batch = np.random.rand(*batch.shape) < batch
-        train_elbo += train(batch)
-        train_batches += 1
+picture = TrainingPicture(X_test[:8], reconstruct)
+first_epoch = len(train_curve) + 1
+try:
+    for epoch in range(first_epoch, first_epoch + num_epochs):
+        train_elbo = 0
+        train_batches = 0
+        start_time = time.time()
+        for batch in iterate_minibatches(X_train, batchsize=BATCH_SIZE,
+                                         progress='Эпоха {}'.format(epoch)):
+            """
+            Обратите внимание, что тут предложена вероятностная модель для бинарных данных.
+            MNIST содержит полутоновые изображения: значения пикселей от 0 до 1.
+            На практике при обучении автокодировщика получают бинарные данные, всякий раз
+            полагая значение пикселя случайно равным 0 или 1 в зависимости от интенсивности
+            пикселя в объекте из данных.
+            Такой приём называется динамической бинаризацией, он эффективно расширяет
+            обучающую выборку и приводит к лучшим значениям правдоподобия обученных моделей.
+            """
+            batch = np.random.rand(*batch.shape) < batch
+            train_elbo += train(batch)
+            train_batches += 1
 
-    test_elbo = 0
-    test_batches = 0
-    for batch in iterate_minibatches(X_test, batchsize=BATCH_SIZE):
-        batch = np.random.rand(*batch.shape) < batch
-        test_elbo += elbo_at_test(batch)
-        test_batches += 1
+        test_elbo = 0
+        test_batches = 0
+        for batch in iterate_minibatches(X_test, batchsize=BATCH_SIZE):
+            batch = np.random.rand(*batch.shape) < batch
+            test_elbo += elbo_at_test(batch)
+            test_batches += 1
 
-    train_curve.append(train_elbo / train_batches)
-    test_curve.append(test_elbo / test_batches)
+        train_curve.append(train_elbo / train_batches)
+        test_curve.append(test_elbo / test_batches)
 
-    print("Epoch {} of {} took {:.3f}s".format(
-          epoch + 1, num_epochs, time.time() - start_time))
-    print("Train ELBO {:.2f}".format(train_curve[-1]))
-    print("Test ELBO {:.2f}".format(test_curve[-1]))
+        print('Эпоха {}: {:.1f} с. ELBO на обучающей выборке {:.2f}, на тестовой {:.2f}'.format(
+              epoch, time.time() - start_time, train_curve[-1], test_curve[-1]))
+        picture.update(train_curve, test_curve)
+except KeyboardInterrupt:
+    print('Обучение прервано, эпох сделано: {}. Чтобы продолжить, выполните ячейку '
+          'ещё раз.'.format(len(train_curve)))
 
 # %% [markdown]
 # ## Что получается? Визуализации
 
 # %%
-from utils import plot_learning_curve, plot_reconstructions, plot_hidden_space, plot_manifold
-
-reconstruct = theano.function(
-        [input_x],
-        T.nnet.sigmoid(lasagne.layers.get_output(decoder_logits))
-)
+from utils import (plot_learning_curve, plot_reconstructions, plot_hidden_space, plot_manifold,
+                   explore_manifold)
 
 encode = theano.function(
-        [input_x],
-        qz_x.sample(),
+    [input_x],
+    qz_x.sample()
 )
 
 input_z = T.matrix('codes')
 decode = theano.function(
-        [input_z],
-        T.nnet.sigmoid(lasagne.layers.get_output(decoder_logits, input_z))
+    [input_z],
+    T.nnet.sigmoid(lasagne.layers.get_output(decoder_logits, input_z))
 )
 
 # %% [markdown]
@@ -355,6 +369,22 @@ plot_hidden_space(x_test_repeated, encode)
 
 # %%
 plot_manifold(decode)
+
+# %% [markdown]
+# Эту плоскость можно исследовать и самим: двигайте ползунки, и выбранный код сразу декодируется. Что происходит на границе между двумя цифрами? А далеко от нуля, там, где плотность $p(z)$ мала?
+
+# %%
+explore_manifold(decode)
+
+# %% [markdown]
+# Веса можно сохранить, а потом загрузить. Если ждать обучения некогда, а кодировщик у вас такой же, как в решении (два скрытых слоя, 256 и 128 нейронов, ReLU), загрузите веса, обученные заранее: `load_weights(TRAINED_WEIGHTS, networks)`, и нарисуйте всё заново.
+
+# %% tags=["weights"]
+from utils import save_weights, load_weights, TRAINED_WEIGHTS
+
+networks = [encoder_mean, encoder_scale, decoder_logits]
+save_weights('weights.npz', networks)
+# load_weights('weights.npz', networks)
 
 # %% [markdown] tags=["question-3"]
 # **Вопрос.** Чем отличается пространство представлений автокодировщика от пространства представлений вариационного автокодировщика? Почему возникло различие?

@@ -10,16 +10,33 @@ import pytest
 
 import utils
 from programs import Session
+from vae.checks import Mistake
 
 matplotlib.use("Agg")
 
 
+#: Hints that the tests of the checks have brought out: (test, text).
+HINTS = []
+
+
 def pytest_addoption(parser, pluginmanager):
     """What pytest.ini tells plugins of the extra `tests`, without which tests run one by one."""
+    parser.addoption("--hints", action="store_true",
+                     help="list each hint of the exercises' checks, below the test with the wrong "
+                          "answer that brings it out: pytest tests/test_checks.py --hints")
     if not pluginmanager.hasplugin("xdist"):
         parser.addoption("--dist", help="ignored: pytest-xdist is not installed")
     if not pluginmanager.hasplugin("timeout"):
         parser.addini("timeout", "ignored: pytest-timeout is not installed")
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if config.getoption("--hints"):
+        terminalreporter.section("hints")
+        for test, hint in HINTS:
+            terminalreporter.write_line(test, bold=True)
+            for line in Mistake(hint)._render_traceback_():
+                terminalreporter.write_line(f"    {line}".replace("\n", "\n    "))
 
 
 @pytest.fixture(scope="session")

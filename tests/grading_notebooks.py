@@ -24,7 +24,7 @@ def _sources(name):
 
 
 #: The code cells of the solved notebook, its exercises, and those of the student's notebook.
-SOURCES, SOLVED = _sources("vae_seminar_solution.ipynb")
+SOURCES, SOLVED = _sources("solution/vae_seminar_solution.ipynb")
 _, TODO = _sources("vae_seminar.ipynb")
 SETUP = SOURCES[0]
 
@@ -334,7 +334,7 @@ def _other_settings():
 
 #: Right notebooks, by what is unusual in them.
 FORMS = {
-    "as it is": lambda: (FOLDER / "vae_seminar_solution.ipynb").read_bytes(),
+    "as it is": lambda: (FOLDER / "solution" / "vae_seminar_solution.ipynb").read_bytes(),
     "with outputs": _with_outputs,
     "magics, format 4.0": _with_magics,
     "other cells, format 3": _with_other_cells,

@@ -19,7 +19,7 @@ from vae.grading.gradescope import grade_submission, make_archive
 from vae.grading.grader import Grade
 from vae.grading.sandbox import Limits
 
-SOLUTION = FOLDER / "vae_seminar_solution.ipynb"
+SOLUTION = FOLDER / "solution" / "vae_seminar_solution.ipynb"
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def test_the_archive(root, tmp_path):
         modes = {entry.filename: entry.external_attr >> 16 for entry in file.infolist()}
     assert all(modes[name] & stat.S_IXUSR for name in ["setup.sh", "run_autograder"])
     assert {"setup.py", "utils.py", "known_good.txt", "requirements.txt", "limits.json",
-            "notebooks/vae_seminar_solution.ipynb", "vae/grading/feedback.html",
+            "notebooks/solution/vae_seminar_solution.ipynb", "vae/grading/feedback.html",
             "vae/compat/theano_wheel/pyproject.toml"} <= set(modes)
     assert not [name for name in modes if "__pycache__" in name or ".venv" in name]
     for script in ["setup.sh", "run_autograder"]:
@@ -105,7 +105,7 @@ def vae_encoder_mlp(input_x, hidden_dim=HIDDEN_DIM):
     found = []
     for path in ["/autograder/source", "/autograder/source/vae/distributions.py",
                  "/autograder/results",
-                 "/autograder/source/notebooks/vae_seminar_solution.ipynb", "/proc/1/environ"]:
+                 "/autograder/source/notebooks/solution/vae_seminar_solution.ipynb", "/proc/1/environ"]:
         try:
             os.listdir(path) if os.path.isdir(path) else open(path).read()
             found.append(path)

@@ -25,7 +25,7 @@ from vae.grading.sandbox import Limits
 from vae.grading.worker import Worker
 
 ROOT = Path(vae.__file__).parents[1]
-SOLUTION = ROOT / "notebooks" / "vae_seminar_solution.ipynb"
+SOLUTION = ROOT / "notebooks" / "solution" / "vae_seminar_solution.ipynb"
 FULL = sum(exercise.points for exercise in EXERCISES.values())
 SECRET = "VAE_SECRET_OF_THE_GRADER"
 
@@ -727,7 +727,7 @@ def test_the_reference_is_not_in_memory(reference, unharmed):
 @pytest.mark.timeout(120, func_only=True)
 def test_the_reference_is_not_on_disk(reference, unharmed, isolated):
     files = [str(ROOT / name) for name in [
-        "vae/distributions.py", "notebooks/vae_seminar_solution.ipynb", "notebooks/vae_seminar.py"]]
+        "vae/distributions.py", "notebooks/solution/vae_seminar_solution.ipynb", "notebooks/vae_seminar.py"]]
     found = report_of(_SEARCH + textwrap.dedent(f"""
         import glob, os, site, sys
         found = [path for path in {files} if os.path.exists(path)]

@@ -17,7 +17,7 @@ from filelock import FileLock
 
 from grading_notebooks import FOLDER, WRONG, notebook, unfilled
 
-SOLUTION = FOLDER / "vae_seminar_solution.ipynb"
+SOLUTION = FOLDER / "solution" / "vae_seminar_solution.ipynb"
 
 HANGS = "def vae_encoder_mlp(input_x, hidden_dim=HIDDEN_DIM):\n    while True:\n        pass\n"
 

@@ -8,15 +8,20 @@ import sys
 import threading
 from pathlib import Path
 
+import lasagne
 import nbformat
+import numpy as np
 import pytest
 import theano
+import theano.tensor as T
 from IPython.display import Markdown
 from jupyter_client.manager import start_new_kernel
 from nbclient.exceptions import CellExecutionError
 
 from notebooks import build
 from notebooks.run import execute
+import utils
+from vae import BinaryVector, MultivariateNormalDiag, vae_decoder_mlp, vae_encoder_mlp
 from vae.checks import EXERCISES
 
 ROOT = Path(build.__file__).parent.parent
@@ -80,21 +85,43 @@ def test_the_solved_notebook_has_its_results():
     assert build._is_result_of(committed, build.solution())
     counts = [cell.execution_count for cell in code_cells(committed)]
     assert counts == list(range(1, len(counts) + 1))
-    assert len(pictures(committed)) == 5
+    assert len(pictures(committed)) == 8
     outputs = [output for cell in code_cells(committed) for output in cell.outputs]
     assert not [output for output in outputs
                 if output.output_type == "error" or output.get("name") == "stderr"]
     text = printed(committed)
     assert text.count("верно.") == 5
-    epochs = re.findall(
-        r"Epoch (\d+) of 10 took [\d.]+s\nTrain ELBO (-[\d.]+)\nTest ELBO (-[\d.]+)", text)
-    assert [int(epoch) for epoch, _, _ in epochs] == list(range(1, 11))
-    assert -150 < float(epochs[-1][2]) < -135
+    epochs = re.findall(r"^Эпоха (\d+): [\d.]+ с. ELBO на обучающей выборке -[\d.]+, на тестовой "
+                        r"(-[\d.]+)$", text, re.M)
+    assert [int(epoch) for epoch, _ in epochs] == list(range(1, 11))
+    assert -150 < float(epochs[-1][1]) < -135
     assert build.SOLUTION.stat().st_size < 3 * 2**20
+    assert all(one.metadata["image/png"]["alt"] for one in pictures(committed))
+    assert "widget-view" not in build.SOLUTION.read_text(encoding="utf-8")  # no kernel is there
+
+
+def test_the_trained_weights(mnist_dir, capsys):
+    """They are those of the solved notebook: the package's own networks are as good with them."""
+    x = T.tensor4()
+    mean, scale = vae_encoder_mlp(x)
+    qz_x = MultivariateNormalDiag(*lasagne.layers.get_output([mean, scale]))
+    z = qz_x.sample()
+    logits = vae_decoder_mlp(z)
+    utils.load_weights(utils.TRAINED_WEIGHTS, [mean, scale, logits])
+    elbo = T.mean(BinaryVector(lasagne.layers.get_output(logits)).log_prob(x)
+                  + MultivariateNormalDiag(T.zeros_like(z), T.ones_like(z)).log_prob(z)
+                  - qz_x.log_prob(z))
+    images = utils.load_dataset()[4]
+    images = np.random.RandomState(0).rand(*images.shape) < images
+    committed = printed(nbformat.read(build.SOLUTION, as_version=4))
+    expected = float(re.findall(r"на тестовой (-[\d.]+)", committed)[-1])
+    got = np.mean([theano.function([x], elbo)(images) for _ in range(4)])
+    assert abs(got - expected) < 0.3
+    assert utils.TRAINED_WEIGHTS.stat().st_size < 10**6
 
 
 def test_the_readme_shows_the_notebooks_picture():
-    picture = pictures(nbformat.read(build.SOLUTION, as_version=4))[2]["data"]["image/png"]
+    picture = pictures(nbformat.read(build.SOLUTION, as_version=4))[4]["data"]["image/png"]
     assert build.PICTURE.read_bytes() == base64.b64decode(picture)
     assert "notebooks/hidden_space.png" in (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -140,14 +167,16 @@ def test_no_cell_is_a_syntax_error():
 @pytest.fixture
 def copy(tmp_path, monkeypatch):
     """The source and both notebooks in another folder, and what gets executed there."""
-    for name in ("SOURCE", "STUDENT", "SOLUTION", "PICTURE"):
+    for name in ("SOURCE", "STUDENT", "SOLUTION", "PICTURE", "TRAINED_WEIGHTS"):
         path = getattr(build, name)
         (tmp_path / path.name).write_bytes(path.read_bytes())
         monkeypatch.setattr(build, name, tmp_path / path.name)
+    monkeypatch.setattr(build, "WEIGHTS", tmp_path / "weights.npz")
     executed = []
 
     def pretend(notebook, folder):
         executed.append(notebook)
+        np.savez(build.WEIGHTS, np.full(3, 0.1))
         before = nbformat.read(build.SOLUTION, as_version=4)
         for cell, done in zip(code_cells(notebook), code_cells(before)):
             cell.outputs = done.outputs
@@ -170,7 +199,7 @@ def test_a_changed_text_reaches_both_notebooks_and_keeps_the_results(copy):
     assert not copy
     for path in (build.STUDENT, build.SOLUTION):
         assert "## Совсем кратко" in path.read_text(encoding="utf-8")
-    assert len(pictures(nbformat.read(build.SOLUTION, as_version=4))) == 5
+    assert len(pictures(nbformat.read(build.SOLUTION, as_version=4))) == 8
 
 
 def test_a_changed_exercise_reaches_both_notebooks_and_is_executed(copy):
@@ -180,6 +209,8 @@ def test_a_changed_exercise_reaches_both_notebooks_and_is_executed(copy):
     assert len(copy) == 1
     solved, student = (path.read_text(encoding="utf-8") for path in (build.SOLUTION, build.STUDENT))
     assert "loss = -1 * elbo" in solved and "loss = -1" not in student
+    assert np.load(build.TRAINED_WEIGHTS)["arr_0"].dtype == "float16"
+    assert not build.WEIGHTS.exists()
     assert "Соберите список" in student and "Соберите список" not in solved
 
 
@@ -201,6 +232,7 @@ def test_the_solved_notebook_is_not_written_if_it_warned(copy, monkeypatch):
             nbformat.v4.new_output("stream", name="stderr", text="не весь MNIST")]
         return notebook
 
+    weights = build.TRAINED_WEIGHTS.read_bytes()
     monkeypatch.setattr(build, "execute", warned)
     monkeypatch.setattr(sys, "argv", ["build", "--execute"])
     change("## Кратко", "## Очень кратко")
@@ -208,6 +240,7 @@ def test_the_solved_notebook_is_not_written_if_it_warned(copy, monkeypatch):
     with pytest.raises(SystemExit, match="не весь MNIST"):
         build.main()
     assert (build.STUDENT.read_bytes(), build.SOLUTION.read_bytes()) == before
+    assert build.TRAINED_WEIGHTS.read_bytes() == weights
 
 
 # --- in a kernel ---
@@ -219,16 +252,17 @@ def test_the_unfilled_notebook_stops_at_the_first_exercise(mnist_dir):
     error, = (output for cell in code_cells(notebook) for output in cell.outputs
               if output.output_type == "error")
     assert tagged(notebook, "check-1").outputs == [error]
-    assert error.evalue == "✗ Упражнение 1 (сэмплирование из q(z | x)) ещё не выполнено."
-    assert error.traceback == [error.evalue]  # and nothing of our own code
+    assert error.evalue.startswith("✗ Упражнение 1 (сэмплирование из q(z | x)) ещё не выполнено: ")
+    assert "\n".join(error.traceback).split() == error.evalue.split()  # and no code of ours
+    assert max(map(len, "\n".join(error.traceback).splitlines())) <= 80
     assert printed(notebook) == ""
 
 
 def test_the_filled_notebook_runs_through(mnist_dir):
     notebook = execute(short(filled()), build.HERE)
-    assert len(pictures(notebook)) == 5
+    assert len(pictures(notebook)) == 8
     text = printed(notebook)
-    assert text.count("верно.") == 5 and text.count("Test ELBO -") == 1
+    assert text.count("верно.") == 5 and text.count("на тестовой -") == 1
     assert not [output for cell in code_cells(notebook) for output in cell.outputs
                 if output.get("name") == "stderr"]
 
@@ -239,10 +273,10 @@ def test_the_solved_notebook_learns(mnist_dir, tmp_path):
     out = run_command("-o", result).stdout
     assert "result.ipynb" in out and "lab notebooks/vae_seminar.ipynb" in out
     notebook = nbformat.read(result, as_version=4)
-    assert len(pictures(notebook)) == 5
-    elbos = [float(value) for value in re.findall(r"Test ELBO (-[\d.]+)", printed(notebook))]
+    assert len(pictures(notebook)) == 8
+    elbos = [float(value) for value in re.findall(r"на тестовой (-[\d.]+)", printed(notebook))]
     assert len(elbos) == 10 and -150 < elbos[-1] < -135
-    committed = re.findall(r"Test ELBO (-[\d.]+)",
+    committed = re.findall(r"на тестовой (-[\d.]+)",
                            printed(nbformat.read(build.SOLUTION, as_version=4)))
     assert abs(elbos[0] - float(committed[0])) < 5
 
@@ -265,8 +299,8 @@ def test_the_notebook_learns_without_any_network(no_network):
     notebook = execute(short(build.solution()), build.HERE)
     warning = warnings_of(notebook.cells[1])
     assert "ВНИМАНИЕ: загружен не весь MNIST!" in warning
-    assert -250 < float(re.search(r"Test ELBO (-[\d.]+)", printed(notebook)).group(1)) < -180
-    assert len(pictures(notebook)) == 5
+    assert -250 < float(re.search(r"на тестовой (-[\d.]+)", printed(notebook)).group(1)) < -180
+    assert len(pictures(notebook)) == 8
 
 
 def test_the_notebook_learns_without_a_compiler(no_network, tmp_path, monkeypatch):
@@ -278,9 +312,9 @@ def test_the_notebook_learns_without_a_compiler(no_network, tmp_path, monkeypatc
     assert not any(map(warnings_of, code_cells(notebook)[1:]))
     text = printed(notebook)
     assert text.count("верно.") == 5
-    elbos = [float(value) for value in re.findall(r"Test ELBO (-[\d.]+)", text)]
+    elbos = [float(value) for value in re.findall(r"на тестовой (-[\d.]+)", text)]
     assert len(elbos) == 10 and -185 < elbos[-1] < -160
-    assert len(pictures(notebook)) == 5
+    assert len(pictures(notebook)) == 8
 
 
 class Kernel:
@@ -384,7 +418,7 @@ def test_checks_know_what_was_run(kernel):
 def test_a_check_that_is_interrupted_takes_one_line(kernel):
     notebook = build.solution()
     kernel.run_cells(cell for cell in code_cells(notebook)[:code_cells(notebook).index(
-        tagged(notebook, "check-5"))] if "check" not in cell.source.split("(")[0])
+        tagged(notebook, "check-5"))] if not cell.source.startswith("check("))
     _, error = kernel.run("check(5, globals())", interrupt_after=0.7)
     assert error == "Interrupted: Проверка упражнения 5 прервана."
     _, traceback = kernel.run("check(5, globals())", interrupt_after=0.7, whole=True)
@@ -397,12 +431,14 @@ def test_training_can_be_interrupted_gone_on_with_and_repeated(kernel):
     kernel.run_cells(cell for cell in notebook.cells[:training] if cell.cell_type == "code")
     train = notebook.cells[training].source
     said, error = kernel.run(train, interrupt_after=2)
-    assert error.startswith("KeyboardInterrupt") and "Эпоха 1" in said and "Test ELBO" not in said
+    assert error is None and "Эпоха 1" in said and "на тестовой" not in said
+    assert said.endswith("Обучение прервано, эпох сделано: 0. Чтобы продолжить, выполните ячейку "
+                         "ещё раз.\n")
     elbos = []
     for _ in range(2):
         said, error = kernel.run(train)
-        assert error is None
-        elbos.append(float(re.search(r"Test ELBO (-[\d.]+)", said).group(1)))
+        assert error is None and f"Эпоха {len(elbos) + 1}: " in said
+        elbos.append(float(re.search(r"на тестовой (-[\d.]+)", said).group(1)))
     assert -180 < elbos[0] < elbos[1] < -150
     assert kernel.run("assert len(train_curve) == len(test_curve) == 2")[1] is None
     kernel.run_cells(cell for cell in notebook.cells[training + 1:] if cell.cell_type == "code")

@@ -668,6 +668,124 @@ def test_plot_learning_curve(images, n_epochs):
     assert [text.get_text() for text in ax.get_legend().get_texts()] == list(lines)
 
 
+def test_plot_model():
+    """An arrow into each box but the first, and none that starts nowhere."""
+    ax = only_axes(utils.plot_model())
+    texts = [text.get_text() for text in ax.texts]
+    assert {"кодировщик", "декодировщик", "$x$", r"$z=\mu+\sigma\odot\varepsilon$"} <= set(texts)
+    boxes = [patch.get_bbox() for patch in ax.patches if hasattr(patch, "get_bbox")]
+    arrows = [text for text in ax.texts if getattr(text, "arrow_patch", None)]
+    assert len(boxes) == 7 and len(arrows) == 8
+    for arrow in arrows:
+        (x, y), gap = arrow.xy, 0.5
+        assert any(box.x0 - gap < x < box.x1 + gap and box.y0 - gap < y < box.y1 + gap
+                   for box in boxes)
+    plt.close("all")
+
+
+def test_training_picture(images):
+    picture = utils.TrainingPicture(images[:8], lambda batch: 1 - batch)
+    curve, ax = picture._figure.axes
+    shown, = ax.images
+    np.testing.assert_array_equal(tiles(shown)[1], 1 - images[:8, 0])
+    for n in (1, 2, 10):
+        picture.update(np.arange(n) - 10., np.arange(n) - 9.)
+        train, test = curve.lines
+        np.testing.assert_array_equal(train.get_xdata(), np.arange(1, n + 1))
+        np.testing.assert_array_equal(test.get_ydata(), np.arange(n) - 9.)
+        picture._figure.canvas.draw()
+        low, high = curve.get_xlim()
+        assert low < 1 and n < high and curve.get_ylim()[0] < -10 < n - 10 < curve.get_ylim()[1]
+    with pytest.raises(ValueError, match="Got 2 train and 1 test epochs"):
+        picture.update([1, 2], [1])
+    assert plt.get_fignums() == []  # no notebook draws it once more
+
+
+LIVE = """
+import numpy as np, utils
+picture = utils.TrainingPicture(np.zeros((8, 1, 28, 28)), np.copy)
+for epoch in range(3):
+    picture.update([-3.] * (epoch + 1), [-2.] * (epoch + 1))
+""", """
+utils.explore_manifold(lambda z: np.broadcast_to(z.mean() / 10 + 0.5, (len(z), 1, 28, 28)))
+""", """
+import gc, ipywidgets
+sliders = [one for one in gc.get_objects() if isinstance(one, ipywidgets.FloatSlider)]
+picture, = [one for one in gc.get_objects() if isinstance(one, ipywidgets.Image)]
+before = picture.value
+sliders[0].value = 1.5
+assert picture.value != before and picture.value[1:4] == b"PNG"
+"""
+
+
+def test_live_pictures_in_a_notebook(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(PROJECT))
+    notebook = nbformat.v4.new_notebook(cells=list(map(nbformat.v4.new_code_cell, LIVE)))
+    nbclient.NotebookClient(notebook, timeout=60, kernel_name="python3").execute()
+    training, manifold, _ = notebook.cells
+    output, = training.outputs
+    assert output.metadata["image/png"]["alt"].startswith("ELBO после эпохи 3: -2.0 нат")
+    output, = manifold.outputs
+    assert output.metadata["image/png"]["alt"] and "image/png" in output.data
+    assert "application/vnd.jupyter.widget-view+json" in output.data
+
+
+# --- weights ---
+
+@pytest.fixture
+def network():
+    import lasagne
+
+    def make(units=3):
+        layer = lasagne.layers.DenseLayer(lasagne.layers.InputLayer((None, 2)), units)
+        return lasagne.layers.DenseLayer(layer, 1)
+    return make
+
+
+def weights_of(network):
+    import lasagne
+    return lasagne.layers.get_all_param_values(network)
+
+
+def test_weights_come_back(network, tmp_path):
+    first, second = network(), network()
+    utils.save_weights(tmp_path / "weights.npz", [first])
+    utils.load_weights(tmp_path / "weights.npz", second)
+    assert all(map(np.array_equal, weights_of(first), weights_of(second)))
+    assert [path.name for path in tmp_path.iterdir()] == ["weights.npz"]
+
+
+def test_weights_of_another_network_change_nothing(network, tmp_path):
+    utils.save_weights(tmp_path / "weights.npz", network(4))
+    other = network(3)
+    before = weights_of(other)
+    with pytest.raises(ValueError, match=r"веса другой сети. Формы в файле: \[\(2, 4\)"):
+        utils.load_weights(tmp_path / "weights.npz", other)
+    assert all(map(np.array_equal, before, weights_of(other)))
+
+
+@pytest.mark.parametrize("content", [b"", b"junk", b"PK\x03\x04junk"])
+def test_what_is_no_weights(content, network, tmp_path):
+    (tmp_path / "weights.npz").write_bytes(content)
+    with pytest.raises(ValueError, match="не веса, сохранённые save_weights"):
+        utils.load_weights(tmp_path / "weights.npz", network())
+
+
+def test_weights_of_before_stay_when_the_disk_is_full(network, tmp_path, monkeypatch):
+    path = tmp_path / "weights.npz"
+    utils.save_weights(path, network())
+    before = path.read_bytes()
+
+    def full(file, *values):
+        file.write(b"half")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(np, "savez_compressed", full)
+    with pytest.raises(OSError, match="No space"):
+        utils.save_weights(path, network())
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
 @pytest.mark.parametrize("call, message", [
     (lambda X: utils.plot_reconstructions(X[:, 0], lambda x: x),
      r"Got X of shape \(30, 28, 28\), expected \(30, 1, 28, 28\)"),

@@ -27,7 +27,8 @@ except ModuleNotFoundError as error:
         raise
     sys.exit(f'{error}: pip install -e ".[grading]"')
 
-_REFERENCE = (Path(__file__).resolve().parents[2] / "notebooks" / "vae_seminar_solution.ipynb")
+_REFERENCE = (Path(__file__).resolve().parents[2]
+              / "notebooks" / "solution" / "vae_seminar_solution.ipynb")
 
 
 _LISTED = 10  # of what has been skipped

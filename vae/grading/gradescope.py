@@ -23,7 +23,7 @@ from vae.grading.submissions import collect
 __all__ = ["grade_submission", "make_archive"]
 
 _PROJECT = Path(__file__).parents[2]
-_REFERENCE, _LIMITS = "notebooks/vae_seminar_solution.ipynb", "limits.json"
+_REFERENCE, _LIMITS = "notebooks/solution/vae_seminar_solution.ipynb", "limits.json"
 _FILES = ["setup.py", "README.md", "LICENSE", "known_good.txt", "utils.py"]
 _PACKAGE = {".py", ".h", ".html", ".md", ".toml", ".txt"}
 
@@ -45,7 +45,7 @@ umask 022
 python3 -m venv /opt/vae-seminar
 /opt/vae-seminar/bin/pip install -q -c known_good.txt -r requirements.txt
 grades=$(mktemp -d)
-/opt/vae-seminar/bin/python -m vae.grading notebooks/vae_seminar_solution.ipynb -o "$grades"
+/opt/vae-seminar/bin/python -m vae.grading notebooks/solution/vae_seminar_solution.ipynb -o "$grades"
 rm -r "$grades"
 """
 

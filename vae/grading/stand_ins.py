@@ -121,8 +121,9 @@ def use_few_images(images):
 def install():
     """Put the other stand-ins in the place of the real things, in this process."""
     nothing = _Nothing()
-    for name in ["plot_learning_curve", "plot_reconstructions", "plot_hidden_space",
-                 "plot_manifold"]:
+    for name in ["plot_model", "TrainingPicture", "plot_learning_curve", "plot_reconstructions",
+                 "plot_hidden_space", "plot_manifold", "explore_manifold", "save_weights",
+                 "load_weights"]:
         setattr(utils, name, nothing)
     for module in (matplotlib.pyplot, matplotlib.pylab):
         for name, value in list(vars(module).items()):

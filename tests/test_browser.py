@@ -1,0 +1,163 @@
+"""The student's hour in a real browser: JupyterLab, from the first cell to the last.
+
+Screenshots are kept in tests/screenshots.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from notebooks import build
+from test_notebooks import tagged
+from vae.checks import EXERCISES
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which(
+    "google-chrome")
+SCREENSHOTS = Path(__file__).parent / "screenshots"
+#: Each cell's outputs as text, in JupyterLab.
+_OUTPUTS = """() => [...document.querySelectorAll('.jp-Notebook .jp-Cell')].map(
+    cell => [...cell.querySelectorAll('.jp-OutputArea-output')].map(one => one.innerText).join('\\n'))"""
+
+
+@pytest.fixture
+def address(tmp_path):
+    """Of a Jupyter server in a folder with the student's notebook, of two epochs."""
+    notebook = build.student()
+    notebook.cells[1].source = notebook.cells[1].source.replace("num_epochs = 10", "num_epochs = 2")
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / build.STUDENT.name).write_text(build._text(notebook), encoding="utf-8")
+    settings = tmp_path / "settings" / "@jupyterlab" / "notebook-extension"
+    settings.mkdir(parents=True)  # all cells are in the page, not only those that are seen
+    (settings / "tracker.jupyterlab-settings").write_text('{"windowingMode": "none"}')
+    environment = {**os.environ, "JUPYTER_RUNTIME_DIR": str(tmp_path / "runtime"),
+                   "JUPYTER_CONFIG_DIR": str(tmp_path / "config"),
+                   "JUPYTERLAB_SETTINGS_DIR": str(tmp_path / "settings"),
+                   "JUPYTERLAB_WORKSPACES_DIR": str(tmp_path / "workspaces")}
+    with open(tmp_path / "log", "w") as log:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root", "--port=0",
+             "--IdentityProvider.token=secret", "--expose-app-in-browser"],
+            cwd=tmp_path / "work", env=environment, stdout=log, stderr=log)
+    try:
+        deadline = time.monotonic() + 120
+        while not (files := list((tmp_path / "runtime").glob("jpserver-*.json"))):
+            assert server.poll() is None and time.monotonic() < deadline, \
+                (tmp_path / "log").read_text()
+            time.sleep(0.1)
+        time.sleep(1)  # the file may be there before it is written
+        url = json.loads(files[0].read_text())["url"]
+        yield f"{url}lab/tree/{build.STUDENT.name}?token=secret"
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+class Student:
+    """Who sits at JupyterLab's page."""
+
+    def __init__(self, page, address):
+        self._page = page
+        page.goto(address)
+        page.wait_for_function(
+            "() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status"
+            " === 'idle'", timeout=120_000)
+
+    def do(self, command):
+        self._page.evaluate(f"jupyterapp.commands.execute('{command}')")
+
+    def outputs(self):
+        return self._page.evaluate(_OUTPUTS)
+
+    def wait_until_idle(self):
+        """Until the kernel has nothing to do for half a second."""
+        self._page.wait_for_timeout(500)
+        self._page.wait_for_function(
+            "() => jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'idle'"
+            " && ![...document.querySelectorAll('.jp-InputPrompt')].some("
+            "one => one.innerText.includes('*'))", timeout=300_000)
+
+    def cell(self, number):
+        return self._page.locator(".jp-Notebook .jp-Cell").nth(number)
+
+    def select(self, number):
+        self.cell(number).locator(".jp-InputPrompt, .jp-InputArea-prompt").first.click(force=True)
+
+    def type_into(self, number, source):
+        self.cell(number).locator(".cm-content").click()
+        self._page.keyboard.press("Control+A")
+        self._page.keyboard.insert_text(source)
+        self._page.keyboard.press("Shift+Enter")
+        self.wait_until_idle()
+
+    def press_shift_enter(self):
+        self._page.keyboard.press("Shift+Enter")
+        self.wait_until_idle()
+
+    def keep_screenshot(self, name, number):
+        self.cell(number).scroll_into_view_if_needed()
+        self._page.screenshot(path=str(SCREENSHOTS / f"{name}.png"))
+
+
+@pytest.mark.timeout(900, func_only=True)
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+def test_the_students_hour(address, mnist_dir):
+    SCREENSHOTS.mkdir(exist_ok=True)
+    cells, solved = build.student().cells, build.solution()
+    numbers = {tag: number for number, cell in enumerate(cells)
+               for tag in cell.metadata.get("tags", [])}
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1366, "height": 768})
+        student = Student(page, address)
+        student.do("notebook:run-all-cells")
+        student.wait_until_idle()
+        output = student.outputs()[numbers["check-1"]]
+        assert "ещё не выполнено" in output and "Traceback" not in output
+        student.keep_screenshot("unfilled", numbers["check-1"])
+
+        for exercise in EXERCISES:
+            student.type_into(numbers[f"exercise-{exercise}"],
+                              tagged(solved, f"exercise-{exercise}").source)
+            following = numbers.get(f"exercise-{exercise + 1}", numbers["training"])
+            for _ in range(numbers[f"exercise-{exercise}"] + 1, following):
+                student.press_shift_enter()
+            assert "верно." in student.outputs()[numbers[f"check-{exercise}"]]
+            student.keep_screenshot(f"exercise-{exercise}", numbers[f"exercise-{exercise}"])
+
+        for number in range(numbers["training"], len(cells)):
+            student.press_shift_enter()
+            if number == numbers["training"]:
+                output = student.outputs()[number]
+                assert "Эпоха 1: " in output and "Эпоха 2: " in output and "Эпоха 3" not in output
+        pictures = [number for number in range(len(cells))
+                    if student.cell(number).locator(".jp-OutputArea-output img").count()]
+        drawing = [number for number, cell in enumerate(cells) if re.search(
+            r"^(picture = Train|plot_|explore_)", cell.source, re.M)]
+        assert pictures == drawing
+        for number in pictures:
+            assert student.cell(number).locator(".jp-OutputArea-output img").count() == 1
+            student.keep_screenshot(f"picture-{pictures.index(number)}", number)
+
+        picture = student.cell(pictures[-1]).locator("img")
+        before = picture.get_attribute("src")
+        handle = student.cell(pictures[-1]).locator(".noUi-handle").first
+        handle.focus()
+        for _ in range(10):
+            page.keyboard.press("ArrowRight")
+        student.wait_until_idle()
+        assert picture.get_attribute("src") != before
+        student.keep_screenshot("explored", pictures[-1])
+
+        said = "\n".join(student.outputs())
+        assert said.count("верно.") == 5
+        assert not re.search(r"Traceback|Warning|Error|\bwarn", said)
+        assert page.locator("[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
+        browser.close()
