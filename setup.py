@@ -17,6 +17,7 @@ REQUIRES = [
     "tqdm",
     "pooch",  # verified downloads of MNIST
     "requests",
+    "babel",  # catalogues of translations
 ]
 EXTRAS = {
     "grading": ["ipython", "jinja2", "nbformat", "psutil", "pytest", "xlsxwriter"],
@@ -38,7 +39,7 @@ setup(
     license="MIT",
     python_requires=">=3.10",
     packages=find_packages(include=["vae", "vae.*"]),
-    package_data={"vae": ["trained_weights.npz"],
+    package_data={"vae": ["trained_weights.npz", "locale/*.po"],
                   "vae.compat": ["README.md", "include/*.h", "include/numpy/*.h"],
                   "vae.grading": ["*.html"]},
     py_modules=["utils"],

@@ -29,6 +29,19 @@ with warnings.catch_warnings():  # pooch's own bars, which are not used, want ip
     warnings.simplefilter("ignore", TqdmWarning)
     import pooch
 
+
+
+def N_(text):
+    """Mark a text that is translated later, where it is shown."""
+    return text
+
+
+def _(text):
+    """Return a text in the reader's language, once `vae` is imported: alone this file is Russian."""
+    language = sys.modules.get("vae.language")
+    return language._(text) if language else text
+
+
 __all__ = [
     "load_dataset",
     "iterate_minibatches",
@@ -58,7 +71,7 @@ SHA256 = {
     "t10k-labels-idx1-ubyte.gz":
         "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
 }
-NOT_FULL_MNIST = """
+NOT_FULL_MNIST = N_("""
 ==============================================================================
   ВНИМАНИЕ: загружен не весь MNIST!
 
@@ -70,19 +83,19 @@ NOT_FULL_MNIST = """
   приведённых в тексте.
 
   Что делать: {remedy}
-=============================================================================="""
-NO_MNIST = """MNIST не загружен.
+==============================================================================""")
+NO_MNIST = N_("""MNIST не загружен.
 
   Не удалось получить файл {name}:
 {reasons}
 
   Что делать: {remedy}
   Или, когда появится сеть, установите в папке семинара 5 000 изображений,
-  с которыми она больше не понадобится: pip install ./vae/offline_images"""
-REMEDY = """\
+  с которыми она больше не понадобится: pip install ./vae/offline_images""")
+REMEDY = N_("""\
 подключитесь к сети и вызовите load_dataset() ещё раз. Или
   скачайте четыре файла MNIST (*-ubyte.gz) и укажите папку с ними: аргументом,
-  load_dataset(data_dir="..."), или переменной окружения MNIST_DIR."""
+  load_dataset(data_dir="..."), или переменной окружения MNIST_DIR.""")
 
 
 def load_dataset(data_dir=None):
@@ -114,8 +127,8 @@ def load_dataset(data_dir=None):
         missing = [name for name in SHA256 if not os.path.isfile(folder / name)]
         if missing:
             warnings.warn(
-                f"В папке {folder} нет файлов: {', '.join(missing)}. Ищем их дальше: "
-                "в кэше, затем в сети.",
+                _("В папке {folder} нет файлов: {names}. Ищем их дальше: в кэше, затем в сети.").format(
+                    folder=folder, names=', '.join(missing)),
                 stacklevel=2,
             )
 
@@ -124,10 +137,10 @@ def load_dataset(data_dir=None):
         try:
             arrays.append(_parse_idx(_find_file(name, folder)))
         except OSError as error:
-            said = dict(name=name, reasons=error, remedy=REMEDY)
+            said = dict(name=name, reasons=error, remedy=_(REMEDY))
             if find_spec("vae_seminar_images") is None:
-                raise FileNotFoundError(NO_MNIST.format(**said)) from None
-            warnings.warn(NOT_FULL_MNIST.format(**said), stacklevel=2)
+                raise FileNotFoundError(_(NO_MNIST).format(**said)) from None
+            warnings.warn(_(NOT_FULL_MNIST).format(**said), stacklevel=2)
             return _load_offline_images()
     X_train, y_train, X_test, y_test = arrays
     X_train, X_test = _to_unit_interval(X_train), _to_unit_interval(X_test)
@@ -141,7 +154,7 @@ def _find_file(name, folder):
     for path in (Path(place) / name for place in (folder, cache) if place):
         if not os.path.isfile(path):
             continue
-        problem = "контрольная сумма SHA-256 не сходится"
+        problem = _("контрольная сумма SHA-256 не сходится")
         try:
             content = path.read_bytes()
             if hashlib.sha256(content).hexdigest() == SHA256[name]:
@@ -149,7 +162,8 @@ def _find_file(name, folder):
         except OSError as error:
             problem = error
         warnings.warn(
-            f"Файл {path} повреждён или не читается ({problem}), ищем исправную копию.",
+            _("Файл {path} повреждён или не читается ({problem}), ищем исправную копию.").format(
+                path=path, problem=problem),
             stacklevel=3,
         )
 
@@ -159,8 +173,8 @@ def _find_file(name, folder):
             tempfile.TemporaryFile(dir=cache).close()
         except OSError as error:
             warnings.warn(
-                f"В папку {cache} нельзя записать ({error}): файл {name} придётся "
-                "загружать каждый раз заново.",
+                _("В папку {cache} нельзя записать ({error}): файл {name} придётся загружать "
+                  "каждый раз заново.").format(cache=cache, error=error, name=name),
                 stacklevel=3,
             )
             cache = scratch
@@ -181,11 +195,13 @@ def _download(name, folder):
                 )
                 return Path(path).read_bytes()
             except requests.HTTPError as error:
-                reason = f"сервер ответил кодом {error.response.status_code}"
+                reason = _("сервер ответил кодом {status_code}").format(
+                             status_code=error.response.status_code)
             except requests.RequestException as error:
-                reason = f"нет связи, или она оборвалась ({type(error).__name__})"
+                reason = _("нет связи, или она оборвалась ({name})").format(
+                             name=type(error).__name__)
             except ValueError:
-                reason = "прислан не тот файл (контрольная сумма SHA-256 не сходится)"
+                reason = _("прислан не тот файл (контрольная сумма SHA-256 не сходится)")
             except OSError as error:
                 reason = str(error)
         failures.append(f"    {mirror}\n      {reason}")
@@ -302,10 +318,11 @@ def plot_reconstructions(X, reconstruct, n_images=10):
     reconstructions = reconstruct(images)
     _check_images("reconstruct(X)", reconstructions, len(images))
 
-    figure, ax = _figure(f"Сверху {len(images)} исходных изображений, под каждым — его реконструкция",
+    figure, ax = _figure(_("Сверху {n} исходных изображений, под каждым — его реконструкция").format(
+                             n=len(images)),
                          figsize=(len(images) + 1.5, 2.5))
     _show_images(ax, np.concatenate([images, reconstructions]), n_rows=2)
-    ax.set(xticks=[], yticks=[13.5, 41.5], yticklabels=["Оригиналы", "Реконструкции"])
+    ax.set(xticks=[], yticks=[13.5, 41.5], yticklabels=[_("Оригиналы"), _("Реконструкции")])
     return figure
 
 
@@ -338,15 +355,20 @@ def plot_hidden_space(X, encode, y=None):
 
     distinct, identity = np.unique(X.reshape(len(X), -1), axis=0, return_inverse=True)
     clouds = y is None and 2 * len(distinct) <= len(X)
-    title = (f"Облака кодов: у каждого из {len(distinct)} изображений свой цвет" if clouds
-             else "Изображения в пространстве представлений" + (y is not None) * ": цвет — цифра")
-    figure, ax = _figure(f"{title}. Изображения стоят там, где находятся их коды",
+    if clouds:
+        title = _("Облака кодов: у каждого из {n} изображений свой цвет").format(n=len(distinct))
+    elif y is not None:
+        title = _("Изображения в пространстве представлений: цвет — цифра")
+    else:
+        title = _("Изображения в пространстве представлений")
+    figure, ax = _figure(_("{title}. Изображения стоят там, где находятся их коды").format(
+                             title=title),
                          figsize=(6.6, 6))
     if y is not None:
         palette = plt.get_cmap("tab10").colors
         colors = [palette[int(digit)] for digit in y]
         ax.legend(handles=[Patch(color=color, label=digit) for digit, color in enumerate(palette)],
-                  title="Цифра", loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+                  title=_("Цифра"), loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
     elif clouds:
         hues = np.arange(len(distinct)) / len(distinct)
         colors = [hsv_to_rgb((hues[i], 1, 0.85 - 0.35 * (i % 2))) for i in identity.ravel()]
@@ -386,15 +408,15 @@ def plot_manifold(decode, n=20):
     """
     _check_count("n", n)
     z, images = _grid_of_codes(decode, n)
-    figure, ax = _figure(f"Изображения, в которые декодируются {n} × {n} кодов с квантилями p(z) "
-                         "по обеим осям", figsize=(6, 6))
+    figure, ax = _figure(_("Изображения, в которые декодируются {n} × {n} кодов с квантилями "
+                           "p(z) по обеим осям").format(n=n), figsize=(6, 6))
     _show_images(ax, images, n_rows=n)
     step = -(-n // 20)  # more labels than 20 would run into each other
     ticks = 28 * np.arange(n)[::step] + 13.5
     labels = [f"{value:.2f}".replace("-", "\N{MINUS SIGN}") for value in z[::step]]
     ax.set_xticks(ticks, labels, rotation=90)
     ax.set_yticks(28 * n - 1 - ticks, labels)
-    ax.set(title="Что декодировщик рисует по коду", xlabel="$z_1$", ylabel="$z_2$")
+    ax.set(title=_("Что декодировщик рисует по коду"), xlabel="$z_1$", ylabel="$z_2$")
     return figure
 
 
@@ -411,7 +433,8 @@ def explore_manifold(decode, n=15):
     """Show what a decoder makes of the code that two sliders choose.
 
     Beside it the codes on `plot_manifold`'s grid, with a mark where the chosen one is. Where no
-    kernel runs, as in a notebook that was saved, a picture of the code (0, 0) stays.
+    kernel runs, as in a notebook that was saved, a picture of the code (0, 0) stays; so it does
+    without ipywidgets.
 
     Parameters
     ----------
@@ -421,10 +444,9 @@ def explore_manifold(decode, n=15):
         Number of images along each axis of the grid.
     """
     from IPython.display import display
-    from ipywidgets import FloatSlider, HBox, Image, VBox
 
     _check_count("n", n)
-    _, images = _grid_of_codes(decode, n)
+    images = _grid_of_codes(decode, n)[1]
     figure = _still_figure(figsize=(8, 4.6))
     plane, digit = figure.subplots(1, 2, width_ratios=[3, 2])
     _show_images(plane, images, n_rows=n)
@@ -441,6 +463,20 @@ def explore_manifold(decode, n=15):
         mark.set_data([28 * n * ndtr(z_1) - 0.5], [28 * n * (1 - ndtr(z_2)) - 0.5])
         return _png(figure)
 
+    alt = _("Плоскость кодов с отмеченной точкой (0, 0) и изображение, в которое она декодируется")
+    still = {"image/png": base64.b64encode(draw(0., 0.)).decode(), "text/plain": alt}
+    try:
+        widget = _plane_with_sliders(draw)._repr_mimebundle_()
+    except ModuleNotFoundError:
+        print(_("Чтобы выбирать код ползунками, выполните %pip install ipywidgets и эту ячейку."))
+        widget = {}
+    display({**widget, **still}, metadata={"image/png": {"alt": alt}}, raw=True)
+
+
+def _plane_with_sliders(draw):
+    """The picture that `draw` makes of the two coordinates of a code, as PNG, and their sliders."""
+    from ipywidgets import FloatSlider, HBox, Image, VBox
+
     picture = Image(value=draw(0., 0.), format="png", layout={"width": "640px"})
     sliders = [FloatSlider(description=f"z_{axis}", min=-3, max=3, step=0.05, readout_format=".2f",
                            layout={"width": "24em"}) for axis in (1, 2)]
@@ -450,10 +486,7 @@ def explore_manifold(decode, n=15):
 
     for slider in sliders:
         slider.observe(redraw, "value")
-    widget = VBox([HBox(sliders), picture])
-    alt = "Плоскость кодов с отмеченной точкой (0, 0) и изображение, в которое она декодируется"
-    display({**widget._repr_mimebundle_(), "image/png": base64.b64encode(picture.value).decode(),
-             "text/plain": alt}, metadata={"image/png": {"alt": alt}}, raw=True)
+    return VBox([HBox(sliders), picture])
 
 
 class TrainingPicture:
@@ -475,13 +508,13 @@ class TrainingPicture:
         self._figure = _still_figure(figsize=(10, 2.6))
         self._curve, ax = self._figure.subplots(1, 2, width_ratios=[2, 5])
         self._lines = [self._curve.plot([], [], ".-", label=label)[0]
-                       for label in ["обучающая", "тестовая"]]
-        self._curve.set(title="ELBO, нат", xlabel="эпоха")
+                       for label in [_("обучающая"), _("тестовая")]]
+        self._curve.set(title=_("ELBO, нат"), xlabel=_("эпоха"))
         self._curve.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6, min_n_ticks=1))
         self._curve.grid(alpha=0.3)
         self._curve.legend(loc="lower right", frameon=False)
         self._shown = _show_images(ax, np.concatenate([X, X]), n_rows=2)
-        ax.set(title="Оригиналы и реконструкции", xticks=[], yticks=[])
+        ax.set(title=_("Оригиналы и реконструкции"), xticks=[], yticks=[])
         self.update([], [])
 
     def update(self, train_elbo, test_elbo):
@@ -503,9 +536,10 @@ class TrainingPicture:
         self._curve.set_xlim(0.5, max(len(train_elbo), 2) + 0.5)
         self._curve.relim()
         self._curve.autoscale_view(scalex=False)
-        self._display(f"ELBO после эпохи {len(train_elbo)}: "
-                      f"{test_elbo[-1]:.1f} нат на тестовой выборке; оригиналы и реконструкции"
-                      if len(test_elbo) else "Оригиналы и реконструкции до обучения")
+        self._display(_("ELBO после эпохи {n}: {test_elbo:.1f} нат на тестовой выборке; "
+                        "оригиналы и реконструкции").format(
+                          n=len(train_elbo), test_elbo=test_elbo[-1])
+                      if len(test_elbo) else _("Оригиналы и реконструкции до обучения"))
 
     def _display(self, alt):
         if "IPython" not in sys.modules or sys.modules["IPython"].get_ipython() is None:
@@ -527,17 +561,18 @@ def plot_model():
     -------
     matplotlib.figure.Figure
     """
-    figure, ax = _figure("Схема модели: изображение x — кодировщик — μ и σ — код z = μ + σ ⊙ ε, шум ε "
-                         "берётся извне — декодировщик — логиты l — распределение p(x | z)",
+    figure, ax = _figure(_("Схема модели: изображение x — кодировщик — μ и σ — код z = μ + σ ⊙ ε, шум ε "
+                           "берётся извне — декодировщик — логиты l — распределение p(x | z)"),
                          figsize=(10, 2.4))
     ax.set(xlim=(0, 20), ylim=(0, 4.8))
     ax.axis("off")
-    boxes = [(0.9, 2.4, "$x$", "изображение"), (4.0, 2.4, "кодировщик", r"веса $\phi$"),
+    boxes = [(0.9, 2.4, "$x$", _("изображение")), (4.0, 2.4, _("кодировщик"), _(r"веса $\phi$")),
              (7.6, 3.4, r"$\mu(x)$", ""), (7.6, 1.4, r"$\sigma(x)$", ""),
-             (11.0, 2.4, r"$z=\mu+\sigma\odot\varepsilon$", "код"),
-             (14.9, 2.4, "декодировщик", r"веса $\theta$"), (18.8, 2.4, "$l(z)$", "логиты пикселей")]
+             (11.0, 2.4, r"$z=\mu+\sigma\odot\varepsilon$", _("код")),
+             (14.9, 2.4, _("декодировщик"), _(r"веса $\theta$")),
+             (18.8, 2.4, "$l(z)$", _("логиты пикселей"))]
     for x, y, text, note in boxes:
-        network = text in ("кодировщик", "декодировщик")
+        network = text in (_("кодировщик"), _("декодировщик"))
         half = {1: 1.4, 2: 1.25}.get(network + (text.startswith("$z")) * 2, 0.65) + 0.1
         ax.add_patch(FancyBboxPatch((x - half, y - 0.5), 2 * half, 1, boxstyle="round,pad=0.05",
                                     facecolor="#dbe7f6" if network else "white", edgecolor="0.35"))
@@ -567,12 +602,14 @@ def plot_learning_curve(train_elbo, test_elbo):
         raise ValueError(f"Got {len(train_elbo)} train and {len(test_elbo)} test epochs, expected "
                          "equal numbers, at least one")
 
-    figure, ax = _figure(f"ELBO по эпохам: в последней, {len(test_elbo)}-й, {train_elbo[-1]:.1f} нат "
-                         f"на обучающей выборке и {test_elbo[-1]:.1f} на тестовой", figsize=(7, 4))
+    figure, ax = _figure(_("ELBO по эпохам: в последней, {n}-й, {train_elbo:.1f} нат на "
+                           "обучающей выборке и {test_elbo:.1f} на тестовой").format(
+                             n=len(test_elbo), train_elbo=train_elbo[-1],
+                             test_elbo=test_elbo[-1]), figsize=(7, 4))
     epochs = np.arange(1, len(train_elbo) + 1)
-    ax.plot(epochs, train_elbo, ".-", label="обучающая выборка")
-    ax.plot(epochs, test_elbo, ".-", label="тестовая выборка")
-    ax.set(title="Кривая обучения", xlabel="эпоха", ylabel="ELBO, нат",
+    ax.plot(epochs, train_elbo, ".-", label=_("обучающая выборка"))
+    ax.plot(epochs, test_elbo, ".-", label=_("тестовая выборка"))
+    ax.set(title=_("Кривая обучения"), xlabel=_("эпоха"), ylabel=_("ELBO, нат"),
            xlim=(0.5, len(epochs) + 0.5))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     ax.grid(alpha=0.3)
@@ -675,13 +712,14 @@ def load_weights(path, networks):
         with np.load(path, allow_pickle=False) as file:
             values = [file[f"arr_{number}"] for number in range(len(file.files))]
     except (KeyError, ValueError, AttributeError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"Файл {path} — не веса, сохранённые save_weights: {error}") from None
+        raise ValueError(_("Файл {path} — не веса, сохранённые save_weights: {error}").format(
+                             path=path, error=error)) from None
     parameters = _parameters(networks)
     got, expected = ([one.shape for one in values],
                      [one.get_value(borrow=True).shape for one in parameters])
     if got != expected:
-        raise ValueError(f"В файле {path} веса другой сети. Формы в файле: {got}, а у сети: "
-                         f"{expected}.")
+        raise ValueError(_("В файле {path} веса другой сети. Формы в файле: {got}, а у сети: "
+                           "{expected}.").format(path=path, got=got, expected=expected))
     for parameter, value in zip(parameters, values):
         parameter.set_value(value.astype(parameter.dtype))
 

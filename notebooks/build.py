@@ -1,6 +1,7 @@
-"""Make the student's and the solved notebook from their one source.
+"""Make the student's and the solved notebook from their one source, in each language.
 
-    python -m notebooks.build [--execute | --nbgrader COURSE | --hosted ADDRESS]
+    python -m notebooks.build [--execute]
+    python -m notebooks.build (--nbgrader COURSE | --hosted ADDRESS) [--language LANGUAGE]
 
 The source is ``vae_seminar.py`` beside this file, in jupytext's percent
 format. In it
@@ -10,6 +11,10 @@ format. In it
 * the text between ``### BEGIN SOLUTION`` and ``### END SOLUTION`` stays in the
   solved notebook; in the student's, the text between ``### BEGIN TODO`` and
   ``### END TODO`` of the same cell takes its place.
+
+Texts, comments and strings are Russian; a catalogue ``vae/locale/LANGUAGE.po``
+gives a pair of notebooks in its language, ``vae_seminar_LANGUAGE.ipynb``: see
+``translations.py``.
 
 The solved notebook is executed, on the full MNIST, when its code has changed;
 when only its text has, it keeps its results. Its picture of the hidden space
@@ -41,7 +46,9 @@ import numpy as np
 import vae
 from notebooks.hosted import Copy, hosted
 from notebooks.run import execute
+from notebooks.translations import translated
 from vae.checks import EXERCISES
+from vae.language import N_, SOURCE as RUSSIAN, languages, translations
 from utils import TRAINED_WEIGHTS
 from vae.source import show_source, source_of
 
@@ -80,28 +87,29 @@ c.ExecutePreprocessor.timeout = 1800
 c.Autograde.autograde_preprocessors.insert(1, "nbconvert.preprocessors.CoalesceStreamsPreprocessor")
 c.CoalesceStreamsPreprocessor.enabled = True
 # What students find in place of an answer.
-c.ClearSolutions.text_stub = "*Ваш ответ:*"
+c.ClearSolutions.text_stub = "{answer}"
 '''
+_ANSWER = N_("*Ваш ответ:*")
 
 
-def student():
+def student(language=RUSSIAN):
     """Return the student's notebook, its exercises to be filled in."""
-    return _notebook(lambda todo, solution: textwrap.indent(todo, solution["indent"]))
+    return _notebook(lambda todo, solution: textwrap.indent(todo, solution["indent"]), language)
 
 
-def solution():
+def solution(language=RUSSIAN):
     """Return the solved notebook, not executed."""
-    return _notebook(lambda todo, solution: solution["text"])
+    return _notebook(lambda todo, solution: solution["text"], language)
 
 
-def instructor():
+def instructor(language=RUSSIAN):
     """Return the notebook that nbgrader makes the students' from.
 
     Its exercises have the task's comment, then the solution between nbgrader's markers, which
     are ours. The metadata tell nbgrader which cells are solved, checked or read by a human.
     """
     notebook = _notebook(lambda todo, solution: textwrap.indent(
-        "".join(re.findall(r"^#.*\n", todo, re.M)), solution["indent"]) + solution[0])
+        "".join(re.findall(r"^#.*\n", todo, re.M)), solution["indent"]) + solution[0], language)
     for cell in notebook.cells:
         for tag in cell.metadata.get("tags", []):
             cell.metadata.update(_nbgrader_metadata(tag))
@@ -118,13 +126,14 @@ def _nbgrader_metadata(tag):
     return {"nbgrader": metadata}
 
 
-def write_course(folder):
+def write_course(folder, language=RUSSIAN):
     """Write a course of nbgrader whose one assignment is the seminar.
 
     Parameters
     ----------
     folder : Path
         The course's folder, made if need be.
+    language : str, optional
 
     Returns
     -------
@@ -136,17 +145,20 @@ def write_course(folder):
     FileExistsError
         If one of them exists with other content; nothing is written then.
     """
-    return _write_new({folder / "nbgrader_config.py": _NBGRADER_CONFIG,
-                       folder / "source" / STUDENT.stem / STUDENT.name: _text(instructor())})
+    answer = translations(language).get(_ANSWER, _ANSWER)
+    return _write_new({
+        folder / "nbgrader_config.py": _NBGRADER_CONFIG.replace("{answer}", answer),
+        folder / "source" / STUDENT.stem / STUDENT.name: _text(instructor(language))})
 
 
-def write_hosted(address):
+def write_hosted(address, language=RUSSIAN):
     """Write the student's notebook for hosts, which installs the seminar from a copy of it.
 
     Parameters
     ----------
     address : str
         Where the copy is, as `hosted.Copy.at` takes it.
+    language : str, optional
 
     Returns
     -------
@@ -160,9 +172,10 @@ def write_hosted(address):
     FileExistsError
         If the notebook exists with other content; nothing is written then.
     """
-    copy, path = Copy.at(address), f"{HERE.name}/{HOSTED.name}"
-    written = _write_new({HOSTED: _text(hosted(student(), copy, path))})
-    return [*written, *filter(None, [copy.badge(path)])]
+    copy, target = Copy.at(address), in_language(HOSTED, language)
+    path = f"{HERE.name}/{target.name}"
+    written = _write_new({target: _text(hosted(student(language), copy, path, language))})
+    return [*written, *filter(None, [copy.badge(path, language)])]
 
 
 def _text(notebook):
@@ -180,11 +193,20 @@ def _write_new(files):
     return list(files)
 
 
-def _notebook(choose):
+def in_language(path, language):
+    """Return where a notebook is in a language: the Russian one has the plain name."""
+    return path if language == RUSSIAN else path.with_stem(f"{path.stem}_{language}")
+
+
+def _notebook(choose, language):
     notebook = jupytext.read(SOURCE)
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number:02d}"
-        cell.source = _version(cell.source, choose)
+        cell.source = _version(cell.source, choose).replace(
+            f"use_language('{RUSSIAN}')", f"use_language('{language}')")
+    if language != RUSSIAN:
+        known = translations(language)
+        translated(notebook, lambda text: known.get(text, text))
     notebook.metadata = {"kernelspec": notebook.metadata["kernelspec"],
                          "language_info": {"name": "python"}}
     return notebook
@@ -230,7 +252,7 @@ def _executed(notebook):
     messages = [output.text for cell in notebook.cells for output in cell.get("outputs", [])
                 if output.get("name") == "stderr"]
     if messages:
-        sys.exit("The solved notebook was not written; its cells must run without warnings, "
+        sys.exit("The notebooks were not written; the solved one's cells must run without warnings, "
                  "on the full MNIST. They said:\n" + "\n".join(messages))
     return notebook
 
@@ -252,10 +274,10 @@ def _picture(notebook, call):
 def main():
     parser = argparse.ArgumentParser(
         prog="python -m notebooks.build",
-        description="Make both notebooks from notebooks/vae_seminar.py.")
+        description="Make all notebooks from notebooks/vae_seminar.py.")
     options = parser.add_mutually_exclusive_group()
     options.add_argument("--execute", action="store_true",
-                         help="execute the solved notebook even if its code has not changed")
+                         help="execute the solved notebooks even if their code has not changed")
     options.add_argument("--nbgrader", metavar="COURSE", type=Path,
                          help="write a course of nbgrader into this folder, and nothing else")
     options.add_argument("--hosted", metavar="ADDRESS",
@@ -263,28 +285,35 @@ def main():
                               "else; it installs the seminar from your copy of this project: "
                               "https://github.com/OWNER/NAME (and /tree/BRANCH, unless that is "
                               "main), https://....zip, https://....tar.gz or git+https://...")
+    parser.add_argument("--language", choices=languages(), default=RUSSIAN,
+                        help="of the notebook that --nbgrader or --hosted writes "
+                             "(default: %(default)s); otherwise there is one of each")
     arguments = parser.parse_args()
 
     if arguments.nbgrader or arguments.hosted is not None:
         try:
-            written = (write_course(arguments.nbgrader) if arguments.nbgrader
-                       else write_hosted(arguments.hosted))
+            written = (write_course(arguments.nbgrader, arguments.language) if arguments.nbgrader
+                       else write_hosted(arguments.hosted, arguments.language))
         except (OSError, ValueError) as error:
             parser.error(str(error))
         print(*written, sep="\n")
         return
 
-    solved = solution()
-    before = nbformat.read(SOLUTION, as_version=4) if SOLUTION.exists() else None
-    if arguments.execute or before is None or not _is_result_of(before, solved):
-        solved = _executed(solved)
-        _keep_weights()
-    else:
-        solved = _with_results_of(solved, before)
-    nbformat.write(student(), STUDENT)
-    nbformat.write(solved, SOLUTION)
-    PICTURE.write_bytes(_picture(solved, "plot_hidden_space("))
-    print(f"{STUDENT}\n{SOLUTION}")
+    files = {}
+    for language in languages():
+        solved, path = solution(language), in_language(SOLUTION, language)
+        before = nbformat.read(path, as_version=4) if path.exists() else None
+        if arguments.execute or before is None or not _is_result_of(before, solved):
+            solved = _executed(solved)
+            _keep_weights()
+        else:
+            solved = _with_results_of(solved, before)
+        files[in_language(STUDENT, language)] = student(language)
+        files[path] = solved
+    for path, notebook in files.items():
+        nbformat.write(notebook, path)
+    PICTURE.write_bytes(_picture(files[SOLUTION], "plot_hidden_space("))
+    print(*files, sep="\n")
 
 
 if __name__ == "__main__":

@@ -10,10 +10,12 @@ from typing import NamedTuple, Optional
 
 import nbformat
 
+from vae.language import N_, SOURCE, translations
+
 #: pip would bring NumPy 2 where NumPy 1 is, which other packages there may need: so its version is
 #: given. Theano's own setup.py does not run on Python 3.12, so this project's folder builds it.
 _INSTALL = """\
-# Добавляет семинар к тому, что здесь уже установлено (около минуты). Перезапускать ядро не нужно
+# {comment}
 from importlib.metadata import version
 ADDRESS = '{address}'
 %pip install -q numpy
@@ -21,7 +23,11 @@ ADDRESS = '{address}'
 "numpy=={{version('numpy')}}"\
 """
 
-_BADGE = ("[![Открыть в Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
+_COMMENT = N_("Добавляет семинар к тому, что здесь уже установлено (около минуты). "
+              "Перезапускать ядро не нужно")
+
+_OPEN = N_("Открыть в Colab")
+_BADGE = ("[![{open}](https://colab.research.google.com/assets/colab-badge.svg)]"
           "(https://colab.research.google.com/github/{repository}/blob/{branch}/{path})")
 
 #: These may stand in the cell, between quotes of Python's and then of a shell's.
@@ -66,17 +72,19 @@ class Copy(NamedTuple):
             f"Got the address {address!r}, expected https://github.com/OWNER/NAME, the same with "
             "/tree/BRANCH, https://....zip, https://....tar.gz or git+https://...")
 
-    def badge(self, path):
+    def badge(self, path, language=SOURCE):
         """Return Markdown that opens a notebook of the copy's in Colab; None if it is not there."""
         return self.repository and _BADGE.format(
-            repository=self.repository, branch=self.branch, path=path)
+            repository=self.repository, branch=self.branch, path=path,
+            open=translations(language).get(_OPEN, _OPEN))
 
-    def install(self):
+    def install(self, language=SOURCE):
         """Return the code of the notebook's first cell."""
-        return _INSTALL.format(address=self.address)
+        return _INSTALL.format(address=self.address,
+                               comment=translations(language).get(_COMMENT, _COMMENT))
 
 
-def hosted(notebook, copy, path):
+def hosted(notebook, copy, path, language=SOURCE):
     """Return a notebook of the seminar that installs the seminar first.
 
     Parameters
@@ -87,8 +95,9 @@ def hosted(notebook, copy, path):
         What to install from.
     path : str
         Where the notebook will lie in the copy, for the badge.
+    language : str
     """
-    badge = copy.badge(path)
+    badge = copy.badge(path, language)
     cells = [nbformat.v4.new_markdown_cell(badge, id="badge")] if badge else []
-    cells.append(nbformat.v4.new_code_cell(copy.install(), id="install"))
+    cells.append(nbformat.v4.new_code_cell(copy.install(language), id="install"))
     return nbformat.v4.new_notebook(cells=cells + notebook.cells, metadata=notebook.metadata)

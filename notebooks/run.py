@@ -14,6 +14,8 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from tqdm import tqdm
 
+from vae.language import _
+
 HERE = Path(__file__).parent
 
 
@@ -56,7 +58,7 @@ def execute(notebook, folder):
         If a cell ends its kernel.
     """
     cells = sum(cell.cell_type == "code" for cell in notebook.cells)
-    with tqdm(total=cells, unit=" ячейка", dynamic_ncols=True) as bar:
+    with tqdm(total=cells, unit=_(" ячейка"), dynamic_ncols=True) as bar:
         _ClientWithProgress(notebook, bar, kernel_name="python3", timeout=None,
                             record_timing=False, coalesce_streams=True,
                             store_widget_state=False,
@@ -105,11 +107,12 @@ def main():
     output.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(notebook, output)
     lab = f"{_shown(Path(sys.executable).parent / 'jupyter')} lab"
-    print(f"\nВыполненный ноутбук: {_shown(output)}"
-          f"\nОткрыть его:         {lab} {_shown(output)}"
-          f"\nНачать семинар:      {lab} {_shown(HERE / 'vae_seminar.ipynb')}")
+    print(_("\nВыполненный ноутбук: {result}\n"
+            "Открыть его:         {lab} {result}\n"
+            "Начать семинар:      {lab} {notebook}").format(
+                result=_shown(output), lab=lab, notebook=_shown(HERE / "vae_seminar.ipynb")))
     if failure is not None:
-        sys.exit(f"\nНоутбук остановился на ошибке:\n{failure}")
+        sys.exit(_("\nНоутбук остановился на ошибке:\n{failure}").format(failure=failure))
 
 
 if __name__ == "__main__":

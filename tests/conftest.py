@@ -1,6 +1,9 @@
+import os
+
+os.environ["VAE_LANGUAGE"] = "ru"  # whatever the locale
+
 import vae  # noqa: F401  before anything imports Theano
 
-import os
 import warnings
 from pathlib import Path
 

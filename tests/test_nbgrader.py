@@ -199,6 +199,6 @@ def test_a_right_notebook_is_run_to_its_end(course, grades):
     notebook = nbformat.read(notebook_in(course, "autograded", "right"), as_version=4)
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     assert not [output for output in outputs if output.output_type == "error"]
-    assert len([output for output in outputs if "image/png" in output.get("data", {})]) == 5
+    assert len([output for output in outputs if "image/png" in output.get("data", {})]) == 8
     training, = tagged(notebook, "training").outputs  # without the progress bar
     assert training.text.startswith("Epoch 1 of 1 took")

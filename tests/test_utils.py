@@ -730,6 +730,16 @@ def test_live_pictures_in_a_notebook(monkeypatch):
     assert "application/vnd.jupyter.widget-view+json" in output.data
 
 
+def test_the_plane_without_ipywidgets(monkeypatch, capsys):
+    """A still picture, and what to do."""
+    monkeypatch.setitem(sys.modules, "ipywidgets", None)
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda bundle, **options: shown.append(bundle))
+    utils.explore_manifold(lambda z: np.zeros((len(z), 1, 28, 28)))
+    assert [sorted(bundle) for bundle in shown] == [["image/png", "text/plain"]]
+    assert "%pip install ipywidgets" in capsys.readouterr().out
+
+
 # --- weights ---
 
 @pytest.fixture

@@ -5,9 +5,10 @@ Lasagne 0.1 run on today's Python.
 """
 
 from vae import compat  # noqa: F401  must come first
+from vae.language import use_language
 from vae.distributions import BinaryVector, MultivariateNormalDiag
 from vae.networks import HIDDEN_DIM, vae_decoder_mlp, vae_encoder_mlp
 from vae.source import show_source
 
 __all__ = ["BinaryVector", "MultivariateNormalDiag", "HIDDEN_DIM", "vae_encoder_mlp",
-           "vae_decoder_mlp", "show_source"]
+           "vae_decoder_mlp", "show_source", "use_language"]

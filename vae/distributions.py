@@ -10,6 +10,8 @@ import theano
 import theano.tensor as T
 from theano.sandbox.rng_mrg import MRG_RandomStreams as RandomStreams
 
+from vae.language import _
+
 __all__ = ["BinaryVector", "MultivariateNormalDiag", "as_tensor"]
 
 
@@ -38,20 +40,22 @@ def as_tensor(name, value, ndim):
     ValueError
         If `value` has another number of dimensions.
     """
-    needed = f"нужен тензор с числом измерений {ndim}"
+    needed = _("нужен тензор с числом измерений {ndim}").format(ndim=ndim)
     if value is None:
-        raise TypeError(f"{name}: ничего не передано, {needed}.")
+        raise TypeError(_("{name}: ничего не передано, {needed}.").format(name=name, needed=needed))
     if isinstance(value, lasagne.layers.Layer):
-        raise TypeError(f"{name}: передан слой Lasagne, а {needed}. "
-                        "Тензор на выходе слоя даёт lasagne.layers.get_output(слой).")
+        raise TypeError(_("{name}: передан слой Lasagne, а {needed}. Тензор на выходе слоя "
+                          "даёт lasagne.layers.get_output(слой).").format(name=name, needed=needed))
     if not isinstance(value, theano.Variable):
         try:
             value = np.asarray(value, dtype=theano.config.floatX)
         except (TypeError, ValueError):
-            raise TypeError(f"{name}: передано {value!r}, а {needed}.") from None
+            raise TypeError(_("{name}: передано {value!r}, а {needed}.").format(
+                                name=name, value=value, needed=needed)) from None
     tensor = T.as_tensor_variable(value)
     if tensor.ndim != ndim:
-        raise ValueError(f"{name}: у переданного тензора измерений {tensor.ndim}, а {needed}.")
+        raise ValueError(_("{name}: у переданного тензора измерений {ndim}, а {needed}.").format(
+                             name=name, ndim=tensor.ndim, needed=needed))
     return tensor
 
 

@@ -29,6 +29,7 @@ from vae.checks import elbo, encoder, generative_model, posterior, sample
 from vae.checks.common import (
     MAX_SIZE, N_HELD_OUT, Exercise, Interrupted, Mistake, Names, explain, require, sizes_of)
 from vae.checks.runs import Runs, why_failed
+from vae.language import _
 
 __all__ = ["EXERCISES", "Exercise", "MAX_SIZE", "Mistake", "Names", "check", "explain", "sizes_of"]
 
@@ -65,7 +66,7 @@ def check(exercise, names):
     if exercise not in EXERCISES:
         raise ValueError(f"Got exercise {exercise!r}, expected one of {sorted(EXERCISES)}")
     steps = EXERCISES[exercise]
-    title = f"Упражнение {exercise} ({steps.title})"
+    title = _("Упражнение {exercise} ({title})").format(exercise=exercise, title=steps.title)
     failed, outdated = _runs.error_of(exercise), _runs.why_outdated(exercise)
     try:
         if isinstance(failed, NotImplementedError):
@@ -78,20 +79,20 @@ def check(exercise, names):
         inputs = steps.draw(np.random.RandomState(0), images, **sizes_of(graph))
         steps.judge(inputs, steps.measure(graph, inputs))
     except NotImplementedError:
-        raise Mistake(f"✗ {title} ещё не выполнено: напишите решение, удалите строку raise "
-                      "и выполните ячейку.") from None
+        raise Mistake(_("✗ {title} ещё не выполнено: напишите решение, удалите строку raise и "
+                        "выполните ячейку.").format(title=title)) from None
     except Mistake as mistake:
         raise Mistake(f"✗ {title}: {mistake}") from None
     except KeyboardInterrupt:
-        raise Interrupted(f"Проверка упражнения {exercise} прервана.") from None
+        raise Interrupted(_("Проверка упражнения {exercise} прервана.").format(exercise=exercise)) from None
     except Exception as error:
         raise Mistake(f"✗ {title}: {explain(error)}") from error
-    print(f"✓ {title}: верно.")
+    print(_("✓ {title}: верно.").format(title=title))
 
 
 def _real_images(images):
     shape = np.shape(images)
     require(shape[1:] == (1, 28, 28) and shape[0] > 2 * N_HELD_OUT,
-            f"X_train имеет форму {shape}, а нужны изображения MNIST: (n, 1, 28, 28), "
-            f"n > {2 * N_HELD_OUT}.")
+            _("X_train имеет форму {shape}, а нужны изображения MNIST: (n, 1, 28, 28), n > "
+              "{value}.").format(shape=shape, value=2 * N_HELD_OUT))
     return images

@@ -10,6 +10,8 @@ import numpy as np
 import theano
 import theano.tensor as T
 
+from vae.language import _
+
 LOG_2PI = np.log(2 * np.pi)
 
 #: The largest BATCH_SIZE and HIDDEN_DIM.
@@ -24,7 +26,7 @@ N_HELD_OUT = 500
 class Exercise:
     """One exercise: what it is called and how it is checked."""
 
-    title: str  #: in Russian, as the student reads it
+    label: str  #: in Russian
     points: int
     names: tuple  #: what the student's cells must define
     build: Callable  #: (names: Names) -> the graph, a dict
@@ -33,6 +35,11 @@ class Exercise:
     judge: Callable  #: (inputs, measured) -> None
     uses: tuple = ()  #: the exercises whose results its cell takes, by number
     trains: bool = False  #: whether it draws from real images
+
+    @property
+    def title(self):
+        """What it is called, as the student reads it."""
+        return _(self.label)
 
 
 class Mistake(Exception):
@@ -52,18 +59,20 @@ class Interrupted(KeyboardInterrupt):
 
 def explain(error):
     """Return the first line of an error, and the line of the student's code that it came from."""
-    message = f"код не выполняется: {type(error).__name__}: {first_line(error)}"
+    message = _("код не выполняется: {name}: {what}").format(
+                  name=type(error).__name__, what=first_line(error))
     frames = [frame for frame in traceback.extract_tb(error.__traceback__)
               if "ipykernel" in frame.filename or frame.filename.startswith("<ipython")]
     if frames:
-        message += f"\nСтрока {frames[-1].lineno} ячейки: {frames[-1].line}"
+        message += _("\nСтрока {lineno} ячейки: {line}").format(
+                       lineno=frames[-1].lineno, line=frames[-1].line)
     if isinstance(error, theano.gof.MissingInputError):
-        message += ("\nГраф зависит не только от input_x. Если ячейки выполнялись не подряд, выполните "
-                    "ячейки упражнений 3, 4 и 5 ещё раз.")
+        message += _("\nГраф зависит не только от input_x. Если ячейки выполнялись не подряд, выполните "
+                     "ячейки упражнений 3, 4 и 5 ещё раз.")
     elif isinstance(error, theano.gradient.DisconnectedInputError):
-        message += "\nГрадиент до параметров не доходит: какая операция его останавливает?"
+        message += _("\nГрадиент до параметров не доходит: какая операция его останавливает?")
     elif isinstance(error, (TypeError, ValueError)):
-        message += "\nПроверьте, какие формы и типы у всех тензоров."
+        message += _("\nПроверьте, какие формы и типы у всех тензоров.")
     return message
 
 
@@ -85,8 +94,8 @@ class Names:
 
     def __getattr__(self, name):
         if self._names.get(name) is None:
-            raise Mistake(f"не определено имя {name}. Выполните ячейку с этим упражнением "
-                          "и проверьте, так ли оно там написано.")
+            raise Mistake(_("не определено имя {name}. Выполните ячейку с этим упражнением и "
+                            "проверьте, так ли оно там написано.").format(name=name))
         return self._names[name]
 
 
@@ -103,7 +112,8 @@ def sizes_of(graph):
 def size_of(names, name):
     size = getattr(names, name)
     require(isinstance(size, (int, np.integer)) and 0 < size <= MAX_SIZE,
-            f"{name} = {size!r}, а должно быть целым числом от 1 до {MAX_SIZE}.")
+            _("{name} = {size!r}, а должно быть целым числом от 1 до {MAX_SIZE}.").format(
+                name=name, size=size, MAX_SIZE=MAX_SIZE))
     return int(size)
 
 
@@ -188,24 +198,26 @@ def judge_code(batch_size, code, loc, scale):
     """
     n_draws, n, hidden_dim = code.shape
     require(n % batch_size == 0 and loc.shape == scale.shape == (n_draws, batch_size, hidden_dim),
-            f"для {batch_size} изображений в декодировщик подаются коды формы {code.shape[1:]}.")
+            _("для {batch_size} изображений в декодировщик подаются коды формы {code}.").format(
+                batch_size=batch_size, code=code.shape[1:]))
     k = n // batch_size
     eps = min((_noise(code, order(loc), order(scale)) for order in [
         lambda v: np.repeat(v, k, axis=1), lambda v: np.tile(v, (1, k, 1))]),
         key=lambda one: abs(np.nanmean(one ** 2) - 1))
     require(np.nanmax(np.abs(eps)) > 1e-3,
-            "декодируется не сэмпл из q(z | x), а среднее: выход декодировщика не случаен.")
+            _("декодируется не сэмпл из q(z | x), а среднее: выход декодировщика не случаен."))
     tolerance = 5 / np.sqrt(eps.size)
     spread = np.sqrt(np.nanmean(eps ** 2))
     require(abs(np.nanmean(eps)) < tolerance and abs(spread - 1) < tolerance,
-            "на вход декодировщика подаётся не сэмпл из q(z | x): его отклонение от loc — в среднем "
-            f"{spread:.2f} scale, а должно быть 1 scale. (Среднее нескольких сэмплов — не сэмпл.)")
+            _("на вход декодировщика подаётся не сэмпл из q(z | x): его отклонение от loc — в "
+              "среднем {spread:.2f} scale, а должно быть 1 scale. (Среднее нескольких сэмплов "
+              "— не сэмпл.)").format(spread=spread))
     require(abs(np.nanmean(eps ** 4) - 3) < 70 / np.sqrt(eps.size),
-            "на вход декодировщика подаётся не сэмпл из q(z | x): его распределение не нормальное.")
+            _("на вход декодировщика подаётся не сэмпл из q(z | x): его распределение не нормальное."))
     pairs = [eps[1:] * eps[:-1], eps[:, 1:] * eps[:, :-1], eps[:, :, 1:] * eps[:, :, :-1]]
     require(all(abs(np.nanmean(pair)) < 6 / np.sqrt(pair.size) for pair in pairs if pair.size > 100),
-            "сэмплы кода зависят друг от друга: у каждого объекта, у каждой координаты и при каждом "
-            "вычислении шум должен быть свой.")
+            _("сэмплы кода зависят друг от друга: у каждого объекта, у каждой координаты и при каждом "
+              "вычислении шум должен быть свой."))
 
 
 def _noise(code, loc, scale):

@@ -11,6 +11,7 @@ from vae.checks.common import (
     LOG_2PI, N_HELD_OUT, Exercise, Mistake, bernoulli_log_prob, binary_images, close, compiled,
     is_tensor, judge_code, kl_to_standard_normal, normal_log_prob, parameters_of, randomise, require,
     same_parameters_afterwards, size_of)
+from vae.language import N_, _
 
 #: Steps of Adam that the model is trained for, by batches of 20 images; by smaller ones more.
 TRAINING_STEPS = 300
@@ -27,16 +28,17 @@ def build(names):
     elbo, params, loss = names.elbo, names.params, names.loss
     for name, value in [("elbo", elbo), ("loss", loss)]:
         require(is_tensor(value, ndim=0),
-                f"{name} должна быть символьным числом (скаляром): усредните по батчу.")
+                _("{name} должна быть символьным числом (скаляром): усредните по батчу.").format(
+                    name=name))
     try:
         params = list(params)
     except TypeError:
         params = []
-    require(params, "params должен быть списком параметров: lasagne.layers.get_all_params.")
+    require(params, _("params должен быть списком параметров: lasagne.layers.get_all_params."))
     require(not any(isinstance(one, Layer) for one in params),
-            "в params лежат слои, а нужны их параметры: lasagne.layers.get_all_params(слои).")
+            _("в params лежат слои, а нужны их параметры: lasagne.layers.get_all_params(слои)."))
     require(all(isinstance(one, theano.compile.SharedVariable) for one in params),
-            "params должен быть списком параметров сетей: lasagne.layers.get_all_params.")
+            _("params должен быть списком параметров сетей: lasagne.layers.get_all_params."))
     code = T.matrix("code")
     code_layer, = (layer for layer in get_all_layers(names.decoder_logits)
                    if isinstance(layer, InputLayer))
@@ -56,7 +58,7 @@ def _updates(names):
         pairs = [[]]
     require(all(len(pair) == 2 and isinstance(pair[0], theano.compile.SharedVariable)
                 for pair in pairs),
-            "updates — это правила обновления весов, их даёт lasagne.updates.adam(loss, params).")
+            _("updates — это правила обновления весов, их даёт lasagne.updates.adam(loss, params)."))
     return [[shared, T.as_tensor_variable(new) if isinstance(shared.type, T.TensorType) else new]
             for shared, new in pairs]
 
@@ -72,7 +74,8 @@ def _description(layer, parameter):
     if layer.name:
         return name
     shape = "×".join(map(str, parameter.get_value(borrow=True).shape))
-    return f"{name} формы {shape} в слое {type(layer).__name__} без имени"
+    return _("{name} формы {shape} в слое {name_2} без имени").format(
+               name=name, shape=shape, name_2=type(layer).__name__)
 
 
 def draw(random, images, batch_size):
@@ -118,8 +121,8 @@ def measure(graph, inputs):
         gradients = T.grad(graph["loss"], params, disconnected_inputs="ignore",
                            return_disconnected="None")
     except theano.gradient.NullTypeGradError:
-        raise Mistake("градиент loss по параметрам не вычисляется: на пути к ним есть операция без "
-                      "градиента.")
+        raise Mistake(_("градиент loss по параметрам не вычисляется: на пути к ним есть операция без "
+                        "градиента."))
     measured.update(missing=missing, repeated=len(set(params)) < len(params),
                     irrelevant=[described.get(one, str(one.name)) for one, gradient
                                 in zip(params, gradients) if gradient is None])
@@ -261,7 +264,8 @@ def _trained(graph, inputs, gradients, random, decode, described):
 def _held_out_elbo(x, loc, scale, logits):
     loc, scale, logits = (np.asarray(one, dtype=float) for one in (loc, scale, logits))
     require(loc.shape == scale.shape == (len(x), loc.shape[-1]) and logits.shape == x.shape,
-            f"для {len(x)} изображений logits имеет форму {logits.shape}.")
+            _("для {n} изображений logits имеет форму {shape}.").format(
+                n=len(x), shape=logits.shape))
     return np.mean(bernoulli_log_prob(x, logits) - kl_to_standard_normal(loc, scale))
 
 
@@ -278,8 +282,8 @@ def _repeated(values, n, axis):
 def _log_likelihoods(x, z, logits):
     """Return log p(x | z) of each sample, for either of their orders."""
     require(len(z) > 0 and len(z) % len(x) == 0 and logits.shape == (len(z), *x.shape[1:]),
-            f"для батча из {len(x)} изображений в декодировщик подаются коды формы {z.shape}, "
-            f"а выходит из него {logits.shape}.")
+            _("для батча из {n} изображений в декодировщик подаются коды формы {shape}, а "
+              "выходит из него {shape_2}.").format(n=len(x), shape=z.shape, shape_2=logits.shape))
     if len(z) == len(x):
         return [bernoulli_log_prob(x, logits)] * 2
     return [bernoulli_log_prob(images, logits) for images in _repeated(x, len(z), 0)]
@@ -332,34 +336,37 @@ def _name_of(of_x, prior, entropy, constant, sizes):
         """What may have been done to a term to get this factor."""
         for size, of_what in sizes:
             if size > 1 and _is(factor, size):
-                return f" (похоже, лишняя сумма по {of_what})"
+                return _(" (похоже, лишняя сумма по {of_what})").format(of_what=of_what)
             if size > 1 and _is(factor, 1 / size):
-                return f" (похоже, лишнее среднее по {of_what})"
+                return _(" (похоже, лишнее среднее по {of_what})").format(of_what=of_what)
         return ""
 
     if all(_is(one, of_x) for one in (prior, entropy)) and not zero(of_x):
         if _is(of_x, 1):
-            return f"elbo отличается от нужной на постоянную {constant:.1f}."
+            return _("elbo отличается от нужной на постоянную {constant:.1f}.").format(
+                       constant=constant)
         if _is(of_x, -1):
-            return "у elbo неверный знак: это оценка, которую максимизируют, около -100."
-        return f"elbo умножена на {of_x:.3g}, а должна быть средней по батчу{guess(abs(of_x))}."
+            return _("у elbo неверный знак: это оценка, которую максимизируют, около -100.")
+        return _("elbo умножена на {of_x:.3g}, а должна быть средней по батчу{guess}.").format(
+                   of_x=of_x, guess=guess(abs(of_x)))
     if zero(of_x):
-        return "нет слагаемого log p(x | z)." if not zero(prior) or not zero(entropy) else None
+        return _("нет слагаемого log p(x | z).") if not zero(prior) or not zero(entropy) else None
     if zero(prior) and zero(entropy):
-        return "нет KL-дивергенции: log p(z) и log q(z | x) тоже входят в elbo."
+        return _("нет KL-дивергенции: log p(z) и log q(z | x) тоже входят в elbo.")
     if zero(entropy):
-        return "нет слагаемого -log q(z | x)."
+        return _("нет слагаемого -log q(z | x).")
     if zero(prior):
-        return "нет слагаемого log p(z)."
+        return _("нет слагаемого log p(z).")
     if _is(prior, entropy):
         if prior / of_x < 0:
-            return "KL-дивергенция входит с неверным знаком: её вычитают."
-        parts = [f"множитель при {name} — {factor:.3g}, а должен быть 1{guess(factor)}"
-                 for name, factor in [("log p(x | z)", of_x), ("KL-дивергенции", prior)]
+            return _("KL-дивергенция входит с неверным знаком: её вычитают.")
+        parts = [_("множитель при {name} — {factor:.3g}, а должен быть 1{guess}").format(
+                     name=name, factor=factor, guess=guess(factor))
+                 for name, factor in [("log p(x | z)", of_x), (_("KL-дивергенции"), prior)]
                  if not _is(factor, 1)]
         return "; ".join(parts) + "."
     if _is(prior, -entropy):
-        return "log p(z) и log q(z | x) входят с одним знаком, а должны с разными."
+        return _("log p(z) и log q(z | x) входят с одним знаком, а должны с разными.")
     return None
 
 
@@ -373,7 +380,7 @@ def _is_noise(error):
 
 def _importance_weighted(z, loc, scale, log_px_z):
     """The bound of Burda, Grosse and Salakhutdinov (2016), eq. 8, for either order of samples."""
-    n_draws, n, _ = loc.shape
+    n_draws, n = loc.shape[:2]
     k = z.shape[1] // n
     for index, (some_loc, some_scale) in enumerate(
             zip(*[_repeated(values, z.shape[1], axis=1) for values in (loc, scale)])):
@@ -390,8 +397,9 @@ def _judge_bound(inputs, measured):
         for name in ["elbo", "loss", "loc", "scale", "z", "log_px_z", "own_log_px_z"])
     n_draws, n, hidden_dim = loc.shape
     require(n == len(x) and scale.shape == loc.shape and z.shape[2] == hidden_dim,
-            f"для батча из {len(x)} изображений в декодировщик подаются коды формы {z.shape[1:]}, "
-            f"а распределение q(z | x) — для {n} изображений.")
+            _("для батча из {n} изображений в декодировщик подаются коды формы {z}, а "
+              "распределение q(z | x) — для {n_2} изображений.").format(
+                n=len(x), z=z.shape[1:], n_2=n))
     bounds = list(_bounds(z, loc, scale, log_px_z))
     kl = np.mean(kl_to_standard_normal(loc, scale), axis=1)
     rounding = 1e-4 * np.sum(np.abs(bounds[0]), axis=0)
@@ -405,34 +413,37 @@ def _judge_bound(inputs, measured):
                              log_px_z)
 
     ratio = losses / values
-    require((ratio < 0).all(), "loss растёт вместе с elbo, а оптимизатор loss уменьшает: "
-            "какой нужен знак?")
+    require((ratio < 0).all(), _("loss растёт вместе с elbo, а оптимизатор loss уменьшает: "
+              "какой нужен знак?"))
     require(any(close(ratio, np.full(n_draws, -factor)) for factor in (1., n, z.shape[1])),
-            "loss должна быть равна -elbo (средней по батчу или просуммированной).")
+            _("loss должна быть равна -elbo (средней по батчу или просуммированной)."))
 
 
 def judge(inputs, measured):
     _judge_bound(inputs, measured)
     held_out, n = inputs["held_out"], len(inputs["x"])
-    for network, missing in zip(["кодировщика", "декодировщика"], measured["missing"]):
-        require(not missing, f"в params нет параметров {network}: {', '.join(missing)}.")
-    require(not measured["repeated"], "некоторые параметры попали в params дважды.")
-    require(not measured["irrelevant"], "loss не зависит от параметров "
-            f"{', '.join(measured['irrelevant'])} из params, или градиент до них не доходит.")
-    require(not measured["no_gradient_of_kl"], "KL-дивергенция в elbo есть, но градиент от неё не "
-            "доходит до кодировщика.")
-    require(not measured["unmoved"], "updates не меняют параметров "
-            f"{', '.join(measured['unmoved'])}: верните строку "
-            "updates = lasagne.updates.adam(loss, params).")
-    require(measured["agreement"] > 0, "updates увеличивают loss, или не всю её уменьшают: верните "
-            "строку updates = lasagne.updates.adam(loss, params).")
+    for network, missing in zip([_("кодировщика"), _("декодировщика")], measured["missing"]):
+        require(not missing, _("в params нет параметров {network}: {names}.").format(
+                                 network=network, names=', '.join(missing)))
+    require(not measured["repeated"], _("некоторые параметры попали в params дважды."))
+    require(not measured["irrelevant"], _("loss не зависит от параметров {names} из params, "
+                                          "или градиент до них не доходит.").format(
+                                            names=', '.join(measured['irrelevant'])))
+    require(not measured["no_gradient_of_kl"], _("KL-дивергенция в elbo есть, но градиент от неё не "
+              "доходит до кодировщика."))
+    require(not measured["unmoved"], _("updates не меняют параметров {names}: верните строку "
+                                       "updates = lasagne.updates.adam(loss, params).").format(
+                                         names=', '.join(measured['unmoved'])))
+    require(measured["agreement"] > 0, _("updates увеличивают loss, или не всю её уменьшают: верните "
+              "строку updates = lasagne.updates.adam(loss, params)."))
 
     elbo = _held_out_elbo(held_out, *(measured[f"trained_{name}"]
                                       for name in ["loc", "scale", "logits"]))
     require(elbo > LEAST_ELBO,
-            f"модель не обучается: за {_n_steps(n)} шагов Adam elbo на отложенных изображениях "
-            f"дошла до {elbo:.0f}, а должна хотя бы до {LEAST_ELBO:.0f}. Доходит ли градиент "
-            "от loss до всех параметров, с каких весов начинают сети?")
+            _("модель не обучается: за {n} шагов Adam elbo на отложенных изображениях дошла до "
+              "{elbo:.0f}, а должна хотя бы до {LEAST_ELBO:.0f}. Доходит ли градиент от loss "
+              "до всех параметров, с каких весов начинают сети?").format(
+                n=_n_steps(n), elbo=elbo, LEAST_ELBO=LEAST_ELBO))
 
 
 def _judge_another_bound(values, own_log_px_z, kl, bounds, rounding, measured, x, loc, scale, z,
@@ -440,38 +451,39 @@ def _judge_another_bound(values, own_log_px_z, kl, bounds, rounding, measured, x
     """elbo is not made of the samples that were seen: what is it, then?"""
     off = [np.abs(values - sum(terms)) >= rounding for terms in bounds]
     require(not any(one[_SMALL_KL].any() and not one[:_SMALL_KL.start].any() for one in off),
-            "elbo верна, пока KL-дивергенция велика, но не когда она мала: ограничивать её снизу "
-            "(T.maximum, T.clip, free bits) не нужно.")
+            _("elbo верна, пока KL-дивергенция велика, но не когда она мала: ограничивать её снизу "
+              "(T.maximum, T.clip, free bits) не нужно."))
     n, hidden_dim = loc.shape[1:]
     k = z.shape[1] // n
-    sizes = [(n, "батчу"), (hidden_dim, "координатам кода"), (28 * 28, "пикселям"),
-             (k, "сэмплам"), (n * k, "батчу и сэмплам"), (n * hidden_dim, "батчу и координатам кода"),
-             (n * 28 * 28, "батчу и пикселям")]
+    sizes = [(n, _("батчу")), (hidden_dim, _("координатам кода")), (28 * 28, _("пикселям")),
+             (k, _("сэмплам")), (n * k, _("батчу и сэмплам")), (n * hidden_dim, _("батчу и координатам кода")),
+             (n * 28 * 28, _("батчу и пикселям"))]
     hint = _what_is_wrong(values, bounds, rounding, sizes)
     require(hint is None, hint)
     if k > 1:
         require(not any((np.abs(values - one) < rounding).all()
                         for one in _importance_weighted(z, loc, scale, log_px_z)),
-                "это IWAE: логарифм среднего по сэмплам. Здесь нужно среднее логарифмов.")
+                _("это IWAE: логарифм среднего по сэмплам. Здесь нужно среднее логарифмов."))
     reverse = np.mean(0.5 * np.sum((1 + loc ** 2) / scale ** 2 - 1 + 2 * np.log(scale), axis=2), axis=1)
     require(not any((np.abs(values - (terms[0] - reverse)) < rounding + 1e-4 * np.abs(reverse)).all()
                     for terms in bounds),
-            "KL-дивергенция взята в обратную сторону: KL(p || q), а нужна KL(q || p).")
+            _("KL-дивергенция взята в обратную сторону: KL(p || q), а нужна KL(q || p)."))
 
     quiet = np.asarray(measured["quiet_elbo"], dtype=float) - 28 * 28 * np.log(0.5)
     unbiased = all(_is_noise(error) for error in [values - (own_log_px_z - kl), quiet + kl])
     if unbiased and measured["in_a_loop"]:
         return  # samples that are drawn inside a loop can't be seen, only their average
     require(not unbiased,
-            "все слагаемые elbo нужно вычислять при одном и том же z: том, что подан на вход "
-            "декодировщика. Не вызван ли qz_x.sample() второй раз? (Такая оценка тоже не смещена, "
-            "но её дисперсия больше.)")
+            _("все слагаемые elbo нужно вычислять при одном и том же z: том, что подан на вход "
+              "декодировщика. Не вызван ли qz_x.sample() второй раз? (Такая оценка тоже не смещена, "
+              "но её дисперсия больше.)"))
     log_px, divergence = own_log_px_z[0], kl[0]
     raise Mistake(
-        f"в задаче с известным ответом elbo = {values[0]:.2f}, а должна быть около "
-        f"{log_px - divergence:.2f}: log p(x | z) = {log_px:.2f}, KL-дивергенция = {divergence:.2f}. "
-        "Проверьте оба слагаемых: по пикселям и координатам кода — суммы, по батчу — среднее.")
+        _("в задаче с известным ответом elbo = {values:.2f}, а должна быть около {log_px:.2f}: "
+          "log p(x | z) = {log_px_2:.2f}, KL-дивергенция = {divergence:.2f}. Проверьте оба "
+          "слагаемых: по пикселям и координатам кода — суммы, по батчу — среднее.").format(
+            values=values[0], log_px=log_px - divergence, log_px_2=log_px, divergence=divergence))
 
 
-EXERCISE = Exercise("ELBO, параметры и функция потерь", 3, ("elbo", "params", "loss", "updates"),
+EXERCISE = Exercise(N_("ELBO, параметры и функция потерь"), 3, ("elbo", "params", "loss", "updates"),
                     build, draw, measure, judge, uses=(3, 4), trains=True)

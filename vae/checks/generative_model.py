@@ -8,6 +8,7 @@ from lasagne.layers import InputLayer, Layer, get_all_layers, get_output
 from vae.checks.common import (
     Exercise, Mistake, binary_images, close, compiled, is_tensor, judge_code, normal_log_prob,
     parameters_of, randomise, require, same_parameters_afterwards, size_of)
+from vae.language import N_, _
 
 _N_NUMBERS = 8000  # of the code, to tell its distribution by
 
@@ -15,19 +16,19 @@ _N_NUMBERS = 8000  # of the code, to tell its distribution by
 def build(names):
     input_x, decoder_logits, px_z = names.input_x, names.decoder_logits, names.px_z
     require(isinstance(decoder_logits, Layer),
-            "decoder_logits должен быть слоем Lasagne: его возвращает vae_decoder_mlp.")
+            _("decoder_logits должен быть слоем Lasagne: его возвращает vae_decoder_mlp."))
     require(is_tensor(getattr(px_z, "logits", None), ndim=4),
-            "px_z должен быть объектом BinaryVector, а его logits — тензором: "
-            "lasagne.layers.get_output(decoder_logits).")
+            _("px_z должен быть объектом BinaryVector, а его logits — тензором: "
+              "lasagne.layers.get_output(decoder_logits)."))
     sources = [layer for layer in get_all_layers(decoder_logits) if isinstance(layer, InputLayer)]
     require(len(sources) == 1 and is_tensor(sources[0].input_var, ndim=2),
-            "у декодировщика должен быть один вход, код z формы (batch, HIDDEN_DIM).")
+            _("у декодировщика должен быть один вход, код z формы (batch, HIDDEN_DIM)."))
     z = T.matrix("z")
     try:
         prior = names.pz.log_prob(z)
     except (AttributeError, TypeError, ValueError):
-        raise Mistake("pz.log_prob(z) не вычисляется: pz должен быть объектом "
-                      "MultivariateNormalDiag с параметрами формы (batch, HIDDEN_DIM).")
+        raise Mistake(_("pz.log_prob(z) не вычисляется: pz должен быть объектом "
+                        "MultivariateNormalDiag с параметрами формы (batch, HIDDEN_DIM)."))
     return dict(input_x=input_x, z=z, prior=prior, layer_output=get_output(decoder_logits),
                 logits=px_z.logits, code=sources[0].input_var,
                 loc=names.qz_x.loc, scale=names.qz_x.scale,
@@ -46,14 +47,14 @@ def measure(graph, inputs):
         compute = compiled([input_x], [graph["layer_output"], graph["logits"]])
         sample = compiled([input_x], [code, loc, scale])
     except theano.gof.MissingInputError:
-        raise Mistake("p(x | z) должно зависеть от input_x и больше ни от каких входов: "
-                      "на вход декодировщика нужен qz_x.sample().")
+        raise Mistake(_("p(x | z) должно зависеть от input_x и больше ни от каких входов: "
+                        "на вход декодировщика нужен qz_x.sample()."))
     codes, locs, scales = zip(*(sample(x) for _ in range(_n_draws(sample(x)[0]))))
     parameters = parameters_of([graph["logits"], graph["layer_output"], graph["prior"]])
     log_prior = _log_prior(graph)
     outputs, priors = [compute(x)], []
     with same_parameters_afterwards(parameters):
-        for _ in range(3):  # what is so before training must be so after it
+        for weights in range(3):  # what is so before training must be so after it
             priors.append(log_prior(x, inputs["z"], n=len(outputs[0][1])))
             randomise(parameters, random)
             outputs.append(compute(x))
@@ -69,8 +70,8 @@ def _n_draws(code):
 
 
 def _log_prior(graph):
-    hint = ("pz.log_prob(z) не вычисляется: pz должен быть объектом MultivariateNormalDiag "
-            "с параметрами формы (batch, HIDDEN_DIM).")
+    hint = (_("pz.log_prob(z) не вычисляется: pz должен быть объектом MultivariateNormalDiag "
+              "с параметрами формы (batch, HIDDEN_DIM)."))
     try:
         compute = compiled([graph["input_x"], graph["z"]], graph["prior"])
     except theano.gof.MissingInputError:
@@ -122,21 +123,22 @@ def judge(inputs, measured):
     n = int(measured["n"])
     require(prior.shape[1:] in [(n,), (len(x),)] and close(prior, np.array([
         np.resize(normal_log_prob(inputs["z"], 0., 1.), prior.shape[1:])] * len(prior))),
-            "p(z) должно быть стандартным нормальным распределением N(0, I), и до обучения, и после.")
+            _("p(z) должно быть стандартным нормальным распределением N(0, I), и до обучения, и после."))
     require(logits.shape[2:] == x.shape[1:] and n > 0 and n % len(x) == 0,
-            f"logits имеет форму {logits.shape[1:]}, а изображения — {x.shape}.")
+            _("logits имеет форму {logits}, а изображения — {shape}.").format(
+                logits=logits.shape[1:], shape=x.shape))
     require(not (close(logits, 1 / (1 + np.exp(-expected.astype(float))))
                  or logits.min() >= 0 and logits.max() <= 1),
-            "в BinaryVector переданы вероятности, а нужны логиты: сигмоида здесь лишняя.")
+            _("в BinaryVector переданы вероятности, а нужны логиты: сигмоида здесь лишняя."))
     judge_code(len(x), *(np.array(measured[name], float) for name in ["code", "loc", "scale"]))
     require(not np.allclose(expected[-1], measured["again"], rtol=1e-6, atol=1e-6),
-            "выход декодировщика не случаен: на вход ему нужен сэмпл из q(z | x), а не среднее.")
+            _("выход декодировщика не случаен: на вход ему нужен сэмпл из q(z | x), а не среднее."))
     require(close(logits, expected, 1e-3),
-            "logits у px_z — не выход слоя decoder_logits при том же z.")
+            _("logits у px_z — не выход слоя decoder_logits при том же z."))
     require(measured["gradient_error"] < 0.01,
-            "градиент от p(x | z) не доходит до кодировщика таким, какой он у сэмпла qz_x.sample(): "
-            "ничего не должно его останавливать или менять.")
+            _("градиент от p(x | z) не доходит до кодировщика таким, какой он у сэмпла qz_x.sample(): "
+              "ничего не должно его останавливать или менять."))
 
 
-EXERCISE = Exercise("генеративная модель p(x, z)", 2, ("decoder_logits", "pz", "px_z"),
+EXERCISE = Exercise(N_("генеративная модель p(x, z)"), 2, ("decoder_logits", "pz", "px_z"),
                     build, draw, measure, judge, uses=(1, 3))

@@ -7,6 +7,7 @@ from lasagne.layers import Layer, get_output
 from vae.checks.common import (
     Exercise, Mistake, close, compiled, draw_images, is_tensor, parameters_of, randomise, require,
     same_parameters_afterwards, size_of)
+from vae.language import N_, _
 
 
 def build(names):
@@ -14,11 +15,11 @@ def build(names):
     heads = [names.encoder_mean, names.encoder_scale]
     for name, head in zip(["encoder_mean", "encoder_scale"], heads):
         require(isinstance(head, Layer),
-                f"{name} должен быть слоем Lasagne: это один из двух слоёв, которые "
-                "возвращает vae_encoder_mlp(input_x).")
+                _("{name} должен быть слоем Lasagne: это один из двух слоёв, которые "
+                  "возвращает vae_encoder_mlp(input_x).").format(name=name))
     require(all(is_tensor(getattr(qz_x, name, None), ndim=2) for name in ["loc", "scale"]),
-            "qz_x должен быть объектом MultivariateNormalDiag с параметрами-тензорами формы "
-            "(batch, HIDDEN_DIM): выходы слоёв даёт lasagne.layers.get_output.")
+            _("qz_x должен быть объектом MultivariateNormalDiag с параметрами-тензорами формы "
+              "(batch, HIDDEN_DIM): выходы слоёв даёт lasagne.layers.get_output."))
     mean, std = get_output(heads)
     return dict(input_x=names.input_x, mean=mean, std=std, loc=qz_x.loc, scale=qz_x.scale,
                 hidden_dim=size_of(names, "HIDDEN_DIM"))
@@ -30,11 +31,11 @@ def measure(graph, inputs):
     try:
         compute = compiled([graph["input_x"]], variables)
     except theano.gof.MissingInputError:
-        raise Mistake("q(z | x) должно зависеть от input_x и больше ни от каких входов.")
+        raise Mistake(_("q(z | x) должно зависеть от input_x и больше ни от каких входов."))
     parameters, random = parameters_of(variables), np.random.RandomState(inputs["seed"])
     values = [compute(inputs["x"])]
     with same_parameters_afterwards(parameters):
-        for _ in range(3):  # what is so before training must be so after it
+        for weights in range(3):  # what is so before training must be so after it
             randomise(parameters, random)
             values.append(compute(inputs["x"]))
     return {name: np.array(of_name) for name, *of_name in zip(outputs, *values)}
@@ -44,26 +45,27 @@ def judge(inputs, measured):
     mean, std, loc, scale = (measured[name] for name in ["mean", "std", "loc", "scale"])
     shape = (len(inputs["x"]), inputs["hidden_dim"])
     require(loc.shape[1:] == scale.shape[1:] == shape,
-            f"для {shape[0]} изображений loc имеет форму {loc.shape[1:]}, scale — "
-            f"{scale.shape[1:]}, а нужна {shape}.")
+            _("для {shape} изображений loc имеет форму {loc}, scale — {scale}, а нужна "
+              "{shape_2}.").format(
+                shape=shape[0], loc=loc.shape[1:], scale=scale.shape[1:], shape_2=shape))
     require(not (close(loc, std) and close(scale, mean)),
-            "loc и scale перепутаны местами.")
-    require(close(loc, mean, 1e-3), "loc у qz_x — не выход слоя encoder_mean. (Если в "
-            "кодировщике есть dropout, уберите его: здесь он не нужен.)")
-    require((scale > 0).all(), "scale должен быть положительным: передан ли в него "
-            "выход encoder_scale?")
+            _("loc и scale перепутаны местами."))
+    require(close(loc, mean, 1e-3), _("loc у qz_x — не выход слоя encoder_mean. (Если в "
+              "кодировщике есть dropout, уберите его: здесь он не нужен.)"))
+    require((scale > 0).all(), _("scale должен быть положительным: передан ли в него "
+              "выход encoder_scale?"))
     if (std <= 0).any():
         # The encoder gives no standard deviation, which is exercise 2's mistake: if here it is made
         # one, as of its logarithm, all is right for this encoder.
         order = np.argsort(std, axis=None)
         ordered = scale.ravel()[order]
         require((np.diff(ordered) >= -1e-5 * ordered[1:]).all() and np.ptp(ordered) > 0,
-                "scale у qz_x — не стандартное отклонение, которое следует из выхода encoder_scale.")
+                _("scale у qz_x — не стандартное отклонение, которое следует из выхода encoder_scale."))
         return
-    require(close(scale, std, 1e-3), "scale у qz_x — не выход слоя encoder_scale. "
-            "Это должно быть стандартное отклонение, без квадратов и логарифмов.")
+    require(close(scale, std, 1e-3), _("scale у qz_x — не выход слоя encoder_scale. "
+              "Это должно быть стандартное отклонение, без квадратов и логарифмов."))
 
 
-EXERCISE = Exercise("апостериорное распределение q(z | x)", 1,
+EXERCISE = Exercise(N_("апостериорное распределение q(z | x)"), 1,
                     ("encoder_mean", "encoder_scale", "qz_x"), build, draw_images, measure, judge,
                     uses=(1, 2))

@@ -10,6 +10,7 @@ import sys
 from dataclasses import dataclass
 
 from vae.checks.common import first_line
+from vae.language import _
 
 __all__ = ["Runs", "why_failed"]
 
@@ -68,18 +69,22 @@ class Runs:
         for earlier in self._used_by(number):
             error = self.error_of(earlier)
             if isinstance(error, NotImplementedError):
-                return f"сначала выполните упражнение {earlier}: оно ещё не выполнено."
+                return _("сначала выполните упражнение {earlier}: оно ещё не выполнено.").format(
+                    earlier=earlier)
             if error is not None:
-                return (f"сначала исправьте упражнение {earlier}: его ячейка закончилась ошибкой "
-                        f"{_described(error)}")
+                return _("сначала исправьте упражнение {earlier}: его ячейка закончилась ошибкой "
+                         "{error}").format(earlier=earlier, error=_described(error))
         for earlier in self._used_by(number):
             if earlier in self._last and self._last[earlier].number > self._last[number].number:
                 older = [str(later) for later in self._exercises if later in self._last
                          and earlier in self._used_by(later)
                          and self._last[later].number < self._last[earlier].number]
-                return (f"ячейка упражнения {earlier} выполнена заново: выполните "
-                        f"{'ячейку упражнения' if len(older) == 1 else 'ячейки упражнений'} "
-                        f"{' и '.join(filter(None, [', '.join(older[:-1]), older[-1]]))} ещё раз.")
+                said = (_("ячейка упражнения {earlier} выполнена заново: выполните ячейку "
+                          "упражнения {older} ещё раз.") if len(older) == 1 else
+                        _("ячейка упражнения {earlier} выполнена заново: выполните ячейки "
+                          "упражнений {older} ещё раз."))
+                older = _(" и ").join(filter(None, [", ".join(older[:-1]), older[-1]]))
+                return said.format(earlier=earlier, older=older)
         return None
 
     def _used_by(self, number):
@@ -89,8 +94,8 @@ class Runs:
 
 
 def why_failed(error):
-    return (f"ячейка этого упражнения в последний раз закончилась ошибкой {_described(error)}\n"
-            "Исправьте её и выполните ещё раз.")
+    return _("ячейка этого упражнения в последний раз закончилась ошибкой {error}\n"
+             "Исправьте её и выполните ещё раз.").format(error=_described(error))
 
 
 def _described(error):

@@ -7,23 +7,25 @@ from theano.sandbox.rng_mrg import MRG_RandomStreams
 
 from vae.checks.common import (
     Exercise, Mistake, close, compiled, first_line, is_tensor, normal_log_prob, require)
+from vae.language import N_, _
 
 
 def build(names):
     loc, scale = T.matrix("loc"), T.matrix("scale")
     distribution = names.MultivariateNormalDiag(loc, scale, rng=MRG_RandomStreams(20))
     z, again = distribution.sample(), distribution.sample()
-    require(z is not None, "метод sample() ничего не возвращает: в конце нужен return z.")
+    require(z is not None, _("метод sample() ничего не возвращает: в конце нужен return z."))
     require(is_tensor(z, ndim=2),
-            "метод sample() должен возвращать тензор формы (batch, dim), как у loc.")
+            _("метод sample() должен возвращать тензор формы (batch, dim), как у loc."))
     point = T.matrix("point")
     try:
         log_prob = distribution.log_prob(point)
         kept = [distribution.loc, distribution.scale]
     except Exception as error:  # of the student's class
-        raise Mistake("метод sample() написан, но log_prob() или loc и scale этого класса больше не "
-                      f"работают ({type(error).__name__}: {first_line(error)}). Верните их, какими "
-                      "они были: меняется только sample().")
+        raise Mistake(_("метод sample() написан, но log_prob() или loc и scale этого класса "
+                        "больше не работают ({name}: {what}). Верните их, какими они были: "
+                        "меняется только sample().").format(
+                          name=type(error).__name__, what=first_line(error)))
     return dict(loc=loc, scale=scale, z=z, again=again, point=point, log_prob=log_prob,
                 kept_loc=kept[0], kept_scale=kept[1])
 
@@ -40,60 +42,64 @@ def measure(graph, inputs):
         gradients = T.grad(T.sum(z), [loc, scale])
     except (theano.gradient.DisconnectedInputError, theano.gradient.NullTypeGradError):
         raise Mistake(
-            "градиент не проходит через сэмпл к loc и scale. Нужна репараметризация: сначала "
-            "шум из N(0, 1), который от параметров не зависит, потом его сдвиг и растяжение "
-            "(сам self.rng.normal() градиента к своим avg и std не пропускает).")
+            _("градиент не проходит через сэмпл к loc и scale. Нужна репараметризация: сначала "
+              "шум из N(0, 1), который от параметров не зависит, потом его сдвиг и растяжение "
+              "(сам self.rng.normal() градиента к своим avg и std не пропускает)."))
     try:
         values = compiled([loc, scale], [z, again, *gradients])(inputs["loc"], inputs["scale"])
     except ValueError as error:
-        raise Mistake("размеры не сходятся: какой формы шум? Размер батча заранее не известен, "
-                      f"а умножать нужно поэлементно.\n{first_line(error)}")
+        raise Mistake(_("размеры не сходятся: какой формы шум? Размер батча заранее не "
+                        "известен, а умножать нужно поэлементно.\n{what}").format(
+                          what=first_line(error)))
     measured = dict(zip(["z", "again", "dz_dloc", "dz_dscale"], values))
     names = ["log_prob", "kept_loc", "kept_scale"]
     try:
         values = compiled([loc, scale, graph["point"]], [graph[name] for name in names])(
             inputs["loc"], inputs["scale"], inputs["point"])
     except (TypeError, ValueError, theano.gof.MissingInputError) as error:
-        raise Mistake("sample() написан, но log_prob(z) этого класса больше не вычисляется: верните "
-                      f"его, каким он был.\n{first_line(error)}")
+        raise Mistake(_("sample() написан, но log_prob(z) этого класса больше не вычисляется: "
+                        "верните его, каким он был.\n{what}").format(what=first_line(error)))
     return {**measured, **dict(zip(names, values))}
 
 
 def judge(inputs, measured):
     loc, scale, z = inputs["loc"], inputs["scale"], measured["z"]
-    require(z.shape == loc.shape, f"форма сэмпла {z.shape}, а у loc форма {loc.shape}.")
+    require(z.shape == loc.shape, _("форма сэмпла {shape}, а у loc форма {shape_2}.").format(
+                                      shape=z.shape, shape_2=loc.shape))
     eps = (z - loc) / scale
     require(not np.allclose(z, measured["again"]),
-            "два вызова sample() дали одно и то же: шум должен быть каждый раз новым.")
+            _("два вызова sample() дали одно и то же: шум должен быть каждый раз новым."))
     again = (measured["again"] - loc) / scale
-    require(eps.std(axis=0).min() > 1e-3, "шум один на весь батч, а нужен свой для каждого "
-            "объекта: какой формы должен быть шум?")
-    require(eps.std(axis=1).max() > 1e-3, "шум один на все координаты кода, а нужен свой для "
-            "каждой: какой формы должен быть шум?")
-    for power, name in [(2, "scale ** 2"), (0.5, "корень из scale")]:
+    require(eps.std(axis=0).min() > 1e-3, _("шум один на весь батч, а нужен свой для каждого "
+              "объекта: какой формы должен быть шум?"))
+    require(eps.std(axis=1).max() > 1e-3, _("шум один на все координаты кода, а нужен свой для "
+              "каждой: какой формы должен быть шум?"))
+    for power, name in [(2, "scale ** 2"), (0.5, _("корень из scale"))]:
         require(abs(((z - loc) / scale ** power).std() - 1) > 0.03,
-                f"разброс сэмпла — {name}, а должен быть scale: scale здесь — "
-                "стандартное отклонение, а не дисперсия.")
+                _("разброс сэмпла — {name}, а должен быть scale: scale здесь — стандартное "
+                  "отклонение, а не дисперсия.").format(name=name))
     require(abs(eps.mean()) < 0.05,
-            f"среднее сэмпла отличается от loc (в среднем на {eps.mean():+.2f} scale).")
+            _("среднее сэмпла отличается от loc (в среднем на {mean:+.2f} scale).").format(
+                mean=eps.mean()))
     require(abs(eps.std() - 1) < 0.035,
-            f"стандартное отклонение сэмпла — {eps.std():.2f} scale, а должно быть 1 scale.")
+            _("стандартное отклонение сэмпла — {std:.2f} scale, а должно быть 1 scale.").format(
+                std=eps.std()))
     require(abs(np.mean(eps ** 4) - 3) < 0.5,
-            "распределение шума не нормальное: возьмите self.rng.normal().")
+            _("распределение шума не нормальное: возьмите self.rng.normal()."))
     require(close(measured["dz_dloc"], np.ones_like(loc))
             and close(measured["dz_dscale"], eps, 1e-2),
-            "градиент сэмпла по loc и scale не тот, что у loc + scale * шум.")
+            _("градиент сэмпла по loc и scale не тот, что у loc + scale * шум."))
     require(max(abs(np.mean(eps * again)), abs(np.mean(eps[:, 0] * eps[:, 1])),
                 abs(np.mean(eps[1:] * eps[:-1]))) < 0.1,
-            "шум в разных координатах, у разных объектов и в разных вызовах sample() должен быть "
-            "независимым.")
+            _("шум в разных координатах, у разных объектов и в разных вызовах sample() должен быть "
+              "независимым."))
     require(np.array_equal(measured["kept_loc"], loc.astype(measured["kept_loc"].dtype))
             and np.array_equal(measured["kept_scale"], scale.astype(measured["kept_scale"].dtype)),
-            "loc и scale этого класса — не те, что ему передали: меняется только sample().")
+            _("loc и scale этого класса — не те, что ему передали: меняется только sample()."))
     require(close(measured["log_prob"], normal_log_prob(inputs["point"], loc, scale), 1e-3),
-            "sample() верен, но log_prob() считает не логарифм плотности N(loc, scale²): верните "
-            "его, каким он был, меняется только sample().")
+            _("sample() верен, но log_prob() считает не логарифм плотности N(loc, scale²): верните "
+              "его, каким он был, меняется только sample()."))
 
 
-EXERCISE = Exercise("сэмплирование из q(z | x)", 2, ("MultivariateNormalDiag",),
+EXERCISE = Exercise(N_("сэмплирование из q(z | x)"), 2, ("MultivariateNormalDiag",),
                     build, draw, measure, judge)

@@ -22,6 +22,7 @@ try:
     from vae.grading.sandbox import Limits, out_of_reach
     from vae.grading.submissions import collect
     from vae.grading.worker import WorkerError
+    from vae.language import _
 except ModuleNotFoundError as error:
     if error.name in sys.stdlib_module_names:  # on Windows
         raise
@@ -116,7 +117,7 @@ def grade_class(submissions, output, reference, limits, jobs=None, scheduler=Non
                     except Exception as error:  # ours, not the student's: to be tried again
                         failed.append(f"{name}: {error}")
                         grades.setdefault(
-                            name, Grade.without_points(name, "Проверка не состоялась."))
+                            name, Grade.without_points(name, _("Проверка не состоялась.")))
                     bar.set_postfix_str(name)
                     bar.update()
             except BaseException:

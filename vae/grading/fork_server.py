@@ -21,7 +21,7 @@ import theano.tensor as T
 from vae import BinaryVector, vae_decoder_mlp
 from vae.grading.notebook import cells_of, given_by
 from vae.grading.sandbox import Limits, run_limited, why_not_isolated
-from vae.grading.stand_ins import use_few_images
+from vae.grading.stand_ins import keep_language, use_few_images
 from vae.grading.tasks import TASKS
 from vae.grading.transport import to_json
 from vae.grading.worker import receive, send
@@ -41,6 +41,7 @@ def serve(control, hidden):
     """
     images = np.load("images.npy")
     use_few_images(images)
+    keep_language()
     given = given_by(Path("setup.py").read_text(encoding="utf-8"))
     _warm_up()
     not_isolated = why_not_isolated()

@@ -20,6 +20,7 @@ from vae.checks import EXERCISES, MAX_SIZE, Mistake
 from vae.grading.notebook import cells_of, in_package
 from vae.grading.sandbox import Limits
 from vae.grading.worker import THEANO_FLAGS, Worker, WorkerError
+from vae.language import _, language
 
 __all__ = ["Grade", "Reference", "Verdict", "close_workers", "grade", "the_worker",
            "what_reference_lacks"]
@@ -58,7 +59,7 @@ class Reference:
 
     def digest(self):
         """Return what changes whenever the reference, the checks or the grader do."""
-        parts = [THEANO_FLAGS, self.setup, *map(str, sorted(self.solutions.items())), *_own_code()]
+        parts = [THEANO_FLAGS, language(), self.setup, *map(str, sorted(self.solutions.items())), *_own_code()]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
@@ -97,7 +98,7 @@ class Grade:
     @classmethod
     def without_points(cls, name, note):
         """Return the grade of a notebook that could not be checked."""
-        return cls(name, [Verdict(number, False, "не проверено.") for number in EXERCISES], note)
+        return cls(name, [Verdict(number, False, _("не проверено.")) for number in EXERCISES], note)
 
     @property
     def points(self):
@@ -176,7 +177,7 @@ def grade(name, content, reference, limits=Limits()):
             return _grade(name, content, reference, limits, worker)
         except WorkerError:  # whoever ended it, the next notebook gets a new one
             _discard(worker)
-    return Grade.without_points(name, "Код этого ноутбука дважды остановил процесс проверки.")
+    return Grade.without_points(name, _("Код этого ноутбука дважды остановил процесс проверки."))
 
 
 def what_reference_lacks(reference):
@@ -240,19 +241,20 @@ class _Attempt:
         self.n_orders = 1
 
     def grade(self, name):
-        unchecked = "не проверено."
+        unchecked = _("не проверено.")
         try:
-            for _ in range(_MAX_RUNS):
+            for run in range(_MAX_RUNS):
                 if len(self._verdicts) == len(EXERCISES) or not self._run_once():
                     break
         except _Unreadable as error:
-            return Grade.without_points(name, f"Файл не удалось прочитать как ноутбук: {error}")
+            return Grade.without_points(name, _("Файл не удалось прочитать как ноутбук: {error}").format(
+                                                  error=error))
         except _TimeIsUp:
             self._exhausted = True
-            self._note = (f"Все запуски ноутбука вместе заняли больше "
-                          f"{self._clock.limits.total:.0f} с, и проверка остановлена: "
-                          "нет ли в нём долгих вычислений или бесконечного цикла?")
-            unchecked = "не проверено: не хватило времени, отведённого на весь ноутбук."
+            self._note = _("Все запуски ноутбука вместе заняли больше {total:.0f} с, и "
+                            "проверка остановлена: нет ли в нём долгих вычислений или "
+                            "бесконечного цикла?").format(total=self._clock.limits.total)
+            unchecked = _("не проверено: не хватило времени, отведённого на весь ноутбук.")
         verdicts = [self._verdicts.get(number) or Verdict(number, False, unchecked)
                     for number in EXERCISES]
         for verdict in verdicts:
@@ -361,7 +363,8 @@ class _Run:
         except Mistake as mistake:
             self._fail(number, str(mistake))
         except Exception as error:  # whatever can be wrong with numbers that come from outside
-            self._fail(number, f"проверка получила не те числа, что ожидала: {error}"[:500])
+            self._fail(number, _("проверка получила не те числа, что ожидала: {error}").format(
+                                   error=error)[:500])
 
     def _is_about_an_exercise(self, value):
         return isinstance(value, dict) and self._is_wanted(value.get("exercise"))
@@ -420,7 +423,9 @@ def _digest(number, graph):
 
 def _why(ended, limits):
     return {
-        "time": f"код не закончил работу за {limits.timeout:.0f} с: нет ли бесконечного цикла?",
-        "memory": f"коду не хватило {limits.memory / 2**30:.1f} ГБ памяти.",
-        "output": "код вывел слишком много.",
-    }.get(ended, f"код остановил процесс, в котором его проверяли ({ended}).")
+        "time": _("код не закончил работу за {timeout:.0f} с: нет ли бесконечного цикла?").format(
+                    timeout=limits.timeout),
+        "memory": _("коду не хватило {memory:.1f} ГБ памяти.").format(
+                      memory=limits.memory / 2 ** 30),
+        "output": _("код вывел слишком много."),
+    }.get(ended, _("код остановил процесс, в котором его проверяли ({ended}).").format(ended=ended))

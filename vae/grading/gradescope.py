@@ -19,13 +19,14 @@ from vae.grading.grader import Grade, Reference, grade
 from vae.grading.reports import results_json
 from vae.grading.sandbox import Limits
 from vae.grading.submissions import collect
+from vae.language import _, language
 
 __all__ = ["grade_submission", "make_archive"]
 
 _PROJECT = Path(__file__).parents[2]
 _REFERENCE, _LIMITS = "notebooks/solution/vae_seminar_solution.ipynb", "limits.json"
 _FILES = ["setup.py", "README.md", "LICENSE", "known_good.txt", "utils.py"]
-_PACKAGE = {".py", ".h", ".html", ".md", ".toml", ".txt"}
+_PACKAGE = {".py", ".h", ".html", ".md", ".po", ".toml", ".txt"}
 
 _SETUP = """\
 #!/usr/bin/env bash
@@ -53,6 +54,7 @@ _RUN = """\
 #!/usr/bin/env bash
 # Run for each submission: always leaves results.json.
 results=/autograder/results/results.json
+export VAE_LANGUAGE={language}
 mkdir -p /autograder/results
 chmod 700 /autograder/source /autograder/results
 rm -f "$results"
@@ -90,7 +92,7 @@ def make_archive(target, reference, limits):
     files["requirements.txt"] = "\n".join([*local, "-e .[grading]", ""]).encode()
     files[_REFERENCE] = Path(reference).read_bytes()
     files[_LIMITS] = json.dumps(asdict(limits)).encode()
-    files.update({"setup.sh": _SETUP.encode(), "run_autograder": _RUN.encode()})
+    files.update({"setup.sh": _SETUP.encode(), "run_autograder": _RUN.replace("{language}", language()).encode()})
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in files.items():
             entry = zipfile.ZipInfo(name)  # without the time: equal contents make equal archives
@@ -114,7 +116,7 @@ def grade_submission(root):
         result = _grade(root, limits)
     except Exception:
         traceback.print_exc()  # which Gradescope shows to teachers
-        result = Grade.without_points("", "Проверка не состоялась. Покажите это преподавателю.")
+        result = Grade.without_points("", _("Проверка не состоялась. Покажите это преподавателю."))
     (root / "results").mkdir(exist_ok=True)
     (root / "results" / "results.json").write_text(results_json(result, "", limits), "utf-8")
 
@@ -124,12 +126,12 @@ def _grade(root, limits):
     if not submissions:
         others = ", ".join([*skipped][:10])
         return Grade.without_points(
-            "", "Сдайте ноутбук: файл с именем на .ipynb. "
-                + (f"Сданы другие файлы или ссылки: {others}." if others
-                   else "Не сдано ни одного файла."))
+            "", _("Сдайте ноутбук: файл с именем на .ipynb.") + " "
+                + (_("Сданы другие файлы или ссылки: {others}.").format(others=others) if others
+                   else _("Не сдано ни одного файла.")))
     if len(submissions) > 1:
         return Grade.without_points(
-            "", "Сдайте один ноутбук, тот, который нужно проверить. Сдано несколько: "
+            "", _("Сдайте один ноутбук, тот, который нужно проверить. Сдано несколько:") + " "
                 + ", ".join([*submissions][:10]) + ".")
     (name, submission), = submissions.items()
     if submission.content is None:

@@ -37,6 +37,7 @@ from theano.tensor.signal import pool
 from theano.tensor.sort import ArgSortOp, SortOp, TopKOp
 
 from vae.checks import Mistake
+from vae.language import _
 
 __all__ = ["dump_graph", "load_graph", "check_size", "MAX_TEXT", "MAX_PARTS", "MAX_ARRAYS",
            "MAX_VARIABLES"]
@@ -174,7 +175,7 @@ def _text_of_type(type_):
     for text, other in _OTHER_TYPES.items():
         if type(type_) is type(other):
             return text
-    raise _Refused(f"граф содержит переменную типа {type_}, а её не передать")
+    raise _Refused(_("граф содержит переменную типа {type}, а её не передать").format(type=type_))
 
 
 _index = _any_of(
@@ -236,8 +237,8 @@ class _Operation:
 
 
 def _unknown(name):
-    return (f"граф содержит операцию {name}, которой проверка не знает. Нельзя ли обойтись "
-            "обычными операциями theano.tensor?")
+    return _("граф содержит операцию {name}, которой проверка не знает. Нельзя ли обойтись "
+              "обычными операциями theano.tensor?").format(name=name)
 
 
 _CONVOLUTION = {
@@ -430,7 +431,8 @@ def dump_graph(graph):
     except _Refused as refused:
         raise Mistake(f"{refused}.") from None
     except Exception as error:  # a student's object may raise anything
-        raise Mistake(f"граф не из операций Theano: {type(error).__name__}: {error}") from None
+        raise Mistake(_("граф не из операций Theano: {name}: {error}").format(
+                          name=type(error).__name__, error=error)) from None
 
 
 def _plain(value):
@@ -462,8 +464,8 @@ def _parameters(op, kinds, read=None):
         return {name: checked[name] if type(checked[name]) is bool else value
                 for name, value in values.items()}
     except ValueError as error:
-        raise _Refused(f"операция {type(op).__name__} в графе с параметрами, которых проверка "
-                       f"не знает ({error})") from None
+        raise _Refused(_("операция {name} в графе с параметрами, которых проверка не знает "
+                         "({error})").format(name=type(op).__name__, error=error)) from None
 
 
 class _Writer:
@@ -483,7 +485,7 @@ class _Writer:
 
     def structure(self, value, depth):
         if depth > _MAX_DEPTH:
-            raise _Refused("граф вложен слишком глубоко")
+            raise _Refused(_("граф вложен слишком глубоко"))
         if isinstance(value, theano.Variable):
             return {"variable": self.number(value)}
         if isinstance(value, dict):
@@ -507,7 +509,7 @@ class _Writer:
             elif type(one.owner.op) is OpFromGraph:
                 self._stand_for(one, self._inside(one), waiting)
             elif self._n > MAX_VARIABLES:
-                raise _Refused("в графе слишком много операций")
+                raise _Refused(_("в графе слишком много операций"))
             else:
                 missing = [each for each in one.owner.inputs if each not in self._numbers]
                 if missing:
@@ -552,7 +554,7 @@ class _Writer:
         op, inputs = node.op, [self._numbers[one] for one in node.inputs]
         if type(op) is scan_op.Scan:
             if self._depth > _MAX_DEPTH:
-                raise _Refused("циклы вложены слишком глубоко")
+                raise _Refused(_("циклы вложены слишком глубоко"))
             inner = _Writer(op.inputs, self._depth + 1)
             outputs = [inner.number(one) for one in op.outputs]
             data = {**_parameters(op, _LOOP), "parts": inner.finished()["parts"],
@@ -583,7 +585,7 @@ def _data(value):
         return [key.tolist(), int(position), int(has_gauss), float(gauss)]
     array = np.asarray(value)
     if array.dtype.name not in _DTYPES:
-        raise _Refused(f"граф содержит массив типа {array.dtype}")
+        raise _Refused(_("граф содержит массив типа {dtype}").format(dtype=array.dtype))
     array = np.ascontiguousarray(array, array.dtype.newbyteorder("<")).reshape(array.shape)
     content = array.tobytes()
     item = content[:array.dtype.itemsize]
@@ -604,7 +606,8 @@ def load_graph(text):
         return reader.structure(data["graph"], 0)
     except Exception as error:  # of whatever is wrong with what comes from outside
         first = next(iter(str(error).splitlines()), "")[:300]
-        raise Mistake(f"граф не читается: {type(error).__name__}: {first}") from None
+        raise Mistake(_("граф не читается: {name}: {first}").format(
+                          name=type(error).__name__, first=first)) from None
 
 
 def _no_number(text):

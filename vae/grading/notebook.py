@@ -42,6 +42,7 @@ from IPython.core.inputtransformer2 import TransformerManager
 import vae
 from vae.checks import EXERCISES
 from vae.grading.stand_ins import Enough, Shell
+from vae.language import _
 
 # With it, jsonschema compiles grammars of internet addresses for longer than a notebook is built.
 _grammars = sys.modules.setdefault("rfc3987_syntax", None)
@@ -218,8 +219,9 @@ def cells_of(content):
     except Exception as error:  # nbformat raises all sorts of them
         raise ValueError(f"{type(error).__name__}: {error}") from None
     if not sources:
-        raise ValueError("в нём нет ячеек с кодом")
-    return [Cell(f"<ячейка {number}>", source, count if type(count) is int else None)
+        raise ValueError(_("в нём нет ячеек с кодом"))
+    name = _("<ячейка {number}>")
+    return [Cell(name.format(number=number), source, count if type(count) is int else None)
             for number, (source, count) in enumerate(sources, start=1)]
 
 
@@ -519,13 +521,13 @@ def run(cells, replacements, given, names, skipped, patience, before, changed):
 
 
 def _leave_out(*args):
-    raise Overdue("строка выполнялась слишком долго и была пропущена: "
-                  "нет ли в ней бесконечного цикла?")
+    raise Overdue(_("строка выполнялась слишком долго и была пропущена: "
+                    "нет ли в ней бесконечного цикла?"))
 
 
 def place_of(cell, statement):
     """Where a statement is, for a person."""
-    return f"{cell.name.strip('<>')}, строка {statement.lines[0]}"
+    return _("{cell}, строка {line}").format(cell=cell.name.strip("<>"), line=statement.lines[0])
 
 
 def _is_left_over(cell, statement, names):
@@ -555,12 +557,14 @@ def student_lines(error, cells):
     by_name = {cell.name: cell for cell in cells}
     frames = [frame for frame in traceback.extract_tb(error.__traceback__)
               if frame.filename in by_name]
-    lines = [f"{frame.filename.strip('<>')}, строка {frame.lineno}"
-             + (f", в {frame.name}" if frame.name != "<module>" else "") + f":\n    {frame.line}"
+    lines = [_("{cell}, строка {line}").format(cell=frame.filename.strip("<>"), line=frame.lineno)
+             + (_(", в {name}").format(name=frame.name) if frame.name != "<module>" else "")
+             + f":\n    {frame.line}"
              for frame in frames]
     if isinstance(error, SyntaxError) and error.filename in by_name:
-        lines.append(f"{error.filename.strip('<>')}, строка {error.lineno}:\n    "
-                     f"{(error.text or '').strip()}")
+        lines.append(_("{cell}, строка {line}").format(
+            cell=error.filename.strip("<>"), line=error.lineno)
+            + f":\n    {(error.text or '').strip()}")
     message = "\n".join(str(error).strip().splitlines()[:5])
     lines.append(f"{type(error).__name__}: {message}")
     exercise = by_name[frames[-1].filename].exercise_at(frames[-1].lineno) if frames else None

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from vae.checks import EXERCISES
+from vae.language import _
 
 
 def pytest_addoption(parser):
@@ -36,7 +37,9 @@ def pytest_terminal_summary(terminalreporter):
     if points:
         terminalreporter.section("points")
         for number, exercise in EXERCISES.items():
-            terminalreporter.line(f"Упражнение {number} ({exercise.title}): "
-                                  f"{points.get(number, 0)} из {exercise.points}")
-        terminalreporter.line(f"Всего: {sum(points.values())} из "
-                              f"{sum(exercise.points for exercise in EXERCISES.values())}")
+            terminalreporter.line(_("Упражнение {number} ({title}): {points} из {full}").format(
+                number=number, title=exercise.title, points=points.get(number, 0),
+                full=exercise.points))
+        terminalreporter.line(_("Всего: {points} из {full}").format(
+            points=sum(points.values()),
+            full=sum(exercise.points for exercise in EXERCISES.values())))

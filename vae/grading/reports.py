@@ -33,6 +33,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from vae.checks import EXERCISES
 from vae.grading.grader import Grade, Verdict
 from vae.grading.sandbox import Limits
+from vae.language import _, language
 
 __all__ = ["check_folder", "read_grade", "results_json", "write_class_reports",
            "write_notebook_reports"]
@@ -185,29 +186,34 @@ def _visible(name):
 def _points(number):
     """The number with the Russian for "points" in the form that it asks for."""
     if number % 10 == 1 and number % 100 != 11:
-        return f"{number} балл"
+        return _("{number} балл").format(number=number)
     if number % 10 in (2, 3, 4) and number % 100 not in (12, 13, 14):
-        return f"{number} балла"
-    return f"{number} баллов"
+        return _("{number} балла").format(number=number)
+    return _("{number} баллов").format(number=number)
+
+
+def _capital(text):
+    return text[:1].upper() + text[1:]
 
 
 def _sentence(text):
     """A capital letter for what begins with a Russian word, not with a name from code."""
-    return text[:1].upper() + text[1:] if "а" <= text[:1] <= "ё" else text
+    return _capital(text) if "а" <= text[:1] <= "ё" else text
 
 
 def _output(verdict):
     if verdict.passed:
-        return "Верно."
-    lines = f"\n\nВаши строки, в которых возникла ошибка:\n{verdict.traceback}"
-    return _sentence(verdict.hint) + (lines if verdict.traceback else "")
+        return _("Верно.")
+    lines = _("Ваши строки, в которых возникла ошибка") + f":\n{verdict.traceback}"
+    return _sentence(verdict.hint) + (f"\n\n{lines}" if verdict.traceback else "")
 
 
 # --- of one notebook ---
 
 _ENVIRONMENT = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True,
                            undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-_ENVIRONMENT.filters.update(points=_points, sentence=_sentence)
+_ENVIRONMENT.filters.update(points=_points, sentence=_sentence, capital=_capital)
+_ENVIRONMENT.globals.update(_=_, language=language)
 
 
 def _page(grade):
@@ -224,7 +230,7 @@ def results_json(grade, digest, limits):
         "visibility": "visible",
         "tests": [{
             "number": str(verdict.exercise),
-            "name": _sentence(EXERCISES[verdict.exercise].title),
+            "name": _capital(EXERCISES[verdict.exercise].title),
             "name_format": "text",
             "score": verdict.points,
             "max_score": EXERCISES[verdict.exercise].points,

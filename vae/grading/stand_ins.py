@@ -14,6 +14,7 @@ import numpy as np
 import theano
 
 import utils
+import vae
 
 __all__ = ["Enough", "Shell", "install", "use_few_images"]
 
@@ -116,6 +117,12 @@ def use_few_images(images):
     labels = np.arange(100, dtype=np.uint8) % 10
     few = tuple(part for start in (0, 100, 200) for part in (images[start:start + 100], labels))
     utils.load_dataset = lambda *args, **kwargs: few
+
+
+def keep_language():
+    """Hints are in the grader's language, whatever the notebook's."""
+    vae.use_language(vae.language.language())
+    vae.use_language = vae.language.use_language = lambda name: None
 
 
 def install():

@@ -16,6 +16,8 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from vae.language import _
+
 __all__ = ["Submission", "collect", "read_file"]
 
 _LARGEST_FILE = 50 * 2**20  # bytes
@@ -69,7 +71,7 @@ def read_file(path, folder=None):
 def _read_bounded(file):
     content = file.read(_LARGEST_FILE + 1)
     if len(content) > _LARGEST_FILE:
-        raise OSError(errno.EFBIG, f"больше {_LARGEST_FILE // 2**20} МБ")
+        raise OSError(errno.EFBIG, _("больше {size} МБ").format(size=_LARGEST_FILE // 2 ** 20))
     return content
 
 
@@ -140,7 +142,8 @@ class _Found:
             self.submissions[name] = Submission(read())
         except Exception as error:  # an archive's damage has many names
             reason = getattr(error, "strerror", None) or error
-            self.submissions[name] = Submission(None, f"Файл не открывается: {reason}.")
+            self.submissions[name] = Submission(None, _("Файл не открывается: {reason}.").format(
+                                                          reason=reason))
 
     def _name(self, path):
         """The path without its ending, where no other notebook is called so."""
@@ -206,7 +209,7 @@ def _search_archive(path, prefix, found):
     with archive:
         entries = sorted((_name_in_archive(entry), number, entry)
                          for number, entry in enumerate(archive.infolist()))
-        for name, _, entry in entries:
+        for name, size, entry in entries:
             parts = PurePosixPath(name).parts
             if entry.is_dir() or name.endswith("/") or _OF_SYSTEMS.intersection(parts):
                 continue
@@ -229,7 +232,7 @@ def _search_archive(path, prefix, found):
 
 def _read_entry(archive, entry):
     if entry.flag_bits & 1:
-        raise OSError(errno.EACCES, "в архиве он зашифрован")
+        raise OSError(errno.EACCES, _("в архиве он зашифрован"))
     with archive.open(entry) as file:
         return _read_bounded(file)
 

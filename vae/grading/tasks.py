@@ -14,14 +14,15 @@ from vae.grading import stand_ins
 from vae.grading.graphs import dump_graph, load_graph
 from vae.grading.notebook import (Overdue, cells_of, fill_package, in_package, main_module,
                                   orders_of, place_of, run, student_lines)
+from vae.language import N_, _
 
 __all__ = ["TASKS", "build", "measure"]
 
 _EXHAUSTED = {errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.EAGAIN}
 _MAX_EARLY = 32 * 2**20  # characters of graphs, sent before all has been run
 _PACKAGE = vae.__file__.removesuffix("__init__.py")
-_FROM_PACKAGE = ("{} взято из пакета vae, а его нужно написать самостоятельно: "
-                 "в пакете при проверке решения нет.")
+_FROM_PACKAGE = N_("{} взято из пакета vae, а его нужно написать самостоятельно: "
+                   "в пакете при проверке решения нет.")
 
 
 def build(given, images, say, notebook, order, replacements, package, skip, patience, wanted):
@@ -49,7 +50,7 @@ def build(given, images, say, notebook, order, replacements, package, skip, pati
     wanted : list of int
         The exercises to build.
     """
-    say({"stage": "чтение ноутбука"})
+    say({"stage": _("чтение ноутбука")})
     try:
         cells = cells_of(base64.b64decode(notebook))
         orders = orders_of(cells)
@@ -71,21 +72,21 @@ def build(given, images, say, notebook, order, replacements, package, skip, pati
         undone, explained = (isinstance(error, kinds) for kinds in [
             NotImplementedError, (Mistake, Overdue)])
         failure = {"hint": str(error) if explained else
-                   "ещё не выполнено." if undone else explain(error),
+                   _("ещё не выполнено.") if undone else explain(error),
                    "traceback": "" if undone or isinstance(error, Mistake) else text,
                    "undone": origin or exercise if undone else None,
                    "exhausted": isinstance(error, (MemoryError, Overdue))
                    or isinstance(error, OSError) and error.errno in _EXHAUSTED}
         if undone and _is_of_the_package(error):
             own = exercise in in_package()
-            failure.update(hint=_FROM_PACKAGE.format(_lacking(error)), waits=not own,
+            failure.update(hint=_(_FROM_PACKAGE).format(_lacking(error)), waits=not own,
                            undone=exercise if own else None)
         return failure
 
     graphs, sent, to_look_at, left = {}, {}, set(wanted), _MAX_EARLY
 
     def try_exercise(number):
-        say({"stage": f"упражнение {number}", "exercises": [number]})
+        say({"stage": _("упражнение {number}").format(number=number), "exercises": [number]})
         state = np.random.get_state()  # to look at an exercise changes no later one
         try:
             np.random.seed(number)
@@ -196,7 +197,7 @@ def measure(given, images, say, graphs, seed):
     """
     for number, text in graphs.items():
         exercise = EXERCISES[int(number)]
-        say({"stage": f"упражнение {number}", "exercises": [int(number)]})
+        say({"stage": _("упражнение {number}").format(number=number), "exercises": [int(number)]})
         try:
             graph = load_graph(text)
             sizes = sizes_of(graph)

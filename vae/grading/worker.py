@@ -20,6 +20,7 @@ import platformdirs
 
 import utils
 from vae.grading.transport import lines_of_json
+from vae.language import language
 
 __all__ = ["THEANO_FLAGS", "Worker", "WorkerError", "receive", "send"]
 
@@ -40,7 +41,8 @@ class WorkerError(RuntimeError):
 def package_without_solutions(folder):
     """Copy this package and utils.py into a folder, with the solutions left out."""
     package = Path(__file__).parents[1]
-    for path in [*package.rglob("*.py"), *package.rglob("*.h"), *package.rglob("*.html")]:
+    for path in [*package.rglob("*.py"), *package.rglob("*.h"),
+                 *package.rglob("*.html"), *package.rglob("*.po")]:
         target = folder / "vae" / path.relative_to(package)
         target.parent.mkdir(parents=True, exist_ok=True)
         text = path.read_text(encoding="utf-8")
@@ -89,7 +91,7 @@ class Worker:
             "PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8",
             "HOME": str(self._folder), "PYTHONPATH": str(self._folder), "MPLBACKEND": "Agg",
             "MPLCONFIGDIR": platformdirs.user_cache_dir("vae-seminar/matplotlib"),
-            "THEANO_FLAGS": THEANO_FLAGS}
+            "THEANO_FLAGS": THEANO_FLAGS, "VAE_LANGUAGE": language()}
         with open(self._folder / "log", "w+b") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "vae.grading.fork_server", str(theirs.fileno()),

@@ -1,0 +1,265 @@
+"""The seminar in other languages: nothing is left out, nor drifts from the Russian."""
+
+import ast
+import os
+import re
+import string
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import nbformat
+import pytest
+from babel.messages.catalog import Catalog
+from babel.messages.pofile import read_po, write_po
+
+import utils
+import vae
+from grading_notebooks import WRONG, notebook, unfilled
+from notebooks import build
+from notebooks.translations import texts
+from vae import language
+from vae.checks import Mistake, check
+from vae.grading.grader import Reference, grade
+from vae.grading.reports import _page
+from vae.grading.worker import package_without_solutions
+
+ROOT = Path(vae.__file__).parents[1]
+RUSSIAN = re.compile("[А-Яа-яЁё]")
+CATALOGUES = sorted(language.FOLDER.glob("*.po"))
+
+
+def messages(path):
+    return [message for message in read_po(path.read_bytes().splitlines()) if message.id]
+
+
+@pytest.fixture
+def speak(monkeypatch):
+    """Another language for a while."""
+    def use(name):
+        language.translations.cache_clear()
+        vae.use_language(name)
+
+    monkeypatch.setattr(language, "_chosen", None)
+    yield use
+    language.translations.cache_clear()
+
+
+# --- the catalogues ---
+
+@pytest.mark.parametrize("path", CATALOGUES, ids=lambda path: path.stem)
+def test_each_text_is_translated(path):
+    """Else: python -m notebooks.translations."""
+    assert {one.id for one in messages(path)} == {one.id for one in texts() if one.id}
+    assert not [one.id for one in messages(path) if not one.string or one.fuzzy]
+
+
+def placeholders(text):
+    return Counter((name, spec, conversion) for _, name, spec, conversion
+                   in string.Formatter().parse(text) if name is not None)
+
+
+@pytest.mark.parametrize("path", CATALOGUES, ids=lambda path: path.stem)
+def test_placeholders_and_formulas_are_the_same(path):
+    for message in messages(path):
+        if "notebooks/vae_seminar.py" not in [place for place, _ in message.locations]:
+            assert placeholders(message.id) == placeholders(message.string), message.id
+        else:
+            for part in [r"\{[^}]*\}" if message.id.startswith("Эпоха") else r"\$[^$]+\$",
+                         r"`[^`]+`", r"\*\*|#+ ", r"^\d\."]:
+                assert Counter(re.findall(part, message.id, re.M)) == \
+                    Counter(re.findall(part, message.string, re.M)), message.id
+            latex = re.compile(r"\\(?!text)\w+|\\\\")
+            assert Counter(latex.findall(message.id)) == Counter(latex.findall(message.string))
+        for end in (r"^\s*", r"\s*$"):
+            assert re.search(end, message.id)[0] == re.search(end, message.string)[0], message.id
+    assert not any(RUSSIAN.search(one.string) for one in messages(path) if path.stem == "en")
+
+
+def test_each_text_of_the_code_is_marked():
+    """Nothing Russian is said but by a catalogue's key: docstrings aside, and what is bilingual."""
+    for path in [ROOT / "utils.py", ROOT / "notebooks" / "run.py", ROOT / "notebooks" / "hosted.py",
+                 ROOT / "notebooks" / "build.py", *(ROOT / "vae").glob("*.py"),
+                 *(ROOT / "vae" / "checks").glob("*.py"), *(ROOT / "vae" / "grading").glob("*.py")]:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        allowed = {node for call in ast.walk(tree) if isinstance(call, ast.Call)
+                   and isinstance(call.func, ast.Name) and call.func.id in ("_", "N_")
+                   for node in ast.walk(call)}
+        allowed |= {node.body[0].value for node in ast.walk(tree)
+                    if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef))
+                    and isinstance(node.body[0], ast.Expr)}
+        said = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)
+                and isinstance(node.value, str) and node not in allowed]
+        said = [text for text in said if re.search("[А-Яа-яЁё]{2}", text)]
+        assert said == ([one for one in said if "#!/usr/bin/env bash" in one]), path
+    page = (ROOT / "vae" / "grading" / "feedback.html").read_text(encoding="utf-8")
+    assert not RUSSIAN.search(re.sub(r'_\("[^"]*"\)', "", page))
+
+
+def test_an_outdated_catalogue_is_found(tmp_path, monkeypatch):
+    """A text that has changed keeps its translation, marked as fuzzy; a new one has none."""
+    path = tmp_path / "en.po"
+    before = (language.FOLDER / "en.po").read_text(encoding="utf-8")
+    path.write_text(before.replace('msgid "Кривая обучения"', 'msgid "Кривая обученияя"')
+                    .replace('msgid "Цифра"', 'msgid "Нечто совсем другое, длиннее прежнего"'),
+                    encoding="utf-8")
+    command = ("import sys, vae.language; from pathlib import Path; "
+               f"vae.language.FOLDER = Path({str(tmp_path)!r}); import notebooks.translations as t; "
+               f"t.FOLDER = vae.language.FOLDER; sys.argv[1:] = []; t.main()")
+    done = subprocess.run([sys.executable, "-c", command], cwd=ROOT, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True)
+    assert done.returncode == 1 and "2 to translate or to look at" in done.stdout
+    after = {one.id: one for one in messages(path)}
+    assert after["Кривая обучения"].fuzzy and after["Кривая обучения"].string == "Learning curve"
+    assert not after["Цифра"].string
+
+
+# --- which language ---
+
+@pytest.mark.parametrize("variables, expected", [
+    ({}, "ru"), ({"LANG": "C.UTF-8"}, "ru"), ({"LANG": "ru_RU.UTF-8"}, "ru"),
+    ({"LANG": "en_US.UTF-8"}, "en"), ({"LANG": "ru_RU", "LC_ALL": "en_GB"}, "en"),
+    ({"LANG": "de_DE.UTF-8"}, "en"), ({"LANG": "en_US", "VAE_LANGUAGE": "ru"}, "ru"),
+    ({"VAE_LANGUAGE": "en"}, "en")])
+def test_the_users_language(variables, expected, monkeypatch):
+    for name in ["VAE_LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG"]:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert language.language() == expected
+
+
+def test_a_language_that_there_is_not(monkeypatch):
+    with pytest.raises(ValueError, match=r"Got the language 'xx', expected one of \['ru', 'en'"):
+        vae.use_language("xx")
+    monkeypatch.setenv("VAE_LANGUAGE", "tlh")
+    with pytest.raises(ValueError, match="Got the language 'tlh'"):
+        language.language()
+
+
+def test_russian_needs_no_catalogue(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys, vae; from vae.checks import EXERCISES; "
+         "print(EXERCISES[2].title, 'babel' in sys.modules)"], cwd=ROOT,
+        stdout=subprocess.PIPE, encoding="utf-8", env={**os.environ, "PYTHONIOENCODING": "utf-8"})
+    assert done.stdout == "кодировщик False\n"
+
+
+# --- English ---
+
+def code(notebook):
+    """The code of a notebook's cells, without its comments and texts."""
+    trees = [ast.parse(re.sub("^%", "#", cell.source, flags=re.M).replace("'\n      ", "'"))
+             for cell in notebook.cells if cell.cell_type == "code"]
+    for tree in trees:
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and (
+                    " " in node.value or RUSSIAN.search(node.value) or node.value in language.languages()):
+                node.value = ""
+    return [ast.dump(tree) for tree in trees]
+
+
+@pytest.mark.parametrize("make", [build.student, build.solution, build.instructor])
+def test_the_english_notebook(make):
+    russian, english = make(), make("en")
+    assert not [cell.source for cell in english.cells if RUSSIAN.search(cell.source)]
+    assert code(english) == code(russian)
+    assert [cell.metadata for cell in english.cells] == [cell.metadata for cell in russian.cells]
+    assert "vae.use_language('en')" in english.cells[1].source
+
+
+def test_the_english_notebooks_are_made_from_the_source():
+    student = nbformat.read(build.in_language(build.STUDENT, "en"), as_version=4)
+    assert student == build.student("en")
+    solved = nbformat.read(build.in_language(build.SOLUTION, "en"), as_version=4)
+    assert build._is_result_of(solved, build.solution("en"))
+    said = "".join(output.get("text", "") for cell in solved.cells
+                   for output in cell.get("outputs", []))
+    assert said.count("correct.") == 5 and not RUSSIAN.search(said)
+    alts = [output.metadata["image/png"]["alt"] for cell in solved.cells
+            for output in cell.get("outputs", []) if "image/png" in output.get("data", {})]
+    assert len(alts) == 8 and not RUSSIAN.search("".join(alts))
+
+
+def test_both_solved_notebooks_have_the_same_numbers():
+    numbers = [re.findall(r"-\d+\.\d\d", path.read_text(encoding="utf-8"))
+               for path in (build.SOLUTION, build.in_language(build.SOLUTION, "en"))]
+    assert numbers[0] == numbers[1] and len(numbers[0]) >= 20
+
+
+def test_checks_speak_english(speak, capsys):
+    speak("en")
+    with pytest.raises(Mistake, match=r"✗ Exercise 2 \(encoder\): The name vae_encoder_mlp is not"):
+        check(2, {"HIDDEN_DIM": 2})
+    with pytest.raises(Mistake, match=r"✗ Exercise 2 \(encoder\) is not done yet: write your"):
+        check(2, {"HIDDEN_DIM": 2, "vae_encoder_mlp": _unfilled})
+    check(2, {"HIDDEN_DIM": 2, "vae_encoder_mlp": vae.vae_encoder_mlp})
+    assert capsys.readouterr().out == "✓ Exercise 2 (encoder): correct.\n"
+
+
+def _unfilled(input_x, hidden_dim=2):
+    raise NotImplementedError
+
+
+def test_plots_and_warnings_speak_english(speak):
+    speak("en")
+    figure = utils.plot_learning_curve([-2.], [-1.])
+    assert figure.axes[0].get_title() == "Learning curve" and "by epoch" in figure.alt
+    plt.close("all")
+    with pytest.warns(UserWarning, match="The folder nowhere lacks these files"):
+        utils.load_dataset("nowhere")
+    with pytest.raises(TypeError, match="loc: nothing was given, but a tensor with 2 dimensions"):
+        vae.MultivariateNormalDiag()
+
+
+def test_grading_in_english(speak):
+    """Hints of all three processes, and the page, though the notebook itself is Russian."""
+    speak("en")
+    _, wrong, _ = WRONG["KL of the wrong sign"]
+    reference = Reference.read(build.SOLUTION)
+    result = grade("ivanov", notebook({**unfilled(2), 5: wrong}), reference)
+    hints = {one.exercise: one.hint for one in result.verdicts if not one.passed}
+    assert hints == {2: "Not done yet.",
+                     5: "The KL divergence has the wrong sign: it is subtracted."}
+    result = grade("ivanov", notebook({1: "class MultivariateNormalDiag:\n    pass",
+                                       3: "qz_x = 1"}), reference)
+    hints = "".join(one.hint for one in result.verdicts)
+    assert hints and not RUSSIAN.search(hints)
+    for one in result.verdicts:
+        one.code = ""
+    page = _page(result)
+    assert '<html lang="en">' in page and "Below are hints" in page
+    assert not re.findall(f".*{RUSSIAN.pattern}.*", page)
+
+
+# --- a third one ---
+
+def test_another_language_is_a_catalogue_and_nothing_else(speak, tmp_path, monkeypatch):
+    """Esperanto, say: each text in brackets."""
+    catalogue = Catalog(locale="eo")
+    for message in texts():
+        if message.id:
+            start, text, end = re.fullmatch(r"(\s*(?:#+ )?)(.*?)(\s*)", message.id, re.S).groups()
+            catalogue.add(message.id, f"{start}⟦{RUSSIAN.sub('x', text)}⟧{end}")
+    with open(tmp_path / "eo.po", "wb") as file:
+        write_po(file, catalogue)
+    monkeypatch.setattr(language, "FOLDER", tmp_path)
+    language.translations.cache_clear()
+    assert language.languages() == ["ru", "eo"]
+    student = build.student("eo")
+    assert not [cell.source for cell in student.cells if RUSSIAN.search(cell.source)]
+    assert sum(cell.source.count("⟦") for cell in student.cells) > 60
+    assert code(student) == code(build.student())
+    speak("eo")
+    with pytest.raises(Mistake) as caught:
+        check(3, {"HIDDEN_DIM": 2})
+    assert "⟦" in str(caught.value) and not RUSSIAN.search(str(caught.value))
+    assert utils.plot_model().axes[0].texts[1].get_text().startswith("⟦")
+    plt.close("all")
+
+
+def test_the_copy_for_students_processes_has_the_catalogues(tmp_path):
+    package_without_solutions(tmp_path)
+    assert (tmp_path / "vae" / "locale" / "en.po").is_file()
