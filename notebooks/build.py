@@ -228,14 +228,19 @@ def _code_cells(notebook):
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
-def _is_result_of(executed, notebook):
+def shown_in(cell):
+    """Return the names of the package whose code a cell shows."""
+    return re.findall(r"^show_source\((\w+)\)", cell.source, re.M)
+
+
+def _is_result_of(executed, notebook, language=RUSSIAN):
     """Tell whether an executed notebook has the code of another, and shows the package's own."""
     cells, done = _code_cells(notebook), _code_cells(executed)
     if [cell.source for cell in cells] != [cell.source for cell in done]:
         return False
-    return all(output.data["text/markdown"] == show_source(getattr(vae, name)).data
-               for cell in done for name in re.findall(r"^show_source\((\w+)\)", cell.source)
-               for output in cell.outputs)
+    return all(output.data["text/markdown"] == show_source(getattr(vae, name),
+                                                           language=language).data
+               for cell in done for name in shown_in(cell) for output in cell.outputs)
 
 
 def _with_results_of(notebook, executed):
@@ -303,7 +308,7 @@ def main():
     for language in languages():
         solved, path = solution(language), in_language(SOLUTION, language)
         before = nbformat.read(path, as_version=4) if path.exists() else None
-        if arguments.execute or before is None or not _is_result_of(before, solved):
+        if arguments.execute or before is None or not _is_result_of(before, solved, language):
             solved = _executed(solved)
             _keep_weights()
         else:

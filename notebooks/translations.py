@@ -7,30 +7,28 @@ It brings the catalogues ``vae/locale/LANGUAGE.po`` up to date: all texts of the
 without one; a changed one with that of before, marked as fuzzy. A language that is named and has
 no catalogue gets an empty one.
 
-The notebook's texts are the paragraphs of its Markdown and, of its code, comments and strings.
+The notebook's texts are the paragraphs of its Markdown and, of its code and of what it shows of the
+package's, comments and strings.
 """
 
 import argparse
-import io
 import re
 import sys
-import textwrap
-import tokenize
 from pathlib import Path
 
 from babel.messages.catalog import Catalog
 from babel.messages.extract import extract_from_file
 from babel.messages.pofile import read_po, write_po
 
+import vae
 from vae.language import FOLDER, SOURCE
+from vae.source import source_of, translated_code
 
 ROOT = Path(__file__).parents[1]
 
 _RUSSIAN = re.compile("[А-Яа-яЁё]")
 _CALL = re.compile(r"""\b_\(("(?:[^"\\]|\\.)*")\)""")  # of the function, in a template of HTML
 _PARAGRAPHS = re.compile(r"(\n[ \t]*\n|\n?^### \w+ SOLUTION\n?)", re.M)
-_BOX = re.compile(r"#{20,}")
-_MARKER = re.compile(r"\s*### (BEGIN|END) ")  # of nbgrader's
 
 
 def texts():
@@ -47,9 +45,15 @@ def texts():
             catalogue.add(quoted[1:-1], locations=[(path.relative_to(ROOT).as_posix(), None)])
     from notebooks import build
 
+    def add(text):
+        catalogue.add(text, locations=[("notebooks/vae_seminar.py", None)])
+        return text
+
     for notebook in (build.student(), build.solution()):
-        translated(notebook, lambda text: catalogue.add(
-            text, locations=[("notebooks/vae_seminar.py", None)]) and text)
+        translated(notebook, add)
+        for cell in notebook.cells:
+            for name in build.shown_in(cell):
+                translated_code(source_of(getattr(vae, name)), add)
     return catalogue
 
 
@@ -67,7 +71,7 @@ def translated(notebook, translate):
     nbformat.NotebookNode
     """
     for cell in notebook.cells:
-        whole = _markdown if cell.cell_type == "markdown" else _code
+        whole = _markdown if cell.cell_type == "markdown" else translated_code
         cell.source = whole(cell.source, translate)
     return notebook
 
@@ -75,59 +79,6 @@ def translated(notebook, translate):
 def _markdown(source, translate):
     return "".join(translate(part) if _RUSSIAN.search(part) else part
                    for part in _PARAGRAPHS.split(source))
-
-
-def _code(source, translate):
-    """Translate comments, those on lines in succession as one text, and strings."""
-    lines = source.split("\n")
-    for start, end, kind in reversed(_places(source)):
-        (first, column), (last, stop) = start, end
-        before, after = lines[first][:column], lines[last][stop:]
-        text = "\n".join([*lines[first:last], lines[last][:stop]])[column:]
-        if not _RUSSIAN.search(text):
-            continue
-        changed = (_comment if kind == tokenize.COMMENT else _string)(text, column, translate)
-        lines[first:last + 1] = (before + changed + after).split("\n")
-    return "\n".join(lines)
-
-
-def _places(source):
-    """Where comments and strings stand: their starts, ends (lines from 0) and kinds."""
-    places = []
-    plain = re.sub(r"^%", "#", source, flags=re.M)  # magics are no Python
-    for token in tokenize.generate_tokens(io.StringIO(plain).readline):
-        (first, column), (last, stop) = token.start, token.end
-        if token.type not in (tokenize.COMMENT, tokenize.STRING) or _MARKER.match(token.line):
-            continue
-        place = (first - 1, column), (last - 1, stop), token.type
-        alone = token.type == tokenize.COMMENT and not token.line[:column].strip()
-        if alone and places and places[-1][2] == tokenize.COMMENT and places[-1][3] \
-                and places[-1][1][0] == first - 2 and places[-1][0][1] == column:
-            place = (places.pop()[0], *place[1:])
-        places.append((*place, alone))
-    return [place[:3] for place in places]
-
-
-def _comment(text, column, translate):
-    lines = [line.strip() for line in text.split("\n")]
-    indent = "\n" + " " * column
-    if not _BOX.fullmatch(lines[0]):
-        said = translate("\n".join(line.removeprefix("#").strip() for line in lines))
-        return indent.join(f"# {line}" for line in said.split("\n"))
-    said = translate("\n".join(line.strip("#").strip() for line in lines[1:-1])).split("\n")
-    width = max(map(len, said))
-    return indent.join(["#" * (width + 4), *(f"# {line.ljust(width)} #" for line in said),
-                        "#" * (width + 4)])
-
-
-def _string(text, column, translate):
-    quotes = re.match(r"'''|\"\"\"|'|\"", text)[0]
-    inside = text[len(quotes):-len(quotes)]
-    if len(quotes) == 1:
-        return quotes + translate(inside).replace(quotes, "\\" + quotes) + quotes
-    said = translate(textwrap.dedent(inside).strip("\n").rstrip())
-    indent = " " * column
-    return f"{quotes}\n{textwrap.indent(said, indent)}\n{indent}{quotes}"
 
 
 def main():

@@ -27,10 +27,19 @@ _OUTPUTS = """() => [...document.querySelectorAll('.jp-Notebook .jp-Cell')].map(
     cell => [...cell.querySelectorAll('.jp-OutputArea-output')].map(one => one.innerText).join('\\n'))"""
 
 
+#: What a student reads: an exercise is not done, it is right, the beginning of an epoch's line.
+SAID = {"ru": ("ещё не выполнено", "верно.", "Эпоха"), "en": ("is not done yet", "correct.", "Epoch")}
+
+
+@pytest.fixture(params=SAID)
+def language(request):
+    return request.param
+
+
 @pytest.fixture
-def address(tmp_path):
+def address(tmp_path, language):
     """Of a Jupyter server in a folder with the student's notebook, of two epochs."""
-    notebook = build.student()
+    notebook = build.student(language)
     notebook.cells[1].source = notebook.cells[1].source.replace("num_epochs = 10", "num_epochs = 2")
     (tmp_path / "work").mkdir()
     (tmp_path / "work" / build.STUDENT.name).write_text(build._text(notebook), encoding="utf-8")
@@ -63,8 +72,8 @@ def address(tmp_path):
 class Student:
     """Who sits at JupyterLab's page."""
 
-    def __init__(self, page, address):
-        self._page = page
+    def __init__(self, page, address, screenshots):
+        self._page, self._screenshots = page, screenshots
         page.goto(address)
         page.wait_for_function(
             "() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status"
@@ -103,24 +112,25 @@ class Student:
 
     def keep_screenshot(self, name, number):
         self.cell(number).scroll_into_view_if_needed()
-        self._page.screenshot(path=str(SCREENSHOTS / f"{name}.png"))
+        self._page.screenshot(path=str(self._screenshots / f"{name}.png"))
 
 
 @pytest.mark.timeout(900, func_only=True)
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
-def test_the_students_hour(address, mnist_dir):
-    SCREENSHOTS.mkdir(exist_ok=True)
-    cells, solved = build.student().cells, build.solution()
+def test_the_students_hour(address, language, mnist_dir):
+    (SCREENSHOTS / language).mkdir(parents=True, exist_ok=True)
+    undone, right, epoch = SAID[language]
+    cells, solved = build.student(language).cells, build.solution(language)
     numbers = {tag: number for number, cell in enumerate(cells)
                for tag in cell.metadata.get("tags", [])}
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1366, "height": 768})
-        student = Student(page, address)
+        student = Student(page, address, SCREENSHOTS / language)
         student.do("notebook:run-all-cells")
         student.wait_until_idle()
         output = student.outputs()[numbers["check-1"]]
-        assert "ещё не выполнено" in output and "Traceback" not in output
+        assert undone in output and "Traceback" not in output
         student.keep_screenshot("unfilled", numbers["check-1"])
 
         for exercise in EXERCISES:
@@ -129,14 +139,14 @@ def test_the_students_hour(address, mnist_dir):
             following = numbers.get(f"exercise-{exercise + 1}", numbers["training"])
             for _ in range(numbers[f"exercise-{exercise}"] + 1, following):
                 student.press_shift_enter()
-            assert "верно." in student.outputs()[numbers[f"check-{exercise}"]]
+            assert right in student.outputs()[numbers[f"check-{exercise}"]]
             student.keep_screenshot(f"exercise-{exercise}", numbers[f"exercise-{exercise}"])
 
         for number in range(numbers["training"], len(cells)):
             student.press_shift_enter()
             if number == numbers["training"]:
                 output = student.outputs()[number]
-                assert "Эпоха 1: " in output and "Эпоха 2: " in output and "Эпоха 3" not in output
+                assert [f"{epoch} {n}: " in output for n in (1, 2, 3)] == [True, True, False]
         pictures = [number for number in range(len(cells))
                     if student.cell(number).locator(".jp-OutputArea-output img").count()]
         drawing = [number for number, cell in enumerate(cells) if re.search(
@@ -157,7 +167,8 @@ def test_the_students_hour(address, mnist_dir):
         student.keep_screenshot("explored", pictures[-1])
 
         said = "\n".join(student.outputs())
-        assert said.count("верно.") == 5
+        assert said.count(right) == 5
+        assert language == "ru" or not re.search("[А-Яа-яЁё]", page.inner_text(".jp-Notebook"))
         assert not re.search(r"Traceback|Warning|Error|\bwarn", said)
         assert page.locator("[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
         browser.close()

@@ -182,6 +182,7 @@ def copy(tmp_path, monkeypatch):
             cell.outputs = done.outputs
         return notebook
 
+    monkeypatch.setattr(build, "languages", lambda: ["ru"])
     monkeypatch.setattr(build, "execute", pretend)
     monkeypatch.setattr(sys, "argv", ["build"])
     return executed
@@ -215,7 +216,7 @@ def test_a_changed_exercise_reaches_both_notebooks_and_is_executed(copy):
 
 
 def test_changed_code_of_the_package_is_executed(copy, monkeypatch):
-    monkeypatch.setattr(build, "show_source", lambda obj: Markdown("```python\nnew\n```"))
+    monkeypatch.setattr(build, "show_source", lambda obj, language: Markdown("```python\nnew\n```"))
     build.main()
     assert len(copy) == 1
 
