@@ -127,8 +127,8 @@ def load_dataset(data_dir=None):
         missing = [name for name in SHA256 if not os.path.isfile(folder / name)]
         if missing:
             warnings.warn(
-                _("В папке {folder} нет файлов: {names}. Ищем их дальше: в кэше, затем в сети.").format(
-                    folder=folder, names=', '.join(missing)),
+                _("В папке {folder} нет файлов: {names}. Ищем их дальше: в кэше, затем "
+                  "в сети.").format(folder=folder, names=", ".join(missing)),
                 stacklevel=2,
             )
 
@@ -561,8 +561,8 @@ def plot_model():
     -------
     matplotlib.figure.Figure
     """
-    figure, ax = _figure(_("Схема модели: изображение x — кодировщик — μ и σ — код z = μ + σ ⊙ ε, шум ε "
-                           "берётся извне — декодировщик — логиты l — распределение p(x | z)"),
+    figure, ax = _figure(_("Схема модели: изображение x — кодировщик — μ и σ — код z = μ + σ ⊙ ε, "
+                           "шум ε берётся извне — декодировщик — логиты l — распределение p(x | z)"),
                          figsize=(10, 2.4))
     ax.set(xlim=(0, 20), ylim=(0, 4.8))
     ax.axis("off")
@@ -580,8 +580,9 @@ def plot_model():
         ax.text(x, y - 0.72, note, ha="center", va="top", fontsize=9, color="0.35")
     ax.text(11.0, 4.5, r"$\varepsilon\sim\mathcal{N}(0, I)$", ha="center", va="center", fontsize=12)
     for start, end in [((1.7, 2.4), (2.4, 2.4)), ((5.6, 2.6), (6.8, 3.3)), ((5.6, 2.2), (6.8, 1.5)),
-                       ((8.4, 3.3), (9.6, 2.7)), ((8.4, 1.5), (9.6, 2.1)), ((11.0, 4.1), (11.0, 3.0)),
-                       ((12.5, 2.4), (13.3, 2.4)), ((16.5, 2.4), (17.9, 2.4))]:
+                       ((8.4, 3.3), (9.6, 2.7)), ((8.4, 1.5), (9.6, 2.1)),
+                       ((11.0, 4.1), (11.0, 3.0)), ((12.5, 2.4), (13.3, 2.4)),
+                       ((16.5, 2.4), (17.9, 2.4))]:
         ax.annotate("", end, start, arrowprops=dict(arrowstyle="->", color="0.35"))
     return figure
 

@@ -84,7 +84,8 @@ def check(exercise, names):
     except Mistake as mistake:
         raise Mistake(f"✗ {title}: {mistake}") from None
     except KeyboardInterrupt:
-        raise Interrupted(_("Проверка упражнения {exercise} прервана.").format(exercise=exercise)) from None
+        raise Interrupted(_("Проверка упражнения {exercise} прервана.").format(
+            exercise=exercise)) from None
     except Exception as error:
         raise Mistake(f"✗ {title}: {explain(error)}") from error
     print(_("✓ {title}: верно.").format(title=title))

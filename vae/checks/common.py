@@ -67,8 +67,8 @@ def explain(error):
         message += _("\nСтрока {lineno} ячейки: {line}").format(
                        lineno=frames[-1].lineno, line=frames[-1].line)
     if isinstance(error, theano.gof.MissingInputError):
-        message += _("\nГраф зависит не только от input_x. Если ячейки выполнялись не подряд, выполните "
-                     "ячейки упражнений 3, 4 и 5 ещё раз.")
+        message += _("\nГраф зависит не только от input_x. Если ячейки выполнялись не подряд, "
+                     "выполните ячейки упражнений 3, 4 и 5 ещё раз.")
     elif isinstance(error, theano.gradient.DisconnectedInputError):
         message += _("\nГрадиент до параметров не доходит: какая операция его останавливает?")
     elif isinstance(error, (TypeError, ValueError)):
@@ -213,11 +213,12 @@ def judge_code(batch_size, code, loc, scale):
               "среднем {spread:.2f} scale, а должно быть 1 scale. (Среднее нескольких сэмплов "
               "— не сэмпл.)").format(spread=spread))
     require(abs(np.nanmean(eps ** 4) - 3) < 70 / np.sqrt(eps.size),
-            _("на вход декодировщика подаётся не сэмпл из q(z | x): его распределение не нормальное."))
+            _("на вход декодировщика подаётся не сэмпл из q(z | x): его распределение "
+              "не нормальное."))
     pairs = [eps[1:] * eps[:-1], eps[:, 1:] * eps[:, :-1], eps[:, :, 1:] * eps[:, :, :-1]]
     require(all(abs(np.nanmean(pair)) < 6 / np.sqrt(pair.size) for pair in pairs if pair.size > 100),
-            _("сэмплы кода зависят друг от друга: у каждого объекта, у каждой координаты и при каждом "
-              "вычислении шум должен быть свой."))
+            _("сэмплы кода зависят друг от друга: у каждого объекта, у каждой координаты и при "
+              "каждом вычислении шум должен быть свой."))
 
 
 def _noise(code, loc, scale):

@@ -121,8 +121,8 @@ def measure(graph, inputs):
         gradients = T.grad(graph["loss"], params, disconnected_inputs="ignore",
                            return_disconnected="None")
     except theano.gradient.NullTypeGradError:
-        raise Mistake(_("градиент loss по параметрам не вычисляется: на пути к ним есть операция без "
-                        "градиента."))
+        raise Mistake(_("градиент loss по параметрам не вычисляется: на пути к ним есть операция "
+                        "без градиента."))
     measured.update(missing=missing, repeated=len(set(params)) < len(params),
                     irrelevant=[described.get(one, str(one.name)) for one, gradient
                                 in zip(params, gradients) if gradient is None])
@@ -434,7 +434,8 @@ def judge(inputs, measured):
     require(not measured["unmoved"], _("updates не меняют параметров {names}: верните строку "
                                        "updates = lasagne.updates.adam(loss, params).").format(
                                          names=', '.join(measured['unmoved'])))
-    require(measured["agreement"] > 0, _("updates увеличивают loss, или не всю её уменьшают: верните "
+    require(measured["agreement"] > 0,
+            _("updates увеличивают loss, или не всю её уменьшают: верните "
               "строку updates = lasagne.updates.adam(loss, params)."))
 
     elbo = _held_out_elbo(held_out, *(measured[f"trained_{name}"]
@@ -456,7 +457,8 @@ def _judge_another_bound(values, own_log_px_z, kl, bounds, rounding, measured, x
     n, hidden_dim = loc.shape[1:]
     k = z.shape[1] // n
     sizes = [(n, _("батчу")), (hidden_dim, _("координатам кода")), (28 * 28, _("пикселям")),
-             (k, _("сэмплам")), (n * k, _("батчу и сэмплам")), (n * hidden_dim, _("батчу и координатам кода")),
+             (k, _("сэмплам")), (n * k, _("батчу и сэмплам")),
+             (n * hidden_dim, _("батчу и координатам кода")),
              (n * 28 * 28, _("батчу и пикселям"))]
     hint = _what_is_wrong(values, bounds, rounding, sizes)
     require(hint is None, hint)
@@ -464,7 +466,8 @@ def _judge_another_bound(values, own_log_px_z, kl, bounds, rounding, measured, x
         require(not any((np.abs(values - one) < rounding).all()
                         for one in _importance_weighted(z, loc, scale, log_px_z)),
                 _("это IWAE: логарифм среднего по сэмплам. Здесь нужно среднее логарифмов."))
-    reverse = np.mean(0.5 * np.sum((1 + loc ** 2) / scale ** 2 - 1 + 2 * np.log(scale), axis=2), axis=1)
+    reverse = np.mean(0.5 * np.sum((1 + loc ** 2) / scale ** 2 - 1 + 2 * np.log(scale), axis=2),
+                      axis=1)
     require(not any((np.abs(values - (terms[0] - reverse)) < rounding + 1e-4 * np.abs(reverse)).all()
                     for terms in bounds),
             _("KL-дивергенция взята в обратную сторону: KL(p || q), а нужна KL(q || p)."))

@@ -61,7 +61,8 @@ def measure(graph, inputs):
     again, n = compute(x)[0], len(outputs[0][1])
     some = slice(None, None, max(1, n // 50))
     return dict(n=n, prior=priors, layer_output=[one[some] for one, _ in outputs],
-                logits=[one[some] for _, one in outputs], again=again[some], code=codes, loc=locs, scale=scales,
+                logits=[one[some] for _, one in outputs], again=again[some],
+                code=codes, loc=locs, scale=scales,
                 gradient_error=_gradient_error(graph, x, random, codes[0].shape))
 
 
@@ -123,7 +124,8 @@ def judge(inputs, measured):
     n = int(measured["n"])
     require(prior.shape[1:] in [(n,), (len(x),)] and close(prior, np.array([
         np.resize(normal_log_prob(inputs["z"], 0., 1.), prior.shape[1:])] * len(prior))),
-            _("p(z) должно быть стандартным нормальным распределением N(0, I), и до обучения, и после."))
+            _("p(z) должно быть стандартным нормальным распределением N(0, I), и до обучения, "
+              "и после."))
     require(logits.shape[2:] == x.shape[1:] and n > 0 and n % len(x) == 0,
             _("logits имеет форму {logits}, а изображения — {shape}.").format(
                 logits=logits.shape[1:], shape=x.shape))
@@ -136,8 +138,8 @@ def judge(inputs, measured):
     require(close(logits, expected, 1e-3),
             _("logits у px_z — не выход слоя decoder_logits при том же z."))
     require(measured["gradient_error"] < 0.01,
-            _("градиент от p(x | z) не доходит до кодировщика таким, какой он у сэмпла qz_x.sample(): "
-              "ничего не должно его останавливать или менять."))
+            _("градиент от p(x | z) не доходит до кодировщика таким, какой он у сэмпла "
+              "qz_x.sample(): ничего не должно его останавливать или менять."))
 
 
 EXERCISE = Exercise(N_("генеративная модель p(x, z)"), 2, ("decoder_logits", "pz", "px_z"),

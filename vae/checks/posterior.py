@@ -60,7 +60,8 @@ def judge(inputs, measured):
         order = np.argsort(std, axis=None)
         ordered = scale.ravel()[order]
         require((np.diff(ordered) >= -1e-5 * ordered[1:]).all() and np.ptp(ordered) > 0,
-                _("scale у qz_x — не стандартное отклонение, которое следует из выхода encoder_scale."))
+                _("scale у qz_x — не стандартное отклонение, которое следует из выхода "
+                  "encoder_scale."))
         return
     require(close(scale, std, 1e-3), _("scale у qz_x — не выход слоя encoder_scale. "
               "Это должно быть стандартное отклонение, без квадратов и логарифмов."))

@@ -59,7 +59,8 @@ class Reference:
 
     def digest(self):
         """Return what changes whenever the reference, the checks or the grader do."""
-        parts = [THEANO_FLAGS, language(), self.setup, *map(str, sorted(self.solutions.items())), *_own_code()]
+        parts = [THEANO_FLAGS, language(), self.setup,
+                 *map(str, sorted(self.solutions.items())), *_own_code()]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
@@ -247,8 +248,8 @@ class _Attempt:
                 if len(self._verdicts) == len(EXERCISES) or not self._run_once():
                     break
         except _Unreadable as error:
-            return Grade.without_points(name, _("Файл не удалось прочитать как ноутбук: {error}").format(
-                                                  error=error))
+            return Grade.without_points(
+                name, _("Файл не удалось прочитать как ноутбук: {error}").format(error=error))
         except _TimeIsUp:
             self._exhausted = True
             self._note = _("Все запуски ноутбука вместе заняли больше {total:.0f} с, и "

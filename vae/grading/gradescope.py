@@ -92,7 +92,8 @@ def make_archive(target, reference, limits):
     files["requirements.txt"] = "\n".join([*local, "-e .[grading]", ""]).encode()
     files[_REFERENCE] = Path(reference).read_bytes()
     files[_LIMITS] = json.dumps(asdict(limits)).encode()
-    files.update({"setup.sh": _SETUP.encode(), "run_autograder": _RUN.replace("{language}", language()).encode()})
+    files.update({"setup.sh": _SETUP.encode(),
+                  "run_autograder": _RUN.replace("{language}", language()).encode()})
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in files.items():
             entry = zipfile.ZipInfo(name)  # without the time: equal contents make equal archives
