@@ -24,9 +24,10 @@ EXTRAS = {
     "dask": ["distributed"],  # grading on many machines
     "nbgrader": ["nbgrader", "jupytext"],  # jupytext: one source for all notebooks
     "compiler": ["ziglang"],
+    "python2": ["fissix"],  # old programs in Python 2
 }
 EXTRAS["tests"] = [
-    *EXTRAS["grading"], *EXTRAS["dask"], *EXTRAS["nbgrader"],
+    *EXTRAS["grading"], *EXTRAS["dask"], *EXTRAS["nbgrader"], *EXTRAS["python2"],
     "jupyter", "playwright", "pydot", "pytest-timeout", "pytest-xdist",
 ]
 

@@ -558,3 +558,144 @@ guarded(-np.ones(2, "float32"))
     out, err = process.communicate(timeout=600)
     assert out == "[0.0, 0.0]\n" and process.returncode == 1
     assert "AssertionError: NaN detected\nNanGuardMode found an error in the output of" in err
+
+
+# --- Python 2 ---
+
+def run_python2(folder, *arguments, environment, **files):
+    for name, text in files.items():
+        path = folder / f"{name.replace('__in__', '/')}.py"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return subprocess.run([sys.executable, "-m", "vae.compat", *arguments], cwd=folder,
+                          env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          encoding="utf-8")
+
+
+#: Each line, or two, is of another kind.
+LANGUAGE = r"""
+import sys, string, itertools
+from StringIO import StringIO
+print "a", 7 / 2, -7 / 2, 7 / 2., 7 // 2,
+print (1, 2)
+n = 9
+n /= 2
+class Old:
+    x = 5 / 2
+    def next(self): return self.x
+o = Old()
+o.x /= 2
+print n, o.next(), Old.x, 0777, 10L, `n`, 1 <> 2
+d = {'k': [1, 2]}
+print d.has_key('k'), d.keys()[0], zip([1], [2])[0], filter(None, [0, 3])[0], map(None, [1])[0]
+print sorted([3, 1, 2], cmp=lambda a, b: b - a), cmp(1, 2), string.letters[:3]
+print string.join(['x', 'y'], '-')
+try:
+    raise ValueError, "told"
+except ValueError, error:
+    print error
+for i, (a, b) in enumerate(itertools.izip([1], [2])):
+	print i, a, b
+exec "m = 3"
+print m, isinstance(u"x", basestring), unicode(5), long(3), reduce(lambda x, y: x + y, xrange(4))
+print >>sys.stdout, "%s %d" % ("x", 5 / 3)
+f = lambda (a, b): a / b
+print f((7, 2)), sys.maxint > 2 ** 31 - 2
+"""
+#: What Python 2.7.18 itself prints.
+SAID = """\
+a 3 -4 3.5 3 (1, 2)
+4 1 2 511 10 4 True
+True k (1, 2) 3 1
+[3, 2, 1] -1 abc
+x-y
+told
+0 1 2
+3 True 5 3 6
+x 1
+3 True
+"""
+
+
+def test_python_2_says_what_it_said(warm, tmp_path):
+    done = run_python2(tmp_path, "old.py", environment=warm.environment, old=LANGUAGE)
+    assert done.stdout == SAID, done.stderr
+
+
+def test_python_2_with_modules_beside_it(warm, tmp_path):
+    """Packages' own modules by their bare names; division of arrays and of Theano's variables."""
+    done = run_python2(
+        tmp_path, "old.py", environment=warm.environment, old="""
+import numpy as np, theano, theano.tensor as T
+import helper
+from package import outer
+a, b = np.array([5, 6]), np.array([5., 6.])
+a /= 2
+b /= 2
+print a, b, helper.half(7)
+x, i = T.fvector(), T.ivector()
+print theano.function([x], x / 2)(np.ones(1, 'float32'))[0], theano.function([i], i / 2)([7, 8])
+print theano.function([i], 7 / i)([2, 3])
+""", helper="def half(n):\n    return n / 2\n", package__in____init__="",
+        package__in__outer="import inner\nprint inner.X\n", package__in__inner="X = 5 / 2\n")
+    assert done.stdout == "2\n[2 3] [2.5 3. ] 3\n0.5 [3 4]\n[3 2]\n", done.stderr
+    assert not list(tmp_path.rglob("*.pyc"))  # which Python 3 would take for its own
+
+
+@pytest.mark.parametrize("future, arguments, said", [
+    ("", [], "3.5 1\n"), ("", ["--python2"], "3 1\n"),
+    ("from __future__ import division\n", ["--python2"], "3.5 1\n"),
+    ("#!/usr/bin/env python2\n", [], "3 1\n")])
+def test_what_reads_as_both(warm, tmp_path, future, arguments, said):
+    done = run_python2(tmp_path, *arguments, "old.py", environment=warm.environment,
+                       old=f"{future}import sys\nsys.stdout.write('%s %d\\n' % (7 / 2, 1))\n")
+    assert done.stdout == said, done.stderr
+
+
+@pytest.mark.parametrize("line, said", [
+    ("for i in xrange(1): print(7 / 2)", "3"), ("print({1: 2}.has_key(1), 7 / 2)", "(True, 3)"),
+    ("import cPickle; print(7 / 2)", "3"), ("print(7 / 2, reduce(max, [1]))", "(3, 1)"),
+    ("from functools import reduce; print(7 / 2)", "3.5"), ("xrange = range; print(7 / 2)", "3.5"),
+    ("try:\n    xrange\nexcept NameError:\n    xrange = range\nprint(7 / 2)", "3.5")])
+def test_names_tell_python_2(warm, tmp_path, line, said):
+    done = run_python2(tmp_path, "old.py", environment=warm.environment, old=line + "\n")
+    assert done.stdout == f"{said}\n", done.stderr
+
+
+def test_pickles_of_python_2(warm, tmp_path):
+    (tmp_path / "data.pkl").write_bytes(  # by Python 2.7.18
+        b"\x80\x02}q\x01(U\x01uX\x02\x00\x00\x00\xd1\x84U\x04nameq\x02U\x04caf\xe9q\x03"
+        b"U\x01nI1099511627776\nu.")
+    done = run_python2(tmp_path, "old.py", environment=warm.environment, old="""
+import cPickle
+data = cPickle.load(open('data.pkl'))
+print sorted(data.keys()), data['n'] / 2 ** 40, len(data['name'])
+cPickle.dump(data, open('again.pkl', 'w'), -1)
+print cPickle.load(open('again.pkl', 'rb')) == data, cPickle.loads(cPickle.dumps(data)) == data
+""")
+    assert done.stdout == "['n', 'name', 'u'] 1 4\nTrue True\n", done.stderr
+
+
+def test_tracebacks_of_python_2_show_its_own_lines(warm, tmp_path):
+    done = run_python2(tmp_path, "old.py", environment=warm.environment, old="""
+print reduce(max, [1])
+def fail():
+    raise ValueError, "told"
+fail()
+""")
+    assert done.stdout == "1\n" and "line 4, in fail" in done.stderr
+    assert 'raise ValueError, "told"' in done.stderr and done.stderr.endswith("ValueError: told\n")
+
+
+def test_what_is_not_python_2_either(warm, tmp_path):
+    done = run_python2(tmp_path, "new.py", environment=warm.environment, new="x = (1\n")
+    assert "SyntaxError: '(' was never closed" in done.stderr and "fissix" not in done.stderr
+
+
+def test_python_2_without_its_translator(warm, tmp_path):
+    done = run_python2(tmp_path, "old.py", old="print 1\n", fissix=(
+        "raise ModuleNotFoundError(\"No module named 'fissix'\", name='fissix')"),
+        environment={**warm.environment, "PYTHONPATH": os.pathsep.join(
+            filter(None, [str(tmp_path), warm.environment.get("PYTHONPATH")]))})
+    assert done.returncode == 1
+    assert done.stderr == ("old.py is Python 2. No module named 'fissix': pip install fissix\n")

@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
+from vae.compat import python2
 from vae.compat.hooks import PATCHES
 from vae.compat.old_programs import advice, as_old_program
 
@@ -23,9 +24,13 @@ class ListPatches(argparse.Action):
 
 parser = argparse.ArgumentParser(
     prog="python -m vae.compat",
-    usage="python -m vae.compat [-h] [--patches] (script.py | -m module) [arguments ...]",
-    description="Run a program for Theano up to 1.0 and Lasagne 0.1 on today's Python. "
-                "Settings of Theano's: THEANO_FLAGS, as always.")
+    usage="python -m vae.compat [-h] [--patches] ([--python2] script.py | -m module) "
+          "[arguments ...]",
+    description="Run a program for Theano up to 1.0 and Lasagne 0.1 on today's Python. A script in "
+                "Python 2 is translated in memory, with the modules beside it, if fissix is "
+                "installed. Settings of Theano's: THEANO_FLAGS, as always.")
+parser.add_argument("--python2", action="store_true",
+                    help="the script is Python 2, though it could be read as Python 3")
 parser.add_argument("--patches", action=ListPatches, nargs=0,
                     help="list what is changed, where and in which modules, and exit")
 parser.add_argument("-m", metavar="module",
@@ -38,7 +43,15 @@ def script(path):
         parser.error(f"there is no file {path}")
     if not getattr(sys.flags, "safe_path", False):
         sys.path[0] = str(Path(path).resolve().parent)
-    return compile(Path(path).read_bytes(), path, "exec"), {"__file__": path}
+    source = Path(path).read_bytes()
+    try:
+        if python2.is_python2(source, path) or says_python2:
+            code = python2.code_of(source, path)
+            python2.as_python2(str(Path(path).resolve().parent))
+            return code, {"__file__": path}
+    except ModuleNotFoundError as error:
+        sys.exit(f'{path} is Python 2. {error}: pip install fissix')
+    return compile(source, path, "exec"), {"__file__": path}
 
 
 def module(name):
@@ -56,8 +69,9 @@ def module(name):
         "__package__": spec.parent}
 
 
+says_python2 = sys.argv[1:2] == ["--python2"]
 is_module = sys.argv[1:2] == ["-m"]
-program = sys.argv[1 + is_module:]
+program = sys.argv[1 + (is_module or says_python2):]
 if not program or program[0].startswith("-"):
     parser.parse_args()
     parser.error("there is no script.py, nor -m module")
