@@ -18,7 +18,12 @@ _chosen = None
 
 def languages():
     """Return the languages there are, the source's first."""
-    return [SOURCE, *sorted(path.stem for path in FOLDER.glob("*.po"))]
+    return [SOURCE, *_catalogues_in(FOLDER)]
+
+
+@lru_cache(maxsize=None)
+def _catalogues_in(folder):
+    return sorted(path.stem for path in folder.glob("*.po"))
 
 
 def language():
@@ -55,7 +60,7 @@ def use_language(name):
 
 
 def _known(name):
-    if name not in languages():
+    if name != SOURCE and name not in languages():
         raise ValueError(f"Got the language {name!r}, expected one of {languages()}")
     return name
 
