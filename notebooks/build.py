@@ -48,7 +48,7 @@ from notebooks.hosted import Copy, hosted
 from notebooks.run import execute
 from notebooks.translations import translated
 from vae.checks import EXERCISES
-from vae.language import N_, SOURCE as RUSSIAN, languages, translations
+from vae.language import N_, SOURCE as RUSSIAN, languages, translate
 from utils import TRAINED_WEIGHTS
 from vae.source import show_source, source_of
 
@@ -145,7 +145,7 @@ def write_course(folder, language=RUSSIAN):
     FileExistsError
         If one of them exists with other content; nothing is written then.
     """
-    answer = translations(language).get(_ANSWER, _ANSWER)
+    answer = translate(_ANSWER, language)
     return _write_new({
         folder / "nbgrader_config.py": _NBGRADER_CONFIG.replace("{answer}", answer),
         folder / "source" / STUDENT.stem / STUDENT.name: _text(instructor(language))})
@@ -205,8 +205,7 @@ def _notebook(choose, language):
         cell.source = _version(cell.source, choose).replace(
             f"use_language('{RUSSIAN}')", f"use_language('{language}')")
     if language != RUSSIAN:
-        known = translations(language)
-        translated(notebook, lambda text: known.get(text, text))
+        translated(notebook, lambda text: translate(text, language))
     notebook.metadata = {"kernelspec": notebook.metadata["kernelspec"],
                          "language_info": {"name": "python"}}
     return notebook

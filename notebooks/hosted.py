@@ -10,7 +10,7 @@ from typing import NamedTuple, Optional
 
 import nbformat
 
-from vae.language import N_, SOURCE, translations
+from vae.language import N_, SOURCE, translate
 
 #: pip would bring NumPy 2 where NumPy 1 is, which other packages there may need: so its version is
 #: given. Theano's own setup.py does not run on Python 3.12, so this project's folder builds it.
@@ -76,12 +76,12 @@ class Copy(NamedTuple):
         """Return Markdown that opens a notebook of the copy's in Colab; None if it is not there."""
         return self.repository and _BADGE.format(
             repository=self.repository, branch=self.branch, path=path,
-            open=translations(language).get(_OPEN, _OPEN))
+            open=translate(_OPEN, language))
 
     def install(self, language=SOURCE):
         """Return the code of the notebook's first cell."""
         return _INSTALL.format(address=self.address,
-                               comment=translations(language).get(_COMMENT, _COMMENT))
+                               comment=translate(_COMMENT, language))
 
 
 def hosted(notebook, copy, path, language=SOURCE):

@@ -39,12 +39,12 @@ def messages(path):
 def speak(monkeypatch):
     """Another language for a while."""
     def use(name):
-        language.translations.cache_clear()
+        language._translations.cache_clear()
         vae.use_language(name)
 
     monkeypatch.setattr(language, "_chosen", None)
     yield use
-    language.translations.cache_clear()
+    language._translations.cache_clear()
 
 
 # --- the catalogues ---
@@ -249,7 +249,7 @@ def test_another_language_is_a_catalogue_and_nothing_else(speak, tmp_path, monke
     with open(tmp_path / "eo.po", "wb") as file:
         write_po(file, catalogue)
     monkeypatch.setattr(language, "FOLDER", tmp_path)
-    language.translations.cache_clear()
+    language._translations.cache_clear()
     assert language.languages() == ["ru", "eo"]
     student = build.student("eo")
     assert not [cell.source for cell in student.cells if RUSSIAN.search(cell.source)]

@@ -9,7 +9,7 @@ import os
 from functools import lru_cache
 from pathlib import Path
 
-__all__ = ["language", "languages", "use_language", "translations", "N_", "_"]
+__all__ = ["language", "languages", "use_language", "translate", "N_", "_"]
 
 FOLDER = Path(__file__).with_name("locale")
 SOURCE = "ru"
@@ -74,7 +74,7 @@ def _locale():
 
 
 @lru_cache(maxsize=None)
-def translations(name):
+def _translations(name):
     """Return what is translated into a language, by the Russian text."""
     if name == SOURCE:
         return {}
@@ -85,6 +85,11 @@ def translations(name):
                 if message.id and message.string and not message.fuzzy}
 
 
+def translate(text, name):
+    """Return a text in a language, as it is where that has no translation."""
+    return _translations(name).get(text, text)
+
+
 def N_(text):
     """Mark a text that is translated later, where it is shown."""
     return text
@@ -92,4 +97,4 @@ def N_(text):
 
 def _(text):
     """Return a text in the reader's language."""
-    return translations(language()).get(text, text)
+    return translate(text, language())

@@ -7,7 +7,7 @@ import re
 import textwrap
 import tokenize
 
-from vae.language import language as readers_language, translations
+from vae.language import language as readers_language, translate as in_language
 
 __all__ = ["source_of", "show_source", "translated_code"]
 
@@ -56,8 +56,8 @@ def show_source(*objects, language=None):
         Drawn by Jupyter as the cell's result.
     """
     from IPython.display import Markdown
-    known = translations(language or readers_language())
-    code = "\n\n\n".join(translated_code(source_of(one), lambda text: known.get(text, text))
+    name = language or readers_language()
+    code = "\n\n\n".join(translated_code(source_of(one), lambda text: in_language(text, name))
                          for one in objects)
     return Markdown(f"```python\n{code}\n```")
 

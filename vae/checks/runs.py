@@ -62,7 +62,7 @@ class Runs:
         Returns
         -------
         str or None
-            In Russian.
+            In the reader's language.
         """
         if number not in self._last:
             return None

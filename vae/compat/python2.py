@@ -72,6 +72,7 @@ def _has_names_of_python2(tree):
                 or {node.attr for node in nodes if isinstance(node, ast.Attribute)} & _METHODS)
 
 
+@lru_cache(maxsize=1)  # whether it is Python 2 is known once it is translated
 def code_of(source, path):
     """Translate a file and compile it.
 
