@@ -683,7 +683,7 @@ def save_weights(path, networks):
         Output layers.
     """
     values = [parameter.get_value(borrow=True) for parameter in _parameters(networks)]
-    unfinished = f"{path}.part"
+    unfinished = f"{path}.{os.getpid()}.part"
     try:
         with open(unfinished, "wb") as file:
             np.savez_compressed(file, *values)

@@ -8,6 +8,7 @@ in a root of Debian; where none can be had, it is "not tried".
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -33,12 +34,26 @@ def default_python():
     for command in commands:
         shutil.rmtree(".venv", ignore_errors=True)
         print(f"\n{time.monotonic() - started:.0f} s + {command}", flush=True)
-        worked.append(subprocess.run(["bash", "-c", command]).returncode == 0)
+        worked.append(in_foreground(["bash", "-c", command]))
     show = "import sys, vae, theano, numpy; print(sys.version.split()[0], numpy.__version__)"
     shown = subprocess.run([".venv/bin/python", "-c", show], stdout=subprocess.PIPE, text=True)
     imports = shown.returncode == 0
     return [*(shown.stdout.split() or ["?", "?"]),
             *words([any(worked) or imports, imports, worked[1], worked[0]])]
+
+
+def in_foreground(command):
+    """Run a command, showing what it prints; of tests that fail, say all once more at the end."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                          errors="replace") as process:
+        lines = []
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            lines.append(line)
+    failures = [number for number, line in enumerate(lines) if re.match("=+ (FAIL|ERR)", line)]
+    if failures:
+        failed_tests.extend(["", *(line.rstrip()[:500] for line in lines[failures[0]:])])
+    return process.returncode == 0
 
 
 def words(steps):
@@ -94,7 +109,7 @@ def other_python(name):
 
 
 os.chdir(ROOT)
-started, said = time.monotonic(), []
+started, said, failed_tests = time.monotonic(), [], []
 config = ConfigParser()
 config.read("tox.ini")
 default = f"py{sys.version_info.major}{sys.version_info.minor}"
@@ -120,7 +135,7 @@ with tempfile.TemporaryDirectory() as cache, ThreadPoolExecutor(os.cpu_count()) 
 
 table = [COLUMNS, ["---"] * len(COLUMNS), *(
     row for name, row in rows.items() if name.startswith("py3"))]
-print(*said, "", *(f"| {' | '.join(row)} |" for row in table), "", sep="\n")
+print(*said, *failed_tests, "", *(f"| {' | '.join(row)} |" for row in table), "", sep="\n")
 failed = [name for name, row in rows.items() if "NO" in row]
 print(f"{time.monotonic() - started:.0f} s in all; failed: {', '.join(failed) or 'nothing'}")
 sys.exit(bool(failed))

@@ -44,6 +44,7 @@ import nbformat
 import numpy as np
 
 import vae
+from notebooks.git import use_filter
 from notebooks.hosted import Copy, hosted
 from notebooks.run import execute
 from notebooks.translations import translated
@@ -303,6 +304,7 @@ def main():
         print(*written, sep="\n")
         return
 
+    use_filter()
     files = {}
     for language in languages():
         solved, path = solution(language), in_language(SOLUTION, language)

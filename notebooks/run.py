@@ -14,6 +14,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from tqdm import tqdm
 
+from notebooks.git import use_filter
 from vae.language import _
 
 HERE = Path(__file__).parent
@@ -99,6 +100,7 @@ def main():
     except Exception as error:  # nbformat raises all sorts of them
         parser.error(f"cannot read {arguments.notebook}: {error}")
 
+    use_filter()
     failure = None
     try:
         execute(notebook, HERE)

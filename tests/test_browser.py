@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from notebooks import build
+from notebooks.git import use_filter
 from test_notebooks import tagged
 from vae.checks import EXERCISES
 
@@ -43,6 +44,10 @@ def address(tmp_path, language):
     notebook.cells[1].source = notebook.cells[1].source.replace("num_epochs = 10", "num_epochs = 2")
     (tmp_path / "work").mkdir()
     (tmp_path / "work" / build.STUDENT.name).write_text(build._text(notebook), encoding="utf-8")
+    shutil.copy(build.HERE.parent / ".gitattributes", tmp_path / "work")
+    in_git(tmp_path / "work", "init", "--quiet")
+    in_git(tmp_path / "work", "add", ".")
+    use_filter(tmp_path / "work")
     settings = tmp_path / "settings" / "@jupyterlab" / "notebook-extension"
     settings.mkdir(parents=True)  # all cells are in the page, not only those that are seen
     (settings / "tracker.jupyterlab-settings").write_text('{"windowingMode": "none"}')
@@ -69,6 +74,12 @@ def address(tmp_path, language):
         server.wait(30)
 
 
+def in_git(folder, *arguments):
+    """Return what git says."""
+    return subprocess.run(["git", *arguments], cwd=folder, stdout=subprocess.PIPE, text=True,
+                          check=True).stdout
+
+
 class Student:
     """Who sits at JupyterLab's page."""
 
@@ -81,6 +92,10 @@ class Student:
 
     def do(self, command):
         self._page.evaluate(f"jupyterapp.commands.execute('{command}')")
+
+    def save(self):
+        """Until the file is written, although nothing was changed."""
+        self._page.evaluate("jupyterapp.commands.execute('docmanager:save')")
 
     def outputs(self):
         return self._page.evaluate(_OUTPUTS)
@@ -117,7 +132,7 @@ class Student:
 
 @pytest.mark.timeout(900, func_only=True)
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
-def test_the_students_hour(address, language, mnist_dir):
+def test_the_students_hour(address, language, mnist_dir, tmp_path):
     (SCREENSHOTS / language).mkdir(parents=True, exist_ok=True)
     undone, right, epoch = SAID[language]
     cells, solved = build.student(language).cells, build.solution(language)
@@ -127,6 +142,10 @@ def test_the_students_hour(address, language, mnist_dir):
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1366, "height": 768})
         student = Student(page, address, SCREENSHOTS / language)
+        student.save()
+        saved = (tmp_path / "work" / build.STUDENT.name).read_text(encoding="utf-8")
+        assert "nbconvert_exporter" in saved and not in_git(tmp_path / "work", "diff")
+
         student.do("notebook:run-all-cells")
         student.wait_until_idle()
         output = student.outputs()[numbers["check-1"]]
@@ -170,5 +189,6 @@ def test_the_students_hour(address, language, mnist_dir):
         assert said.count(right) == 5
         assert language == "ru" or not re.search("[А-Яа-яЁё]", page.inner_text(".jp-Notebook"))
         assert not re.search(r"Traceback|Warning|Error|\bwarn", said)
-        assert page.locator("[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
+        stderr = page.locator("[data-mime-type='application/vnd.jupyter.stderr']")
+        assert stderr.all_inner_texts() == []
         browser.close()

@@ -3,6 +3,7 @@
 import ast
 import base64
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -19,6 +20,7 @@ from jupyter_client.manager import start_new_kernel
 from nbclient.exceptions import CellExecutionError
 
 from notebooks import build
+from notebooks.git import use_filter
 from notebooks.run import execute
 import utils
 from vae import BinaryVector, MultivariateNormalDiag, vae_decoder_mlp, vae_encoder_mlp
@@ -264,8 +266,8 @@ def test_the_filled_notebook_runs_through(mnist_dir):
     assert len(pictures(notebook)) == 8
     text = printed(notebook)
     assert text.count("верно.") == 5 and text.count("на тестовой -") == 1
-    assert not [output for cell in code_cells(notebook) for output in cell.outputs
-                if output.get("name") == "stderr"]
+    assert [output.text for cell in code_cells(notebook) for output in cell.outputs
+            if output.get("name") == "stderr"] == []
 
 
 def test_the_solved_notebook_learns(mnist_dir, tmp_path):
@@ -492,3 +494,33 @@ def test_what_is_no_notebook(tmp_path, content):
 
 def test_help():
     assert "usage: python -m notebooks.run" in run_command("--help").stdout
+
+
+def test_git_overlooks_what_editors_note_of_the_kernel(tmp_path):
+    def git(*arguments):
+        return subprocess.run(["git", *arguments], cwd=tmp_path, stdout=subprocess.PIPE, text=True,
+                              encoding="utf-8", check=True).stdout
+
+    paths = [build.STUDENT, build.SOLUTION]
+    for path in [*paths, ROOT / ".gitattributes"]:
+        shutil.copy(path, tmp_path)
+    git("init", "--quiet")
+    use_filter(tmp_path)
+    git("add", ".")
+    for path in paths:
+        assert git("show", f":{path.name}") == path.read_text(encoding="utf-8")
+        notebook = nbformat.read(path, as_version=4)
+        notebook.metadata.kernelspec.display_name = ".venv"
+        notebook.metadata.language_info = dict(
+            codemirror_mode={"name": "ipython", "version": 3}, file_extension=".py",
+            mimetype="text/x-python", name="python", version="3.14.1")
+        nbformat.write(notebook, tmp_path / path.name)
+    assert not git("diff")
+    notebook.cells[0].source += "."
+    nbformat.write(notebook, tmp_path / path.name)
+    assert git("diff", "--numstat").split() == ["1", "1", path.name]
+
+
+def test_no_clone_no_filter(tmp_path):
+    use_filter(tmp_path)
+    assert not list(tmp_path.iterdir())

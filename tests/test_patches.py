@@ -288,6 +288,16 @@ assert "1." not in code, "computed in doubles"
     "vectorised_sums": Need("Theano's loop", code_of("[T.sum(x)]") + """
 assert "elementwise::sum<" in code, "Theano's loop"
 """),
+    # --- updates.py, products.py ---
+    "updates_in_one_pass": Need("two loops over its memory", PRELUDE + """
+x = theano.shared(np.ones(3, "float32"))
+y = theano.shared(np.ones(3, "float32"))
+f = theano.function([], updates=[(x, 0.9 * x + y), (y, y - 0.1 * (0.9 * x + y))])
+assert len(f.maker.fgraph.apply_nodes) == 1, "two loops over its memory"
+"""),
+    "zeros_left_out": Need("BLAS alone", code_of("[T.blas._dot22(x, x)]") + """
+assert "sparse_product::compute" in code, "BLAS alone"
+"""),
     "products_computed_once": Need("computed 2 times", PRELUDE + """
 x = T.matrix()
 product = T.dot(x, x)

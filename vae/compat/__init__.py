@@ -19,6 +19,10 @@ they are being imported:
     less of it, and many modules at once;
 ``loops``
     elementwise operations and sums in code that compilers vectorise;
+``updates``
+    a parameter's update and those of its moments, at once;
+``products``
+    matrix products, none twice, and without a factor's zeros;
 ``starting``, ``calling``
     what Theano does in Python, before a program's own code and at each call;
 ``expressions``, ``formulas``, ``denormals``, ``windows``, ``operations``
@@ -51,7 +55,7 @@ if int(numpy.__version__.partition(".")[0]) < 2:
 
 from vae.compat import (  # noqa: E402,F401
     building, calling, compiling, expressions, hooks, loops, names, old_programs, operations,
-    settings, starting, windows)
+    products, settings, starting, updates, windows)
 
 hooks.activate()
 

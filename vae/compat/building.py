@@ -3,22 +3,21 @@
 import ctypes
 import errno
 import hashlib
-import logging
 import os
 import pickle
 import re
 import shutil
+import sys
 import tempfile
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+from tqdm import tqdm
 
 from vae.compat.hooks import around_import
 from vae.compat.settings import scipy_openblas32
-
-_logger = logging.getLogger(__name__)
 
 HEADERS = Path(__file__).parent / "include"
 
@@ -223,6 +222,12 @@ def damaged_modules(cmodule):
     cmodule.ModuleCache._get_module = _get_module
 
 
+def passing_bar(bar_format, **options):
+    """A bar that vanishes when done, for who is looking: in a notebook or a terminal."""
+    watched = sys.stdout.isatty() or type(sys.stdout).__module__.startswith("ipykernel")
+    return tqdm(bar_format=bar_format, file=sys.stdout, leave=False, disable=not watched, **options)
+
+
 @around_import("theano.gof.compilelock")
 def lock_of_the_system(compilelock):
     """Lock the folder of compiled code through the operating system.
@@ -238,9 +243,9 @@ def lock_of_the_system(compilelock):
         try:
             system_lock.acquire(timeout=2)
         except Timeout:
-            _logger.warning("Another process is compiling; waiting for it. "
-                            "(Другой процесс компилирует код, ждём его.)")
-            system_lock.acquire()
+            with passing_bar("Another process is compiling; waiting for it. "
+                             "(Другой процесс компилирует код, ждём его.)"):
+                system_lock.acquire()
 
     def unlock(self, force=False):
         if self.tmp_dir in locks:

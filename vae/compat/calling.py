@@ -18,7 +18,7 @@ def upcast_once(scalar):
         return find(*dtypes)
 
     def upcast(*dtypes):
-        if not all(isinstance(dtype, str) for dtype in dtypes):
+        if not all(isinstance(dtype, (str, np.dtype)) for dtype in dtypes):
             return find(*dtypes)
         return found(scalar.config.floatX, scalar.config.cast_policy, *dtypes)
 

@@ -16,10 +16,10 @@ import threading
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 
-from tqdm import tqdm
-
 from vae.compat import building
 from vae.compat.hooks import around_import
+
+_BAR = "Theano: C++: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}]"
 
 
 @around_import("theano.tensor.type")
@@ -222,7 +222,8 @@ def _compile_missing(cmodule, cache, nodes):
         n_cores = _n_cores()
         if len(modules) < 2:
             return
-        with _progress_bar(len(modules)) as bar, ThreadPoolExecutor(n_cores) as pool:
+        with building.passing_bar(_BAR, total=len(modules)) as bar, \
+                ThreadPoolExecutor(n_cores) as pool:
             try:
                 tasks = {pool.submit(_build, cmodule, group, cache.dirname): group
                          for group in _groups(modules, n_cores)}
@@ -304,11 +305,3 @@ def _install(cmodule, cache, module, library):
 
 def _n_cores():
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-
-
-def _progress_bar(n_modules):
-    """A bar that vanishes when done, for who is looking: in a notebook or a terminal."""
-    watched = sys.stdout.isatty() or type(sys.stdout).__module__.startswith("ipykernel")
-    return tqdm(total=n_modules, desc="Theano: C++", file=sys.stdout, leave=False,
-                disable=not watched, bar_format="{desc}: {percentage:3.0f}%|{bar}| "
-                "{n_fmt}/{total_fmt} [{elapsed}]")

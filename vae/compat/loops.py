@@ -136,25 +136,6 @@ def vectorised_sums(elemwise):
     elemwise.CAReduce.c_headers = c_headers
 
 
-@around_import("theano.tensor.blas")
-def products_computed_once(blas):
-    """Do not draw a factor into a matrix product that is wanted without it, too.
-
-    Theano then computes the product twice: each gradient of Adam's, for one.
-    """
-    yield
-    optimizer = blas.local_dot22_to_dot22scalar
-    draw_in = optimizer.transform
-
-    def transform(node):
-        products = [x for x in node.inputs if x.owner and x.owner.op == blas._dot22]
-        if any(len(getattr(product, "clients", ())) > 1 for product in products):
-            return False
-        return draw_in(node)
-
-    optimizer.transform = transform
-
-
 def _code(op, node, inames, onames, task, fail):
     n_dims = node.outputs[0].ndim
     pointers, load, store = [], [], []
