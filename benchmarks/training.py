@@ -40,7 +40,8 @@ BATCH_SIZE = 20
 WIDTH = 128
 
 #: The files of vae/compat whose patches are for speed only.
-FOR_SPEED = "loops,compiling,starting,calling,expressions,windows,operations"
+FOR_SPEED = ("loops,updates,products,compiling,starting,calling,expressions,windows,"
+             "operations")
 
 #: By name: a module of `frameworks`, a class in it, VAE_COMPAT_OFF, and THEANO_FLAGS.
 OURS, NO_COMPILER = "this package", "this package, no compiler"
@@ -52,6 +53,7 @@ CONTESTANTS = {
     UNPATCHED_BLAS: ("on_theano", "VAE", FOR_SPEED, ""),
     "PyTorch": ("on_torch", "VAE", "", ""),
     "PyTorch, torch.compile": ("on_torch", "CompiledVAE", "", ""),
+    "PyTensor": ("on_pytensor", "VAE", "", ""),
     "JAX, jit": ("on_jax", "VAE", "", ""),
 }
 FRAMEWORKS = [name for name in CONTESTANTS if name != UNPATCHED_BLAS]
@@ -83,6 +85,8 @@ class Benchmark:
             "VAE_COMPAT_OFF": switched_off,
             "THEANO_FLAGS": ",".join(filter(None, [f"base_compiledir={cache}", flags])),
             "THEANORC": os.devnull,
+            "PYTENSOR_FLAGS": f"base_compiledir={cache}",
+            "NUMBA_CACHE_DIR": str(cache),
             "TORCHINDUCTOR_CACHE_DIR": str(cache),
             "TMPDIR": str(cache),  # where PyTorch keeps compiled headers
             "JAX_COMPILATION_CACHE_DIR": str(cache),
@@ -223,7 +227,8 @@ def machine():
                 cpu = line.partition(":")[2].strip()
                 break
     packages = ", ".join(f"{name} {version(name)}"
-                         for name in ("numpy", "theano", "lasagne", "torch", "jax", "optax"))
+                         for name in ("numpy", "theano", "lasagne", "torch", "pytensor", "numba", "jax",
+                                      "optax"))
     return (f"{cpu}, {len(os.sched_getaffinity(0))} cores, {platform.system()}, "
             f"Python {platform.python_version()}, {packages}")
 
@@ -247,7 +252,8 @@ def main():
     unknown = set(arguments.tables) - set(tables)
     if unknown:
         parser.error(f"no such table: {', '.join(sorted(unknown))}")
-    missing = [name for name in ("torch", "jax", "optax") if importlib.util.find_spec(name) is None]
+    missing = [name for name in ("torch", "pytensor", "jax", "optax")
+               if importlib.util.find_spec(name) is None]
     if missing:
         parser.error(f"{', '.join(missing)} not installed: "
                      "pip install -r benchmarks/requirements.txt")

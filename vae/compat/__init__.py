@@ -8,8 +8,9 @@ they are being imported:
     how a module of theirs is changed at the moment it is imported;
 ``names``
     names that NumPy and Python have dropped since;
-``old_programs``
+``old_programs``, ``python2``, ``notebooks``
     what programs of that time, run as such, find in Python, NumPy and SciPy;
+    those in Python 2; notebooks;
 ``settings``
     defaults for ``theano.config``: anything the user says in ``THEANO_FLAGS``
     or ``.theanorc`` still wins;
@@ -58,6 +59,13 @@ from vae.compat import (  # noqa: E402,F401
     products, settings, starting, updates, windows)
 
 hooks.activate()
+
+
+def load_ipython_extension(shell):
+    """``%load_ext vae.compat``, as the first cell of an old notebook: see `notebooks`."""
+    from vae.compat import notebooks
+
+    notebooks.load(shell)
 
 
 def pytest_addoption():

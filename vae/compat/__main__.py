@@ -1,4 +1,4 @@
-"""Runs an old script or module as it is: the line ``import vae`` need not be added to it."""
+"""Runs an old script, module or notebook as it is: ``import vae`` need not be added to it."""
 
 import argparse
 import sys
@@ -25,14 +25,17 @@ class ListPatches(argparse.Action):
 parser = argparse.ArgumentParser(
     prog="python -m vae.compat",
     usage="python -m vae.compat [-h] [--patches] ([--python2] script.py | -m module) "
-          "[arguments ...]",
+          "[arguments ...]\n       "
+          "python -m vae.compat [--python2] notebook.ipynb -o result.ipynb",
     description="Run a program for Theano up to 1.0 and Lasagne 0.1 on today's Python. A script in "
                 "Python 2 is translated in memory, with the modules beside it, if fissix is "
-                "installed. Settings of Theano's: THEANO_FLAGS, as always.")
+                "installed. Notebooks, of either Python, are run through their errors; in Jupyter "
+                "the first cell `%%load_ext vae.compat` does the same. Settings of Theano's: THEANO_FLAGS, as always.")
 parser.add_argument("--python2", action="store_true",
                     help="the script is Python 2, though it could be read as Python 3")
 parser.add_argument("--patches", action=ListPatches, nargs=0,
                     help="list what is changed, where and in which modules, and exit")
+parser.add_argument("-o", metavar="result.ipynb", help="where the notebook goes when it has run")
 parser.add_argument("-m", metavar="module",
                     help="run a module by its name, as `python -m` does; not a script")
 
@@ -50,7 +53,7 @@ def script(path):
             python2.as_python2(str(Path(path).resolve().parent))
             return code, {"__file__": path}
     except ModuleNotFoundError as error:
-        sys.exit(f'{path} is Python 2. {error}: pip install fissix')
+        sys.exit(f"{path} is Python 2. {error}")
     return compile(source, path, "exec"), {"__file__": path}
 
 
@@ -69,12 +72,32 @@ def module(name):
         "__package__": spec.parent}
 
 
+def run_notebook(path, arguments):
+    """Run it and end this process: with status 1 if a cell has raised an exception."""
+    from vae.compat import notebooks
+
+    if len(arguments) != 2 or arguments[0] not in ("-o", "--output"):
+        parser.error(f"say where the result goes: {path} -o result.ipynb")
+    if not Path(path).is_file():
+        parser.error(f"there is no file {path}")
+    try:
+        failed = notebooks.run(path, arguments[1], says_python2)
+    except ModuleNotFoundError as error:
+        sys.exit(f"{path} needs what is not installed. {error}")
+    except (ValueError, OSError) as error:
+        sys.exit(str(error))
+    print(*failed, sep="\n", end="\n" if failed else "")
+    sys.exit(bool(failed))
+
+
 says_python2 = sys.argv[1:2] == ["--python2"]
 is_module = sys.argv[1:2] == ["-m"]
 program = sys.argv[1 + (is_module or says_python2):]
 if not program or program[0].startswith("-"):
     parser.parse_args()
     parser.error("there is no script.py, nor -m module")
+if program[0].endswith(".ipynb") and not is_module:
+    run_notebook(program[0], program[1:])
 code, contents = (module if is_module else script)(program[0])
 
 as_old_program()

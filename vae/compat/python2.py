@@ -19,7 +19,7 @@ from importlib.machinery import PathFinder, SourceFileLoader
 
 import numpy as np
 
-__all__ = ["is_python2", "code_of", "as_python2"]
+__all__ = ["is_python2", "code_of", "tree_of", "as_python2"]
 
 #: Of fissix's: questions of style, and a name that Python 3 has again.
 _LEFT_OUT = {"asserts", "buffer", "idioms", "set_literal", "ws_comma"}
@@ -92,29 +92,56 @@ def code_of(source, path):
     ModuleNotFoundError
         If fissix is not installed.
     """
-    from fissix.pgen2.parse import ParseError
-    from fissix.pgen2.tokenize import TokenError
-
     try:
         text = importlib.util.decode_source(source)
     except (UnicodeDecodeError, SyntaxError):
         text = source.decode("latin1")
+    return compile(tree_of(text, path), path, "exec", dont_inherit=True)
+
+
+def tree_of(text, path):
+    """Translate a text, and return its tree, in which lines have the numbers that they have there.
+
+    Parameters
+    ----------
+    text, path : str
+
+    Returns
+    -------
+    ast.Module
+
+    Raises
+    ------
+    As `code_of` does.
+    """
     text = text.expandtabs(8).rstrip() + "\n"  # Python 2 took tabs and spaces together
-    in_package = os.path.exists(os.path.join(os.path.dirname(path), "__init__.py"))
+    translator = _translator(os.path.exists(os.path.join(os.path.dirname(path), "__init__.py")))
+    from fissix.pgen2.parse import ParseError
+    from fissix.pgen2.tokenize import TokenError
     try:
-        translated = str(_translator(in_package).refactor_string(text, path))
+        translated = str(translator.refactor_string(text, path))
     except (ParseError, TokenError) as error:
         raise SyntaxError(f"{path} is no Python 2: {error}") from None
     tree = ast.parse(translated, path)
     _number_as(text.splitlines(), translated.splitlines(), tree)
     if not _FUTURE.search(text):
         tree = ast.fix_missing_locations(_Divisions().visit(tree))
-    return compile(tree, path, "exec", dont_inherit=True)
+    return tree
+
+
+def load_ipython_extension(shell):
+    """``%load_ext vae.compat.python2``: see `notebooks`."""
+    from vae.compat import notebooks
+
+    notebooks.load(shell, is_python2=True)
 
 
 @lru_cache(maxsize=None)
 def _translator(in_package):
-    from fissix import refactor
+    try:
+        from fissix import refactor
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(f"{error}: pip install fissix") from None
 
     left_out = _LEFT_OUT if in_package else _LEFT_OUT | {"import"}  # there are modules beside it
     return refactor.RefactoringTool([
@@ -185,7 +212,7 @@ def as_python2(folder):
     Parameters
     ----------
     folder : str
-        Where modules are translated, too.
+        The program's, whose modules are translated, too.
     """
     vars(builtins).update(
         __old_division__=_divide, __old_division_in_place__=_divide_in_place, file=open,
@@ -196,7 +223,7 @@ def as_python2(folder):
     string.join = lambda words, sep=" ": sep.join(words)
     pickle.load, pickle.loads = _load_of(pickle.load), _loads_of(pickle.loads)
     pickle.dump = _dump_of(pickle.dump)
-    sys.meta_path.insert(0, _Finder(os.path.realpath(folder)))
+    sys.meta_path.insert(0, _Finder(folder))
 
 
 def _load_of(load):
@@ -229,17 +256,28 @@ def _dump_of(dump):
 
 
 class _Finder:
-    """Finds the modules of one folder where Python would, to be translated."""
+    """Finds modules where Python would: to be translated, if they are the program's own.
+
+    These lie in its folder, in those of PYTHONPATH, or where it has added to ``sys.path``. Of
+    others those are translated that Python 3 can't read.
+    """
 
     def __init__(self, folder):
-        self._folder = folder
+        own = [folder, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+        self._own = [os.path.realpath(path) + os.sep for path in own]
+        others = (os.path.realpath(path) + os.sep for path in sys.path if path)
+        self._others = [path for path in others if path not in self._own]
+
+    def _is_own(self, path):
+        path = os.path.realpath(path)
+        return "site-packages" not in path and (
+            path.startswith(tuple(self._own)) or not path.startswith(tuple(self._others)))
 
     def find_spec(self, name, path=None, target=None):
         spec = PathFinder.find_spec(name, path, target)
-        if spec and type(spec.loader) is SourceFileLoader and os.path.realpath(
-                spec.origin).startswith(self._folder + os.sep) \
-                and "site-packages" not in spec.origin:
-            spec.loader = _Loader(spec.loader.name, spec.loader.path)
+        if spec and type(spec.loader) is SourceFileLoader:
+            loader = _Loader if self._is_own(spec.origin) else _LoaderOfOthers
+            spec.loader = loader(spec.loader.name, spec.loader.path)
             return spec
         return None
 
@@ -258,3 +296,20 @@ class _Loader(SourceFileLoader):
 
     def set_data(self, path, data, **options):
         pass
+
+
+class _LoaderOfOthers(SourceFileLoader):
+    """Reads Python 3; what is not is translated, without leaving bytecode."""
+
+    _translated = False
+
+    def source_to_code(self, data, path, **options):
+        try:
+            return super().source_to_code(data, path, **options)
+        except SyntaxError:
+            self._translated = True
+            return code_of(data, path)
+
+    def set_data(self, path, data, **options):
+        if not self._translated:
+            super().set_data(path, data, **options)
