@@ -311,6 +311,7 @@ np.vstack(map(np.ones, [2, 2])).shape == (2, 2)
 np.hstack(np.ones(n) for n in (1, 2)).shape == np.concatenate(map(np.ones, [1, 2])).shape == (3,)
 np.sum(n for n in range(4)) == 6 and np.sum([1, 2], axis=0) == 3
 np.histogram([1, 2], bins=2, range=(0, 2), normed=True)[0].tolist() == [0., 1.]
+np.linspace(0, 1, np.sqrt(9.)).tolist() == [0, 0.5, 1]
 np.reshape([1, 2], newshape=(2, 1)).shape == (2, 1)
 np.percentile([1, 2], 50, interpolation="lower") == 1
 np.fromstring(b"ab", np.uint8).tolist() == [97, 98] == np.fromstring("97 98", sep=" ").tolist()
@@ -332,6 +333,10 @@ scipy.stats.itemfreq([1, 1, 2]).tolist() == [[1, 2], [2, 1]]
 scipy.stats.binom_test(1, 2) == 1
 scipy.linalg.pinv2(np.eye(2)).tolist() == [[1, 0], [0, 1]]
 scipy.integrate.simps([1, 1, 1]) == scipy.integrate.trapz([1, 1, 1]) == 2
+matplotlib.cm.get_cmap("gray").name == "gray" and matplotlib.style.core.USER_LIBRARY_PATHS
+[register_cmap("mine", get_cmap("gray")), get_cmap("mine")][1] is not None
+[list(map(len, fold)) for fold in KFold(6, n_folds=3, shuffle=True)] == [[4, 2]] * 3
+len(StratifiedKFold([0, 1, 0, 1], 2)) == 2 and ParameterGrid is not KFold
 OrderedDict is collections.OrderedDict
 not cuda_available and gpu_contiguous(f) is f and not theano.sandbox.cuda.cuda_enabled
 np.lib.function_base.average is np.average
@@ -345,6 +350,10 @@ import numpy as np, scipy
 import scipy.integrate, scipy.signal, scipy.stats
 from numpy.lib.function_base import average
 from numpy.testing import Tester
+import matplotlib.cm, matplotlib.style
+from matplotlib.pyplot import get_cmap, register_cmap
+from sklearn.cross_validation import KFold, StratifiedKFold
+from sklearn.grid_search import ParameterGrid
 from scipy.misc import comb, factorial, imread, imresize, imsave, logsumexp
 import theano, theano.tensor as T
 from theano.compat.python2x import OrderedDict
@@ -362,8 +371,28 @@ for line in sys.stdin.read().splitlines():
 """
 
 
+#: In scikit-learn's place: what it calls these today, and takes.
+MODEL_SELECTION = """
+class KFold:
+    def __init__(self, n_splits=5, *, shuffle=False, random_state=None):
+        self.n_splits = n_splits
+    def split(self, X, y=None):
+        for i in range(self.n_splits):
+            test = list(range(i, len(X), self.n_splits))
+            yield [j for j in range(len(X)) if j not in test], test
+class StratifiedKFold(KFold):
+    def split(self, X, y):
+        assert list(X) == list(y) == [0, 1, 0, 1]
+        return super().split(X)
+ParameterGrid = object()
+"""
+
+
 def test_what_an_old_program_finds(warm, tmp_path):
     (tmp_path / "old.py").write_text(OLD_IMPORTS)
+    (tmp_path / "sklearn").mkdir()
+    (tmp_path / "sklearn" / "__init__.py").touch()
+    (tmp_path / "sklearn" / "model_selection.py").write_text(MODEL_SELECTION)
     process = subprocess.run(
         [sys.executable, "-m", "vae.compat", "old.py", str(tmp_path / "x.png")], cwd=tmp_path,
         env=warm.environment, input="\n".join(OLD_LINES), stdout=subprocess.PIPE,
@@ -640,6 +669,21 @@ print theano.function([i], 7 / i)([2, 3])
         package__in__outer="import inner\nprint inner.X\n", package__in__inner="X = 5 / 2\n")
     assert done.stdout == "2\n[2 3] [2.5 3. ] 3\n0.5 [3 4]\n[3 2]\n", done.stderr
     assert not list(tmp_path.rglob("*.pyc"))  # which Python 3 would take for its own
+
+
+@pytest.mark.parametrize("folder, halves", [("lib", "2"), ("site-packages", "2.5")])
+def test_python_2_from_elsewhere(warm, tmp_path, folder, halves):
+    """From PYTHONPATH, and packages that were installed although Python 3 can't read them."""
+    library = tmp_path / folder
+    library.mkdir()
+    (library / "readable.py").write_text("HALVES = 5 / 2\n")
+    (library / "unreadable.py").write_text("print 'told'\nHALVES = 5 / 2\n")
+    done = run_python2(
+        tmp_path, "old.py", old="import readable, unreadable\nprint readable.HALVES, "
+        "unreadable.HALVES\n", environment={**warm.environment, "PYTHONPATH": os.pathsep.join(
+            filter(None, [str(library), warm.environment.get("PYTHONPATH")]))})
+    # What is installed, and is Python 3 to read, stays so.
+    assert done.stdout == f"told\n{halves} 2\n", done.stderr
 
 
 @pytest.mark.parametrize("future, arguments, said", [

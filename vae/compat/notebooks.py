@@ -54,6 +54,8 @@ class _Compiler:
                 self.use_python2()
             if self.is_python2:
                 return python2.tree_of(source, filename)
+        except SyntaxError:  # what Python 3 says of it is clearer
+            pass
         except ModuleNotFoundError as error:  # a SyntaxError is what the shell can show
             raise SyntaxError(f"This is Python 2. {error}") from None
         return super().ast_parse(source, filename, symbol)

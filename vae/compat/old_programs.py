@@ -46,8 +46,10 @@ def as_old_program():
             package, _, last = name.rpartition(".")
             if package:
                 setattr(importlib.import_module(package), last, module)
+    for name in ("sklearn.cross_validation", "sklearn.grid_search"):
+        sys.modules.setdefault(name, _selection(name))
     for name in DROPPED:
-        if name in sys.modules or not name.startswith("scipy"):
+        if name in sys.modules or not name.startswith(("scipy", "matplotlib")):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DeprecationWarning)
                 _restore_names(importlib.import_module(name))
@@ -73,9 +75,10 @@ def _restore_names(module):
 
 
 @around_import("scipy", "scipy.misc", "scipy.ndimage", "scipy.stats", "scipy.linalg",
-               "scipy.signal", "scipy.integrate")
+               "scipy.signal", "scipy.integrate", "matplotlib.cm", "matplotlib.pyplot",
+               "matplotlib.style")
 def names_that_scipy_dropped(module):
-    """SciPy 1.0 and later dropped names; `DROPPED` has what old programs find in their place."""
+    """SciPy and Matplotlib dropped names; `DROPPED` has what old programs find in their place."""
     yield
     if _running:
         _restore_names(module)
@@ -137,6 +140,10 @@ def _itemfreq(a):
     return np.column_stack(np.unique(a, return_counts=True))
 
 
+def _register_cmap(name=None, cmap=None):
+    resolve_name("matplotlib:colormaps").register(cmap, name=name)
+
+
 _WINDOWS = ["barthann", "bartlett", "blackman", "blackmanharris", "bohman", "boxcar", "chebwin",
             "cosine", "exponential", "flattop", "gaussian", "general_gaussian", "hamming", "hann",
             "kaiser", "nuttall", "parzen", "triang", "tukey"]
@@ -185,6 +192,11 @@ DROPPED = {
     "scipy.signal": {name: f"scipy.signal.windows:{name}" for name in _WINDOWS},
     "scipy.integrate": {"cumtrapz": "scipy.integrate:cumulative_trapezoid",
                         "simps": "scipy.integrate:simpson", "trapz": "numpy:trapezoid"},
+    # Matplotlib 3.9 and 3.11.
+    "matplotlib.cm": {"get_cmap": lambda *args: resolve_name("matplotlib.pyplot:get_cmap")(*args),
+                      "register_cmap": _register_cmap},
+    "matplotlib.pyplot": {"register_cmap": _register_cmap},
+    "matplotlib.style": {"core": "matplotlib.style"},
 }
 
 
@@ -220,6 +232,25 @@ class _Version:
 def _no_gpu(device, *args, **kwargs):
     warnings.warn(f"There is no GPU for Theano here: in place of {device} the CPU computes",
                   stacklevel=2)
+
+
+def _selection(name):
+    """What scikit-learn 0.20 has moved to ``sklearn.model_selection``, found when it is wanted."""
+    def moved(attribute):
+        if attribute.startswith("__"):
+            raise AttributeError(f"{name} has no {attribute}")
+        now = resolve_name(f"sklearn.model_selection:{attribute}")
+        return functools.partial(_folds, now) if attribute in _FOLDS else now
+    return stand_in(name, __getattr__=moved)
+
+
+#: They were told how many elements there are, or their classes, and were sequences.
+_FOLDS = {"KFold": np.zeros, "StratifiedKFold": np.asarray}
+
+
+def _folds(kind, of, n_folds=3, indices=None, shuffle=False, random_state=None):
+    elements = _FOLDS[kind.__name__](of)
+    return list(kind(n_folds, shuffle=shuffle, random_state=random_state).split(elements, elements))
 
 
 def _modules(name, **contents):
@@ -289,6 +320,13 @@ def _sum(function):
     return with_generators
 
 
+def _of_any_number(linspace):
+    """How many points there are may be a float."""
+    def with_float(start, stop, num=50, *args, **kwargs):
+        return linspace(start, stop, int(num), *args, **kwargs)
+    return with_float
+
+
 def _by_another_name(old, new):
     """An argument was called `old` once."""
     def change(function):
@@ -336,6 +374,7 @@ _MEANINGS = {
                     _by_another_name("interpolation", "method")),
     **dict.fromkeys(["array", "asarray"], _array),
     "fromstring": _fromstring,
+    "linspace": _of_any_number,  # NumPy 1.18
 }
 
 
