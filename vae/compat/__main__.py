@@ -8,7 +8,7 @@ from types import ModuleType
 
 from vae.compat import python2
 from vae.compat.hooks import PATCHES
-from vae.compat.old_programs import advice, as_old_program
+from vae.compat.old_programs import as_old_program, note_advice
 
 
 class ListPatches(argparse.Action):
@@ -30,7 +30,8 @@ parser = argparse.ArgumentParser(
     description="Run a program for Theano up to 1.0 and Lasagne 0.1 on today's Python. A script in "
                 "Python 2 is translated in memory, with the modules beside it, if fissix is "
                 "installed. Notebooks, of either Python, are run through their errors; in Jupyter "
-                "the first cell `%%load_ext vae.compat` does the same. Settings of Theano's: THEANO_FLAGS, as always.")
+                "the first cell `%%load_ext vae.compat` does the same. Settings of Theano's: "
+                "THEANO_FLAGS, as always.")
 parser.add_argument("--python2", action="store_true",
                     help="the script is Python 2, though it could be read as Python 3")
 parser.add_argument("--patches", action=ListPatches, nargs=0,
@@ -107,6 +108,5 @@ vars(sys.modules["__main__"]).update(contents)
 try:
     exec(code, vars(sys.modules["__main__"]))
 except Exception as error:
-    if advice(error) and hasattr(error, "add_note"):  # Python 3.11
-        error.add_note(f"Today one writes: {advice(error)}")
+    note_advice(error)
     raise

@@ -4,13 +4,13 @@ In Jupyter the first cell is ``%load_ext vae.compat``; ``%load_ext vae.compat.py
 cells are Python 2.  Otherwise they are from the first on that can be nothing else.
 """
 
-import importlib
+import importlib.util
 import sys
 import types
 from pathlib import Path
 
 from vae.compat import python2
-from vae.compat.old_programs import advice, as_old_program
+from vae.compat.old_programs import as_old_program, note_advice
 
 #: What IPython 8 and 9 have dropped: a module, its name there, and where it is now.
 _NAMES = {
@@ -67,8 +67,7 @@ class _Compiler:
 
 
 def _show_with_advice(shell, kind, error, traceback, tb_offset=None):
-    if advice(error) and hasattr(error, "add_note"):  # Python 3.11
-        error.add_note(f"Today one writes: {advice(error)}")
+    note_advice(error)
     shell.showtraceback((kind, error, traceback), tb_offset=tb_offset)
 
 
@@ -84,7 +83,7 @@ def _restore_names(shell):
             sys.modules[name] = importlib.import_module(now)
             setattr(sys.modules[package], last, sys.modules[name])
     if not hasattr(type(shell), "magic"):
-        type(shell).magic = lambda shell, line: shell.run_line_magic(*(line.split(" ", 1) + [""])[:2])
+        type(shell).magic = lambda shell, line: shell.run_line_magic(*line.partition(" ")[::2])
 
 
 def run(path, result, is_python2=False):

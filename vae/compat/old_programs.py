@@ -29,7 +29,7 @@ from vae.compat.hooks import around_import
 from vae.compat.names import stand_in
 from vae.compat.settings import floats_of_old_programs
 
-__all__ = ["as_old_program", "advice", "DROPPED", "INSTEAD"]
+__all__ = ["as_old_program", "advice", "note_advice", "DROPPED", "INSTEAD"]
 
 _running = False
 
@@ -438,3 +438,10 @@ def advice(error):
     """Return what to write in place of what an old program has failed at, or None."""
     return next((instead for pattern, instead in INSTEAD.items()
                  if re.search(pattern, str(error))), None)
+
+
+def note_advice(error):
+    """Add to an error what to write instead, if that is known and Python is 3.11 or later."""
+    instead = advice(error)
+    if instead and hasattr(error, "add_note"):
+        error.add_note(f"Today one writes: {instead}")
