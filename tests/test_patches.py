@@ -307,6 +307,20 @@ n_products = len([name for name in names if "Dot" in name])
 assert n_products == 1, f"computed {n_products} times"
 """),
 
+    # --- optimising.py ---
+    "graphs_optimised_once": Need("optimised anew", PRELUDE + """
+def many_operations():
+    x = theano.shared(np.ones(3, "float32"))
+    for k in range(10):
+        x = T.exp(x) / 7
+    return x
+theano.function([], many_operations())
+def apply(*args):
+    assert 0, "optimised anew"
+theano.gof.SeqOptimizer.apply = apply
+theano.function([], many_operations())
+"""),
+
     # --- calling.py ---
     "upcast_once": Need("'NoneType' object has no attribute 'zeros'", PRELUDE + """
 theano.scalar.upcast("int8", "float32")

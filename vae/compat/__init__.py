@@ -20,6 +20,8 @@ they are being imported:
     less of it, and many modules at once;
 ``loops``
     elementwise operations and sums in code that compilers vectorise;
+``optimising``
+    a graph, once: what becomes of it is kept;
 ``updates``
     a parameter's update and those of its moments, at once;
 ``products``
@@ -56,7 +58,7 @@ if int(numpy.__version__.partition(".")[0]) < 2:
 
 from vae.compat import (  # noqa: E402,F401
     building, calling, compiling, expressions, hooks, loops, names, old_programs, operations,
-    products, settings, starting, updates, windows)
+    optimising, products, settings, starting, updates, windows)
 
 hooks.activate()
 

@@ -31,7 +31,7 @@ _STARTUP = 120  # seconds
 #: and there is no compiler to attack.  Of the optimisations, those that keep results finite.
 THEANO_FLAGS = ("cxx=,optimizer=fast_compile,"
                 "optimizer_including=stabilize:BlasOpt:local_pow_specialize,"
-                "traceback.limit=0,base_compiledir=theano")
+                "traceback.limit=0,base_compiledir=theano,cache_optimizations=False")
 
 
 class WorkerError(RuntimeError):
