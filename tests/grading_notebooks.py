@@ -464,7 +464,7 @@ OTHER_WAYS = {
     "things that are not here": {
         3: f"import seaborn as sns, torch\nsns.set()\n{SOLVED[3]}\nprint(undefined)",
         4: f"fig, axes = plt.subplots(2, 5)\nfor ax in axes.flat:\n    ax.imshow(X_train[0, 0])\n"
-           f"{SOLVED[4]}\nfig.savefig('/home/student/picture.png')\ninput('Дальше?')"},
+           f"{SOLVED[4]}\nfig.savefig('/nowhere/picture.png')\ninput('Дальше?')"},
     "a helper that hangs": {
         2: SOLVED[2] + "\nfor number in iter(int, 1):\n    pass",
         4: "def wait():\n    while True:\n        pass\n\nwait()\n" + SOLVED[4]},

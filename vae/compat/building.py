@@ -104,16 +104,20 @@ def numpy_2_headers(cmodule):
     cmodule.GCC_compiler.compile_str = staticmethod(compile_str)
 
 
+def write_whole(path, content):
+    """Write bytes to a file that others may be reading: they see the old ones or all the new ones."""
+    with tempfile.NamedTemporaryFile(dir=os.path.dirname(path), delete=False) as file:
+        file.write(content)
+    os.replace(file.name, path)
+
+
 @around_import("theano.gof.cmodule")
 def whole_keys(cmodule):
     """Replace a cached module's key at once: other processes read it without a lock."""
     yield
 
     def save_pkl(self):
-        content = pickle.dumps(self, protocol=pickle.HIGHEST_PROTOCOL)
-        with tempfile.NamedTemporaryFile(dir=os.path.dirname(self.key_pkl), delete=False) as file:
-            file.write(content)
-        os.replace(file.name, self.key_pkl)
+        write_whole(self.key_pkl, pickle.dumps(self, protocol=pickle.HIGHEST_PROTOCOL))
 
     cmodule.KeyData.save_pkl = save_pkl
 

@@ -15,7 +15,6 @@ import hashlib
 import io
 import os
 import pickle
-import tempfile
 import time
 import types
 from contextlib import suppress
@@ -23,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vae.compat.building import write_whole
 from vae.compat.hooks import around_import
 from vae.compat.settings import DEFAULTS
 
@@ -45,6 +45,7 @@ _LARGEST = 2**24
 #: Operations below which a graph is optimised in less time than it takes to find.
 _FEW = 10
 
+#: Types of what its text tells all of.
 _PLAIN = {type(None), type(...), bool, int, float, complex, str, bytes}
 
 
@@ -131,8 +132,9 @@ class _Description:
 @functools.lru_cache(maxsize=None)
 def _classes():
     from theano.compile.function_module import Function
-    from theano.gof import DestroyHandler, Type
-    return types.SimpleNamespace(DestroyHandler=DestroyHandler, Function=Function, Type=Type)
+    from theano.gof import Apply, DestroyHandler, Type
+    return types.SimpleNamespace(Apply=Apply, DestroyHandler=DestroyHandler, Function=Function,
+                                 Type=Type)
 
 
 def _name(thing):
@@ -273,7 +275,6 @@ def _flattened(fgraph, written):
 
 def _rebuilt(inputs, flattened, written):
     """The outputs of a kept graph of these inputs, and whether it overwrites any of its variables."""
-    from theano.gof import Apply
     constants, nodes, outputs, overwrites = flattened
     variables = dict(enumerate(inputs))
 
@@ -286,9 +287,9 @@ def _rebuilt(inputs, flattened, written):
     for number, kind, type_, data, name, *rest in constants:
         added(number, kind(type_, data, name), *rest)
     for op, arguments, results, tag in nodes:
-        node = Apply(op, [variables[number] for number in arguments],
-                     [added(number, kind(type_, name=name), *rest)
-                      for number, kind, type_, name, *rest in results])
+        node = _classes().Apply(op, [variables[number] for number in arguments],
+                               [added(number, kind(type_, name=name), *rest)
+                                for number, kind, type_, name, *rest in results])
         vars(node.tag).update(tag)
     return [variables[number] for number in outputs], overwrites
 
@@ -330,9 +331,7 @@ def _save(path, fgraph, written):
     content = content.getvalue()
     try:
         path.parent.mkdir(exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            file.write(hashlib.sha256(content).digest() + content)
-        os.replace(file.name, path)
+        write_whole(path, hashlib.sha256(content).digest() + content)
         for other in path.parent.iterdir():
             if time.time() - other.stat().st_mtime > _UNUSED:
                 other.unlink()
