@@ -60,7 +60,6 @@ def shared(*shape, seed=0, dtype="float32"):
 
 def seminar(x):
     np.random.seed(1)
-    lasagne.random.set_rng(np.random.RandomState(1))
     images = x[:, :4].reshape((-1, 1, 2, 2))
     network = lasagne.layers.DenseLayer(
         lasagne.layers.InputLayer((None, 1, 2, 2), images), 5)
