@@ -28,7 +28,7 @@ EXTRAS = {
 }
 EXTRAS["tests"] = [
     *EXTRAS["grading"], *EXTRAS["dask"], *EXTRAS["nbgrader"], *EXTRAS["python2"],
-    "jupyter", "playwright", "pydot", "pytest-timeout", "pytest-xdist",
+    "jupyter", "playwright", "pydot", "pytest-timeout", "pytest-xdist", "uv",
 ]
 
 setup(

@@ -2,7 +2,7 @@
 
 import importlib.metadata
 import importlib.util
-import json
+import os
 import shutil
 import subprocess
 import sys
@@ -38,35 +38,41 @@ def pypi():
         pytest.skip(f"needs PyPI: {error}")
 
 
-def resolved(*arguments):
-    """Return the packages that pip would install into an empty environment, and their versions."""
-    report = subprocess.check_output(
-        [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--quiet",
-         "--report", "-", *arguments], cwd=ROOT)
-    return {canonicalize_name(one["metadata"]["name"]): one["metadata"]["version"]
-            for one in json.loads(report)["install"]}
+def resolved(*arguments, folder, python="{}.{}".format(*sys.version_info)):
+    """Return the packages that an empty environment of a Python would get, and their versions."""
+    told = subprocess.run(
+        ["uv", "pip", "install", "--dry-run", "--target", str(folder), "--python-version",
+         f"{python}.99", "--no-progress", *arguments],
+        cwd=ROOT, env={**os.environ, "PATH": os.pathsep.join([
+            str(Path(sys.executable).parent), os.environ["PATH"]])},
+        check=True, stderr=subprocess.PIPE, text=True).stderr
+    lines = [line.removeprefix(" + ") for line in told.splitlines() if line.startswith(" + ")]
+    return {canonicalize_name(one.name): str(one.specifier).removeprefix("==")
+            for one in map(Requirement, lines)}
 
 
-def test_students_get_the_seminar_and_no_more(pypi):
-    packages = resolved("-r", "requirements.txt", "-c", "known_good.txt")
+def test_students_get_the_seminar_and_no_more(pypi, tmp_path):
+    packages = resolved("-r", "requirements.txt", "-c", "known_good.txt", folder=tmp_path)
     assert {"theano", "lasagne", "numpy", "matplotlib", "jupyter", "pytest"} <= set(packages)
     assert not set(packages) & NOT_FOR_STUDENTS
     assert len(packages) <= 120
 
 
-def test_old_programs_get_no_jupyter_no_tests_no_images(pypi):
-    packages = resolved("./vae/compat/theano_wheel", ".", "-c", "known_good.txt")
+def test_old_programs_get_no_jupyter_no_tests_no_images(pypi, tmp_path):
+    packages = resolved("./vae/compat/theano_wheel", ".", "-c", "known_good.txt", folder=tmp_path)
     assert {"theano", "lasagne", "numpy", "vae-seminar"} <= set(packages)
     assert not set(packages) & (
         NOT_FOR_STUDENTS | {"ipython", "jupyter", "nbformat", "pytest", "vae-seminar-images"})
 
 
-def test_known_good_versions_go_together(pypi):
-    packages = resolved("-r", "requirements.txt", "-e", ".[tests]", "-c", "known_good.txt")
+@pytest.mark.parametrize("python", PYTHONS)
+def test_known_good_versions_go_together(pypi, tmp_path, python):
+    """And they are all that is installed."""
+    packages = resolved("-r", "requirements.txt", "-e", ".[tests]", "-c", "known_good.txt",
+                        folder=tmp_path, python=python)
     ours = {"theano", "vae-seminar", "vae-seminar-images"}
-    good = known_good("{}.{}".format(*sys.version_info))
     assert {name: version for name, version in packages.items() if name not in ours}.items() \
-        <= good.items()
+        <= known_good(python).items()
 
 
 @pytest.mark.parametrize("python", PYTHONS)
