@@ -122,7 +122,8 @@ class Host:
         self.folder.mkdir()
         subprocess.run([python, "-m", "venv", folder / "host"], check=True)
         self.python = folder / "host" / "bin" / "python"
-        self.pip("install", "-q", *HOST)
+        subprocess.run([sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python",
+                        self.python, *HOST], check=True)
         kernel = folder / "jupyter" / "kernels" / "host"
         kernel.mkdir(parents=True)
         (kernel / "kernel.json").write_text(json.dumps({

@@ -2,7 +2,7 @@
 
 import importlib.metadata
 import importlib.util
-import os
+import re
 import shutil
 import subprocess
 import sys
@@ -41,14 +41,11 @@ def pypi():
 def resolved(*arguments, folder, python="{}.{}".format(*sys.version_info)):
     """Return the packages that an empty environment of a Python would get, and their versions."""
     told = subprocess.run(
-        ["uv", "pip", "install", "--dry-run", "--target", str(folder), "--python-version",
-         f"{python}.99", "--no-progress", *arguments],
-        cwd=ROOT, env={**os.environ, "PATH": os.pathsep.join([
-            str(Path(sys.executable).parent), os.environ["PATH"]])},
+        [sys.executable, "-m", "uv", "pip", "install", "--dry-run", "--target", str(folder),
+         "--python-version", f"{python}.99", "--no-progress", *arguments], cwd=ROOT,
         check=True, stderr=subprocess.PIPE, text=True).stderr
-    lines = [line.removeprefix(" + ") for line in told.splitlines() if line.startswith(" + ")]
-    return {canonicalize_name(one.name): str(one.specifier).removeprefix("==")
-            for one in map(Requirement, lines)}
+    packages = re.findall(r"^ \+ ([\w.-]+)(?:==(\S+))?", told, re.M)
+    return {canonicalize_name(name): version for name, version in packages}
 
 
 def test_students_get_the_seminar_and_no_more(pypi, tmp_path):
