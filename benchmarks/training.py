@@ -40,7 +40,7 @@ BATCH_SIZE = 20
 WIDTH = 128
 
 #: The files of vae/compat whose patches are for speed only.
-FOR_SPEED = ("loops,updates,products,compiling,starting,calling,expressions,windows,"
+FOR_SPEED = ("loops,gradients,updates,products,compiling,starting,calling,expressions,windows,"
              "operations")
 
 #: By name: a module of `frameworks`, a class in it, VAE_COMPAT_OFF, and THEANO_FLAGS.

@@ -288,7 +288,15 @@ assert "1." not in code, "computed in doubles"
     "vectorised_sums": Need("Theano's loop", code_of("[T.sum(x)]") + """
 assert "elementwise::sum<" in code, "Theano's loop"
 """),
-    # --- updates.py, products.py ---
+    # --- gradients.py, updates.py, products.py ---
+    "equal_operations_derived_once": Need("2 products more", PRELUDE + """
+x, w = T.matrices(2)
+y, the_same = T.tanh(T.dot(x, w)), T.tanh(T.dot(x, w))
+f = theano.function([x, w], theano.grad(T.sum(T.exp(y) * T.sqr(the_same)), w))
+names = [type(node.op).__name__ for node in f.maker.fgraph.apply_nodes]
+n_products = len([name for name in names if name.startswith(("Dot", "Gemm"))])
+assert n_products == 2, f"{n_products - 1} products more"
+"""),
     "updates_in_one_pass": Need("two loops over its memory", PRELUDE + """
 x = theano.shared(np.ones(3, "float32"))
 y = theano.shared(np.ones(3, "float32"))

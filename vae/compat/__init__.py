@@ -57,8 +57,8 @@ if int(numpy.__version__.partition(".")[0]) < 2:
     )
 
 from vae.compat import (  # noqa: E402,F401
-    building, calling, compiling, expressions, hooks, loops, names, old_programs, operations,
-    optimising, products, settings, starting, updates, windows)
+    building, calling, compiling, expressions, gradients, hooks, loops, names, old_programs,
+    operations, optimising, products, settings, starting, updates, windows)
 
 hooks.activate()
 

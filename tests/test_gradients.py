@@ -1,0 +1,165 @@
+"""Equal operations have one gradient: the sum of what each would have had."""
+
+from collections import Counter, OrderedDict
+
+import vae  # noqa: F401  before Theano
+
+import lasagne
+import numpy as np
+import pytest
+import theano
+import theano.tensor as T
+from theano.gradient import disconnected_grad
+from theano.sandbox.rng_mrg import MRG_RandomStreams
+
+VALUE = np.random.RandomState(0).uniform(0.2, 0.9, size=(3, 3))
+EXP = np.exp(VALUE)
+
+
+@pytest.fixture
+def x():
+    return theano.shared(VALUE, "x")
+
+
+@pytest.fixture
+def twins(x):
+    """Two equal graphs, three operations each."""
+    return [T.log(1 + T.exp(x)) for _ in range(2)]
+
+
+def assert_gradient(expected, *arguments, **options):
+    gradient = theano.grad(*arguments, **options)
+    np.testing.assert_allclose(gradient.eval(), expected, rtol=1e-10, atol=1e-12)
+
+
+#: log(1 + exp(x)) and its derivative.
+Y, SLOPE = np.log1p(EXP), EXP / (1 + EXP)
+
+
+def operations(function):
+    return Counter(str(node.op) for node in function.maker.fgraph.apply_nodes)
+
+
+def test_a_network_that_is_written_twice_costs_as_much_as_one_written_once():
+    images = T.tensor4()
+    heads = vae.vae_encoder_mlp(images)
+    parameters = lasagne.layers.get_all_params(heads, trainable=True)
+
+    def step(loc, scale):
+        lasagne.random.set_rng(np.random.RandomState(1))
+        q = vae.MultivariateNormalDiag(loc, scale)
+        z = q.sample()
+        loss = T.mean(q.log_prob(z) + T.sum(T.sqr(z), axis=1))
+        return theano.function([images], theano.grad(loss, parameters))
+
+    once = step(*lasagne.layers.get_output(heads))
+    twice = step(*map(lasagne.layers.get_output, heads))
+    assert operations(twice) == operations(once)
+    batch = np.random.RandomState(0).uniform(size=(5, 1, 28, 28)).astype("float32")
+    for value, expected in zip(twice(batch), once(batch)):
+        assert np.abs(value - expected).max() <= 1e-5 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("loss, expected", [
+    (lambda a, b: a * b, 2 * Y * SLOPE),
+    (lambda a, b: b ** a, Y ** Y * (np.log(Y) + 1) * SLOPE),
+    (lambda a, b: a - b, 0 * Y),
+    (lambda a, b: a / b + b, SLOPE),
+    (lambda a, b: T.sqr(T.tanh(a)) * T.tanh(b), 3 * np.tanh(Y)**2 * (1 - np.tanh(Y)**2) * SLOPE),
+    (lambda a, b: T.tanh(a) * T.tanh(b) * a, (2 * np.tanh(Y) * (1 - np.tanh(Y)**2) * Y
+                                              + np.tanh(Y)**2) * SLOPE),
+    (lambda a, b: 2 * a + 3 * b, 5 * SLOPE),
+    (lambda a, b: disconnected_grad(a) * b, Y * SLOPE),
+    (lambda a, b: a * disconnected_grad(b), Y * SLOPE),
+    (lambda a, b: disconnected_grad(T.exp(a)) * T.exp(b), np.exp(2 * Y) * SLOPE),
+    (lambda a, b: T.grad(T.sum(a * b), a) * b, 2 * Y * SLOPE),
+])
+def test_what_comes_back_to_each_is_added_up(x, twins, loss, expected):
+    assert_gradient(expected, T.sum(loss(*twins)), x)
+    assert_gradient(expected, T.sum(loss(*twins[::-1])), x)
+
+
+def test_the_gradient_with_respect_to_one_of_them_is_of_that_one(x, twins):
+    a, b = twins
+    loss = T.sum(a * T.sqr(b))
+    assert_gradient(Y**2, loss, a)
+    assert_gradient(2 * Y**2, loss, b)
+    expected = [Y**2, 2 * Y**2, 3 * Y**2 * SLOPE]
+    for gradient, expected in zip(theano.grad(loss, [a, b, x]), expected):
+        np.testing.assert_allclose(gradient.eval(), expected)
+    inner = a.owner.inputs[0]
+    assert_gradient(Y**2 / (1 + EXP), loss, inner)
+
+
+def test_what_is_taken_for_a_constant_or_known_is_not_the_other(x, twins):
+    a, b = twins
+    loss = T.sum(a * T.sqr(b))
+    assert_gradient(2 * Y**2 * SLOPE, loss, x, consider_constant=[a])
+    assert_gradient(Y**2 * SLOPE, loss, x, consider_constant=[b])
+    assert_gradient(Y**2 * SLOPE, loss, x, consider_constant=[b, b.owner.inputs[0]])
+    known = {a: T.constant(2 * VALUE), b: T.constant(5 * VALUE)}
+    for part, factor in [([a, b], 7), ([a], 2), ([b], 5)]:
+        assert_gradient(factor * VALUE * SLOPE, None, x,
+                        known_grads=OrderedDict((one, known[one]) for one in part))
+
+
+def test_constants():
+    x = theano.shared(VALUE)
+    assert_gradient(2 * np.exp(2 * VALUE) + 3 * np.exp(3 * VALUE),
+                    T.sum(T.exp(2 * x) + T.exp(3 * x)), x)
+    first, equal = T.constant(VALUE), T.constant(VALUE.copy())
+    assert first is not equal
+    loss = T.sum(T.exp(first) * T.sqr(T.exp(equal)))
+    assert_gradient(EXP**3, loss, first)
+    assert_gradient(2 * EXP**3, loss, equal)
+
+
+def test_operations_of_several_results(x):
+    first, second = (T.split(x, [1, 2], 2, axis=0) for _ in range(2))
+    loss = T.sum(T.exp(first[0])) + T.sum(T.sqr(second[0])) + T.sum(second[1] * T.sum(first[0]))
+    top, rest = VALUE[:1], VALUE[1:]
+    assert_gradient(np.concatenate([np.exp(top) + 2 * top + rest.sum(), 0 * rest + top.sum()]),
+                    loss, x)
+
+
+def test_each_draw_is_its_own(x):
+    stream = MRG_RandomStreams(1)
+    draws = [stream.normal((3, 3), dtype="float64") for _ in range(2)]
+    loss = T.sum(draws[0] * T.exp(x) - draws[1] * T.exp(x))
+    value, *noise = theano.function([], [theano.grad(loss, x), *draws])()
+    np.testing.assert_allclose(value, (noise[0] - noise[1]) * EXP)
+    assert np.abs(value).max() > 0.1
+
+
+def test_loops_and_higher_derivatives(x):
+    def powers():
+        return theano.scan(lambda power, x: power * x, outputs_info=T.ones_like(x),
+                           non_sequences=x, n_steps=3)[0][-1]
+
+    assert_gradient(6 * VALUE**5, T.sum(powers() * powers()), x)
+    slope = theano.grad(T.sum(T.exp(x) * T.exp(x)), x)
+    assert_gradient(4 * EXP**2, T.sum(slope), x)
+    v = theano.shared(VALUE[0])
+    loss = T.sum(T.exp(v) * T.exp(v))
+    np.testing.assert_allclose(theano.gradient.hessian(loss, v).eval(),
+                               np.diag(4 * np.exp(2 * VALUE[0])))
+    np.testing.assert_allclose(theano.gradient.jacobian(T.exp(v) * T.exp(v), v).eval(),
+                               np.diag(2 * np.exp(2 * VALUE[0])))
+    np.testing.assert_allclose(T.Lop(T.exp(v) * T.exp(v), v, v).eval(),
+                               2 * np.exp(2 * VALUE[0]) * VALUE[0])
+
+
+def test_whole_numbers_and_what_is_not_there(x):
+    places = [T.argmax(T.exp(x), axis=1) for _ in range(2)]
+    loss = T.sum(T.exp(x)[T.arange(3), places[0]] * T.exp(x)[T.arange(3), places[1]])
+    largest = VALUE == VALUE.max(axis=1, keepdims=True)
+    assert_gradient(2 * EXP**2 * largest, loss, x)
+    with pytest.raises(theano.gradient.DisconnectedInputError):
+        theano.grad(loss, theano.shared(1.))
+    assert_gradient(0, loss, theano.shared(1.), disconnected_inputs="ignore")
+
+
+def test_names(x):
+    loss = T.sum(T.exp(x) * T.exp(x))
+    loss.name = "loss"
+    assert theano.grad(loss, x).name == "(dloss/dx)"
