@@ -344,13 +344,6 @@ T.TensorType.may_share_memory = staticmethod(may_share_memory)
 f(np.ones(2, "float32"), np.ones(2, "float32"))
 """),
 
-    "formalities_once": Need("counted at each call", PRELUDE + """
-x = T.fvector()
-f = theano.function([x], x + 1)
-f(np.ones(2, "float32"))
-assert not f.input_storage[0].provided, "counted at each call"
-""", WITH_COMPILER),
-
     # --- starting.py ---
     "scipy_when_asked_for": Need("scipy.stats is imported", """
         import sys, vae
