@@ -141,7 +141,9 @@ def test_a_folder_that_can_not_be_written_is_found_first(tmp_path):
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_run_that_is_stopped_goes_on(how, students, tmp_path):
-    output = tmp_path / "grades"
+    output, last = tmp_path / "grades", students / f"student{N_STUDENTS - 1}.ipynb"
+    quick = last.read_bytes()
+    last.write_bytes(notebook({2: HANGS}))
     process = start(students, output, "-j", "1")
     try:
         wait_for(lambda: graded(output))
@@ -157,6 +159,7 @@ def test_a_run_that_is_stopped_goes_on(how, students, tmp_path):
     assert started
     wait_for(lambda: not any(one.is_running() for one in started), 20)
     times = {name: (output / "results" / f"{name}.json").stat().st_mtime_ns for name in first}
+    last.write_bytes(quick)
     result = run(students, output)
     assert result.returncode == 0, result.stderr
     assert list(table(output).values()) == [7] * N_STUDENTS

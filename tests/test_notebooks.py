@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import lasagne
@@ -329,16 +328,20 @@ class Kernel:
     def __init__(self):
         self.manager, self.client = start_new_kernel(cwd=str(build.HERE))
 
-    def run(self, code, interrupt_after=None, whole=False):
-        """Return what the code printed and the error it stopped with, or its traceback, if any."""
-        said = []
+    def run(self, code, interrupt_at=None, whole=False):
+        """Return what the code printed and the error it stopped with, or its traceback, if any.
+
+        It is interrupted once it has printed `interrupt_at`.
+        """
+        said, interrupted = [], []
 
         def listen(message):
             if message["msg_type"] == "stream":
                 said.append(message["content"]["text"])
+                if interrupt_at and interrupt_at in "".join(said) and not interrupted:
+                    interrupted.append(True)
+                    self.manager.interrupt_kernel()
 
-        if interrupt_after:
-            threading.Timer(interrupt_after, self.manager.interrupt_kernel).start()
         reply = self.client.execute_interactive(code, output_hook=listen, timeout=600)["content"]
         error = f"{reply['ename']}: {reply['evalue']}" if reply["status"] == "error" else None
         return "".join(said), reply["traceback"] if whole and error else error
@@ -421,13 +424,27 @@ def test_checks_know_what_was_run(kernel):
     assert "верно" in verdict(1)
 
 
+#: Makes the check of exercise 5 last until it is interrupted.
+LONG = """
+import time
+import vae.checks.elbo as steps
+
+def draws(*arguments):
+    print("begun", flush=True)
+    time.sleep(600)
+
+steps._draws = draws
+"""
+
+
 def test_a_check_that_is_interrupted_takes_one_line(kernel):
     notebook = build.solution()
     kernel.run_cells(cell for cell in code_cells(notebook)[:code_cells(notebook).index(
         tagged(notebook, "check-5"))] if not cell.source.startswith("check("))
-    _, error = kernel.run("check(5, globals())", interrupt_after=0.7)
+    assert kernel.run(LONG)[1] is None
+    _, error = kernel.run("check(5, globals())", interrupt_at="begun")
     assert error == "Interrupted: Проверка упражнения 5 прервана."
-    _, traceback = kernel.run("check(5, globals())", interrupt_after=0.7, whole=True)
+    _, traceback = kernel.run("check(5, globals())", interrupt_at="begun", whole=True)
     assert traceback == ["Проверка упражнения 5 прервана."]
 
 
@@ -436,7 +453,7 @@ def test_training_can_be_interrupted_gone_on_with_and_repeated(kernel):
     training = notebook.cells.index(tagged(notebook, "training"))
     kernel.run_cells(cell for cell in notebook.cells[:training] if cell.cell_type == "code")
     train = notebook.cells[training].source
-    said, error = kernel.run(train, interrupt_after=2)
+    said, error = kernel.run(train, interrupt_at="Эпоха 1: ")
     assert error is None and "Эпоха 1" in said and "на тестовой" not in said
     assert said.endswith("Обучение прервано, эпох сделано: 0. Чтобы продолжить, выполните ячейку "
                          "ещё раз.\n")
