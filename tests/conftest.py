@@ -7,7 +7,9 @@ import vae  # noqa: F401  before anything imports Theano
 import warnings
 from pathlib import Path
 
+import lasagne
 import matplotlib
+import numpy as np
 import pooch
 import pytest
 
@@ -40,6 +42,12 @@ def pytest_terminal_summary(terminalreporter, config):
             terminalreporter.write_line(test, bold=True)
             for line in Mistake(hint)._render_traceback_():
                 terminalreporter.write_line(f"    {line}".replace("\n", "\n    "))
+
+
+@pytest.fixture(autouse=True)
+def generator_of_weights(monkeypatch):
+    """NumPy's global generator, as at the start, whatever other tests gave Lasagne."""
+    monkeypatch.setattr(lasagne.random, "_rng", np.random)
 
 
 @pytest.fixture(scope="session")

@@ -232,8 +232,7 @@ def samples():
 
 @pytest.mark.parametrize("seed", [np.random.seed, lambda seed: lasagne.random.set_rng(
     np.random.RandomState(seed))], ids=["numpy", "lasagne"])
-def test_one_seed_gives_equal_samples(seed, monkeypatch):
-    monkeypatch.setattr(lasagne.random, "_rng", np.random)
+def test_one_seed_gives_equal_samples(seed):
     seed(1)
     first = samples()
     seed(1)
