@@ -428,6 +428,28 @@ for a, b in [(whole, whole), (whole[1:], whole[:-1]), (whole[:-1], whole[1:]),
 """, VAE_COMPAT_OFF=off)
 
 
+def test_arrays_are_let_go_of(warm):
+    warm.quietly(PRELUDE + """
+import gc, sys
+x, y = T.fmatrix("x"), T.fmatrix("y")
+f = theano.function([x, y], [T.exp(x) / y, T.dot(x, y), T.sum(x), x[1:], x.T])
+a, b = np.ones((2, 3, 3), "float32")
+
+def held(a, b, error=None):
+    for _ in range(100):
+        try:
+            f(a, b)
+            assert error is None
+        except ValueError as raised:
+            assert error and error in str(raised)
+    gc.collect()
+    return sys.getrefcount(a), sys.getrefcount(b)
+
+for arguments in (a, b), (a, b[:2].copy(), "mis-match"), (a, a):
+    assert held(*arguments) == held(*arguments)
+""")
+
+
 def test_modules_are_compiled_together(session):
     count = """
         from theano.gof.cmodule import GCC_compiler

@@ -246,13 +246,16 @@ exec(lock)
 
     # --- compiling.py ---
     "arrays_checked_by_functions": Need("lines for each array", PRELUDE + """
+from theano.gof.cc import get_c_cleanup
 code = T.fmatrix.c_extract("x", {"fail": "return;"})
 assert "tensors::extract" in code, f"{len(code.splitlines())} lines for each array"
+assert get_c_cleanup(T.fmatrix(), "x", {}).strip() == "tensors::release(x, py_x);"
 """),
     "failures_told_by_a_function": Need("each failure is spelt out", PRELUDE + """
-from theano.gof.cc import failure_code
-assert "theano_failed()" in failure_code({"failure_var": "failure", "id": 1}), \
-    "each failure is spelt out"
+from theano.gof.cc import failure_code, struct_gen
+names = {"failure_var": "failure", "id": 1, "name": "operation"}
+assert "theano_failed()" in failure_code(names), "each failure is spelt out"
+assert "if (failure) { theano_keep_error(__ERROR); }" in struct_gen([], [], [], names)
 """),
     "headers_read_once": Need("each module reads the headers", PRELUDE + """
 import tempfile

@@ -26,6 +26,8 @@ _BAR = "Theano: C++: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}]"
 def arrays_checked_by_functions(module):
     """Call a function for what takes Theano forty lines, before and after each operation."""
     yield
+    from theano.gof import cc
+    release = cc.get_c_cleanup
     headers = module.TensorType.c_headers
     unchecked = module.TensorType.c_extract
 
@@ -42,9 +44,21 @@ def arrays_checked_by_functions(module):
     def c_sync(self, name, sub):
         return f"if (tensors::sync({name}, &py_{name}) < 0) {{ {sub['fail']} }}\n"
 
+    def get_c_cleanup(r, name, sub):
+        if isinstance(r.type, module.TensorType):
+            return f"tensors::release({name}, py_{name});\n"
+        return release(r, name, sub)
+
     module.TensorType.c_headers = c_headers
     module.TensorType.c_extract = c_extract
     module.TensorType.c_sync = c_sync
+    cc.get_c_cleanup = get_c_cleanup
+
+
+#: At the end of an operation: take Python's error, and leave it where Theano looks for it.
+_ERROR_KEPT = re.compile(
+    r"if \((\w+)\) \{\s*// When there is a failure, .*?\{Py_XDECREF\(old_err_traceback\);\}\s*\}",
+    re.DOTALL)
 
 
 @around_import("theano.gof.cc")
@@ -57,6 +71,13 @@ def failures_told_by_a_function(cc):
         return f"{{ {sub['failure_var']} = {sub['id']}; theano_failed(); {leave} }}"
 
     cc.failure_code = failure_code
+    generate = cc.struct_gen
+
+    def struct_gen(args, struct_builders, blocks, sub):
+        return _ERROR_KEPT.sub(r"if (\1) { theano_keep_error(__ERROR); }",
+                               generate(args, struct_builders, blocks, sub))
+
+    cc.struct_gen = struct_gen
 
 
 def _is_gcc(compiler):

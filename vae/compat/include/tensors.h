@@ -62,6 +62,13 @@ static int __attribute__((noinline)) sync(PyArrayObject *array, PyObject **objec
     return array ? check_aligned(array, "c_sync") : 0;
 }
 
+/* Let go of an array and of what the storage cell held. */
+static void __attribute__((noinline)) release(PyArrayObject *array, PyObject *object)
+{
+    Py_XDECREF(array);
+    Py_XDECREF(object);
+}
+
 }
 
 #endif
