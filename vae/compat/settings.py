@@ -34,8 +34,8 @@ from vae.compat.hooks import around_import
 _LEAST_FREE_SPACE = 64 * 2**20
 
 _NO_COMPILER = (
-    "{what}: training takes about three times as long; the remedy: {remedy}. "
-    "{what_ru}: обучение идёт примерно втрое дольше; что поможет: {remedy}.")
+    "{what}: training takes three to four times as long; the remedy: {remedy}. "
+    "{what_ru}: обучение идёт в три-четыре раза дольше; что поможет: {remedy}.")
 
 _BAD_CACHE = """\
 Compiled code cannot be kept in {folder} ({reason}): it goes to a temporary folder, and every
