@@ -671,6 +671,24 @@ print theano.function([i], 7 / i)([2, 3])
     assert not list(tmp_path.rglob("*.pyc"))  # which Python 3 would take for its own
 
 
+def test_python_2_has_all_that_is_restored(warm, tmp_path):
+    """What is mended when it is imported, is mended for Python 2, too."""
+    done = run_python2(tmp_path, "old.py", environment={
+        **warm.environment, "PYTHONWARNINGS": "error::RuntimeWarning"}, old="""
+import numpy as np, theano, theano.tensor as T, matplotlib
+matplotlib.use("Agg")
+from scipy.misc import logsumexp, factorial
+from scipy.stats import itemfreq
+import matplotlib.cm
+x = T.fvector()
+sums, updates = theano.scan(lambda x_t, before: before + x_t, x, T.zeros(()))
+print theano.function([x], sums)([1, 2]), logsumexp([0, 0]), factorial(3)
+print itemfreq([5, 5]), matplotlib.cm.get_cmap("gray").name
+""")
+    assert done.stdout == f"[1. 3.] {np.log(2)} 6.0\n[[5 2]] gray\n", done.stderr
+    assert not done.stderr
+
+
 @pytest.mark.parametrize("folder, halves", [("lib", "2"), ("site-packages", "2.5")])
 def test_python_2_from_elsewhere(warm, tmp_path, folder, halves):
     """From PYTHONPATH, and packages that were installed although Python 3 can't read them."""

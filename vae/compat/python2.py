@@ -223,7 +223,7 @@ def as_python2(folder):
     string.join = lambda words, sep=" ": sep.join(words)
     pickle.load, pickle.loads = _load_of(pickle.load), _loads_of(pickle.loads)
     pickle.dump = _dump_of(pickle.dump)
-    sys.meta_path.insert(0, _Finder(folder))
+    sys.meta_path.insert(sys.meta_path.index(PathFinder), _Finder(folder))  # below our patches
 
 
 def _load_of(load):
