@@ -393,7 +393,7 @@ few_lines(theano.function([x], T.exp(x) * x + 1), [1] * 2000)
     "numbers_as_arrays": Need("Use `dtype` or", PRELUDE + """
 x = theano.scalar.int8()
 assert abs(theano.function([x], theano.scalar.exp(x))(1) - np.e) < 1e-6
-"""),
+""", numpy="2.3"),
     "silence_of_c": Need("RuntimeWarning: divide by zero", PRELUDE + """
 import threading  # Theano itself silences NumPy in the first one only
 x = T.fvector()

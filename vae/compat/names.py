@@ -110,7 +110,7 @@ def _restore_numpy_names():
     # Modules that NumPy 2.0 moved.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        np.linalg.linalg = sys.modules.setdefault("numpy.linalg.linalg", np.linalg)
+        np.linalg.linalg = sys.modules["numpy.linalg.linalg"] = np.linalg
         np.core._multiarray_umath = np._core._multiarray_umath
 
 
@@ -309,7 +309,7 @@ def pkg_resources(module):
         get_distribution=lambda name: SimpleNamespace(version=version(name))))
 
 
-@around_import("theano", "lasagne")
+@around_import("theano", "theano.gpuarray", "lasagne")
 def old_spellings(module):
     """Warnings about Theano's and Lasagne's own sources: nothing that their user can mend."""
     warnings.filterwarnings("ignore", "The `(image|filter)_shape` keyword argument")

@@ -74,7 +74,7 @@ def _show_with_advice(shell, kind, error, traceback, tb_offset=None):
 def _restore_names(shell):
     for (module, name), now in _NAMES.items():
         module = importlib.import_module(module)
-        if not hasattr(module, name):
+        if name not in vars(module):  # IPython 8 warns of it
             setattr(module, name, getattr(importlib.import_module(now), name))
     for name, now in _MODULES.items():
         package, _, last = name.rpartition(".")

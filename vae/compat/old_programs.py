@@ -338,6 +338,15 @@ def _by_another_name(old, new):
     return change
 
 
+def _reshape(function):
+    """NumPy 2.4: its `newshape` is called `shape`, a name that NumPy 2.0 does not know."""
+    def with_old_name(a, *args, **kwargs):
+        if "newshape" in kwargs:
+            args = kwargs.pop("newshape"), *args
+        return function(a, *args, **kwargs)
+    return with_old_name
+
+
 def _array(function):
     """NumPy 1.24: no arrays of rows of several lengths; NumPy 2.0: copy=False never copies."""
     def with_objects(object, *args, **kwargs):
@@ -367,7 +376,7 @@ _MEANINGS = {
     **dict.fromkeys(["concatenate", "vstack", "hstack", "dstack", "stack", "column_stack",
                      "row_stack"], _of_iterators),
     "sum": _sum,
-    "reshape": _by_another_name("newshape", "shape"),  # NumPy 2.4
+    "reshape": _reshape,
     **dict.fromkeys(["histogram", "histogram2d", "histogramdd"],  # NumPy 1.24
                     _by_another_name("normed", "density")),
     **dict.fromkeys(["percentile", "quantile", "nanpercentile", "nanquantile"],  # NumPy 2.4
