@@ -404,7 +404,9 @@ def test_what_an_old_program_finds(warm, tmp_path):
 @pytest.mark.parametrize("line, instead", [
     ("np.zeros(2)[[slice(0, 1)]]", r"a\[tuple\(slices\)\]"),
     ("np.zeros(2).tostring()", r"a\.tobytes\(\)"),
-    ("np.zeros(2).itemset(0, 1)", r"\[index\] = value"),
+    ("np.zeros(2).itemset(0, 1)", r"a\[index\] = value"),
+    ("np.zeros(2).ptp()", r"np\.ptp\(a\)"),
+    ("np.zeros(2).newbyteorder()", r"a\.view\(a\.dtype\.newbyteorder\(order\)\)"),
     ("np.uint8(300)", r"astype"),
     ("-np.array([True])", "~a"),
 ])
@@ -413,7 +415,7 @@ def test_what_cannot_be_brought_back_is_named(line, instead):
         pytest.skip("NumPy has it still")
     with pytest.raises(Exception) as caught:
         eval(line, {"np": np})
-    assert re.search(instead, advice(caught.value) or str(caught.value))
+    assert re.search(instead, advice(caught.value))
 
 
 def test_nothing_of_it_is_there_otherwise(warm):

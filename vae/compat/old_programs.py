@@ -328,23 +328,17 @@ def _of_any_number(linspace):
 
 
 def _by_another_name(old, new):
-    """An argument was called `old` once."""
+    """An argument was called `old` once, and still is where NumPy does not know it as `new`."""
     def change(function):
+        if new not in inspect.signature(function).parameters:
+            return function
+
         def with_old_name(*args, **kwargs):
             if old in kwargs:
                 kwargs[new] = kwargs.pop(old)
             return function(*args, **kwargs)
         return with_old_name
     return change
-
-
-def _reshape(function):
-    """NumPy 2.4: its `newshape` is called `shape`, a name that NumPy 2.0 does not know."""
-    def with_old_name(a, *args, **kwargs):
-        if "newshape" in kwargs:
-            args = kwargs.pop("newshape"), *args
-        return function(a, *args, **kwargs)
-    return with_old_name
 
 
 def _array(function):
@@ -376,7 +370,7 @@ _MEANINGS = {
     **dict.fromkeys(["concatenate", "vstack", "hstack", "dstack", "stack", "column_stack",
                      "row_stack"], _of_iterators),
     "sum": _sum,
-    "reshape": _reshape,
+    "reshape": _by_another_name("newshape", "shape"),  # NumPy 2.4
     **dict.fromkeys(["histogram", "histogram2d", "histogramdd"],  # NumPy 1.24
                     _by_another_name("normed", "density")),
     **dict.fromkeys(["percentile", "quantile", "nanpercentile", "nanquantile"],  # NumPy 2.4
@@ -429,9 +423,10 @@ def _as_number(value):
 #: What to write in place of what an error tells of.
 INSTEAD = {
     r"'numpy.ndarray' object has no attribute 'tostring'": "a.tobytes()",
-    r"'numpy.ndarray' object has no attribute 'itemset'": "a[index] = value",
-    r"'numpy.ndarray' object has no attribute 'ptp'": "np.ptp(a)",
-    r"'numpy.ndarray' object has no attribute 'newbyteorder'":
+    # The second form is that of NumPy 2.0 to 2.2.
+    r"'numpy.ndarray' object has no attribute 'itemset'|`itemset` was removed": "a[index] = value",
+    r"'numpy.ndarray' object has no attribute 'ptp'|`ptp` was removed": "np.ptp(a)",
+    r"'numpy.ndarray' object has no attribute 'newbyteorder'|`newbyteorder` was removed":
         "a.view(a.dtype.newbyteorder(order))",
     r"only integers, slices .* and integer or boolean arrays are valid indices":
         "a[tuple(slices)] for a list of slices, a[int(i)] for a float",
