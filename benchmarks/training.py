@@ -13,12 +13,14 @@ Prints tables in Markdown:
 ``growth``
     the epoch with larger batches, wider layers and more threads;
 ``graphs``
-    this package's faster code against Theano's own, on other networks, too.
+    this package's faster code against Theano's own, on other networks, too;
+``patches``
+    what each patch for speed brings: the time without it, divided by that with all.
 
 Every contestant is a process of its own, held to one core (in ``growth``, to
 as many as there are threads; in ``starts``, to none), and they train in turn.  "Theano" is Theano
 1.0.5 with those patches of this package only without which it neither imports
-nor compiles: the variable ``VAE_COMPAT_OFF`` leaves out those for speed.
+nor compiles: ``VAE_COMPAT_OFF=speed`` leaves out the others.
 """
 
 import argparse
@@ -28,6 +30,8 @@ import os
 import platform
 import shutil
 import statistics
+import subprocess
+import sys
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
@@ -39,18 +43,14 @@ N_IMAGES = 50_000
 BATCH_SIZE = 20
 WIDTH = 128
 
-#: The files of vae/compat whose patches are for speed only.
-FOR_SPEED = ("loops,gradients,updates,products,compiling,starting,calling,expressions,windows,"
-             "operations")
-
 #: By name: a module of `frameworks`, a class in it, VAE_COMPAT_OFF, and THEANO_FLAGS.
 OURS, NO_COMPILER = "this package", "this package, no compiler"
 UNPATCHED, UNPATCHED_BLAS = "Theano", "Theano, float32 and BLAS"
 CONTESTANTS = {
     OURS: ("on_theano", "VAE", "", ""),
     NO_COMPILER: ("on_theano", "VAE", "", "cxx="),
-    UNPATCHED: ("on_theano", "VAE", FOR_SPEED, "floatX=float64,blas.ldflags="),
-    UNPATCHED_BLAS: ("on_theano", "VAE", FOR_SPEED, ""),
+    UNPATCHED: ("on_theano", "VAE", "speed", "floatX=float64,blas.ldflags="),
+    UNPATCHED_BLAS: ("on_theano", "VAE", "speed", ""),
     "PyTorch": ("on_torch", "VAE", "", ""),
     "PyTorch, torch.compile": ("on_torch", "CompiledVAE", "", ""),
     "PyTensor": ("on_pytensor", "VAE", "", ""),
@@ -78,7 +78,8 @@ class Benchmark:
         return self._scratch / name.replace(" ", "_").replace(",", "")
 
     def _contestant(self, name, model=None, width=WIDTH, **options):
-        framework, its_model, switched_off, flags = CONTESTANTS[name]
+        framework, its_model, switched_off, flags = CONTESTANTS.get(
+            name, ("on_theano", "VAE", name, ""))  # else this package without a patch
         cache = self._cache(name)
         cache.mkdir(exist_ok=True)
         environment = {
@@ -201,9 +202,54 @@ class Benchmark:
                    ", ".join(f"{values[name][-1]:.4g}" for name in names)]
         yield f"Medians of {n_rounds} parts of an epoch, in one thread."
 
+    def patches(self):
+        models = {
+            "VAE": {"width": WIDTH},
+            "1024 units": {"width": 1024},
+            "MLP": {"model": "MLP", "width": 800, "batch_size": 500},
+            "CNN": {"model": "CNN", "width": 256, "batch_size": 500},
+        }
+        yield ["without", *models, "nothing cached", "all cached"]
+        n_rounds = 1 if self._quick else 5
+        for patch in patches_for_speed():
+            names, ratios = (OURS, patch), []
+            for label, options in models.items():
+                seconds = {name: [] for name in names}
+                n_steps = self._part_of_epoch(options.get("batch_size", BATCH_SIZE))
+                for turn, name, contestant in self._in_turn(names, n_rounds, f"{patch}, {label}",
+                                                            **options):
+                    seconds[name].append(contestant.train(seed=turn, n_steps=n_steps)["seconds"])
+                ratios.append(ratio(seconds, names))
+            for cached in (False, True):
+                seconds = {name: [] for name in names}
+                for name in names * n_rounds:
+                    if not cached:
+                        shutil.rmtree(self._cache(name), ignore_errors=True)
+                    with self._contestant(name, n_threads=len(os.sched_getaffinity(0))) as started:
+                        seconds[name].append(started.start["first_step"])
+                ratios.append(ratio(seconds, names))
+            yield [patch, *(f"{each:.2f}" for each in ratios)]
+        yield (f"Quotients of the shortest of {n_rounds} times, taken in turn: of a step, in one "
+               "thread, with the networks of the table above; and of the first step of a process, on "
+               "all cores.")
+
     def _part_of_epoch(self, batch_size):
         n_images = 500 if self._quick else 5000
         return max(n_images // batch_size, 2 if self._quick else 20)
+
+
+def patches_for_speed():
+    """Return the names of the patches in the group ``speed``, without importing Theano here."""
+    show = ("from vae.compat.hooks import PATCHES\n"
+            "print(*(name for name, patch in PATCHES.items() if patch.group == 'speed'))")
+    return subprocess.run([sys.executable, "-c", show], stdout=subprocess.PIPE, text=True,
+                          check=True).stdout.split()
+
+
+def ratio(seconds, names):
+    """Return by what the second one's shortest time is longer than that of the first."""
+    first, second = (min(seconds[name]) for name in names)
+    return second / first
 
 
 def mean_and_deviation(values):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import theano
 import theano.tensor as T
-from theano.gradient import disconnected_grad
+from theano.gradient import disconnected_grad, grad_clip, grad_scale, zero_grad
 from theano.sandbox.rng_mrg import MRG_RandomStreams
 
 VALUE = np.random.RandomState(0).uniform(0.2, 0.9, size=(3, 3))
@@ -163,3 +163,119 @@ def test_names(x):
     loss = T.sum(T.exp(x) * T.exp(x))
     loss.name = "loss"
     assert theano.grad(loss, x).name == "(dloss/dx)"
+
+
+# --- what is derived as it is written ---
+
+class OfItsOwn(theano.Op):
+    """The identity, with a gradient that its ``__eq__`` says nothing of."""
+
+    __props__ = ()
+
+    def __init__(self, slope):
+        self.slope = slope
+
+    def make_node(self, x):
+        return theano.Apply(self, [x], [x.type()])
+
+    def perform(self, node, inputs, outputs):
+        outputs[0][0] = inputs[0].copy()
+
+    def grad(self, inputs, gradients):
+        return [self.slope(gradients[0])]
+
+
+class ScalarOfItsOwn(theano.scalar.UnaryScalarOp):
+    """The same, elementwise."""
+
+    def __init__(self, slope):
+        super().__init__(theano.scalar.same_out, name="of_its_own")
+        self.slope = slope
+
+    def impl(self, x):
+        return x
+
+    def grad(self, inputs, gradients):
+        return [self.slope * gradients[0]]
+
+
+def elementwise_with(slope):
+    return T.Elemwise(ScalarOfItsOwn(slope))
+
+
+def with_its_own_gradient(slope):
+    """Theano's exp, one object of which has been given another gradient."""
+    operation = T.Elemwise(theano.scalar.Exp(theano.scalar.upgrade_to_float))
+    operation.L_op = lambda inputs, outputs, gradients: [slope * gradients[0]]
+    return operation
+
+
+def clipped(x):
+    return grad_clip(x, -1, 1)
+
+
+@pytest.mark.parametrize("make, expected", [
+    pytest.param(lambda x: 5 * grad_scale(x, 1.) + 7 * grad_scale(x, -.5), 5 - 3.5,
+                 id="factors"),
+    pytest.param(lambda x: grad_clip(x, -1, 1)**2 + grad_clip(x, -100, 100)**2,
+                 np.minimum(2 * VALUE, 1) + 2 * VALUE, id="other limits"),
+    pytest.param(lambda x: 5 * clipped(x) + 7 * clipped(x), 2, id="equal limits"),
+    pytest.param(lambda x: 5 * clipped(T.exp(x)) + 7 * clipped(T.exp(x)), 2 * EXP,
+                 id="clipped below another operation"),
+    pytest.param(lambda x: 5 * T.exp(clipped(x)) + 7 * T.exp(clipped(x)), 2,
+                 id="clipped above another operation"),
+    pytest.param(lambda x: T.exp(zero_grad(x)) + T.exp(disconnected_grad(x)) + T.exp(x), EXP,
+                 id="zero and disconnected"),
+    pytest.param(lambda x: 5 * OfItsOwn(lambda g: 2 * g)(x) + 7 * OfItsOwn(lambda g: 3 * g)(x), 31,
+                 id="an operation of the program's own"),
+    pytest.param(lambda x: 5 * OfItsOwn(T.sqr)(x) + 7 * OfItsOwn(T.sqr)(x), 25 + 49,
+                 id="not linear in what comes back"),
+    pytest.param(lambda x: 5 * elementwise_with(2.)(x) + 7 * elementwise_with(3.)(x), 31,
+                 id="elementwise, of the program's own"),
+    pytest.param(lambda x: with_its_own_gradient(2)(x) + with_its_own_gradient(3)(x), 5,
+                 id="a gradient that one object has been given"),
+])
+def test_what_is_derived_as_it_is_written(x, make, expected):
+    """Operations that are equal, and whose gradients are not those of one operation."""
+    assert_gradient(expected * np.ones((3, 3)), T.sum(make(x)), x)
+
+
+def test_rows_taken_with_sparse_and_with_dense_gradients(x):
+    """AdvancedSubtensor1 does not compare `sparse_grad`, nor Prod `no_zeros_in_input`."""
+    with_zero = theano.shared(np.array([0., 2, 3]))
+    loss = T.prod(with_zero) + T.prod(T.exp(with_zero), no_zeros_in_input=True)
+    assert_gradient(np.array([6, 0, 0]) + np.exp(5), loss, with_zero)
+    rows = theano.sparse_grad(x[[0, 1]])
+    both = T.sum(rows * x[[0, 1]])
+    assert_gradient(2 * VALUE * [[1], [1], [0]], both, x)
+
+
+@pytest.mark.parametrize("structured", [(True, False), (False, True)])
+def test_gradients_of_what_is_stored(structured):
+    """`DenseFromSparse` compares nothing of what only its gradient uses."""
+    import scipy.sparse
+    import theano.sparse
+    from theano.sparse.basic import DenseFromSparse
+    s = theano.sparse.csc_matrix(dtype="float64")
+    factors = dict(zip(structured, (2, 5)))
+    loss = sum(factor * DenseFromSparse(how)(s).sum() for how, factor in factors.items())
+    gradient = theano.sparse.dense_from_sparse(theano.grad(loss, s)) if hasattr(
+        theano.grad(loss, s).type, "format") else theano.grad(loss, s)
+    stored = scipy.sparse.csc_matrix(np.diag([1., 2, 3]))
+    expected = np.full((3, 3), float(factors[False])) + factors[True] * np.eye(3)
+    np.testing.assert_allclose(gradient.eval({s: stored}), expected)
+
+
+def test_gradient_clipping_of_a_recurrent_network_that_is_written_twice():
+    """Each call of `get_output` has limits of its own, in Lasagne's layers as in Theano."""
+    rng = np.random.RandomState(0)
+    lasagne.random.set_rng(np.random.RandomState(1))
+    layer = lasagne.layers.RecurrentLayer(lasagne.layers.InputLayer((2, 3, 4)), 3,
+                                          grad_clipping=0.1)
+    x = T.tensor3()
+    first, second = (lasagne.layers.get_output(layer, x) for _ in range(2))
+    parameter = layer.hidden_to_hidden.W
+    both = theano.grad(T.sum(5 * first + 7 * second), parameter)
+    each = theano.grad(T.sum(5 * first), parameter) + theano.grad(T.sum(7 * second), parameter)
+    value, expected = theano.function([x], [both, each])(rng.randn(2, 3, 4).astype("float32"))
+    np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-6)

@@ -1,5 +1,6 @@
 """Graphs that are kept: what is taken from the disk is what the optimiser would have made."""
 
+import functools
 import io
 import os
 import time
@@ -20,6 +21,7 @@ from theano.sandbox.rng_mrg import MRG_RandomStreams
 from theano.tensor.signal import pool
 
 from vae.compat import optimising
+from vae.compat.originals import as_imported
 
 LINKER = "cvm" if theano.config.cxx else "vm"
 MODE = theano.Mode(linker=LINKER, optimizer="fast_run")
@@ -337,6 +339,68 @@ def test_a_programs_own_operations_and_optimisations_are_not_kept(folder):
             assert of_x(product, mode=mode)([[3]]) == 3
     assert of_x(product)([[3]]) == 6 and of_x(product)([[3]]) == 6
     assert folder.n_restored == 1
+
+
+def program_is_optimised_anew(folder):
+    """Twice, and it leaves nothing for a program that has not changed Theano."""
+    n_files = len(folder.files())
+    for _ in range(2):
+        of_x(lambda x, _: T.nnet.softmax(x).sum(0))
+    return folder.n_restored == 0 and len(folder.files()) == n_files
+
+
+def shape_of_its_own(self, node, shapes):
+    return shapes
+
+
+def wrapped(owner, name):
+    """A program's function that calls Theano's."""
+    original = getattr(owner, name)
+    return lambda *args, **options: original(*args, **options)
+
+
+@pytest.mark.parametrize("owner, name, value", [
+    pytest.param(T.nnet.Softmax, "infer_shape", lambda self, node, shapes: shapes,
+                 id="a method"),
+    pytest.param(T.nnet.Softmax, "of_its_own", shape_of_its_own, id="a new method"),
+    pytest.param(theano.Op, "infer_shape", functools.wraps(theano.Op.make_thunk)(shape_of_its_own),
+                 id="a method of a base class, under a name of Theano's"),
+    pytest.param(T.nnet.softmax_op, "infer_shape", functools.partial(shape_of_its_own, None),
+                 id="a method of one object"),
+    pytest.param(T.add, "infer_shape", lambda node, shapes: shapes, id="of another object"),
+    pytest.param(T.opt, "get_scalar_constant_value", lambda x, **options: 1, id="a function"),
+    pytest.param(T.TensorType, "filter_variable", wrapped(T.TensorType, "filter_variable"),
+                 id="a method of a type"),
+    pytest.param(theano.gof.MergeOptimizer, "apply", wrapped(theano.gof.MergeOptimizer, "apply"),
+                 id="a method of an optimiser"),
+])
+def test_what_a_program_has_put_in_theanos_place(folder, monkeypatch, owner, name, value):
+    monkeypatch.setattr(owner, name, value, raising=False)
+    assert program_is_optimised_anew(folder)
+
+
+def test_one_of_theanos_functions_in_place_of_another(folder, monkeypatch):
+    of_x(lambda x, _: T.nnet.softmax(x).sum(0))
+    monkeypatch.setattr(T.nnet.Softmax, "infer_shape", theano.Op.__dict__.get(
+        "infer_shape", T.nnet.SoftmaxGrad.infer_shape))
+    of_x(lambda x, _: T.nnet.softmax(x).sum(0))
+    assert folder.n_restored == 0 and len(folder.files()) == 2
+
+
+def test_a_function_with_other_code(folder):
+    function, code = T.opt.register_canonicalize, T.opt.register_canonicalize.__code__
+    try:
+        function.__code__ = (lambda lopt, *tags, **kwargs: lopt).__code__
+        assert program_is_optimised_anew(folder)
+    finally:
+        function.__code__ = code
+    assert as_imported.changes() == []
+
+
+def test_edited_theano(folder, monkeypatch):
+    of_x(product)
+    monkeypatch.setattr(as_imported, "is_mixed", True)
+    assert program_is_optimised_anew(folder)
 
 
 def test_who_watches_the_optimiser_sees_it_work(folder, monkeypatch, capsys):

@@ -5,6 +5,7 @@ With all patches the program ends quietly; without its own it prints the symptom
 code that is generated, at what is imported, or at how often the compiler is called.
 """
 
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ from packaging.version import Version
 from programs import PRELUDE
 
 import vae
-from vae.compat.hooks import PATCHES
+from vae.compat.hooks import GROUPS, ORDER, PATCHES, patches_of
 
 #: Theano generates and compiles code, in a folder that all these programs share, with and without
 #: their patches: the modules that each of them needs are there after the first.
@@ -326,10 +327,12 @@ def many_operations():
         x = T.exp(x) / 7
     return x
 theano.function([], many_operations())
-def apply(*args):
-    assert 0, "optimised anew"
-theano.gof.SeqOptimizer.apply = apply
+import sys
+calls, code = [], theano.gof.SeqOptimizer.apply.__code__
+sys.setprofile(lambda frame, event, argument: calls.append(event) if frame.f_code is code else None)
 theano.function([], many_operations())
+sys.setprofile(None)
+assert not calls, "optimised anew"
 """),
 
     # --- calling.py ---
@@ -506,10 +509,68 @@ def test_a_patch_that_there_is_not(warm):
 
 
 def test_the_table_of_patches(warm):
-    """It is printed whole, and a patch that is left out is still there, and marked."""
+    """It is printed whole, by groups, and a patch that is left out is still there, and marked."""
     lines = warm.quietly("import runpy, sys; sys.argv[1:] = ['--patches']; "
                          "runpy.run_module('vae.compat', run_name='__main__')",
                          THEANO_FLAGS="cxx=", VAE_COMPAT_OFF="imp,loops").splitlines()
-    assert [line.split()[0] for line in lines[::2]] == list(PATCHES)
+    assert [line for line in lines if not line.startswith(" ")] == [f"{each}:" for each in GROUPS]
+    named = [line.split()[0] for line in lines if re.match(r"  \w", line)]
+    assert sorted(named) == sorted(PATCHES)
     left_out = {line.split()[0] for line in lines if line.endswith("(left out)")}
     assert left_out == {"imp", *(name for name, patch in PATCHES.items() if patch.file == "loops")}
+
+
+#: `vae.compat` without the rest of `vae`, which imports Theano.
+ALONE = f"""
+import sys, types
+sys.modules["vae"] = types.ModuleType("vae")
+sys.modules["vae"].__path__ = [{str(Path(vae.__file__).parent)!r}]
+from vae.compat import hooks
+"""
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_a_group_is_left_out_by_one_word(group, warm):
+    left_out = warm.quietly(ALONE + "print(*(name for name, patch in hooks.PATCHES.items() "
+                            "if patch.left_out))", VAE_COMPAT_OFF=group)
+    assert left_out.split() == [name for name, patch in PATCHES.items() if patch.group == group]
+
+
+def test_each_patch_for_speed_says_where_it_acts_and_what_it_brings():
+    root = Path(__file__).parents[1]
+    for name, patch in PATCHES.items():
+        assert (patch.group == "speed") == (patch.speed is not None), name
+        if patch.speed:
+            assert patch.speed.acts_on, name
+            quotient = re.search(r"\b\d+\.\d\d\b", patch.speed.brings)
+            assert quotient and float(quotient[0]) >= 1.03, f"{name} brings {patch.speed.brings}"
+            file, _, test = patch.speed.edge.partition("::")
+            assert f"def {test}(" in (root / file).read_text(encoding="utf-8"), name
+
+
+def test_the_order_of_a_module_s_patches_is_told():
+    several = {module for patch in PATCHES.values() for module in patch.modules
+               if sum(module in other.modules for other in PATCHES.values()) > 1}
+    assert several == set(ORDER)
+    for module, names in ORDER.items():
+        assert patches_of(module) == list(names)
+
+
+def test_patches_are_applied_in_that_order(warm):
+    """Whichever file of patches is imported first."""
+    warm.quietly(ALONE + """
+entered = []
+def noting(name, function):
+    def patch(module):
+        entered.append((module.__name__, name))
+        return function(module)
+    return patch
+backwards = list(hooks.PATCHES.items())[::-1]
+hooks.PATCHES.clear()
+for name, patch in backwards:
+    hooks.PATCHES[name] = patch._replace(function=noting(name, patch.function))
+import theano, theano.tensor.nnet.conv, theano.sandbox.rng_mrg, theano.tensor.sort, lasagne
+for module, names in hooks.ORDER.items():
+    found = [name for of, name in entered if of == module]
+    assert found == list(names), (module, found)
+""", THEANO_FLAGS="cxx=")

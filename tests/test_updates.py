@@ -104,3 +104,184 @@ def test_what_can_not_be_one(make):
         states.append([x.get_value() for x in shared])
     for value, expected in zip(*states):
         np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-6)
+
+
+# --- updates that read what others overwrite ---
+
+def as_written(shared, make, n_steps):
+    """What NumPy makes of updates in as many steps: all new values, then all assignments."""
+    values = [x.get_value() for x in shared]
+    for _ in range(n_steps):
+        values = [np.asarray(new, value.dtype) for value, new in zip(values, make(*values))]
+    return values
+
+
+READ_EACH_OTHER = [
+    pytest.param("int64", [0, 0], lambda i, e: [i + 1, i % 3], id="a counter and a ring's index"),
+    pytest.param("int64", [5, 3], lambda i, e: [i + 1, (i + e) // 2], id="a mean of integers"),
+    pytest.param("int32", [[1, 5], [3, 9]], lambda a, d: [a // 2 + d, (a + d) // 3],
+                 id="vectors of integers"),
+    pytest.param("int8", [[1, 5], [3, 9]], lambda a, d: [d, a], id="a swap"),
+    pytest.param("int64", [[1, 2], [3, 4], [5, 6]], lambda a, b, c: [b + c, c + a, a + b],
+                 id="three in a ring"),
+    pytest.param("float32", [[1, 5], [3, 9]], lambda a, v: [a + v * .1, v * .9 - a * .1],
+                 id="a spring"),
+    pytest.param("float64", [[1, 5], [3, 9]], lambda a, v: [a + v * .1, v * .9 - a * .1],
+                 id="a spring in doubles"),
+    pytest.param("float64", [[1, 5], [3, 9], [2, 4]],
+                 lambda a, b, c: [b * c + a, a * c - b, a * b + c * c], id="three products"),
+    pytest.param("float32", [[1.5, 5], [3, 9]], lambda a, b: [a // b + b, b % (a + 1) + a],
+                 id="division of floats"),
+    pytest.param("float64", [1, 2], lambda a, b: [a * b, a + b], id="numbers"),
+]
+
+ENVIRONMENTS = {
+    "OpenMP": {"THEANO_FLAGS": "openmp=True,openmp_elemwise_minsize=0"},
+    "Theano's loops": {"VAE_COMPAT_OFF": "vectorised_loops"},
+    "no updates in one pass": {"VAE_COMPAT_OFF": "updates"},
+    "nothing for speed": {"VAE_COMPAT_OFF": "speed"},
+    "no compiler": {"THEANO_FLAGS": "cxx="},
+    "no compiler, Theano's Python": {"THEANO_FLAGS": "cxx=", "VAE_COMPAT_OFF": "without_compiler"},
+}
+
+
+def test_updates_that_read_each_other():
+    """In one function, which takes less time to compile than one for each."""
+    updates, expected = [], []
+    for case in READ_EACH_OTHER:
+        dtype, start, make = case.values
+        shared = [theano.shared(np.asarray(value, dtype)) for value in start]
+        expected += [(case.id, x, value)
+                     for x, value in zip(shared, as_written(shared, make, n_steps=3))]
+        updates += [(x, T.cast(new, dtype)) for x, new in zip(shared, make(*shared))]
+    step = theano.function([], [], updates=updates)
+    for _ in range(3):
+        step()
+    for name, x, value in expected:
+        np.testing.assert_allclose(x.get_value(), value, rtol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_updates_that_read_each_other_whatever_is_left_out(environment, warm):
+    """Whoever leaves a patch out to look for a fault does not get another."""
+    same_test = f"{__file__}::test_updates_that_read_each_other"
+    arguments = ["-q", "-n", "0", "-p", "no:cacheprovider", same_test]
+    warm.run(f"import pytest, sys; sys.exit(pytest.main({arguments!r}))",
+             **ENVIRONMENTS[environment])
+
+
+class OfItsOwn(theano.scalar.UnaryScalarOp):
+    def impl(self, x):
+        return 2 * x
+
+    def c_code(self, node, name, inputs, outputs, sub):
+        return f"{outputs[0]} = 2 * {inputs[0]};"
+
+
+own = T.Elemwise(OfItsOwn(theano.scalar.same_out, name="own"))
+
+
+@pytest.mark.parametrize("dtype, make", [
+    pytest.param("int64", lambda a, b, c: [(a, a + b), (b, a - b)], id="whole numbers"),
+    pytest.param("float16", lambda a, b, c: [(a, a + b), (b, a - b)], id="half precision"),
+    pytest.param("float32", lambda a, b, c: [(a, own(a + b)), (b, own(a - b))],
+                 id="an operation of the program's own"),
+    pytest.param("float32", lambda a, b, c: [(a, a + b), (c, c * 2)], id="other shapes"),
+])
+def test_what_is_not_joined(dtype, make):
+    a, b = (theano.shared(np.arange(1, 4).astype(dtype)) for _ in range(2))
+    c = theano.shared(np.ones((3, 1), "float32"))
+    updates = make(a, b, c)
+    assert set(results_of_loops(theano.function([], [], updates=updates, mode=MODE))) == {1}
+
+
+def test_inputs_with_updates_are_not_joined():
+    """So are the states of a loop in Scan: each must take the place of its own input."""
+    a, b = T.fvectors("ab")
+    step = theano.function([theano.In(a, value=np.ones(3, "float32"), update=a + b),
+                            theano.In(b, value=np.ones(3, "float32"), update=a - b)],
+                           [a, b], mode=MODE)
+    assert set(results_of_loops(step)) == {1}
+    assert [x.tolist() for x in step()] == [[1] * 3, [1] * 3]
+    assert [x.tolist() for x in step()] == [[2] * 3, [0] * 3]
+
+
+# --- loops of Scan: with several states, gradients have updates of their own ---
+
+def random_step(rng, n_states):
+    """New states and a sum of products of random pairs, as Theano and as NumPy compute them."""
+    pairs = rng.randint(n_states + 1, size=(n_states, 2, 2))
+
+    def step(x, *states):
+        total = sum(states)
+        known = [*states, total * x]
+        return [0.3 * (known[a] * known[b] + known[c] * known[d]) + 0.1 * total * x
+                for (a, b), (c, d) in pairs]
+
+    return step
+
+
+def gradients_of(step, starts, sequence, unrolled):
+    states, x = [T.dvector() for _ in starts], T.dmatrix()
+    if unrolled:
+        last = list(states)
+        for turn in range(len(sequence)):
+            last = step(x[turn], *last)
+    else:
+        results, _ = theano.scan(step, sequences=x, outputs_info=states)
+        last = [result[-1] for result in results]
+    loss = sum((number + 1) * value.sum() for number, value in enumerate(last))
+    mode = theano.Mode("py", None) if unrolled else None
+    gradients = theano.function([x, *states], theano.grad(loss, [x, *states]), mode=mode)
+    return gradients(sequence, *starts)
+
+
+@pytest.mark.parametrize("n_states", [2, 3])
+@pytest.mark.parametrize("seed", range(5))
+def test_gradients_through_scan(seed, n_states):
+    rng = np.random.RandomState(seed)
+    step = random_step(rng, n_states)
+    starts, sequence = rng.uniform(0.3, 1, (n_states, 3)), rng.uniform(0.5, 1.5, (5, 3))
+    looped = gradients_of(step, starts, sequence, unrolled=False)
+    for value, expected in zip(looped, gradients_of(step, starts, sequence, unrolled=True)):
+        np.testing.assert_allclose(value, expected, rtol=1e-9)
+
+
+def test_three_states_that_read_each_other():
+    """The gradient by differences of the loop in Python."""
+    rng = np.random.RandomState(0)
+    start, sequence = rng.uniform(1, 2, (3, 3)), rng.uniform(0, 1, (6, 3))
+
+    def step(x, a, b, c, sigmoid=T.nnet.sigmoid):
+        total = a + b + c
+        return [b * total + a, sigmoid(b * b + total * x), a * total]
+
+    def loss(start):
+        state = start
+        for x in sequence:
+            state = step(x, *state, sigmoid=lambda x: 1 / (1 + np.exp(-x)))
+        return sum(factor * value.sum() for factor, value in zip((1, 2, 3), state))
+
+    _, *gradients = gradients_of(step, start, sequence, unrolled=False)
+    for place in np.ndindex(3, 3):
+        shift = np.zeros((3, 3))
+        shift[place] = 1e-5
+        slope = (loss(start + shift) - loss(start - shift)) / 2e-5
+        np.testing.assert_allclose(gradients[place[0]][place[1]], slope, rtol=1e-5)
+
+
+@pytest.mark.parametrize("layer_of", [lasagne.layers.LSTMLayer, lasagne.layers.GRULayer])
+def test_gradients_of_three_losses_of_a_recurrent_network(layer_of):
+    """One function with three losses' gradients gives those of three functions."""
+    lasagne.random.set_rng(np.random.RandomState(0))
+    layer = layer_of(lasagne.layers.InputLayer((4, 5, 6)), 4)
+    parameters = lasagne.layers.get_all_params(layer)
+    x = T.tensor3()
+    first, second = (lasagne.layers.get_output(layer, x) for _ in range(2))
+    losses = [first.sum(), T.sqr(second).sum(), (second * T.arange(4)).sum()]
+    gradients = [theano.grad(loss, parameters) for loss in losses]
+    sequences = np.random.RandomState(1).uniform(-1, 1, (4, 5, 6)).astype("float32")
+    at_once = theano.function([x], sum(gradients, []))(sequences)
+    each = sum((theano.function([x], some)(sequences) for some in gradients), [])
+    for value, expected in zip(at_once, each):
+        np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())

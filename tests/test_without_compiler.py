@@ -4,6 +4,7 @@ Run as a program, this file saves the results of all `graphs`, as Theano is
 configured then.
 """
 
+import itertools
 import os
 import platform
 import subprocess
@@ -215,12 +216,110 @@ def graphs():
         for name, results in part()}
 
 
+# --- every pair of types ---
+
+#: Of each type what is at its edges, and some that are small.
+EDGES = {
+    "bool": [0, 1],
+    "int8": [0, 1, -1, 3, -3, 5, 127, -127, 100],
+    "uint32": [0, 1, 3, 5, 2**31 - 1, 2**31, 2**32 - 1, 100, 35],
+    "int32": [0, 1, -1, 3, -7, 35, 2**31 - 1, 1 - 2**31, 100],
+    "int64": [0, 1, -1, 3, -7, 35, 2**53 + 1, 2**63 - 2**10, 1 - 2**63],
+    "uint64": [0, 1, 3, 5, 35, 2**53 + 1, 2**62, 2**63, 2**64 - 2**11],
+    "float32": [0, -0., 1, -1, 2.5, -3.5, 0.1, np.inf, np.nan],
+    "float64": [0, -0., 1, -1, 2.5, -3.5, 0.1, -np.inf, np.nan],
+}
+#: Of which C computes one for each pair of types, in a type of its own choice.
+OF_TWO = ["add", "sub", "mul", "true_div", "pow", "maximum", "minimum", "lt", "gt", "le", "ge",
+          "eq", "neq", "and_", "or_", "xor", "int_div", "mod"]
+OF_THREE = [scalar.switch, scalar.clip, scalar.inclosedrange]
+#: The numbers that such operations meet as constants within fused ones.
+CONSTANTS = [np.int8(-1), np.int64(3), np.uint64(2**40), np.float32(0.1), np.float32(0.5)]
+
+
+def edges(dtype, place, n_places):
+    """An argument of `n_places`: with the others, each value beside each of theirs."""
+    values = np.resize(np.array(EDGES[dtype], dtype), 9)
+    shape = [9 if axis == place else 1 for axis in range(n_places)]
+    return np.broadcast_to(values.reshape(shape), [9] * n_places).ravel()
+
+
+def of_divisors(values):
+    return np.where(values == 0, np.ones((), values.dtype), values)
+
+
+def operations_on_types():
+    """Tuples: a name, an operation, the types of its arguments; or of one beside a constant."""
+    for name in OF_TWO:
+        for types in itertools.product(EDGES, repeat=2):
+            yield name, getattr(scalar, name), types
+        for dtype, constant in itertools.product(EDGES, CONSTANTS):
+            yield (f"{name} {constant!r}",
+                   lambda x, name=name, constant=constant: getattr(scalar, name)(
+                       x, scalar.constant(np.asarray(constant))), (dtype,))
+    some = ["uint32", "int32", "int64", "uint64", "float32"]
+    for op in OF_THREE:
+        for types in itertools.product(some, repeat=3):
+            yield str(op), op, types
+    for source, target in itertools.product(EDGES, [*EDGES, "uint8", "int16"]):
+        yield f"cast to {target}", lambda x, target=target: scalar.cast(x, target), (source,)
+
+
+def on_types():
+    """A dictionary of results by name and types; one fused operation computes many of them."""
+    results = {}
+    for n_places, divides in itertools.product([1, 2, 3], [False, True]):
+        arguments = {(dtype, place): scalar.get_scalar_type(dtype)()
+                     for dtype in EDGES for place in range(n_places)}
+        outputs = {}
+        for name, op, types in operations_on_types():
+            if len(types) != n_places or divides != name.startswith(("int_div", "mod")):
+                continue
+            if divides and "(-1)" in name:
+                continue  # Theano writes --1
+            try:
+                output = op(*(arguments[of] for of in zip(types, range(n_places))))
+            except (TypeError, NotImplementedError):
+                continue  # Theano has none
+            if output.owner:  # not of the type already
+                outputs[f"{name} {types}"] = output
+        if not outputs:
+            continue
+        vectors = [T.vector(dtype=dtype) for dtype, _ in arguments]
+        composite = T.Elemwise(scalar.Composite([*arguments.values()], [*outputs.values()]))
+        function = theano.function(vectors, composite(*vectors), on_unused_input="ignore",
+                                   mode=theano.Mode(optimizer=None))
+        values = [edges(*of, n_places) for of in arguments]
+        if divides:
+            values = [of_divisors(value) if place else value
+                      for value, (_, place) in zip(values, arguments)]
+        results.update(zip(outputs, function(*values)))
+    return results
+
+
+def is_defined(name, dtype, arguments):
+    """Where C defines a result: no float becomes an integer of a type that does not hold it."""
+    if np.dtype(dtype).kind not in "iu" or not name.startswith(("pow", "cast")):
+        return True
+    value = np.asarray(arguments[0], "float64")
+    if name.startswith("pow"):
+        constant = [eval(name.split()[1], {"np": np})] if len(arguments) == 1 else []
+        with np.errstate(all="ignore"):
+            value = np.power(value, np.asarray([*arguments, *constant][1], "float64"))
+    info = np.iinfo(dtype)
+    return (value > float(info.min) - 1) & (value < float(info.max))
+
+
 def save(path):
     named = graphs()
     function = theano.function([], [x for results in named.values() for x in results])
     values = iter(function())
     np.savez(path, **{f"{name} {k}": np.asarray(next(values)) for name, results in named.items()
                       for k in range(len(results))})
+
+
+def save_on_types(path):
+    np.savez(path, **on_types())
 
 
 def python(*arguments, flags):
@@ -233,14 +332,45 @@ def python(*arguments, flags):
     return process.stdout
 
 
-@pytest.mark.skipif(not theano.config.cxx, reason="there is no compiler to compare with")
-def test_results_are_those_of_compiled_code(tmp_path):
+def both_ways(what, folder):
+    """What this file saves, by NumPy and by C."""
     # Without optimisation g++ takes a fraction of the time.
     ways = {"numpy": "cxx=", "c": "gcc.cxxflags=-O0"}
     for way, flags in ways.items():
-        python(__file__, tmp_path / f"{way}.npz", flags=flags)
-    by_numpy, by_c = (np.load(tmp_path / f"{way}.npz") for way in ways)
+        python(__file__, what, folder / f"{way}.npz", flags=flags)
+    by_numpy, by_c = (np.load(folder / f"{way}.npz") for way in ways)
     assert len(by_c.files) > 150 and by_numpy.files == by_c.files
+    return by_numpy, by_c
+
+
+@pytest.mark.skipif(not theano.config.cxx, reason="there is no compiler to compare with")
+def test_types_are_those_of_compiled_code(tmp_path):
+    """Every operation on every pair of types gives what C gives where C defines it."""
+    wrong = []
+    by_numpy, by_c = both_ways("types", tmp_path)
+    for name in by_c.files:
+        value, expected = by_numpy[name], by_c[name]
+        assert value.dtype == expected.dtype, name
+        operation, types = name.rsplit(" (", 1)
+        types = [word.strip("', ") for word in types.rstrip(")").split(",") if word.strip()]
+        arguments = [edges(dtype, place, len(types)) for place, dtype in enumerate(types)]
+        if operation.startswith(("int_div", "mod")) and len(types) == 2:
+            arguments[1] = of_divisors(arguments[1])
+        same = (value == expected) | (value != value) & (expected != expected)
+        if expected.dtype.kind == "f":
+            single = "float32" in (*types, expected.dtype.name)
+            with np.errstate(all="ignore"):
+                size = np.abs(expected) + 0.1 * ("float32(0.1)" in operation)  # in C a double
+                same |= np.abs(value - expected) <= (3e-7 if single else 1e-15) * size
+        bad = ~same & is_defined(operation, expected.dtype, arguments)
+        if bad.any():
+            wrong.append((name, [a[bad][0] for a in arguments], value[bad][0], expected[bad][0]))
+    assert not wrong, f"{len(wrong)}: {wrong[:20]}"
+
+
+@pytest.mark.skipif(not theano.config.cxx, reason="there is no compiler to compare with")
+def test_results_are_those_of_compiled_code(tmp_path):
+    by_numpy, by_c = both_ways("graphs", tmp_path)
     for name in by_c.files:
         value, expected = by_numpy[name], by_c[name]
         assert (value.dtype, value.shape) == (expected.dtype, expected.shape), name
@@ -471,6 +601,73 @@ def test_an_expression_inside_another():
         outer(value), np.exp(np.sin(value)) * (np.exp(value) - value**2) + value, rtol=1e-5)
 
 
+# --- results that take the place of arguments ---
+
+def in_places(results, *dtypes, in_place):
+    """A fused operation of several results, some of them in place; and one with none."""
+    inputs = [scalar.get_scalar_type(dtype)() for dtype in dtypes]
+    outputs = results(*inputs)
+    composite = scalar.Composite(inputs, outputs)
+    return [expressions.Expression(composite, [(dtype, (False,)) for dtype in dtypes],
+                                   [x.dtype for x in outputs], where)
+            for where in (in_place, {})]
+
+
+IN_PLACE = {
+    "the second reads what the first replaces": (
+        lambda a, d: [a // 2 + d, (a + d) // 3], "int64 int64",
+        [{0: 0}, {0: 0, 1: 1}, {0: 1, 1: 0}]),
+    "three": (lambda a, b, c: [a + b, b * c, a - c], "float32 float32 float32",
+              [{0: 0, 1: 1, 2: 2}, {0: 2, 1: 0, 2: 1}, {1: 0, 2: 2}]),
+    "shared steps": (
+        lambda a, b: [scalar.exp(a * b), scalar.exp(a * b) + a, a * b],
+        "float32 float32", [{0: 0, 1: 1}, {2: 0, 0: 1}, {1: 0}]),
+    "equal results": (lambda a, b: [a + b, scalar.identity(a), a + b * 2 - b], "float64 float64",
+                      [{0: 0, 1: 1}, {1: 0, 2: 1}]),
+    "conversions": (
+        lambda a, b: [scalar.cast(a * 1.5, "float32"), scalar.cast(a + b, "int64"),
+                      scalar.cast(b, "float32") / 2],
+        "float32 int64", [{0: 0, 1: 1}, {2: 0, 1: 1}]),
+    "exchanged": (lambda a, b: [scalar.identity(b), scalar.identity(a)], "float32 float32",
+                  [{0: 0, 1: 1}, {0: 1, 1: 0}]),
+}
+
+
+@pytest.mark.parametrize("n", [5, 2**15])
+@pytest.mark.parametrize("name", IN_PLACE)
+def test_several_results_in_place(name, n):
+    """Each is that of the arguments as they were."""
+    results, dtypes, patterns = IN_PLACE[name]
+    random = np.random.RandomState(0)
+    for pattern in patterns:
+        replacing, plain = in_places(results, *dtypes.split(), in_place=pattern)
+        arrays = [random.uniform(-9, 9, n).astype(dtype) for dtype in dtypes.split()]
+        expected = plain([array.copy() for array in arrays])
+        values = replacing(arrays)
+        for k, (value, right) in enumerate(zip(values, expected)):
+            np.testing.assert_array_equal(value, right)
+            assert k not in pattern or value is arrays[pattern[k]]
+
+
+@pytest.mark.parametrize("n", [6, 2**15 + 2])
+@pytest.mark.parametrize("first, second", [
+    (np.s_[:], np.s_[:]), (np.s_[:], np.s_[::-1]), (np.s_[1:], np.s_[:-1]), (np.s_[:-1], np.s_[1:]),
+    (np.s_[::2], np.s_[1::2]), (np.s_[:3], np.s_[4:1:-1])])
+def test_arguments_that_share_memory(first, second, n):
+    replacing, plain = in_places(lambda a, b: [a + 2 * b, a - b], "float32", "float32",
+                                 in_place={0: 0})
+    memory = np.arange(n, dtype="float32")
+    expected = plain([memory[first].copy(), memory[second].copy()])
+    for value, right in zip(replacing([memory[first], memory[second]]), expected):
+        np.testing.assert_array_equal(value, right)
+
+
+def test_a_number_in_the_memory_that_is_written_over():
+    compute = expression(lambda x, a: x + a, (False,), (True,), in_place={0: 0})
+    memory = np.ones(2**15, "float32")
+    np.testing.assert_array_equal(compute([memory, memory[:1]])[0], np.full(2**15, 2))
+
+
 # --- as a user meets it ---
 
 def test_training_is_that_of_compiled_code(session):
@@ -489,4 +686,4 @@ def test_products_take_one_thread(session):
 
 
 if __name__ == "__main__":
-    save(sys.argv[1])
+    {"graphs": save, "types": save_on_types}[sys.argv[1]](sys.argv[2])

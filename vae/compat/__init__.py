@@ -16,6 +16,8 @@ they are being imported:
     or ``.theanorc`` still wins;
 ``building``
     generated C++ against NumPy 2, and the folder of compiled modules;
+``originals``
+    what a program has put in the place of something of Theano's;
 ``compiling``
     less of it, and many modules at once;
 ``loops``
@@ -26,12 +28,14 @@ they are being imported:
     a parameter's update and those of its moments, at once;
 ``products``
     matrix products, none twice, and without a factor's zeros;
+``gradients``
+    what is written twice has one gradient;
 ``starting``, ``calling``
     what Theano does in Python, before a program's own code and at each call;
 ``expressions``, ``formulas``, ``denormals``, ``windows``, ``operations``
     what computes where there is no compiler: whole arrays, by NumPy.
 
-Those from ``compiling`` on are there for speed alone.
+What each is for, and in which order the patches of a module are applied, says ``hooks``.
 
 It must come before ``import theano``; ``import vae`` does it first thing.
 """

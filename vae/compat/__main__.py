@@ -7,7 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 from vae.compat import python2
-from vae.compat.hooks import PATCHES
+from vae.compat.hooks import GROUPS, PATCHES
 from vae.compat.old_programs import as_old_program, note_advice
 
 
@@ -15,11 +15,23 @@ class ListPatches(argparse.Action):
     """Like --help, in place of a program."""
 
     def __call__(self, parser, *_):
-        for name, patch in PATCHES.items():
-            left_out = "  (left out)" if patch.left_out else ""
-            print(f"{name:30} {patch.file:10} {', '.join(patch.modules)}{left_out}\n"
-                  f"    {patch.function.__doc__.splitlines()[0]}")
+        for group in GROUPS:
+            print(f"{group}:")
+            for name, patch in PATCHES.items():
+                if patch.group == group:
+                    print(*_lines(name, patch), sep="\n")
         parser.exit()
+
+
+def _lines(name, patch):
+    """What the table says of a patch."""
+    left_out = "  (left out)" if patch.left_out else ""
+    yield f"  {name:30} {patch.file:10} {', '.join(patch.modules)}{left_out}"
+    yield f"      {patch.function.__doc__.splitlines()[0]}"
+    if patch.speed:
+        yield f"      acts on: {patch.speed.acts_on}"
+        yield f"      brings: {patch.speed.brings}"
+        yield f"      edge: {patch.speed.edge}"
 
 
 parser = argparse.ArgumentParser(
@@ -35,7 +47,8 @@ parser = argparse.ArgumentParser(
 parser.add_argument("--python2", action="store_true",
                     help="the script is Python 2, though it could be read as Python 3")
 parser.add_argument("--patches", action=ListPatches, nargs=0,
-                    help="list what is changed, where and in which modules, and exit")
+                    help="list what is changed, by what it is for, where and in which modules, and "
+                         "exit; VAE_COMPAT_OFF=name,... leaves out patches, files or groups")
 parser.add_argument("-o", metavar="result.ipynb", help="where the notebook goes when it has run")
 parser.add_argument("-m", metavar="module",
                     help="run a module by its name, as `python -m` does; not a script")

@@ -1,6 +1,5 @@
 """Building the C++ that Theano generates, against NumPy 2, safely for many processes."""
 
-import ctypes
 import errno
 import hashlib
 import os
@@ -9,6 +8,7 @@ import re
 import shutil
 import sys
 import tempfile
+import types
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from vae.compat.hooks import around_import
+from vae.compat.originals import as_imported, digest_of_theano, is_theanos, what_writes_c
 from vae.compat.settings import scipy_openblas32
 
 HEADERS = Path(__file__).parent / "include"
@@ -113,40 +114,77 @@ def write_whole(path, content):
 
 @around_import("theano.gof.cmodule")
 def whole_keys(cmodule):
-    """Replace a cached module's key at once: other processes read it without a lock."""
+    """Replace a cached module's key at once: other processes read it without a lock.
+
+    It ends with a digest of itself: a damaged one could be another operation's.
+    """
     yield
 
     def save_pkl(self):
-        write_whole(self.key_pkl, pickle.dumps(self, protocol=pickle.HIGHEST_PROTOCOL))
+        content = pickle.dumps(self, protocol=pickle.HIGHEST_PROTOCOL)
+        write_whole(self.key_pkl, content + hashlib.sha256(content).digest())
+
+    def load(file):
+        content = file.read()
+        if hashlib.sha256(content[:-32]).digest() != content[-32:]:
+            shutil.rmtree(os.path.dirname(file.name), ignore_errors=True)
+            raise pickle.UnpicklingError(f"{file.name} is damaged")
+        return pickle.loads(content)
 
     cmodule.KeyData.save_pkl = save_pkl
+    cmodule.pickle = types.SimpleNamespace(**{**vars(cmodule.pickle), "load": load})
 
 
 @around_import("theano.gof.cc")
 def operations_without_properties(cc):
     """Keep what is compiled for operations that have no properties, such as Dot22 and Alloc.
 
-    Their empty ``__props__`` are taken for a missing version, and they are
-    compiled anew by every process.
+    Their empty ``__props__`` are taken for a missing version, and they are compiled anew by every
+    process. So are others' still: only of Theano's own is it known that the C is what it was.
+    A program's class that writes C, and has inherited Theano's version, would get the C that it
+    wrote in an earlier process: its version is made of the C.
     """
+    as_imported.start()
     yield
     whole_key = cc.CLinker.cmodule_key_
 
     def cmodule_key_(self, fgraph, *args, **kwargs):
         key = whole_key(self, fgraph, *args, **kwargs)
-        if key is None or key[0]:
+        if key is None:
             return key
-        version = []
-        for node in self.schedule(fgraph):
-            if hasattr(node.op, "c_code_cache_version_apply"):
-                version.append(node.op.c_code_cache_version_apply(node))
-            if getattr(node.op, "__props__", ()):
-                version.append(node.op.__props__)
-            version += [variable.type.c_code_cache_version()
-                        for variable in [*node.inputs, *node.outputs]]
-        return (tuple(version), key[1]) if all(version) else key
+        nodes = self.schedule(fgraph)
+        strangers = [thing for node in nodes for thing in what_writes_c(node)
+                     if not is_theanos(thing)]
+        if not key[0]:
+            return key if strangers else (_version(nodes), key[1])
+        if any(not _has_a_version_of_its_own(type(thing)) for thing in strangers):
+            return ((*key[0], _digest_of_source(self, nodes)), key[1])
+        return key
 
     cc.CLinker.cmodule_key_ = cmodule_key_
+
+
+def _has_a_version_of_its_own(kind):
+    """Tell whether a program's class says itself when its C is another."""
+    return any(name.startswith("c_code_cache_version") for base in kind.__mro__
+               if not as_imported.knows(base) for name in vars(base))
+
+
+def _version(nodes):
+    """The version of operations of Theano's, or () if one of them, or a type, has none."""
+    version = [digest_of_theano()]
+    for node in nodes:
+        version += [node.op.c_code_cache_version_apply(node),
+                    *filter(None, [getattr(node.op, "__props__", ())])]
+        version += [variable.type.c_code_cache_version()
+                    for variable in [*node.inputs, *node.outputs]]
+    return tuple(version) if all(version) else ()
+
+
+def _digest_of_source(linker, nodes):
+    for node in nodes:
+        node.op.prepare_node(node, None, None, "c")
+    return hashlib.sha256(linker.get_src_code().encode()).hexdigest()
 
 
 @around_import("theano.gof.op")
@@ -195,35 +233,108 @@ def increments_by_numpy(subtensor):
     subtensor.AdvancedIncSubtensor1.c_support_code = lambda self: ""
 
 
+#: Digests of libraries that this process has read, by what the system knows each file by: those
+#: that were compiled together are one.
+_digests = {}
+
+
+def write_digest(library):
+    """Note beside a library what it is, now that it is whole."""
+    digest = hashlib.sha256(Path(library).read_bytes()).hexdigest()
+    write_whole(f"{library}.sha256", digest.encode())
+
+
+def is_sound(library):
+    """Tell whether a library is what it was when it was compiled.
+
+    To load one that has been cut short, or has lost a page, may end the process.
+    """
+    try:
+        state = os.stat(library)
+        key = state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns
+        if key not in _digests:
+            _digests[key] = hashlib.sha256(Path(library).read_bytes()).hexdigest().encode()
+        return Path(f"{library}.sha256").read_bytes() == _digests[key]
+    except OSError:
+        return False
+
+
+def _remove_if_damaged(name):
+    """Look at one of the modules that Theano does not keep in its table of modules."""
+    from theano.configparser import config
+    from theano.gof import compilelock
+    folder = Path(config.compiledir, name)
+
+    def is_damaged():
+        libraries = [path for path in folder.glob("*") if path.suffix in (".so", ".pyd")]
+        start = folder / "__init__.py"
+        return (not all(map(is_sound, libraries))
+                or start.exists() and not re.fullmatch(rb"(_version = [\d.]+\s+)?",
+                                                       start.read_bytes()))
+
+    if folder.exists() and is_damaged():
+        with compilelock.lock_ctx():  # another process may be writing it
+            if is_damaged():
+                shutil.rmtree(folder, ignore_errors=True)
+
+
 @around_import("theano.gof.lazylinker_c")
 def damaged_engine(lazylinker_c):
     """Theano goes on without its engine where the file does not load, and fails much later."""
-    from theano.configparser import config
-    folder = Path(config.compiledir) / "lazylinker_ext"
-    for library in folder.glob("*.so"):
-        try:
-            ctypes.CDLL(str(library))
-        except OSError:
-            shutil.rmtree(folder)
+    _remove_if_damaged("lazylinker_ext")
     yield
 
 
 @around_import("theano.gof.cmodule")
 def damaged_modules(cmodule):
-    """Remove a compiled module that does not load, so that the next run builds it anew."""
+    """Compile a module anew if it is not what it was, or does not load."""
     yield
-    get_module = cmodule.ModuleCache._get_module
+    for name in "cutils_ext", "scan_perform":
+        _remove_if_damaged(name)
+    get_module, get_from_key = cmodule.ModuleCache._get_module, cmodule.ModuleCache._get_from_key
+    get_from_hash, compile_str = (
+        cmodule.ModuleCache._get_from_hash, cmodule.GCC_compiler.compile_str)
+
+    def compile_and_write_digest(module_name, src_code, location=None, *args, **kwargs):
+        compiled = compile_str(module_name, src_code, location, *args, **kwargs)
+        library = os.path.join(location, f"{module_name}.{cmodule.get_lib_extension()}")
+        if os.path.exists(library):
+            write_digest(library)
+        return compiled
 
     def _get_module(self, name):
         try:
+            if name not in self.module_from_name and not is_sound(name):
+                raise ImportError(f"{name} is damaged")
             return get_module(self, name)
-        except ImportError as error:
+        except ImportError:
             shutil.rmtree(os.path.dirname(name), ignore_errors=True)
-            raise ImportError(
-                f"{error}. This compiled module does not load and has been removed: run again. "
-                "(Он не загружается и удалён: запустите ещё раз.)") from None
+            raise
 
+    def _get_from_key(self, key, key_data=None):
+        try:
+            return get_from_key(self, key, key_data)
+        except ImportError:
+            forget(self, key_data.get_entry() if key_data else self.entry_from_key[key])
+            return None
+
+    def _get_from_hash(self, module_hash, key, keep_lock=False):
+        if module_hash in self.module_hash_to_key_data and _get_from_key(
+                self, None, self.module_hash_to_key_data[module_hash]) is None:
+            return None
+        return get_from_hash(self, module_hash, key, keep_lock)
+
+    def forget(self, entry):
+        for module_hash, key_data in list(self.module_hash_to_key_data.items()):
+            if key_data.get_entry() == entry:
+                del self.module_hash_to_key_data[module_hash]
+        for key in [key for key, its_entry in self.entry_from_key.items() if its_entry == entry]:
+            del self.entry_from_key[key]
+
+    cmodule.GCC_compiler.compile_str = staticmethod(compile_and_write_digest)
     cmodule.ModuleCache._get_module = _get_module
+    cmodule.ModuleCache._get_from_key = _get_from_key
+    cmodule.ModuleCache._get_from_hash = _get_from_hash
 
 
 def passing_bar(bar_format, **options):

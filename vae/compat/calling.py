@@ -4,10 +4,10 @@ from functools import lru_cache
 
 import numpy as np
 
-from vae.compat.hooks import around_import
+from vae.compat.hooks import Speed, around_import
 
 
-@around_import("theano.scalar.basic")
+@around_import("theano.scalar.basic", speed=Speed("", "", ""))
 def upcast_once(scalar):
     """Find the type that holds others once; Theano adds arrays of these types, at every call."""
     yield
@@ -25,7 +25,7 @@ def upcast_once(scalar):
     scalar.upcast = upcast
 
 
-@around_import("theano.compile.function_module")
+@around_import("theano.compile.function_module", speed=Speed("", "", ""))
 def inputs_that_own_their_memory(function_module):
     """Compare every two inputs only if they could share memory.
 

@@ -17,19 +17,19 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from vae.compat import building
-from vae.compat.hooks import around_import
+from vae.compat.hooks import Speed, around_import
 
 _BAR = "Theano: C++: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}]"
 
 
-@around_import("theano.tensor.type")
+@around_import("theano.tensor.type", speed=Speed("", "", ""))
 def arrays_checked_by_functions(module):
     """Call a function for what takes Theano forty lines, before and after each operation."""
     yield
     from theano.gof import cc
     release = cc.get_c_cleanup
     headers = module.TensorType.c_headers
-    unchecked = module.TensorType.c_extract
+    unchecked, cleanup = module.TensorType.c_extract, module.TensorType.c_cleanup
 
     def c_headers(self, c_compiler):
         return [*headers(self, c_compiler), '"tensors.h"']
@@ -45,7 +45,7 @@ def arrays_checked_by_functions(module):
         return f"if (tensors::sync({name}, &py_{name}) < 0) {{ {sub['fail']} }}\n"
 
     def get_c_cleanup(r, name, sub):
-        if isinstance(r.type, module.TensorType):
+        if getattr(type(r.type), "c_cleanup", None) is cleanup:  # and not a program's own
             return f"tensors::release({name}, py_{name});\n"
         return release(r, name, sub)
 
@@ -61,7 +61,7 @@ _ERROR_KEPT = re.compile(
     re.DOTALL)
 
 
-@around_import("theano.gof.cc")
+@around_import("theano.gof.cc", speed=Speed("", "", ""))
 def failures_told_by_a_function(cc):
     """Call a function for what Theano repeats wherever an operation can fail."""
     yield
@@ -101,7 +101,7 @@ _COMMON_HEADERS = """\
 _reader = threading.Thread()
 
 
-@around_import("theano.gof.cmodule")
+@around_import("theano.gof.cmodule", speed=Speed("", "", ""))
 def headers_read_once(cmodule):
     """Let g++ keep the headers as it has understood them: most of a module's time goes there."""
     yield
@@ -110,17 +110,26 @@ def headers_read_once(cmodule):
     folder = Path(cmodule.config.compiledir) / "headers"
     header = folder / "common.h"
     plenty = shutil.disk_usage(folder.parent).free > 2**30  # they take 50 MB
-    if plenty and not header.with_name("common.h.gch").exists():
+    compiled_header = header.with_name("common.h.gch")
+    if plenty and not compiled_header.exists():
         _reader.run = lambda: _read_headers(cmodule, header)
         _reader.start()
     read_all = cmodule.GCC_compiler.compile_str
 
+    def is_sound():
+        """Look at 50 MB, when something is compiled; if they are damaged the next process reads."""
+        if not header.exists():
+            return False
+        if building.is_sound(compiled_header) and header.read_text() == _COMMON_HEADERS:
+            return True
+        shutil.rmtree(folder, ignore_errors=True)
+        return False
+
     def compile_str(module_name, *args, preargs=None, **kwargs):
         if _reader.ident is not None and module_name != "lazylinker_ext":
             _reader.join()  # that one is compiled at the same time, while Theano is imported
-        header = os.path.join(cmodule.config.compiledir, "headers", "common.h")
-        if os.path.exists(header):
-            preargs = [*(preargs or []), "-include", header]
+        if is_sound():
+            preargs = [*(preargs or []), "-include", str(header)]
         return read_all(module_name, *args, preargs=preargs, **kwargs)
 
     cmodule.GCC_compiler.compile_str = staticmethod(compile_str)
@@ -138,13 +147,15 @@ def _read_headers(cmodule, header):
                  *building.flags(cmodule.config), "-fvisibility=hidden", *folders,
                  "-x", "c++-header", str(source), "-o", str(result)],
                 check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            os.replace(result, header.with_name("common.h.gch"))
+            building.write_digest(result)
+            for path in f"{result}.sha256", result:
+                os.replace(path, header.with_name(os.path.basename(path)))
             os.replace(source, header)
     except (OSError, subprocess.CalledProcessError):
         pass  # then each module reads them
 
 
-@around_import("theano.gof.cmodule")
+@around_import("theano.gof.cmodule", speed=Speed("", "", ""))
 def native_code(cmodule):
     """Ask g++ or clang++ for the code of this very processor.
 
@@ -173,7 +184,7 @@ _INCLUDES = re.compile(r"\A(?:\s*#include .*\n)+")
 _upcoming = []
 
 
-@around_import("theano.gof.vm")
+@around_import("theano.gof.vm", speed=Speed("", "", ""))
 def operations_to_come(vm):
     """Remember a function's operations while they are being compiled."""
     yield
@@ -190,7 +201,7 @@ def operations_to_come(vm):
     vm.VM_Linker.make_all = make_all
 
 
-@around_import("theano.gof.cmodule")
+@around_import("theano.gof.cmodule", speed=Speed("", "", ""))
 def modules_at_once(cmodule):
     """When the first of a function's modules has to be compiled, compile all that are missing."""
     yield
@@ -316,6 +327,8 @@ def _install(cmodule, cache, module, library):
         os.link(library, path)
     except OSError:  # not every file system has links
         shutil.copy(library, path)
+    if os.path.exists(f"{library}.sha256"):  # else `damaged_modules` is left out
+        shutil.copy(f"{library}.sha256", f"{path}.sha256")
     (location / "__init__.py").touch()
     loaded = cmodule.dlimport(str(path))
     cache.module_from_name[str(path)] = loaded

@@ -179,12 +179,20 @@ class Expression:
         arrays = [inputs[i] for i in self._arrays]
         n = math.prod(shape)
         fortran = n > 1 and all(a.flags.fnc for a in arrays)
-        results = [inputs[self._in_place[k]] if k in self._in_place
+        in_place = self._in_place
+        if in_place and not _are_apart(inputs):
+            in_place = {k: i for k, i in in_place.items() if not any(
+                j != i and np.may_share_memory(inputs[i], x) for j, x in enumerate(inputs))}
+        results = [inputs[in_place[k]] if k in in_place
                    else np.empty(shape, dtype, "F" if fortran else "C")
                    for k, dtype in enumerate(self._dtypes)]
         if n:
             numbers = [inputs[i].reshape(()) for i in self._numbers]
             self._compute(arrays + results, numbers, shape, n)
+        if in_place is not self._in_place:
+            for k, i in self._in_place.items():
+                inputs[i][...] = results[k]
+                results[k] = inputs[i]
         return results
 
     def _compute(self, arrays, numbers, shape, n):
@@ -242,6 +250,18 @@ class Expression:
             yield [a[part] if a.shape[axis] > 1 else a for a in arrays]
 
 
+def _are_apart(arrays):
+    """Whether each array is in memory that has another owner: quickly told, and enough."""
+    owners = set()
+    for x in arrays:
+        while x.base is not None:
+            x = x.base
+            if type(x) is not np.ndarray:
+                return False
+        owners.add(id(x))
+    return len(owners) == len(arrays)
+
+
 def _memory_of_a_block():
     try:
         return _spare.pop()
@@ -250,11 +270,14 @@ def _memory_of_a_block():
 
 
 class _Value:
-    """An argument, a constant or what a step computes."""
+    """An argument, a constant or what a step computes.
 
-    def __init__(self, dtype, broadcast, name=None, constant=None):
+    A constant has the number that was written, too, before it was rounded to the constant's type.
+    """
+
+    def __init__(self, dtype, broadcast, name=None, constant=None, written=None):
         self.dtype, self.broadcast = np.dtype(dtype), broadcast
-        self.name, self.constant = name, constant
+        self.name, self.constant, self.written = name, constant, written
 
     @property
     def is_number(self):
@@ -307,13 +330,16 @@ class Program:
 
         def value(variable):
             if variable not in values:
-                values[variable] = self.constant(variable.data, variable.dtype)
+                values[variable] = self.literal(variable.data, variable.dtype)
             return values[variable]
 
         for node in scalar_op.fgraph.toposort():
             inner = [output.dtype for output in node.outputs]
-            results = self.enter(node.op, getattr(node.op, "nfunc_spec", None),
-                                 [value(x) for x in node.inputs], inner)
+            taken = [value(x) for x in node.inputs]
+            if "float64" in inner:  # in C a float32 that is a constant is a double
+                taken = [self.constant(x.written, "float64")
+                         if x.constant is not None and x.dtype == np.float32 else x for x in taken]
+            results = self.enter(node.op, getattr(node.op, "nfunc_spec", None), taken, inner)
             values.update(zip(node.outputs, map(self.cast, results, inner)))
         return [value(variable) for variable in scalar_op.fgraph.outputs]
 
@@ -333,7 +359,7 @@ class Program:
         if dtype is None:
             dtype = np.result_type(*(x.dtype for x in arguments if x.dtype != object))
         taken, given = _loop(ufunc, np.dtype(dtype))
-        arguments = [x if x.constant is None else self.constant(x.constant, taken)
+        arguments = [x if x.constant is None else self.constant(x.written, taken)
                      for x in arguments]
         options = {}
         if any(x.dtype != taken for x in arguments):
@@ -349,18 +375,33 @@ class Program:
         if value.dtype == dtype:
             return value
         if value.constant is not None:
-            return self.constant(value.constant, dtype)
+            return self.constant(value.written, dtype)
         return self._entered(np.asarray, [value], {"dtype": np.dtype(dtype)}, dtype)
 
     def constant(self, number, dtype):
         """Return what stands for a constant; a number without a type gets one when it is used."""
         dtype = np.dtype(dtype or object)
-        number = np.asarray(number).astype(dtype)[()]
-        key = dtype, number.tobytes() if isinstance(number, np.generic) else repr(number)
+        constant = np.asarray(number).astype(dtype)[()]
+        key = dtype, repr(number), repr(constant)
         if key not in self._constants:
-            self._constants[key] = _Value(
-                dtype, (True,) * self._n_dims, f"c{len(self._constants)}", number)
+            self._constants[key] = _Value(dtype, (True,) * self._n_dims,
+                                          f"c{len(self._constants)}", constant, number)
         return self._constants[key]
+
+    def literal(self, number, dtype):
+        """Return what stands for a constant that Theano writes into its C, by ``str(number)``.
+
+        There an integer has the least type from int32 on, and a float is a double, of which the
+        digits are those of a float32.
+        """
+        kind = np.dtype(dtype).kind
+        if kind in "biu":
+            number = int(number)
+            dtype = next(t for t in ("int32", "int64", "uint64") if number <= np.iinfo(t).max
+                         and number > np.iinfo(t).min)
+        elif kind == "f":
+            number = float(str(number))
+        return self.constant(number, dtype)
 
     def _entered(self, function, arguments, options, dtype):
         key = function, tuple(arguments), np.dtype(dtype), tuple(options)

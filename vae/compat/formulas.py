@@ -1,7 +1,12 @@
 """Each scalar operation of Theano's as a formula of NumPy's and SciPy's functions.
 
 Theano's own Python computes one number; a formula computes whole arrays, and
-what Theano's C gives, where the two differ.  A formula is a function of
+what Theano's C gives, where the two differ: C computes in a type of its own
+choice (`_type_in_c`), not in that of the result.  What C leaves undefined is
+not defined here, either: a float, or a power, that is too large for its integer
+type or negative for an unsigned one; the opposite of the least number of a
+type; numbers above 2**63 - 512 by way of float64, as `maximum` takes them.
+A formula is a function of
 
 ``do``
     enters a function and its arguments into a program, and returns what stands
@@ -12,6 +17,7 @@ what Theano's C gives, where the two differ.  A formula is a function of
     what stands for its arguments.
 """
 
+import math
 from importlib import import_module
 
 import numpy as np
@@ -72,6 +78,39 @@ def _looked_up(name):
     return getattr(import_module(module), function)
 
 
+def _type_in_c(*dtypes):
+    """The type in which C computes with numbers of these types, or None: C has no such numbers."""
+    if any(dtype.kind not in "biuf" or dtype == np.float16 for dtype in dtypes):
+        return None
+    floats = [dtype for dtype in dtypes if dtype.kind == "f"]
+    if floats:
+        return max(floats, key=lambda dtype: dtype.itemsize)
+    size = max(4, *(dtype.itemsize for dtype in dtypes))
+    unsigned = any(dtype.kind == "u" and dtype.itemsize == size for dtype in dtypes)
+    return np.dtype(f"{'u' if unsigned else 'i'}{size}")
+
+
+def _is_mixed(x, y):
+    """Whether C converts negative integers to an unsigned type."""
+    common = _type_in_c(x.dtype, y.dtype)
+    return common is not None and common.kind == "u" and "i" in (x.dtype.kind, y.dtype.kind)
+
+
+def _exact(do, x):
+    """A float32 that C's code has as a double, with all its digits, where it is not the same."""
+    if x.constant is None or x.dtype != np.float32 or float(x.constant) == x.written:
+        return x
+    return do.constant(x.written, "float64")
+
+
+def _choice(do, condition, x, y):
+    """C's ``condition ? x : y``."""
+    common = x.dtype
+    if y.dtype != common:
+        common = _type_in_c(x.dtype, y.dtype) or np.result_type(x.dtype, y.dtype)
+    return do.call(_where, condition, do.cast(x, common), do.cast(y, common), dtype=common)
+
+
 def _in_the_result_s_type(ufunc):
     return lambda do, op, dtype, *x: do(ufunc, *x, dtype=dtype)
 
@@ -80,28 +119,44 @@ def _special(name):
     return lambda do, op, dtype, *x: do(getattr(special, name), *x, dtype=dtype)
 
 
-def _of_two_at_a_time(ufunc):
+def _in_c(ufunc, of_bools=None):
+    """Of two numbers at a time, and of bools by another function."""
     def formula(do, op, dtype, first, *others):
-        result = do.cast(first, dtype)
+        if of_bools and np.dtype(dtype).kind == "b":
+            function, first = of_bools, do.cast(first, dtype)
+        else:
+            function = ufunc
         for x in others:
-            result = do(ufunc, result, x, dtype=dtype)
-        return result
+            common = dtype if function is of_bools else _type_in_c(first.dtype, x.dtype) or dtype
+            first = do(function, first, x, dtype=common)
+        return first
     return formula
 
 
-def _in_the_arguments_type(ufunc):
-    def formula(do, op, dtype, *x):
-        common = np.result_type(*(a.dtype for a in x))
-        if common.kind == "f" and all(a.dtype.kind in "iu" for a in x):
-            return do.call(ufunc, *x, dtype=dtype)  # NumPy compares int64 with uint64 exactly
-        return do(ufunc, *x, dtype=common)
+def _comparison(ufunc):
+    def compare(do, op, dtype, x, y):
+        x, y = _exact(do, x), _exact(do, y)
+        common = _type_in_c(x.dtype, y.dtype) or np.result_type(x.dtype, y.dtype)
+        return do(ufunc, x, y, dtype=common)
+    return compare
+
+
+_less, _greater = _comparison(np.less), _comparison(np.greater)
+
+
+def _extremum(ufunc, compare):
+    """C compares as it does, and takes the one of the two in float64."""
+    def formula(do, op, dtype, x, y):
+        common = _type_in_c(x.dtype, y.dtype) or np.dtype(dtype)
+        if common.kind in "iu" and common.itemsize == 8 or _is_mixed(x, y):
+            return _choice(do, compare(do, op, "bool", y, x), do.cast(y, "float64"),
+                           do.cast(x, "float64"))
+        return do(ufunc, y, x, dtype=common)  # of 0 and -0 C takes the first, NumPy the second
     return formula
 
 
-def _of_bits(ufunc):
-    """In integers, though Theano's type for an int64 and a uint64 is float64."""
-    return lambda do, op, dtype, *x: do(
-        ufunc, *x, dtype=dtype if np.dtype(dtype).kind in "biu" else "int64")
+def _in_the_argument_s_type(ufunc):
+    return lambda do, op, dtype, x: do(ufunc, x, dtype=x.dtype)
 
 
 def _plain(function):
@@ -131,18 +186,26 @@ def _where(condition, x, y):
 
 
 def _switch(do, op, dtype, condition, x, y):
-    return do.call(_where, condition, do.cast(x, dtype), do.cast(y, dtype), dtype=dtype)
+    return _choice(do, condition, x, y)
 
 
 def _clip(do, op, dtype, x, low, high):
-    x, low, high = (do.cast(a, dtype) for a in (x, low, high))
-    below_high = do.call(_where, do(np.greater, x, high), high, x, dtype=dtype)
-    return do.call(_where, do(np.less, x, low), low, below_high, dtype=dtype)
+    below_high = _choice(do, _greater(do, op, "bool", x, high), high, x)
+    return _choice(do, _less(do, op, "bool", x, low), low, below_high)
 
 
 def _in_range(do, op, dtype, x, low, high):
-    above = do(np.greater if op.openlow else np.greater_equal, x, low)
-    return do(np.logical_and, above, do(np.less if op.openhi else np.less_equal, x, high))
+    above = _comparison(np.greater if op.openlow else np.greater_equal)(do, op, dtype, x, low)
+    below = _comparison(np.less if op.openhi else np.less_equal)(do, op, dtype, x, high)
+    return do(np.logical_and, above, below)
+
+
+def _round_half_to_even(x):
+    """As Theano's C: 0 of what is negative and rounds to 0."""
+    below = np.floor(x)
+    rest = x - below
+    up = (rest > 0.5) | ((rest == 0.5) & (np.fmod(below, 2) != 0))
+    return np.where(up, below + 1, below).astype(x.dtype)
 
 
 def _round_half_away_from_zero(do, op, dtype, x):
@@ -153,44 +216,112 @@ def _round_half_away_from_zero(do, op, dtype, x):
     return do(np.copysign, do(np.add, below, up, dtype=dtype), x)
 
 
-def _of_integers_or_floats(of_integers, of_floats):
-    """Division: of integers, by zero is an error."""
-    def divide(x, y):
-        if not np.all(y):
-            raise ZeroDivisionError("integer division or modulo by zero")
-        return of_integers(x, y)
-
-    divide = _plain(divide)
-    return lambda do, op, dtype, *x: (divide if np.dtype(dtype).kind in "biu" else of_floats)(
-        do, op, dtype, *x)
-
-
 def _true_divide(do, op, dtype, x, y):
     of_integers = x.dtype.kind in "biu" and y.dtype.kind in "biu"
-    return do(np.true_divide, x, y, dtype="float64" if of_integers else dtype)
+    common = "float64" if of_integers else _type_in_c(x.dtype, y.dtype)
+    return do(np.true_divide, x, y, dtype=common or dtype)
 
 
-def _floor_divide(x, y):
-    """As C: the quotient of 1 and 0.1 rounds to 10."""
-    size_x, size_y = np.abs(x), np.abs(y)
-    quotient = np.floor(size_x / size_y)
-    negative = -quotient - (np.fmod(size_x, size_y) != 0)
-    result = np.where((x < 0) != (y < 0), negative, quotient)
-    return np.where(y == 0, x / y, result).astype(result.dtype)
+def _of_integers_or_floats(of_integers, of_mixed, of_floats):
+    """Division: of integers, by zero is an error.
+
+    The first function is of integers of one type; the second of those that together are a float64
+    for Theano, or of which C converts the negative to uint32; the third of floats.
+    """
+    def checked(function):
+        def divide(x, y):
+            if not np.all(y):
+                raise ZeroDivisionError("integer division or modulo by zero")
+            return function(x, y)
+        return divide
+
+    def formula(do, op, dtype, x, y):
+        if x.dtype.kind in "biu" and y.dtype.kind in "biu":
+            common = _type_in_c(x.dtype, y.dtype)
+            if np.dtype(dtype).kind == "f":
+                return do.call(checked(of_mixed), x, y, dtype="float64")
+            if _is_mixed(x, y) and common.itemsize == 4:
+                return do.call(checked(of_mixed), x, y, dtype="uint32")
+            return do.call(checked(of_integers), do.cast(x, common), do.cast(y, common),
+                           dtype=common)
+        return of_floats(do, dtype, _exact(do, x), _exact(do, y))
+    return formula
+
+
+def _floor_divide_floats(do, dtype, x, y):
+    common = _type_in_c(x.dtype, y.dtype) or dtype
+    return do.call(_floor_divide(dtype), do.cast(x, common), do.cast(y, common), dtype=dtype)
+
+
+def _mod_floats(do, dtype, x, y):
+    """C has one function of float32, and one of float64 for all others."""
+    common = dtype if x.dtype == y.dtype == dtype else np.result_type(dtype, "float64")
+    return do.call(_mod, do.cast(x, common), do.cast(y, common), dtype=common)
+
+
+def _size(x):
+    return np.where(x < 0, -x, x).astype("uint64")
+
+
+def _floor_divide_mixed(x, y):
+    """As C: of uint32 and smaller in that type; of uint64, the quotient becomes a float64."""
+    if max(x.itemsize, y.itemsize) < 8:
+        return np.floor_divide(x.astype("int64"), y.astype("int64")).astype("uint32")
+    quotient = (_size(x) // _size(y)).astype("float64")
+    rest = np.fmod(_size(x).astype("float64"), _size(y).astype("float64"))
+    return np.where((x < 0) | (y < 0), -quotient - (rest != 0), quotient)
+
+
+def _mod_mixed(x, y):
+    """So is the rest; that of a uint64 is one of two float64."""
+    if max(x.itemsize, y.itemsize) < 8:
+        return np.mod(x.astype("int64"), y.astype("int64")).astype("uint32")
+    return _mod(x.astype("float64"), y.astype("float64"))
+
+
+def _floor_divide(dtype):
+    """As C: the quotient of 1 and 0.1 rounds to 10; of a float32 and others, it is a float32's."""
+    def divide(x, y):
+        size_x, size_y = np.where(x < 0, -x, x), np.where(y < 0, -y, y)
+        quotient = np.floor((size_x / size_y).astype(dtype))
+        rest = np.fmod(size_x.astype(dtype), size_y.astype(dtype))
+        result = np.where((x < 0) != (y < 0), -quotient - (rest != 0), quotient)
+        return np.where(y == 0, np.floor((x / y).astype(dtype)), result).astype(dtype)
+    return divide
+
+
+def _mod(x, y):
+    """As C, which has a rest with the divisor's sign."""
+    rest = np.fmod(x, y)
+    return np.where((x < 0) != (y < 0), rest + np.where(rest != 0, y, y.dtype.type(0)), rest)
 
 
 def _power_of_integers(x, y):
-    if x.dtype.kind == "i" and np.any(y < 0):
-        small = np.power(x.astype("float64"), np.minimum(y, 0))
-        small = np.where(np.isfinite(small), small, 0).astype(x.dtype)
-        return np.where(y < 0, small, np.power(x, np.maximum(y, 0)))
-    return np.power(x, y)
+    """C's is one of doubles, exact up to 2**53, and then as the C library rounds it.
+
+    NumPy's own may be some units in the last place from it.
+    """
+    x, y = np.broadcast_arrays(x, y)
+    result = np.array(np.rint(np.power(x, y)))
+    large = (np.abs(result) >= 2.**48) & (np.abs(result) < 2.**65)
+    result[large] = [math.pow(*pair) for pair in zip(x[large], y[large])]
+    return result
 
 
 def _power(do, op, dtype, x, y):
     if np.dtype(dtype).kind in "iu":
-        return _plain(_power_of_integers)(do, op, dtype, x, y)
+        return do.call(_power_of_integers, do.cast(x, "float64"), do.cast(y, "float64"),
+                       dtype="float64")
+    if y.is_number:
+        return do.call(_power_of_a_number, do.cast(x, dtype), do.cast(y, dtype), dtype=dtype)
     return do(np.power, x, y, dtype=dtype)
+
+
+def _power_of_a_number(x, y):
+    """NumPy takes a square root if all exponents are 1/2: C has no -0 of -0, nor NaN of -inf."""
+    if y == 0.5:
+        x = np.where(x == -np.inf, np.inf, x) + x.dtype.type(0)
+    return np.asarray(np.power(x, y))
 
 
 def _x_log_y(do, op, dtype, x, y=None):
@@ -271,6 +402,14 @@ def _of_polar(radius, angle):
 
 # --- SciPy's functions, where C has others or none ---
 
+def _j0(x):
+    return np.where(np.isinf(x), 0, special.j0(x))
+
+
+def _j1(x):
+    return np.where(np.isinf(x), 1 / x, special.j1(x))  # 0 with its sign
+
+
 def _gamma(x):
     result = special.gamma(x)
     return result if result.dtype.kind == "c" else np.where(
@@ -292,35 +431,42 @@ def _tri_gamma(x):
 
 
 _BASIC = {
-    "Add": _of_two_at_a_time(np.add),
-    "Mul": _of_two_at_a_time(np.multiply),
+    "Add": _in_c(np.add, of_bools=np.logical_or),
+    "Mul": _in_c(np.multiply, of_bools=np.logical_and),
+    "Sub": _in_c(np.subtract),
+    "OR": _in_c(np.bitwise_or, of_bools=np.logical_or),
+    "XOR": _in_c(np.bitwise_xor, of_bools=np.logical_xor),
+    "AND": _in_c(np.bitwise_and, of_bools=np.logical_and),
+    "LT": _less,
+    "GT": _greater,
+    "LE": _comparison(np.less_equal),
+    "GE": _comparison(np.greater_equal),
+    "EQ": _comparison(np.equal),
+    "NEQ": _comparison(np.not_equal),
+    "Maximum": _extremum(np.maximum, _greater),
+    "Minimum": _extremum(np.minimum, _less),
     **{name: _in_the_result_s_type(ufunc) for name, ufunc in {
-        "Sub": np.subtract, "Maximum": np.maximum,
-        "Minimum": np.minimum, "Invert": np.invert, "Sgn": np.sign, "Ceil": np.ceil, "Floor": np.floor,
-        "Trunc": np.trunc, "RoundHalfToEven": np.rint, "Neg": np.negative, "Inv": np.reciprocal,
+        "Invert": np.invert, "Sgn": np.sign, "Ceil": np.ceil, "Floor": np.floor,
+        "Trunc": np.trunc, "Neg": np.negative, "Inv": np.reciprocal,
         "Log": np.log, "Log2": np.log2, "Log10": np.log10, "Log1p": np.log1p, "Exp": np.exp,
         "Exp2": np.exp2, "Expm1": np.expm1, "Sqr": np.square, "Sqrt": np.sqrt,
         "Deg2Rad": np.deg2rad, "Rad2Deg": np.rad2deg, "Cos": np.cos, "ArcCos": np.arccos,
         "Sin": np.sin, "ArcSin": np.arcsin, "Tan": np.tan, "ArcTan": np.arctan,
         "ArcTan2": np.arctan2, "Cosh": np.cosh, "ArcCosh": np.arccosh, "Sinh": np.sinh,
         "ArcSinh": np.arcsinh, "Tanh": np.tanh, "ArcTanh": np.arctanh, "Conj": np.conj}.items()},
-    "OR": _of_bits(np.bitwise_or),
-    "XOR": _of_bits(np.bitwise_xor),
-    "AND": _of_bits(np.bitwise_and),
-    **{name: _in_the_arguments_type(ufunc) for name, ufunc in {
-        "LT": np.less, "GT": np.greater, "LE": np.less_equal, "GE": np.greater_equal,
-        "EQ": np.equal, "NEQ": np.not_equal, "IsNan": np.isnan, "IsInf": np.isinf,
-        "Abs": np.absolute}.items()},
+    **{name: _in_the_argument_s_type(ufunc) for name, ufunc in {
+        "IsNan": np.isnan, "IsInf": np.isinf, "Abs": np.absolute}.items()},
     "Cast": lambda do, op, dtype, x: do.cast(x, dtype),
     "Identity": lambda do, op, dtype, x: x,
     "Second": lambda do, op, dtype, x, y: y,
     "Switch": _switch,
     "Clip": _clip,
     "InRange": _in_range,
+    "RoundHalfToEven": _plain(_round_half_to_even),
     "RoundHalfAwayFromZero": _round_half_away_from_zero,
     "TrueDiv": _true_divide,
-    "IntDiv": _of_integers_or_floats(np.floor_divide, _plain(_floor_divide)),
-    "Mod": _of_integers_or_floats(np.mod, _in_the_result_s_type(np.mod)),
+    "IntDiv": _of_integers_or_floats(np.floor_divide, _floor_divide_mixed, _floor_divide_floats),
+    "Mod": _of_integers_or_floats(np.mod, _mod_mixed, _mod_floats),
     "Pow": _power,
     "Real": _real,
     "Imag": _imag,
@@ -330,10 +476,11 @@ _BASIC = {
 }
 _SCIPY = {
     **{name: _special(name.lower()) for name in (
-        "Erf", "Erfc", "Erfcx", "Erfinv", "Erfcinv", "GammaInc", "GammaIncC", "Jv", "J1", "J0",
-        "Iv", "I1", "I0")},
+        "Erf", "Erfc", "Erfcx", "Erfinv", "Erfcinv", "GammaInc", "GammaIncC", "Jv", "Iv", "I1",
+        "I0")},
     **{name: _in_doubles(function) for name, function in {
-        "Gamma": _gamma, "GammaLn": _gammaln, "Psi": _psi, "TriGamma": _tri_gamma,
+        "J0": _j0, "J1": _j1, "Gamma": _gamma, "GammaLn": _gammaln, "Psi": _psi,
+        "TriGamma": _tri_gamma,
         "Chi2SF": lambda x, k: special.chdtrc(k, x),
         "GammaU": lambda k, x: special.gammaincc(k, x) * special.gamma(k),
         "GammaL": lambda k, x: special.gammainc(k, x) * special.gamma(k)}.items()},

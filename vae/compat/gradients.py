@@ -8,30 +8,47 @@ with matrix products of its own.  Here they have one, and the products are fewer
 
 from collections import OrderedDict
 
-from vae.compat.hooks import around_import
+from vae.compat.hooks import Speed, around_import
+
+#: Theano's scalar operations whose gradient is linear in the one that comes back, and is told by the
+#: operation's type and by what its ``__eq__`` compares.
+_SCALARS = {
+    "theano.scalar.basic": (
+        "Abs Add Cast Clip Cos Cosh EQ Exp Exp2 Expm1 GE GT Identity Inv LE LT Log Log10 Log1p Log2 "
+        "Maximum Minimum Mul NEQ Neg Pow Second Sgn Sin Sinh Sqr Sqrt Sub Switch Tan Tanh TrueDiv"),
+    "theano.tensor.nnet.sigm": "ScalarSigmoid ScalarSoftplus",
+}
+
+#: The same of operations on arrays.  Not here, for one: AdvancedSubtensor1, which leaves
+#: `sparse_grad` out of its ``__eq__``, Prod (`no_zeros_in_input`), and all of theano.gradient.
+_ARRAYS = {
+    "theano.tensor.basic": "Alloc BatchedDot Dot Join Reshape ScalarFromTensor Split "
+                           "TensorFromScalar",
+    "theano.tensor.opt": "MakeVector",
+    "theano.tensor.elemwise": "DimShuffle Elemwise Sum",
+    "theano.tensor.subtensor": "Subtensor",
+    "theano.compile.ops": "Shape Shape_i",
+    "theano.tensor.nnet.nnet": "Softmax",
+    "theano.tensor.nnet.abstract_conv": "AbstractConv2d",
+    "theano.tensor.signal.pool": "Pool",
+}
+
+#: These have no gradient where their results are whole numbers, such as the lengths of a shape.
+_OF_WHOLE_NUMBERS = {"theano.tensor.elemwise": "Prod"}
+
+_FLOATS, _WHOLE = {"float16", "float32", "float64"}, {
+    "bool", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))}
 
 
-@around_import("theano.gradient")
+@around_import("theano.gradient", speed=Speed(
+    acts_on="equal operations that are in a list of Theano's own, of real numbers, as their classes "
+            "define them",
+    brings="",
+    edge="tests/test_gradients.py::test_what_is_derived_as_it_is_written"))
 def equal_operations_derived_once(gradient):
     """Add up what comes back to equal operations before it goes on to their arguments."""
     yield
-    from theano.gof.graph import Constant, io_toposort
     find = gradient._populate_var_to_app_to_idx
-
-    def twins(outputs, apart):
-        """Yield each operation that has an equal one before it, that one, and their arguments."""
-        first, same = {}, {}
-        for node in io_toposort([], outputs):
-            inputs = [same.setdefault(x.merge_signature(), x)
-                      if isinstance(x, Constant) and x not in apart else same.get(x, x)
-                      for x in node.inputs]
-            if apart.intersection(node.outputs):
-                continue
-            twin = first.setdefault((node.op, *inputs), node)
-            if twin is not node and [x.type for x in node.outputs] == [
-                    x.type for x in twin.outputs]:
-                same.update(zip(node.outputs, twin.outputs))
-                yield node, twin, inputs
 
     def _populate_var_to_app_to_idx(outputs, wrt, consider_constant):
         """The operations that want a variable's gradient, and as which of their arguments."""
@@ -43,7 +60,7 @@ def equal_operations_derived_once(gradient):
 
         # A variable of which something special was said is not another, even if it is equal.
         apart = {*outputs, *wrt, *(consider_constant or ())}
-        for node, twin, inputs in twins(outputs, apart):
+        for node, twin, inputs in _twins(outputs, apart):
             for x in inputs:
                 if places := clients.get(x, {}).pop(node, None):
                     add(x, twin, places)
@@ -53,3 +70,39 @@ def equal_operations_derived_once(gradient):
         return clients
 
     gradient._populate_var_to_app_to_idx = _populate_var_to_app_to_idx
+
+
+def _twins(outputs, apart):
+    """Yield each operation that has an equal one before it, that one, and their arguments."""
+    from theano.gof.graph import Constant, io_toposort
+    first, same = {}, {}
+    for node in io_toposort([], outputs):
+        inputs = [same.setdefault(x.merge_signature(), x)
+                  if isinstance(x, Constant) and x not in apart else same.get(x, x)
+                  for x in node.inputs]
+        if apart.intersection(node.outputs) or not _is_told_by_equality(node):
+            continue
+        twin = first.setdefault((node.op, *inputs), node)
+        if twin is not node and [x.type for x in node.outputs] == [x.type for x in twin.outputs]:
+            same.update(zip(node.outputs, twin.outputs))
+            yield node, twin, inputs
+
+
+def _is_told_by_equality(node):
+    """Whether an operation is in the lists above, and is as its class defines it."""
+    dtypes = {getattr(x.type, "dtype", None) for x in [*node.inputs, *node.outputs]} - {None}
+    if not dtypes <= _FLOATS | _WHOLE:
+        return False
+    scalar_op = getattr(node.op, "scalar_op", None)
+    if scalar_op is not None and _is_in(_ARRAYS, node.op) and type(node.op).__name__ == "Elemwise":
+        return _is_in(_SCALARS, scalar_op)
+    return _is_in(_ARRAYS, node.op) or (
+        _is_in(_OF_WHOLE_NUMBERS, node.op) and all(x.dtype in _WHOLE for x in node.outputs))
+
+
+def _is_in(table, op):
+    kind = type(op)
+    if kind.__name__ not in table.get(kind.__module__, "").split():
+        return False
+    methods = [getattr(op, name, None) for name in ("grad", "L_op", "connection_pattern")]
+    return all(method is None or method.__module__.startswith("theano.") for method in methods)

@@ -8,12 +8,14 @@ runs just before the module's own code, what stands after it just after::
         yield
         module.name = something_else
 
-All of them are in one table, `PATCHES`, which ``python -m vae.compat --patches``
-prints; ``README.md`` here tells what made each necessary.
+All of them are in one table, `PATCHES`, in the groups that `GROUPS` names;
+``python -m vae.compat --patches`` prints it, and ``README.md`` here tells what made each necessary.
+A patch that is there for speed alone also says, in a `Speed`, where it acts, what that brings, and
+which test stands at the edge of its domain.
 
 To find the patch that is to blame for something, leave some out: the
-environment variable ``VAE_COMPAT_OFF`` takes names of patches, or of the files
-here that they stand in, separated by commas.
+environment variable ``VAE_COMPAT_OFF`` takes names of patches, of the files
+here that they stand in, or of groups, separated by commas.
 """
 
 import os
@@ -23,41 +25,132 @@ from importlib.abc import MetaPathFinder
 from importlib.machinery import PathFinder
 from typing import Callable, NamedTuple
 
-__all__ = ["around_import", "activate", "Patch", "PATCHES"]
+__all__ = ["around_import", "activate", "Patch", "Speed", "GROUPS", "ORDER", "PATCHES"]
+
+#: What patches are there for, and the files of those that are.
+GROUPS = {
+    "needed": ("settings", "names", "building"),
+    "speed": ("compiling", "optimising", "starting", "calling", "gradients", "products", "updates",
+              "loops"),
+    "without_compiler": ("expressions", "operations", "windows"),
+    "old_programs": ("old_programs",),
+}
+
+#: The patches of each module that has several, in the order in which they are applied: the first is
+#: the outermost, what it does after its ``yield`` comes last.  Where no reason is given, they change
+#: different things, and any order would do.
+ORDER = {
+    # A compiler is looked for before the module's own code looks for one.
+    "theano.configdefaults": (
+        "compiler_that_was_found", "no_compiler_is_said_once", "distutils",
+        "graphs_optimised_once"),
+    # `numpy_2_headers` rewrites what is compiled before `headers_read_once` compiles it.
+    # `headers_read_once` reads the headers with the options of `native_code`, which must be there.
+    "theano.gof.cmodule": (
+        "numpy_2_headers", "whole_keys", "damaged_modules", "headers_read_once", "native_code",
+        "modules_at_once", "distutils", "numpy_distutils"),
+    "theano.gof.cc": (
+        "operations_without_properties", "failures_told_by_a_function", "thunks_called_by_ctypes"),
+    "theano.gof.op": ("versions_that_last", "sources_read_once"),
+    "theano.scalar.basic": (
+        "upcast_once", "floats_that_differ", "numbers_as_arrays", "signs_of_floats",
+        "updates_in_one_pass"),
+    "theano.compile.function_module": ("inputs_that_own_their_memory", "graphs_optimised_once"),
+    "theano.gof.vm": ("operations_to_come", "silence_of_c"),
+    "theano.tensor.blas": (
+        "numpy_distutils", "products_by_numpy", "products_computed_once", "zeros_left_out",
+        "scipy_that_is_not_needed"),
+    "theano.printing": ("tostring", "pydot_when_asked_for"),
+    "theano.tensor.sort": ("lists_of_slices", "partitions_in_one_order"),
+    "lasagne": ("pkg_resources", "old_spellings"),
+    "theano.tensor.opt": ("negatives_that_wrap", "updates_in_one_pass"),
+    # `vectorised_loops` asks for the C code of an operation; `expressions_by_numpy` prepares it.
+    "theano.tensor.elemwise": (
+        "expressions_by_numpy", "vectorised_loops", "vectorised_sums", "products_without_zeros",
+        "constants_by_numpy"),
+    "theano.sandbox.rng_mrg": ("streams_side_by_side", "streams_by_numpy"),
+    "theano.tensor.nnet.abstract_conv": ("scipy_that_is_not_needed", "convolutions_by_products"),
+    "theano.tensor.nnet.conv": ("scipy_that_is_not_needed", "old_convolutions_by_products"),
+}
+
+
+class Speed(NamedTuple):
+    """What a patch that is there for speed alone states beside its code."""
+
+    #: On which operations, dtypes and shapes it acts: all else is as Theano has it.
+    acts_on: str
+    #: A row of ``benchmarks/training.py patches``, and by what the time without it is divided.
+    brings: str
+    #: The test at the edge of the domain, as pytest names it.
+    edge: str
 
 
 class Patch(NamedTuple):
     """A line of the table; the docstring of the function says what it is for."""
     function: Callable
     file: str
+    group: str
     modules: tuple
+    speed: Speed
     left_out: bool
 
 
-#: Every patch there is, by its name; of those for one module the first is the outermost.
+#: Every patch there is, by its name, in the order of `GROUPS`.
 PATCHES = {}
 
 _OFF = set(os.environ.get("VAE_COMPAT_OFF", "").replace(",", " ").split())
 
 
-def around_import(*modules):
-    """Enter the decorated generator function in the table, as a patch for these modules."""
+def around_import(*modules, speed=None):
+    """Enter the decorated generator function in the table, as a patch for these modules.
+
+    Parameters
+    ----------
+    *modules : str
+        Their names.
+    speed : Speed, optional
+        Of a patch in the group ``speed``, which must have it.
+
+    Raises
+    ------
+    ValueError
+        If there is a patch of that name already, or its file is in no group, or `speed` is
+        missing.
+    """
     def register(function):
         name, file = function.__name__, function.__module__.rpartition(".")[2]
+        group = next((group for group, files in GROUPS.items() if file in files), None)
         if name in PATCHES:
             raise ValueError(f"there are two patches with the name {name}")
-        PATCHES[name] = Patch(contextmanager(function), file, modules, bool({name, file} & _OFF))
+        if group is None:
+            raise ValueError(f"{name} is in {file}.py, which is in no group of patches")
+        if (group == "speed") != (speed is not None):
+            raise ValueError(f"{name} is in the group {group}, and has "
+                             f"{'a' if speed else 'no'} Speed")
+        PATCHES[name] = Patch(contextmanager(function), file, group, modules, speed,
+                              bool({name, file, group} & _OFF))
         return function
     return register
+
+
+def patches_of(module):
+    """Return the names of a module's patches, in the order in which they are applied."""
+    names = [name for name, patch in PATCHES.items() if module in patch.modules]
+    if len(names) < 2:
+        return names
+    if sorted(names) != sorted(ORDER.get(module, ())):
+        raise ValueError(f"{module} has the patches {', '.join(sorted(names))}: hooks.ORDER must "
+                         "name just these")
+    return list(ORDER[module])
 
 
 class _PatchingFinder(MetaPathFinder):
     """Finds a module where Python would, and runs its patches around its code."""
 
     def find_spec(self, name, path=None, target=None):
-        patches = [patch.function for patch in PATCHES.values()
-                   if name in patch.modules and not patch.left_out]
-        if not patches:
+        patches = [PATCHES[patch] for patch in patches_of(name)]
+        functions = [patch.function for patch in patches if not patch.left_out]
+        if not functions:
             return None
         spec = PathFinder.find_spec(name, path, target)
         if spec is None:
@@ -66,8 +159,8 @@ class _PatchingFinder(MetaPathFinder):
 
         def exec_with_patches(module):
             with ExitStack() as stack:
-                for patch in patches:
-                    stack.enter_context(patch(module))
+                for function in functions:
+                    stack.enter_context(function(module))
                 exec_module(module)
 
         spec.loader.exec_module = exec_with_patches
@@ -80,11 +173,14 @@ def activate():
     Raises
     ------
     ValueError
-        If `VAE_COMPAT_OFF` names something that is neither a patch nor a file of patches.
+        If `VAE_COMPAT_OFF` names something that is no patch, file of patches or group; or if the
+        order of a module's patches is not told.
     """
-    unknown = _OFF - set(PATCHES) - {patch.file for patch in PATCHES.values()}
+    unknown = (_OFF - set(PATCHES) - {patch.file for patch in PATCHES.values()} - set(GROUPS))
     if unknown:
         raise ValueError(f"VAE_COMPAT_OFF names {', '.join(sorted(unknown))}: there is no such "
-                         "patch, nor file of patches; `python -m vae.compat --patches` prints all")
+                         "patch, file or group; `python -m vae.compat --patches` prints all")
+    for module in {module for patch in PATCHES.values() for module in patch.modules}:
+        patches_of(module)
     if not any(isinstance(finder, _PatchingFinder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _PatchingFinder())

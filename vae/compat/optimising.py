@@ -15,6 +15,7 @@ import hashlib
 import io
 import os
 import pickle
+import sys
 import time
 import types
 from contextlib import suppress
@@ -23,18 +24,27 @@ from pathlib import Path
 import numpy as np
 
 from vae.compat.building import write_whole
-from vae.compat.hooks import around_import
-from vae.compat.settings import DEFAULTS
+from vae.compat.hooks import Speed, around_import
+from vae.compat.originals import as_imported, digest_of_theano
+from vae.compat.settings import DEFAULTS, versions
 
 #: Packages whose classes and functions are what their names say, for a version that is known.
 _KNOWN = ("builtins", "collections", "functools", "math", "numpy", "operator", "theano", "vae.compat")
 
-#: Attributes that say nothing of what is computed: where and in which process a thing was made, what
-#: belongs to it only here, and what an optimiser notes about its own work.
-_IGNORED = {"__doc__", "auto_name", "clients", "container", "deps", "fgraph", "imported_by",
-            "removed_by", "trace", "test_value",
-            "_optimizer_idx", "applied_true", "node_created", "pre_profile", "process_count",
-            "time_opts", "track_map", "warned"}
+#: Attributes that say nothing of what is computed: where and in which process a thing was made,
+#: what belongs to it only here, and what an optimiser notes about its own work.  Only of these classes:
+#: anything else may have an attribute of such a name that matters.
+_IGNORED = {
+    "theano.gof.graph.Variable": {"auto_name", "clients", "fgraph"},
+    "theano.compile.sharedvalue.SharedVariable": {"container"},
+    "theano.gof.graph.Apply": {"deps", "fgraph"},
+    "theano.gof.utils.scratchpad": {"imported_by", "removed_by", "trace", "test_value"},
+    "theano.gof.op.PureOp": {"__doc__"},
+    "theano.gof.link.Linker": {"fgraph"},
+    "theano.gof.opt.Optimizer": {"_optimizer_idx", "warned"},
+    "theano.gof.opt.LocalOptimizer": {"__doc__", "_optimizer_idx", "applied_true", "node_created",
+                                      "process_count", "time_opts", "track_map"},
+}
 
 #: Seconds after which a graph that nobody has used is removed.
 _UNUSED = 30 * 24 * 3600
@@ -99,9 +109,12 @@ class _Description:
             self._words.append(_name(thing))
             return []
         if isinstance(thing, types.FunctionType):
-            self._words.append(f"{_name(thing)} {thing.__code__.co_firstlineno}")
+            code = thing.__code__
+            if not code.co_filename.startswith(_folders()):  # whatever name it goes by
+                raise _Unknown(code.co_filename)
+            self._words.append(f"{_name(thing)} {code.co_firstlineno} {code.co_code.hex()}")
             cells = [cell.cell_contents for cell in thing.__closure__ or ()]
-            return [thing.__defaults__, thing.__kwdefaults__, cells]
+            return [code.co_names, thing.__defaults__, thing.__kwdefaults__, cells]
         if isinstance(thing, types.MethodType):
             return ["method", thing.__func__, thing.__self__]
         if isinstance(thing, (slice, range)):
@@ -113,7 +126,8 @@ class _Description:
         return self._parts_of_an_object(thing)
 
     def _parts_of_an_object(self, thing):
-        state = {key: value for key, value in sorted(_state(thing).items()) if key not in _IGNORED}
+        ignored = _ignored(type(thing))
+        state = {key: value for key, value in sorted(_state(thing).items()) if key not in ignored}
         self._words.append(f"{_name(type(thing))} {' '.join(state)}")
         if isinstance(thing, (list, tuple)):
             return [list(thing), *state.values()]
@@ -137,6 +151,15 @@ def _classes():
                                  Type=Type)
 
 
+@functools.lru_cache(maxsize=None)
+def _folders():
+    """Folders, and files, of the functions that this environment's versions tell all of."""
+    modules = [sys.modules[name] for name in _KNOWN if name in sys.modules]
+    files = [getattr(module, "__file__", None) for module in modules]
+    return tuple(os.path.dirname(file) + os.sep if os.path.basename(file) == "__init__.py" else file
+                 for file in files if file)
+
+
 def _name(thing):
     """The full name of a function, class or module that this environment's versions tell all of."""
     if isinstance(thing, types.ModuleType):
@@ -144,14 +167,32 @@ def _name(thing):
     else:
         module = getattr(thing, "__module__", None) or "builtins"
         name = getattr(thing, "__qualname__", None) or thing.__name__
-    if not _is_known(module):
+    if not _is_known(module) or isinstance(thing, type) and not _is_written_there(thing):
         raise _Unknown(f"{module}.{name}")
+    if isinstance(thing, np.ufunc) and getattr(np, thing.__name__, None) is not thing:
+        raise _Unknown(f"a ufunc {thing.__name__}")
     return f"{module}.{name}"
+
+
+def _is_written_there(kind):
+    """Tell whether a class is that of its module, or of a function there, as its name says."""
+    found = sys.modules.get(kind.__module__)
+    for part in kind.__qualname__.split("."):
+        found = getattr(found, part, None)
+    return found is kind or "<locals>" in kind.__qualname__ and all(
+        value.__code__.co_filename.startswith(_folders())
+        for value in vars(kind).values() if isinstance(value, types.FunctionType))
 
 
 @functools.lru_cache(maxsize=None)
 def _is_known(module):
     return any(module == known or module.startswith(f"{known}.") for known in _KNOWN)
+
+
+@functools.lru_cache(maxsize=None)
+def _ignored(kind):
+    return frozenset().union(*(_IGNORED.get(f"{base.__module__}.{base.__qualname__}", ())
+                               for base in kind.__mro__))
 
 
 def _state(thing):
@@ -173,6 +214,7 @@ def _key(fgraph, optimizer):
     from theano.configparser import _config_var_list
     description = _Description()
     try:
+        description.add(digest_of_theano(), versions(), as_imported.changes())
         description.add({setting.fullname: setting.__get__(True, None)
                          for setting in _config_var_list if "compiledir" not in setting.fullname})
         description.add(fgraph.inputs, fgraph.outputs, fgraph.update_mapping)
@@ -247,8 +289,8 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _tag(thing):
-    return {key: value for key, value in vars(thing.tag).items()
-            if key not in _IGNORED and key not in ("fake_node", "ufunc")}
+    left_out = {*_ignored(type(thing.tag)), "fake_node", "ufunc"}
+    return {key: value for key, value in vars(thing.tag).items() if key not in left_out}
 
 
 def _flattened(fgraph, written):
@@ -339,13 +381,14 @@ def _save(path, fgraph, written):
         pass  # the disk is full, or another process was faster
 
 
-@around_import("theano.configdefaults", "theano.compile.function_module")
+@around_import("theano.configdefaults", "theano.compile.function_module", speed=Speed("", "", ""))
 def graphs_optimised_once(module):
     """Take what the optimiser has made of the same graph before.
 
     Theano has a setting for that, and a method that was never finished.
     """
     DEFAULTS["cache_optimizations"] = lambda: "True"
+    as_imported.start()
     yield
     if not hasattr(module, "FunctionMaker"):
         return
@@ -353,7 +396,7 @@ def graphs_optimised_once(module):
     def optimize_graph_with_cache(self, optimizer, inputs, outputs):
         config = module.config
         watched = (config.profile_optimizer or config.optimizer_verbose
-                   or config.compute_test_value_opt != "off")
+                   or config.compute_test_value_opt != "off" or config.compute_test_value != "off")
         key = None
         if not watched and len(self.fgraph.apply_nodes) >= _FEW:
             key = _key(self.fgraph, optimizer)

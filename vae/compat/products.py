@@ -1,9 +1,9 @@
 """Matrix products: none twice, and without the zeros of a sparse factor."""
 
-from vae.compat.hooks import around_import
+from vae.compat.hooks import Speed, around_import
 
 
-@around_import("theano.tensor.blas")
+@around_import("theano.tensor.blas", speed=Speed("", "", ""))
 def products_computed_once(blas):
     """Do not draw a factor into a matrix product that is wanted without it, too.
 
@@ -22,7 +22,7 @@ def products_computed_once(blas):
     optimizer.transform = transform
 
 
-@around_import("theano.tensor.blas")
+@around_import("theano.tensor.blas", speed=Speed("", "", ""))
 def zeros_left_out(blas):
     """Multiply only by what is not zero in a first factor that is mostly zeros, in float32.
 

@@ -285,11 +285,11 @@ class _Finder:
 class _Loader(SourceFileLoader):
     """Keeps no bytecode, which another Python would take for its own."""
 
-    def source_to_code(self, data, path, **options):
+    def source_to_code(self, data, path, *module, **options):  # its name, since Python 3.15
         try:
             return code_of(data, path)
         except SyntaxError:
-            return super().source_to_code(data, path, **options)
+            return super().source_to_code(data, path, *module, **options)
 
     def path_stats(self, path):
         raise OSError
@@ -303,9 +303,9 @@ class _LoaderOfOthers(SourceFileLoader):
 
     _translated = False
 
-    def source_to_code(self, data, path, **options):
+    def source_to_code(self, data, path, *module, **options):
         try:
-            return super().source_to_code(data, path, **options)
+            return super().source_to_code(data, path, *module, **options)
         except SyntaxError:
             self._translated = True
             return code_of(data, path)

@@ -21,6 +21,7 @@ from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy
 import platformdirs
 
 try:
@@ -160,12 +161,23 @@ def _compiler_version():
         return config.cxx
 
 
-def _name_of_compiled_code():
-    """A folder name that no other NumPy, Python, compiler, machine or version of ours shares."""
+@lru_cache(maxsize=None)
+def _digest_of_ours():
     digest = hashlib.sha256()
     here = Path(__file__).parent
     for source in sorted([*here.rglob("*.py"), *here.rglob("*.h")]):
         digest.update(source.read_bytes())
+    return digest.hexdigest()
+
+
+def versions():
+    """What a graph depends on besides itself, in whatever folder the user has it kept."""
+    return sys.version, numpy.__version__, _digest_of_ours(), os.environ.get("VAE_COMPAT_OFF")
+
+
+def _name_of_compiled_code():
+    """A folder name that no other NumPy, Python, compiler, machine or version of ours shares."""
+    digest = hashlib.sha256(_digest_of_ours().encode())
     openblas = scipy_openblas32 and (scipy_openblas32.__file__, scipy_openblas32.__version__)
     for part in (sys.version, sysconfig.get_config_var("EXT_SUFFIX"), platform.machine(),
                  _processor(), _compiler_version(), openblas,

@@ -1,16 +1,18 @@
 """Starting sooner: what Theano imports, computes and compiles before the user's own code runs."""
 
 import ctypes
+import os
 import sys
 from importlib import import_module
 
 import numpy as np
 
-from vae.compat.hooks import around_import
+from vae.compat.hooks import Speed, around_import
 from vae.compat.names import in_place_of, stand_in
+from vae.compat.originals import as_imported, is_theanos, state_of_file, what_writes_c
 
 
-@around_import("theano.scalar.basic_scipy", "theano.tensor.slinalg")
+@around_import("theano.scalar.basic_scipy", "theano.tensor.slinalg", speed=Speed("", "", ""))
 def scipy_when_asked_for(module):
     """SciPy takes longer to import than all the rest, and few programs call it.
 
@@ -20,13 +22,13 @@ def scipy_when_asked_for(module):
         "scipy.special", "scipy.stats", "scipy.linalg"]})
 
 
-@around_import("theano.tensor.blas", "theano.tensor.nnet.abstract_conv", "theano.tensor.nnet.conv")
+@around_import("theano.tensor.blas", "theano.tensor.nnet.abstract_conv", "theano.tensor.nnet.conv", speed=Speed("", "", ""))
 def scipy_that_is_not_needed(module):
     """SciPy's BLAS and convolutions, for where there is no compiler: NumPy does the same here."""
     yield from in_place_of(**{name: stand_in(name) for name in ["scipy.linalg", "scipy.signal"]})
 
 
-@around_import("theano.printing")
+@around_import("theano.printing", speed=Speed("", "", ""))
 def pydot_when_asked_for(module):
     """Theano imports pydot, and tries Graphviz with it, in case that graphs will be drawn."""
     def look_up(name):
@@ -39,7 +41,7 @@ def pydot_when_asked_for(module):
         "pydot", find_graphviz=lambda: True, __getattr__=look_up))
 
 
-@around_import("theano.gof.cc")
+@around_import("theano.gof.cc", speed=Speed("", "", ""))
 def thunks_called_by_ctypes(module):
     """Theano compiles a module for one call of C, though the functions it makes seldom use it."""
     api = ctypes.pythonapi
@@ -55,7 +57,7 @@ def thunks_called_by_ctypes(module):
     yield
 
 
-@around_import("theano.sandbox.rng_mrg")
+@around_import("theano.sandbox.rng_mrg", speed=Speed("", "", ""))
 def streams_by_numpy(rng_mrg):
     """Set a random generator up by NumPy: Theano compiles a function for it, and calls it often.
 
@@ -91,17 +93,23 @@ def streams_by_numpy(rng_mrg):
     rng_mrg.MRG_RandomStreams.get_substream_rstates = get_substream_rstates
 
 
-@around_import("theano.gof.op")
+@around_import("theano.gof.op", speed=Speed("", "", ""))
 def sources_read_once(op):
     """An operation written in C reads its file, and takes it apart, each time one is made.
 
-    All transpositions are such operations.
+    All transpositions are such operations.  Theano's own files are read once, as long as they stay
+    what they were; a program's may be edited while it runs.
     """
     yield
     read, known = op.COp.load_c_code, {}
+    package = os.path.realpath(os.path.dirname(sys.modules["theano"].__file__)) + os.sep
 
     def load_c_code(self, func_files):
-        key = type(self), *func_files
+        paths = [self.get_path(file) for file in func_files]
+        if not (as_imported.has_written(type(self))
+                and all(path.startswith(package) for path in paths)):
+            return read(self, func_files)
+        key = type(self), *((path, state_of_file(path)) for path in paths)
         if key not in known:
             read(self, func_files)
             known[key] = self.func_codes, self.code_sections
@@ -111,13 +119,19 @@ def sources_read_once(op):
     op.COp.load_c_code = load_c_code
 
 
-@around_import("theano.tensor.elemwise")
+@around_import("theano.tensor.elemwise", speed=Speed("", "", ""))
 def constants_by_numpy(elemwise):
-    """Compute an expression of small constants by NumPy: it is computed once."""
+    """Compute an expression of small constants by NumPy: it is computed once.
+
+    Only if all of it is Theano's own: a program's operation may have Python and C that differ.
+    """
     yield
     from theano.gof.op import Op
+    its_own = elemwise.Elemwise.python_constant_folding
 
     def python_constant_folding(self, node):
+        if not all(map(is_theanos, what_writes_c(node))):
+            return isinstance(self, elemwise.Elemwise) and its_own(self, node)
         if isinstance(self, elemwise.Elemwise):
             has_python = type(self.scalar_op).impl is not elemwise.scalar.ScalarOp.impl
         else:

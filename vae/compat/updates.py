@@ -6,25 +6,72 @@ intermediate results, and all are wanted: Theano makes three loops of them,
 and more of momentum's. Here they become one operation with several results.
 """
 
-from vae.compat.hooks import around_import
+from vae.compat.hooks import Speed, around_import
 
 _MOST_OPERANDS = 31  # NumPy takes no more
+_FLOATS = {"float32", "float64"}
 
 
-@around_import("theano.tensor.opt")
-def updates_in_one_pass(opt):
+@around_import("theano.scalar.basic", "theano.tensor.opt", speed=Speed(
+    acts_on="new values of shared variables of float32 or float64, of one shape, computed from "
+            "such arrays by elementwise operations of Theano's own",
+    brings="",
+    edge="tests/test_updates.py::test_what_is_not_joined"))
+def updates_in_one_pass(module):
     """Compute a parameter's update in one loop with those of its optimiser's moments."""
     yield
-    from theano.gof import Optimizer, toolbox
+    if module.__name__ == "theano.scalar.basic":
+        module.Composite.c_code = _results_at_the_end(module.Composite.c_code)
+        module.Composite.c_code_cache_version = _with_results_at_the_end(
+            module.Composite.c_code_cache_version)
+    else:
+        _register(module.compile.optdb)
+
+
+def _results_at_the_end(c_code):
+    """Let several results be stored only when all have been computed.
+
+    A result may take the place of an argument that another one reads.
+    """
+    def c_code_of_all(self, node, nodename, inames, onames, sub):
+        if len(onames) == 1:
+            return c_code(self, node, nodename, inames, onames, sub)
+        results = [f"{nodename}_result{i}" for i in range(len(onames))]
+        declared = [f"{of.dtype_specs()[1]} {result};"
+                    for of, result in zip(self.outputs_type, results)]
+        stored = [f"{output} = {result};" for output, result in zip(onames, results)]
+        computed = c_code(self, node, nodename, inames, results, sub)
+        return "\n".join(["{", *declared, computed, *stored, "}"])
+
+    return c_code_of_all
+
+
+def _with_results_at_the_end(version):
+    def c_code_cache_version(self):
+        known = version(self)
+        return (*known, "results at the end") if known and self.nout > 1 else known
+
+    return c_code_cache_version
+
+
+def _register(optdb):
+    from theano.compile import SharedVariable
+    from theano.gof import InconsistencyError, Optimizer, toolbox
     from theano.gof.utils import MethodNotDefined
     from theano.scalar import Composite, get_scalar_type
     from theano.tensor import Elemwise
 
+    def is_theanos(scalar_op):
+        if type(scalar_op) is Composite:
+            return all(is_theanos(node.op) for node in scalar_op.fgraph.apply_nodes)
+        return type(scalar_op).__module__.startswith("theano.")
+
     def is_loop(node):
         return (type(node.op) is Elemwise and len(node.outputs) == 1
-                and not node.op.inplace_pattern)
+                and not node.op.inplace_pattern and is_theanos(node.op.scalar_op)
+                and _FLOATS.issuperset(x.dtype for x in [*node.inputs, *node.outputs]))
 
-    def as_one(nodes):
+    def joined(nodes):
         """Return the results of these nodes that others want, and what computes them at once."""
         values, scalar = {}, {}
         for node in nodes:
@@ -50,17 +97,23 @@ def updates_in_one_pass(opt):
             fgraph.attach_feature(toolbox.ReplaceValidate())
 
         def apply(self, fgraph):
+            # Of shared variables alone: in a loop of Scan's an update must take the place of its own
+            # input, for Scan overwrites the others.
+            updates = {fgraph.outputs[output].owner
+                       for output, updated in (fgraph.update_mapping or {}).items()
+                       if isinstance(fgraph.inputs[updated], SharedVariable)}
             order = fgraph.toposort()
-            updates = {fgraph.outputs[i].owner for i in fgraph.update_mapping or ()}
             loops = [node for node in order if node in updates and is_loop(node)]
             for nodes in list(_groups(loops, is_loop, _Order(order))):
-                replacements = as_one(nodes)
+                replacements = joined(nodes)
                 if replacements:
-                    fgraph.replace_all_validate(replacements, reason="updates_in_one_pass")
+                    try:
+                        fgraph.replace_all_validate(replacements, reason="updates_in_one_pass")
+                    except InconsistencyError:  # the program overwrites some of it by itself
+                        pass
 
     # After the fusion of others, before the first that overwrites its arguments.
-    opt.compile.optdb.register("updates_in_one_pass", UpdatesInOnePass(), 49.1,
-                               "fast_run", "fusion")
+    optdb.register("updates_in_one_pass", UpdatesInOnePass(), 49.1, "fast_run", "fusion")
 
 
 def _on_scalars(scalar_op, inputs, composite):

@@ -343,22 +343,24 @@ static int run(const Operation &op, PyArrayObject *const *inputs, PyArrayObject 
 
 /* --- sums --- */
 
-template <typename T>
-static double sum_of_row(const char *data, npy_intp n, npy_intp step)
+/* Adds to a total: floats whose sum is a float in several doubles at once, as exact as one; others
+   in Theano's order, which a double tells from another. */
+template <typename T, typename Out>
+static double sum_of_row(double total, const char *data, npy_intp n, npy_intp step)
 {
-    enum { LANES = 16 };
-    double lanes[LANES] = {0}, total = 0;
+    enum { LANES = 16, FLOATS = sizeof(T) + sizeof(Out) == 2 * sizeof(float) };
     npy_intp i = 0;
-    if (step == sizeof(T)) {
+    if (FLOATS && step == sizeof(T)) {
+        double lanes[LANES] = {0};
         const T *row = (const T *)data;
         for (; i + LANES <= n; i += LANES)
             for (int lane = 0; lane < LANES; lane++)
                 lanes[lane] += row[i + lane];
+        for (int lane = 0; lane < LANES; lane++)
+            total += lanes[lane];
     }
     for (; i < n; i++)
         total += *(const T *)(data + i * step);
-    for (int lane = 0; lane < LANES; lane++)
-        total += lanes[lane];
     return total;
 }
 
@@ -408,7 +410,8 @@ static int sum(PyArrayObject *input, const char *reduced, int type, PyArrayObjec
         return -1;
     if (PyArray_SIZE(*output) == size && PyArray_ISCARRAY_RO(input)) { /* nothing to add */
         const T *values = (const T *)PyArray_DATA(input);
-        std::copy(values, values + size, (Out *)PyArray_DATA(*output));
+        std::transform(values, values + size, (Out *)PyArray_DATA(*output),
+                       [](T value) { return (Out)(value + 0.0); }); /* of -0, 0 */
         return 0;
     }
     std::vector<double> totals(PyArray_SIZE(*output), 0.0);
@@ -426,7 +429,7 @@ static int sum(PyArrayObject *input, const char *reduced, int type, PyArrayObjec
         if (!n_dims)
             *total += *(const T *)data;
         else if (over[n_dims - 1])
-            *total += sum_of_row<T>(data, n[n_dims - 1], step[n_dims - 1]);
+            *total = sum_of_row<T, Out>(*total, data, n[n_dims - 1], step[n_dims - 1]);
         else
             add_row<T>(total, data, n[n_dims - 1], step[n_dims - 1]);
         more = false;

@@ -37,6 +37,14 @@ struct Entries {
     std::vector<float> values;
 };
 
+/* By its bits: a compiler may be told that there is no NaN, a processor to take denormals for 0. */
+static inline bool is_zero(float value)
+{
+    int32_t bits;
+    std::memcpy(&bits, &value, sizeof bits);
+    return !(bits & 0x7fffffff);
+}
+
 static inline bool all_zero(const float *values)
 {
     int32_t bits[LOOK], any = 0;
@@ -64,7 +72,7 @@ static bool find_entries(const float *data, npy_intp n_lines, npy_intp length, n
             for (npy_intp k = j; k < std::min<npy_intp>(j + LOOK, length); k++) {
                 entries.places[next] = (int32_t)k; /* over the one before, if that is a zero */
                 entries.values[next] = line[k];
-                next += line[k] != 0;
+                next += !is_zero(line[k]);
             }
         }
         entries.starts.push_back((int32_t)next);
@@ -113,7 +121,8 @@ static bool is_finite(const Matrix &x)
     return true;
 }
 
-/* N * LANES elements of a row of a * x * y + b * z; the entries are those of the row of x. */
+/* N * LANES elements of a row of a * x * y + b * z; the entries are those of the row of x.  As
+   BLAS, it adds to 0 where b is 0: the sum of no products is 0, whatever the sign of a. */
 template <int N>
 static inline void combine_rows(float a, const int32_t *rows, const float *values, npy_intp n,
                                 const Matrix &y, npy_intp column, float b, float *z)
@@ -128,7 +137,7 @@ static inline void combine_rows(float a, const int32_t *rows, const float *value
     }
     Lanes *result = (Lanes *)(z + column);
     for (int i = 0; i < N; i++)
-        result[i] = b == 0 ? a * sums[i] : a * sums[i] + b * result[i];
+        result[i] = b == 0 ? a * sums[i] + 0.0f : a * sums[i] + b * result[i];
 }
 
 static void multiply(float a, const Entries &x, const Matrix &y, float b, const Matrix &z)
@@ -146,7 +155,7 @@ static void multiply(float a, const Entries &x, const Matrix &y, float b, const 
             for (npy_intp entry = 0; entry < n; entry++)
                 sum += values[entry] * y.row(rows[entry])[column];
             float &result = z.row(row)[column];
-            result = b == 0 ? a * sum : a * sum + b * result;
+            result = b == 0 ? a * sum + 0.0f : a * sum + b * result;
         }
     }
 }
@@ -164,7 +173,8 @@ static bool zeros_were_zero(const Entries &x, const Matrix &y, const Matrix &z)
 }
 
 /* z = a * x * y + b * z, as BLAS has it, if x is sparse, and y and z have rows in one piece; else
-   false, and z is as before, or undefined if b is 0. */
+   false, and z is as before, or undefined if b is 0.  The order of additions is not that of BLAS:
+   rounding differs, and so may a sum that is finite while parts of it are not. */
 static bool compute(float a, const Matrix &x, const Matrix &y, float b, const Matrix &z)
 {
     if (a == 0 || (double)x.rows * x.columns * y.columns < LEAST_WORK || y.columns < NARROW

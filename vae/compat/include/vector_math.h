@@ -1,9 +1,14 @@
-/* exp, log, log1p and tanh of floats, in a form that a compiler can vectorise: no branches, no
-   tables, no errno.  Arguments of other types go to the C library.
+/* exp, log, log1p, tanh, sigmoid and softplus of floats, in a form that a compiler can vectorise:
+   no branches, no tables, no errno.  Arguments of other types go to the C library.
 
    The usual ways: exp by halving the interval around a multiple of log 2 and Taylor's series; log
-   by 2 artanh((m - 1) / (m + 1)) and its series; results are within 2 units in the last place of
-   the exact ones.  Infinities and NaN are as in the C library. */
+   by 2 artanh((m - 1) / (m + 1)) and its series.  Results that are not denormal are within 2 units
+   in the last place of the exact ones, those of sigmoid and softplus within 2.6, whether or not
+   denormal results are flushed to zero, and whether or not products and sums are fused.  Infinities
+   and NaN are as in the C library.
+
+   All that holds where the compiler keeps to IEEE's rules.  Where it has been told not to, the C
+   library computes: `loops.py` knows the options, and this file those that define a macro. */
 #ifndef VECTOR_MATH_H
 #define VECTOR_MATH_H
 
@@ -32,6 +37,19 @@ template <typename T> static inline auto tanh(T x) -> decltype(std::tanh(x))
 {
     return std::tanh(x);
 }
+
+#if defined(__FAST_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__) \
+    || defined(__ASSOCIATIVE_MATH__) || defined(__RECIPROCAL_MATH__) \
+    || defined(__NO_SIGNED_ZEROS__)
+
+VECTOR_MATH float sigmoid(float x) { return 1 / (1 + std::exp(-x)); }
+
+VECTOR_MATH float softplus(float x)
+{
+    return (x > 0 ? x : 0) + std::log1p(std::exp(-std::fabs(x)));
+}
+
+#else
 
 VECTOR_MATH float from_bits(int32_t bits)
 {
@@ -68,9 +86,11 @@ VECTOR_MATH float exp(float x)
     return p * from_bits((half + 127) << 23) * from_bits((whole - half + 127) << 23);
 }
 
-/* 2 artanh(s), for |s| <= 1/3. */
-VECTOR_MATH float twice_artanh(float s)
+/* log(1 + f), for f in [-1/2, 1]: 2 artanh(s) = 2 s + s t p, and 2 s = f - s f.  Where f is so
+   small that s would be denormal, the result is f. */
+VECTOR_MATH float log_of_1_and(float f)
 {
+    float s = f / (2 + f);
     float t = s * s;
     float p = 2.0f / 15;
     p = p * t + 2.0f / 13;
@@ -79,7 +99,7 @@ VECTOR_MATH float twice_artanh(float s)
     p = p * t + 2.0f / 7;
     p = p * t + 2.0f / 5;
     p = p * t + 2.0f / 3;
-    return (p * t) * s + 2.0f * s;
+    return f - s * (f - p * t);
 }
 
 VECTOR_MATH float log(float x)
@@ -90,7 +110,7 @@ VECTOR_MATH float log(float x)
     int32_t k = (bits - 0x3f3504f3) >> 23;
     float m = from_bits(bits - (k << 23));
     float e = (float)(k - (small ? 23 : 0));
-    float result = e * 0.693359375f + (twice_artanh((m - 1) / (m + 1)) - e * 2.12194440e-4f);
+    float result = e * 0.693359375f + (log_of_1_and(m - 1) - e * 2.12194440e-4f);
     result = x < __builtin_inff() ? result : x; /* infinite, or NaN */
     result = x > 0 ? result : (x == 0 ? -__builtin_inff() : __builtin_nanf(""));
     return result;
@@ -98,19 +118,19 @@ VECTOR_MATH float log(float x)
 
 VECTOR_MATH float log1p(float x)
 {
-    float near = twice_artanh(x / (2 + x));
+    float near = log_of_1_and(x);
     float far = vector_math::log(1 + x);
-    return x > -0.25f && x <= 1.0f ? near : far;
+    return x >= -0.5f && x <= 1.0f ? near : far;
 }
 
 VECTOR_MATH float tanh(float x)
 {
-    float t = x * x;
-    /* Lambert's continued fraction. */
-    float near = x * (10395 + t * (1260 + t * 21)) / (10395 + t * (4725 + t * (210 + t)));
     float size = __builtin_fabsf(x);
-    float far = __builtin_copysignf(1 - 2 / (vector_math::exp(2 * size) + 1), x);
-    return size < 0.625f ? near : far;
+    float t = x * x;
+    /* x - tanh(x) by Lambert's continued fraction. */
+    float lost = size * (t * (3465 + t * (189 + t)) / (10395 + t * (4725 + t * (210 + t))));
+    float far = 1 - 2 / (vector_math::exp(2 * size) + 1);
+    return __builtin_copysignf(size < 0.625f ? size - lost : far, x);
 }
 
 VECTOR_MATH float sigmoid(float x)
@@ -122,8 +142,10 @@ VECTOR_MATH float sigmoid(float x)
 VECTOR_MATH float softplus(float x)
 {
     float e = vector_math::exp(-__builtin_fabsf(x)); /* in [0, 1], or NaN */
-    return (x > 0 ? x : 0) + twice_artanh(e / (2 + e));
+    return (x > 0 ? x : 0) + log_of_1_and(e);
 }
+
+#endif
 
 /* While it lives, if asked to, float results below 1.2e-38 become 0: with such numbers SSE and AVX
    compute up to two orders slower, and moving averages decay into them.  Only results: an argument
