@@ -354,13 +354,129 @@ def test_leaving_a_patch_out_leaves_it_out(warm):
 def test_random_streams_are_theanos(warm):
     program = PRELUDE + """
 from theano.sandbox.rng_mrg import MRG_RandomStreams
-streams = MRG_RandomStreams(seed=7)
-for size in [(2, 3), (1,), (100, 100)]:
-    draws = theano.function([], [streams.normal(size), streams.uniform(size)])
-    print([[float(value.sum()) for value in draws()] for _ in range(2)])
-print(streams.rstate)
+for seed in 7, 12345, [1, 2, 3, 4, 5, 6]:
+    streams = MRG_RandomStreams(seed=seed)
+    print(streams.get_substream_rstates(20000, "float32")[[0, 1, 2, 9999, 19999]].tolist())
+    for size in [(2, 3), (1,), (100, 100)]:
+        draws = theano.function([], [streams.normal(size), streams.uniform(size)])
+        print([[float(value.sum()) for value in draws()] for _ in range(2)])
+    print(streams.rstate)
 """
     assert warm.quietly(program) == warm.quietly(program, VAE_COMPAT_OFF="streams_by_numpy")
+
+
+def test_types_follow_the_settings(warm):
+    """What was found with other settings is not taken."""
+    warm.quietly(PRELUDE + """
+from theano.scalar import upcast
+for _ in range(2):
+    for floatX, policy, expected in [("float32", "numpy+floatX", "float32"),
+                                     ("float64", "numpy+floatX", "float64"),
+                                     ("float32", "custom", "float64")]:
+        theano.config.floatX, theano.config.cast_policy = floatX, policy
+        assert upcast("int64", "float32") == expected, (floatX, policy)
+assert upcast(np.dtype("int8"), "uint8") == "int16"
+try:
+    upcast("int8", "of its own")
+except TypeError:
+    pass
+else:
+    raise AssertionError("a dtype of its own")
+""")
+
+
+OPERATION_IN_C = PRELUDE + """
+class InC(theano.Op):
+    __props__ = ("name", "code", "support", "version")
+    def __init__(self, name, code, support="", version=(1,)):
+        self.name, self.code, self.support, self.version = name, code, support, version
+    def make_node(self, x):
+        return theano.Apply(self, [x], [x.type()])
+    def c_support_code(self):
+        return self.support
+    def c_code(self, node, name, inputs, outputs, sub):
+        return self.code % dict(x=inputs[0], z=outputs[0], fail=sub["fail"])
+    def c_code_cache_version(self):
+        return self.version
+x = T.dvector()
+"""
+
+
+def test_modules_with_names_in_common(warm):
+    """Each has its own macros, static variables and functions, also those in one source file."""
+    warm.quietly(OPERATION_IN_C + r"""
+code = "Py_XDECREF(%(z)s); %(z)s = times(%(x)s);"
+times = '''
+static double factor = FACTOR;
+static PyArrayObject *times(PyArrayObject *x) {
+    PyArrayObject *z = (PyArrayObject *)PyArray_NewCopy(x, NPY_CORDER);
+    for (int i = 0; i < PyArray_DIMS(z)[0]; i++) ((double *)PyArray_DATA(z))[i] *= factor;
+    return z;
+}
+'''
+operations = [InC(f"times {k}", code, f"#define FACTOR {k}\n{times}") for k in range(1, 7)]
+operations.append(InC("with a header", code, f"#include <vector>\n#define FACTOR 7\n{times}"))
+operations.append(InC("without a version", code, f"#define FACTOR 8\n{times}", version=()))
+f = theano.function([x], [operation(x) for operation in operations])
+for k, value in enumerate(f([1, 10]), 1):
+    assert value.tolist() == [k, 10 * k], (k, value)
+""")
+
+
+def test_errors_in_c_are_told(warm):
+    """Those that were set, those that were not, and the compiler's."""
+    warm.quietly(OPERATION_IN_C + """
+import io, sys
+told = 'PyErr_SetString(PyExc_KeyError, "of its own"); %(fail)s'
+for linker in "c|py", "cvm", "c":
+    for code, kind, text in [
+            (told, KeyError, "of its own"),
+            ("%(fail)s", RuntimeError, "No Python exception was set"),
+            ("if (PyArray_DIMS(%(x)s)[0] == 2) {" + told + "} else {%(fail)s}", KeyError, "of its")]:
+        f = theano.function([x], InC("error", code)(x), mode=theano.Mode(linker, None))
+        for _ in range(2):
+            try:
+                f([1, 2])
+            except kind as error:
+                assert text in str(error), error
+            else:
+                raise AssertionError("no error")
+copy = "Py_XDECREF(%(z)s); %(z)s = (PyArrayObject *)PyArray_NewCopy(%(x)s, NPY_CORDER);"
+f = theano.function([x], [T.exp(x), InC("copy", copy)(x), T.dot(x, x)])
+assert f([0, 1])[1].tolist() == [0, 1]
+sys.stdout = sys.stderr = io.StringIO()  # where Theano shows the whole source
+try:
+    theano.function([x], [T.sinh(x), InC("wrong", "no C at all;")(x), T.cosh(x)])
+except Exception as error:
+    assert "Compilation failed" in str(error), error
+else:
+    raise AssertionError("no error")
+""")
+
+
+def test_functions_of_one_module(warm):
+    """By the linker c, whose results and errors come through one call of C."""
+    warm.quietly(PRELUDE + """
+x, y = T.dvectors("xy")
+f = theano.function([x, y], [x + y, x * y], mode=theano.Mode("c", "fast_run"))
+for _ in range(3):
+    total, product = f([1, 2], [3, 4])
+    assert total.tolist() == [4, 6] and product.tolist() == [3, 8]
+try:
+    f([1, 2], [3, 4, 5])
+except ValueError as error:
+    assert "mis-match" in str(error), error
+else:
+    raise AssertionError("no error")
+assert f([1], [2])[0].tolist() == [3]
+""")
+
+
+def test_the_users_processor(warm):
+    program = PRELUDE + "print(*theano.gof.cmodule.GCC_compiler.compile_args())"
+    assert "-march=native" in warm.quietly(program)
+    named = warm.quietly(program, THEANO_FLAGS="gcc.cxxflags=-march=x86-64")
+    assert "-march=x86-64" in named and "-march=native" not in named
 
 
 def test_scipy_is_imported_when_it_is_called(warm):

@@ -7,7 +7,10 @@ import numpy as np
 from vae.compat.hooks import Speed, around_import
 
 
-@around_import("theano.scalar.basic", speed=Speed("", "", ""))
+@around_import("theano.scalar.basic", speed=Speed(
+    acts_on="dtypes by name or of NumPy's; floatX and cast_policy as they are at the call",
+    brings="",
+    edge="tests/test_compat.py::test_types_follow_the_settings"))
 def upcast_once(scalar):
     """Find the type that holds others once; Theano adds arrays of these types, at every call."""
     yield
@@ -25,7 +28,10 @@ def upcast_once(scalar):
     scalar.upcast = upcast
 
 
-@around_import("theano.compile.function_module", speed=Speed("", "", ""))
+@around_import("theano.compile.function_module", speed=Speed(
+    acts_on="arguments that are NumPy's arrays, or views of them, each with memory of its own",
+    brings="",
+    edge="tests/test_compat.py::test_inputs_that_share_memory"))
 def inputs_that_own_their_memory(function_module):
     """Compare every two inputs only if they could share memory.
 

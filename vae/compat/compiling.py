@@ -22,7 +22,11 @@ from vae.compat.hooks import Speed, around_import
 _BAR = "Theano: C++: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}]"
 
 
-@around_import("theano.tensor.type", speed=Speed("", "", ""))
+@around_import("theano.tensor.type", speed=Speed(
+    acts_on="arguments and results that are tensors, of every dtype and shape, as TensorType "
+            "extracts and lets go of them",
+    brings="",
+    edge="tests/test_compat.py::test_a_type_of_a_programs_own_cleans_up_itself"))
 def arrays_checked_by_functions(module):
     """Call a function for what takes Theano forty lines, before and after each operation."""
     yield
@@ -61,7 +65,10 @@ _ERROR_KEPT = re.compile(
     re.DOTALL)
 
 
-@around_import("theano.gof.cc", speed=Speed("", "", ""))
+@around_import("theano.gof.cc", speed=Speed(
+    acts_on="the code at the end of every operation in C, which leaves Python's error to Theano",
+    brings="",
+    edge="tests/test_compat.py::test_errors_in_c_are_told"))
 def failures_told_by_a_function(cc):
     """Call a function for what Theano repeats wherever an operation can fail."""
     yield
@@ -101,7 +108,11 @@ _COMMON_HEADERS = """\
 _reader = threading.Thread()
 
 
-@around_import("theano.gof.cmodule", speed=Speed("", "", ""))
+@around_import("theano.gof.cmodule", speed=Speed(
+    acts_on="all modules, with g++; the headers are those that were read, and the options the "
+            "same",
+    brings="",
+    edge="tests/test_compiled_modules.py::test_damaged_headers_are_read_anew"))
 def headers_read_once(cmodule):
     """Let g++ keep the headers as it has understood them: most of a module's time goes there."""
     yield
@@ -155,7 +166,10 @@ def _read_headers(cmodule, header):
         pass  # then each module reads them
 
 
-@around_import("theano.gof.cmodule", speed=Speed("", "", ""))
+@around_import("theano.gof.cmodule", speed=Speed(
+    acts_on="g++ and clang++ on Linux, where gcc.cxxflags names no processor",
+    brings="",
+    edge="tests/test_compat.py::test_the_users_processor"))
 def native_code(cmodule):
     """Ask g++ or clang++ for the code of this very processor.
 
@@ -184,11 +198,23 @@ _INCLUDES = re.compile(r"\A(?:\s*#include .*\n)+")
 _upcoming = []
 
 
-@around_import("theano.gof.vm", speed=Speed("", "", ""))
-def operations_to_come(vm):
-    """Remember a function's operations while they are being compiled."""
+@around_import("theano.gof.vm", "theano.gof.cmodule", speed=Speed(
+    acts_on="modules of operations that have a version; those whose C includes a file go by "
+            "themselves",
+    brings="",
+    edge="tests/test_compat.py::test_modules_with_names_in_common"))
+def modules_at_once(module):
+    """When the first of a function's modules has to be compiled, compile all that are missing."""
     yield
-    one_by_one = vm.VM_Linker.make_all
+    if module.__name__ == "theano.gof.vm":
+        _note_upcoming_operations(module.VM_Linker)
+    else:
+        _compile_at_once(module)
+
+
+def _note_upcoming_operations(linker):
+    """Remember a function's operations while they are being compiled."""
+    one_by_one = linker.make_all
 
     def make_all(self, *args, **kwargs):
         before = _upcoming[:]
@@ -198,13 +224,10 @@ def operations_to_come(vm):
         finally:
             _upcoming[:] = before
 
-    vm.VM_Linker.make_all = make_all
+    linker.make_all = make_all
 
 
-@around_import("theano.gof.cmodule", speed=Speed("", "", ""))
-def modules_at_once(cmodule):
-    """When the first of a function's modules has to be compiled, compile all that are missing."""
-    yield
+def _compile_at_once(cmodule):
     one_by_one = cmodule.ModuleCache.module_from_key
 
     def module_from_key(self, key, lnk=None, keep_lock=False):

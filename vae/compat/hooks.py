@@ -53,13 +53,12 @@ ORDER = {
         "operations_without_properties", "failures_told_by_a_function", "thunks_called_by_ctypes"),
     "theano.gof.op": ("versions_that_last", "sources_read_once"),
     "theano.scalar.basic": (
-        "upcast_once", "floats_that_differ", "numbers_as_arrays", "signs_of_floats",
-        "updates_in_one_pass"),
+        "upcast_once", "floats_that_differ", "numbers_as_arrays", "updates_in_one_pass"),
     "theano.compile.function_module": ("inputs_that_own_their_memory", "graphs_optimised_once"),
-    "theano.gof.vm": ("operations_to_come", "silence_of_c"),
+    "theano.gof.vm": ("modules_at_once", "silence_of_c"),
     "theano.tensor.blas": (
         "numpy_distutils", "products_by_numpy", "products_computed_once", "zeros_left_out",
-        "scipy_that_is_not_needed"),
+        "scipy_when_asked_for"),
     "theano.printing": ("tostring", "pydot_when_asked_for"),
     "theano.tensor.sort": ("lists_of_slices", "partitions_in_one_order"),
     "lasagne": ("pkg_resources", "old_spellings"),
@@ -69,8 +68,8 @@ ORDER = {
         "expressions_by_numpy", "vectorised_loops", "vectorised_sums", "products_without_zeros",
         "constants_by_numpy"),
     "theano.sandbox.rng_mrg": ("streams_side_by_side", "streams_by_numpy"),
-    "theano.tensor.nnet.abstract_conv": ("scipy_that_is_not_needed", "convolutions_by_products"),
-    "theano.tensor.nnet.conv": ("scipy_that_is_not_needed", "old_convolutions_by_products"),
+    "theano.tensor.nnet.abstract_conv": ("scipy_when_asked_for", "convolutions_by_products"),
+    "theano.tensor.nnet.conv": ("scipy_when_asked_for", "old_convolutions_by_products"),
 }
 
 

@@ -14,6 +14,7 @@ import textwrap
 import warnings
 from copy import deepcopy
 from functools import lru_cache
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from shutil import which
@@ -201,6 +202,22 @@ def tostring(printing):
             return self.tobytes()
 
     printing.hex_digest = lambda x: digest(x.view(Array))
+
+
+@around_import("theano.printing")
+def pydot_when_asked_for(module):
+    """Theano starts Graphviz while it is imported, if there is pydot, in case that graphs will be drawn.
+
+    Where there is none, whoever draws a graph learns what to install.
+    """
+    def look_up(name):
+        try:
+            return getattr(import_module("pydot"), name)
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(f"{error}: pip install pydot, and install Graphviz") from None
+
+    yield from in_place_of(pydot=stand_in(
+        "pydot", find_graphviz=lambda: True, __getattr__=look_up))
 
 
 def _rewrite(owner, name, pattern, replacement):

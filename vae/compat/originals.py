@@ -28,10 +28,10 @@ _NOT_LOOKED_INTO = {str, int, float, bool, type(None), tuple, type, types.Module
                     types.BuiltinFunctionType, property}
 
 #: What changes without a program's doing, and says nothing of what is computed: numbers and times
-#: that Theano counts, what it has found before, and what `pickle` notes of classes.
+#: that Theano counts, what it has found before, and what Python notes of warnings and classes.
 _PASSING = {
-    "__slotnames__", "_optimizer_idx", "_module_cache", "import_time", "grad_time",
-    "total_fct_exec_time", "total_graph_opt_time", "total_time_linker",
+    "__slotnames__", "__warningregistry__", "_optimizer_idx", "_module_cache", "import_time",
+    "grad_time", "total_fct_exec_time", "total_graph_opt_time", "total_time_linker",
     "instantiated_default_mode", "constant_cache", "_arange", "_all", "run_cthunk", "march_flags"}
 
 

@@ -3,7 +3,6 @@
 import ctypes
 import os
 import sys
-from importlib import import_module
 
 import numpy as np
 
@@ -12,36 +11,25 @@ from vae.compat.names import in_place_of, stand_in
 from vae.compat.originals import as_imported, is_theanos, state_of_file, what_writes_c
 
 
-@around_import("theano.scalar.basic_scipy", "theano.tensor.slinalg", speed=Speed("", "", ""))
+@around_import("theano.scalar.basic_scipy", "theano.tensor.slinalg", "theano.tensor.blas",
+               "theano.tensor.nnet.abstract_conv", "theano.tensor.nnet.conv", speed=Speed(
+    acts_on="the imports of SciPy in these five modules of Theano's",
+    brings="",
+    edge="tests/test_compat.py::test_scipy_is_imported_when_it_is_called"))
 def scipy_when_asked_for(module):
     """SciPy takes longer to import than all the rest, and few programs call it.
 
-    Its modules import themselves when they are looked up.
+    Its modules import themselves when they are looked up.  Its BLAS and its convolutions are for
+    where there is no compiler: NumPy does the same here.
     """
     yield from in_place_of(**{name: stand_in(name) for name in [
-        "scipy.special", "scipy.stats", "scipy.linalg"]})
+        "scipy.special", "scipy.stats", "scipy.linalg", "scipy.signal"]})
 
 
-@around_import("theano.tensor.blas", "theano.tensor.nnet.abstract_conv", "theano.tensor.nnet.conv", speed=Speed("", "", ""))
-def scipy_that_is_not_needed(module):
-    """SciPy's BLAS and convolutions, for where there is no compiler: NumPy does the same here."""
-    yield from in_place_of(**{name: stand_in(name) for name in ["scipy.linalg", "scipy.signal"]})
-
-
-@around_import("theano.printing", speed=Speed("", "", ""))
-def pydot_when_asked_for(module):
-    """Theano imports pydot, and tries Graphviz with it, in case that graphs will be drawn."""
-    def look_up(name):
-        try:
-            return getattr(import_module("pydot"), name)
-        except ModuleNotFoundError as error:
-            raise ModuleNotFoundError(f"{error}: pip install pydot, and install Graphviz") from None
-
-    yield from in_place_of(pydot=stand_in(
-        "pydot", find_graphviz=lambda: True, __getattr__=look_up))
-
-
-@around_import("theano.gof.cc", speed=Speed("", "", ""))
+@around_import("theano.gof.cc", speed=Speed(
+    acts_on="calls of functions that consist of one C module, by Theano's linker c",
+    brings="",
+    edge="tests/test_compat.py::test_functions_of_one_module"))
 def thunks_called_by_ctypes(module):
     """Theano compiles a module for one call of C, though the functions it makes seldom use it."""
     api = ctypes.pythonapi
@@ -57,7 +45,10 @@ def thunks_called_by_ctypes(module):
     yield
 
 
-@around_import("theano.sandbox.rng_mrg", speed=Speed("", "", ""))
+@around_import("theano.sandbox.rng_mrg", speed=Speed(
+    acts_on="the states of MRG_RandomStreams, of every seed and number of streams",
+    brings="",
+    edge="tests/test_compat.py::test_random_streams_are_theanos"))
 def streams_by_numpy(rng_mrg):
     """Set a random generator up by NumPy: Theano compiles a function for it, and calls it often.
 
@@ -93,7 +84,11 @@ def streams_by_numpy(rng_mrg):
     rng_mrg.MRG_RandomStreams.get_substream_rstates = get_substream_rstates
 
 
-@around_import("theano.gof.op", speed=Speed("", "", ""))
+@around_import("theano.gof.op", speed=Speed(
+    acts_on="Theano's own files with the C of its own operations, while they stay what they "
+            "were",
+    brings="",
+    edge="tests/test_compiled_modules.py::test_a_programs_own_file_is_read_each_time"))
 def sources_read_once(op):
     """An operation written in C reads its file, and takes it apart, each time one is made.
 
@@ -119,7 +114,11 @@ def sources_read_once(op):
     op.COp.load_c_code = load_c_code
 
 
-@around_import("theano.tensor.elemwise", speed=Speed("", "", ""))
+@around_import("theano.tensor.elemwise", speed=Speed(
+    acts_on="expressions of constants with fewer than 10,000 elements, and of Theano's own "
+            "operations",
+    brings="",
+    edge="tests/test_compat.py::test_constants_of_a_programs_own_operations_are_computed_as_theano_does"))
 def constants_by_numpy(elemwise):
     """Compute an expression of small constants by NumPy: it is computed once.
 

@@ -97,8 +97,8 @@ def _register(optdb):
             fgraph.attach_feature(toolbox.ReplaceValidate())
 
         def apply(self, fgraph):
-            # Of shared variables alone: in a loop of Scan's an update must take the place of its own
-            # input, for Scan overwrites the others.
+            # Of shared variables alone: Scan's inner function has updates, too, and each must take
+            # the place of its own input, since Scan overwrites the others.
             updates = {fgraph.outputs[output].owner
                        for output, updated in (fgraph.update_mapping or {}).items()
                        if isinstance(fgraph.inputs[updated], SharedVariable)}
