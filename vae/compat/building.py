@@ -174,8 +174,10 @@ def _version(nodes):
     """The version of operations of Theano's, or () if one of them, or a type, has none."""
     version = [digest_of_theano()]
     for node in nodes:
-        version += [node.op.c_code_cache_version_apply(node),
-                    *filter(None, [getattr(node.op, "__props__", ())])]
+        if hasattr(node.op, "c_code_cache_version_apply"):  # Scan has none
+            version.append(node.op.c_code_cache_version_apply(node))
+        if getattr(node.op, "__props__", ()):
+            version.append(node.op.__props__)
         version += [variable.type.c_code_cache_version()
                     for variable in [*node.inputs, *node.outputs]]
     return tuple(version) if all(version) else ()

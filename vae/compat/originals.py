@@ -207,7 +207,7 @@ def digest_of_theano():
 
 def what_writes_c(node):
     """An operation, those in it, and the types of its variables."""
-    waiting = [node.op, *{variable.type for variable in [*node.inputs, *node.outputs]}]
+    waiting = [node.op, *(variable.type for variable in [*node.inputs, *node.outputs])]
     while waiting:
         thing = waiting.pop()
         yield thing
@@ -220,5 +220,5 @@ def what_writes_c(node):
 def is_theanos(thing):
     """Tell whether an operation or a type is as Theano, or this package, has written it."""
     return (as_imported.has_written(type(thing))
-            and not any(callable(getattr(type(thing), name, None)) for name in vars(thing)
+            and not any(callable(getattr(type(thing), name, None)) for name in getattr(thing, "__dict__", ())
                         if name != "output_types_preference"))
