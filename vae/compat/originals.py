@@ -219,6 +219,6 @@ def what_writes_c(node):
 
 def is_theanos(thing):
     """Tell whether an operation or a type is as Theano, or this package, has written it."""
-    return (as_imported.has_written(type(thing))
-            and not any(callable(getattr(type(thing), name, None)) for name in getattr(thing, "__dict__", ())
-                        if name != "output_types_preference"))
+    own = set(getattr(thing, "__dict__", ())) - {"output_types_preference"}
+    return as_imported.has_written(type(thing)) and not any(
+        callable(getattr(type(thing), name, None)) for name in own)
