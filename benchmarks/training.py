@@ -58,6 +58,14 @@ CONTESTANTS = {
 }
 FRAMEWORKS = [name for name in CONTESTANTS if name != UNPATCHED_BLAS]
 
+#: Networks on which this package is compared with Theano, and its patches with one another.
+MODELS = {
+    "VAE": {"width": WIDTH},
+    "VAE, 1024 units": {"width": 1024},
+    "MLP, 800 and 800 units, dropout": {"model": "MLP", "width": 800, "batch_size": 500},
+    "CNN, 32 and 32 filters": {"model": "CNN", "width": 256, "batch_size": 500},
+}
+
 
 class Benchmark:
     """The tables: each a generator of rows, the first its head, the last a text.
@@ -180,16 +188,11 @@ class Benchmark:
                f"is said; medians of {n_rounds} parts of an epoch at the start of a training.")
 
     def graphs(self):
-        models = {
-            "VAE": {"width": WIDTH},
-            "MLP, 800 and 800 units, dropout": {"model": "MLP", "width": 800, "batch_size": 500},
-            "CNN, 32 and 32 filters": {"model": "CNN", "width": 256, "batch_size": 500},
-        }
         names = [UNPATCHED, UNPATCHED_BLAS, OURS, NO_COMPILER]
         yield ["a step, ms", *names, f"{OURS} to {UNPATCHED_BLAS}", f"{NO_COMPILER} to {OURS}",
                "loss, in this order"]
         n_rounds = 2 if self._quick else 7
-        for label, options in models.items():
+        for label, options in MODELS.items():
             seconds, values = ({name: [] for name in names} for _ in range(2))
             n_steps = self._part_of_epoch(options.get("batch_size", BATCH_SIZE))
             for turn, name, contestant in self._in_turn(names, n_rounds, label, **options):
@@ -203,35 +206,29 @@ class Benchmark:
         yield f"Medians of {n_rounds} parts of an epoch, in one thread."
 
     def patches(self):
-        models = {
-            "VAE": {"width": WIDTH},
-            "1024 units": {"width": 1024},
-            "MLP": {"model": "MLP", "width": 800, "batch_size": 500},
-            "CNN": {"model": "CNN", "width": 256, "batch_size": 500},
-        }
-        yield ["without", *models, "nothing cached", "all cached"]
-        n_rounds = 1 if self._quick else 5
+        rows = [*MODELS, "nothing cached", "all cached"]
+        yield ["without", *rows]
         for patch in patches_for_speed():
-            names, ratios = (OURS, patch), []
-            for label, options in models.items():
-                seconds = {name: [] for name in names}
-                n_steps = self._part_of_epoch(options.get("batch_size", BATCH_SIZE))
-                for turn, name, contestant in self._in_turn(names, n_rounds, f"{patch}, {label}",
-                                                            **options):
-                    seconds[name].append(contestant.train(seed=turn, n_steps=n_steps)["seconds"])
-                ratios.append(ratio(seconds, names))
-            for cached in (False, True):
-                seconds = {name: [] for name in names}
-                for name in names * n_rounds:
-                    if not cached:
-                        shutil.rmtree(self._cache(name), ignore_errors=True)
-                    with self._contestant(name, n_threads=len(os.sched_getaffinity(0))) as started:
-                        seconds[name].append(started.start["first_step"])
-                ratios.append(ratio(seconds, names))
-            yield [patch, *(f"{each:.2f}" for each in ratios)]
-        yield (f"Quotients of the shortest of {n_rounds} times, taken in turn: of a step, in one "
-               "thread, with the networks of the table above; and of the first step of a process, on "
-               "all cores.")
+            yield [patch, *(f"{self._without(patch, row):.2f}" for row in rows)]
+        yield ("Quotients of the shortest times, taken in turn: of a step, in one thread, with the "
+               "networks of the table above; and of the first step of a process, on all cores.")
+
+    def _without(self, patch, row):
+        """Return by what the time in a row is longer without a patch."""
+        n_rounds, options = 1 if self._quick else 5, MODELS.get(row)
+        seconds = {name: [] for name in (OURS, patch)}
+        if options is not None:
+            n_steps = self._part_of_epoch(options.get("batch_size", BATCH_SIZE))
+            for turn, name, contestant in self._in_turn(list(seconds), n_rounds, f"{patch}, {row}",
+                                                        **options):
+                seconds[name].append(contestant.train(seed=turn, n_steps=n_steps)["seconds"])
+        else:
+            for name in list(seconds) * n_rounds:
+                if row == "nothing cached":
+                    shutil.rmtree(self._cache(name), ignore_errors=True)
+                with self._contestant(name, n_threads=len(os.sched_getaffinity(0))) as contestant:
+                    seconds[name].append(contestant.start["first_step"])
+        return min(seconds[patch]) / min(seconds[OURS])
 
     def _part_of_epoch(self, batch_size):
         n_images = 500 if self._quick else 5000
@@ -244,12 +241,6 @@ def patches_for_speed():
             "print(*(name for name, patch in PATCHES.items() if patch.group == 'speed'))")
     return subprocess.run([sys.executable, "-c", show], stdout=subprocess.PIPE, text=True,
                           check=True).stdout.split()
-
-
-def ratio(seconds, names):
-    """Return by what the second one's shortest time is longer than that of the first."""
-    first, second = (min(seconds[name]) for name in names)
-    return second / first
 
 
 def mean_and_deviation(values):
