@@ -402,9 +402,12 @@ x = T.dvector()
 """
 
 
-def test_modules_with_names_in_common(warm):
-    """Each has its own macros, static variables and functions, also those in one source file."""
-    warm.quietly(OPERATION_IN_C + r"""
+def test_modules_with_names_in_common(warm, tmp_path):
+    """Each has its own macros, static variables and functions; also macros of its headers."""
+    warm.quietly(OPERATION_IN_C + f"folder = {str(tmp_path)!r}" + r"""
+class WithHeader(InC):
+    def c_headers(self):
+        return [self.header]
 code = "Py_XDECREF(%(z)s); %(z)s = times(%(x)s);"
 times = '''
 static double factor = FACTOR;
@@ -417,6 +420,10 @@ static PyArrayObject *times(PyArrayObject *x) {
 operations = [InC(f"times {k}", code, f"#define FACTOR {k}\n{times}") for k in range(1, 7)]
 operations.append(InC("with a header", code, f"#include <vector>\n#define FACTOR 7\n{times}"))
 operations.append(InC("without a version", code, f"#define FACTOR 8\n{times}", version=()))
+for k in range(9, 12):
+    operations.append(WithHeader(f"with a header of its own, {k}", code, times))
+    operations[-1].header = f'"{folder}/factor{k}.h"'
+    open(f"{folder}/factor{k}.h", "w").write(f"#undef FACTOR\n#define FACTOR {k}\n")
 f = theano.function([x], [operation(x) for operation in operations])
 for k, value in enumerate(f([1, 10]), 1):
     assert value.tolist() == [k, 10 * k], (k, value)
