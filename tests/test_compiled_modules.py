@@ -79,16 +79,6 @@ def test_damaged_files_are_made_anew(whole, damage):
         assert whole.run(WITH_SCAN)[0] == SMALL_ANSWER
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_damaged_headers_are_read_anew(whole, damage):
-    headers, = whole.cache.glob("vae-seminar/theano/*/headers")
-    if not headers.joinpath("common.h.gch").exists():
-        whole.run(PRELUDE)  # reads them
-    DAMAGES[damage](headers / "common.h.gch")
-    shutil.rmtree(next(headers.parent.glob("tmp*")))
-    assert whole.run(WITH_SCAN)[0] == SMALL_ANSWER
-
-
 def test_folders_that_have_lost_files(whole):
     folders = whole.cache.glob("vae-seminar/theano/*/tmp*")
     for folder, lost in zip(folders, ["*", "*.so", "key.pkl", "__init__.py"]):

@@ -256,23 +256,6 @@ code = T.fmatrix.c_extract("x", {"fail": "return;"})
 assert "tensors::extract" in code, f"{len(code.splitlines())} lines for each array"
 assert get_c_cleanup(T.fmatrix(), "x", {}).strip() == "tensors::release(x, py_x);"
 """),
-    "failures_told_by_a_function": Need("each failure is spelt out", PRELUDE + """
-from theano.gof.cc import failure_code, struct_gen
-names = {"failure_var": "failure", "id": 1, "name": "operation"}
-assert "theano_failed()" in failure_code(names), "each failure is spelt out"
-assert "if (failure) { theano_keep_error(__ERROR); }" in struct_gen([], [], [], names)
-"""),
-    "headers_read_once": Need("each module reads the headers", PRELUDE + """
-import tempfile
-from theano.gof import cmodule
-commands = []
-def run(command):
-    commands.append(" ".join(command))
-    return b"", b"", 0
-cmodule.output_subprocess_Popen = run
-cmodule.GCC_compiler.compile_str("module", "", tempfile.mkdtemp(), py_module=False)
-assert "common.h" in commands[0], "each module reads the headers"
-""", WITH_COMPILER),
     "native_code": Need("the compiler is asked", PRELUDE + """
 from theano.gof import cmodule
 def run(*args, **kwargs):
@@ -335,21 +318,6 @@ sys.setprofile(None)
 assert not calls, "optimised anew"
 """),
 
-    # --- calling.py ---
-    "upcast_once": Need("'NoneType' object has no attribute 'zeros'", PRELUDE + """
-theano.scalar.upcast("int8", "float32")
-theano.scalar.basic.np = None  # with which Theano adds arrays of the types
-assert theano.scalar.upcast("int8", "float32") == "float32"
-"""),
-    "inputs_that_own_their_memory": Need("inputs are compared", PRELUDE + """
-x, y = T.fvector(), T.fvector()
-f = theano.function([theano.In(x, borrow=True), y], x + y)
-def may_share_memory(a, b):
-    raise AssertionError("inputs are compared")
-T.TensorType.may_share_memory = staticmethod(may_share_memory)
-f(np.ones(2, "float32"), np.ones(2, "float32"))
-"""),
-
     # --- starting.py ---
     "scipy_when_asked_for": Need("scipy.stats is imported", """
         import sys, vae
@@ -365,14 +333,6 @@ def function(*args, **kwargs):
     raise AssertionError("a function is compiled")
 rng_mrg.function = function
 rng_mrg.MRG_RandomStreams(1).uniform((2,))
-"""),
-    "sources_read_once": Need("it is read again", PRELUDE + """
-from theano.gof import op
-T.matrix().T
-def open_u(path):
-    raise AssertionError("it is read again")
-op._open_u = open_u
-T.matrix().T
 """),
     "constants_by_numpy": Need("no compiler", NOTHING_IS_COMPILED + """
 total = T.constant([0.25, 0.5]) + T.constant([1.5, 2])

@@ -30,8 +30,8 @@ they are being imported:
     matrix products, none twice, and without a factor's zeros;
 ``gradients``
     what is written twice has one gradient;
-``starting``, ``calling``
-    what Theano does in Python, before a program's own code and at each call;
+``starting``
+    what Theano does in Python before a program's own code;
 ``expressions``, ``formulas``, ``denormals``, ``windows``, ``operations``
     what computes where there is no compiler: whole arrays, by NumPy.
 
@@ -61,7 +61,7 @@ if int(numpy.__version__.partition(".")[0]) < 2:
     )
 
 from vae.compat import (  # noqa: E402,F401
-    building, calling, compiling, expressions, gradients, hooks, loops, names, old_programs,
+    building, compiling, expressions, gradients, hooks, loops, names, old_programs,
     operations, optimising, products, settings, starting, updates, windows)
 
 hooks.activate()

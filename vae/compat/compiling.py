@@ -1,18 +1,16 @@
 """Compiling less, and many modules at once.
 
 Theano compiles a module for each kind of operation, one after the other, and
-each of them reads the same headers and spells out the same checks.  Here a
-function's modules are compiled together, some to a source file, on all cores,
-and what they share is written once.
+each of them spells out the same checks.  Here a function's modules are
+compiled together, some to a source file, on all cores, and what they share is
+written once.
 """
 
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
-import threading
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 
@@ -26,7 +24,7 @@ _BAR = "Theano: C++: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}]"
 @around_import("theano.tensor.type", speed=Speed(
     acts_on="arguments and results that are tensors, of every dtype and shape, as TensorType "
             "extracts and lets go of them",
-    brings="",
+    brings="nothing cached 1.21",
     edge="tests/test_compat.py::test_a_type_of_a_programs_own_cleans_up_itself"))
 def arrays_checked_by_functions(module):
     """Call a function for what takes Theano forty lines, before and after each operation."""
@@ -60,123 +58,15 @@ def arrays_checked_by_functions(module):
     cc.get_c_cleanup = get_c_cleanup
 
 
-#: At the end of an operation: take Python's error, and leave it where Theano looks for it.
-_ERROR_KEPT = re.compile(
-    r"if \((\w+)\) \{\s*// When there is a failure, .*?\{Py_XDECREF\(old_err_traceback\);\}\s*\}",
-    re.DOTALL)
-
-
-@around_import("theano.gof.cc", speed=Speed(
-    acts_on="the code at the end of every operation in C, which leaves Python's error to Theano",
-    brings="",
-    edge="tests/test_compat.py::test_errors_in_c_are_told"))
-def failures_told_by_a_function(cc):
-    """Call a function for what Theano repeats wherever an operation can fail."""
-    yield
-
-    def failure_code(sub, use_goto=True):
-        leave = f"goto __label_{sub['id']};" if use_goto else ""
-        return f"{{ {sub['failure_var']} = {sub['id']}; theano_failed(); {leave} }}"
-
-    cc.failure_code = failure_code
-    generate = cc.struct_gen
-
-    def struct_gen(args, struct_builders, blocks, sub):
-        return _ERROR_KEPT.sub(r"if (\1) { theano_keep_error(__ERROR); }",
-                               generate(args, struct_builders, blocks, sub))
-
-    cc.struct_gen = struct_gen
-
-
-def _is_gcc(compiler):
-    return os.path.basename(compiler).startswith("g++")
-
-
-_COMMON_HEADERS = """\
-#include "theano_on_numpy2.h"
-#include <iostream>
-#include "theano_mod_helper.h"
-#include <math.h>
-#include <numpy/arrayobject.h>
-#include <numpy/arrayscalars.h>
-#include <vector>
-#include <algorithm>
-#include "tensors.h"
-#include "elementwise.h"
-"""
-
-#: Reads the headers, while Python goes on.
-_reader = threading.Thread()
-
-
-@around_import("theano.gof.cmodule", speed=Speed(
-    acts_on="all modules, with g++; the headers are those that were read, and the options the "
-            "same",
-    brings="",
-    edge="tests/test_compiled_modules.py::test_damaged_headers_are_read_anew"))
-def headers_read_once(cmodule):
-    """Let g++ keep the headers as it has understood them: most of a module's time goes there."""
-    yield
-    if not _is_gcc(cmodule.config.cxx):
-        return
-    folder = Path(cmodule.config.compiledir) / "headers"
-    header = folder / "common.h"
-    plenty = shutil.disk_usage(folder.parent).free > 2**30  # they take 50 MB
-    compiled_header = header.with_name("common.h.gch")
-    if plenty and not compiled_header.exists():
-        _reader.run = lambda: _read_headers(cmodule, header)
-        _reader.start()
-    read_all = cmodule.GCC_compiler.compile_str
-
-    def is_sound():
-        """Look at 50 MB, when something is compiled; if they are damaged the next process reads."""
-        if not header.exists():
-            return False
-        if building.is_sound(compiled_header) and header.read_text() == _COMMON_HEADERS:
-            return True
-        shutil.rmtree(folder, ignore_errors=True)
-        return False
-
-    def compile_str(module_name, *args, preargs=None, **kwargs):
-        if _reader.ident is not None and module_name != "lazylinker_ext":
-            _reader.join()  # that one is compiled at the same time, while Theano is imported
-        if is_sound():
-            preargs = [*(preargs or []), "-include", str(header)]
-        return read_all(module_name, *args, preargs=preargs, **kwargs)
-
-    cmodule.GCC_compiler.compile_str = staticmethod(compile_str)
-
-
-def _read_headers(cmodule, header):
-    try:
-        header.parent.mkdir(exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=header.parent) as scratch:
-            source, result = Path(scratch, "common.h"), Path(scratch, "common.h.gch")
-            source.write_text(_COMMON_HEADERS)
-            folders = [f"-I{folder}" for folder in [building.HEADERS, *cmodule.std_include_dirs()]]
-            subprocess.run(
-                [cmodule.config.cxx, "-O3", *cmodule.GCC_compiler.compile_args(),
-                 *building.flags(cmodule.config), "-fvisibility=hidden", *folders,
-                 "-x", "c++-header", str(source), "-o", str(result)],
-                check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            building.write_digest(result)
-            for path in f"{result}.sha256", result:
-                os.replace(path, header.with_name(os.path.basename(path)))
-            os.replace(source, header)
-    except (OSError, subprocess.CalledProcessError):
-        pass  # then each module reads them
-
-
 @around_import("theano.gof.cmodule", speed=Speed(
     acts_on="g++ and clang++ on Linux, where gcc.cxxflags names no processor",
-    brings="",
+    brings="all cached 1.36",
     edge="tests/test_compat.py::test_the_users_processor"))
 def native_code(cmodule):
     """Ask g++ or clang++ for the code of this very processor.
 
     Theano asks for its name, at every start, with three runs of the compiler.
-    The folder of compiled code is only this processor's.  This stands below
-    `headers_read_once`, so that it is in force when the headers are read.
+    The folder of compiled code is only this processor's.
     """
     yield
     detect = cmodule.GCC_compiler.compile_args
@@ -202,7 +92,7 @@ _upcoming = []
 @around_import("theano.gof.vm", "theano.gof.cmodule", speed=Speed(
     acts_on="modules of operations that have a version; in one source file only Theano's own whose "
             "C includes nothing by itself",
-    brings="",
+    brings="nothing cached 8.59",
     edge="tests/test_compat.py::test_modules_with_names_in_common"))
 def modules_at_once(module):
     """When the first of a function's modules has to be compiled, compile all that are missing."""

@@ -43,7 +43,7 @@ _FLOATS, _WHOLE = {"float16", "float32", "float64"}, {
 @around_import("theano.gradient", speed=Speed(
     acts_on="equal operations that are in a list of Theano's own, of real numbers, as their classes "
             "define them",
-    brings="",
+    brings="VAE 1.09",
     edge="tests/test_gradients.py::test_what_is_derived_as_it_is_written"))
 def equal_operations_derived_once(gradient):
     """Add up what comes back to equal operations before it goes on to their arguments."""

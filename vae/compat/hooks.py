@@ -30,8 +30,7 @@ __all__ = ["around_import", "activate", "Patch", "Speed", "GROUPS", "ORDER", "PA
 #: What patches are there for, and the files of those that are.
 GROUPS = {
     "needed": ("settings", "names", "building"),
-    "speed": ("compiling", "optimising", "starting", "calling", "gradients", "products", "updates",
-              "loops"),
+    "speed": ("compiling", "optimising", "starting", "gradients", "products", "updates", "loops"),
     "without_compiler": ("expressions", "operations", "windows"),
     "old_programs": ("old_programs",),
 }
@@ -44,17 +43,14 @@ ORDER = {
     "theano.configdefaults": (
         "compiler_that_was_found", "no_compiler_is_said_once", "distutils",
         "graphs_optimised_once"),
-    # `numpy_2_headers` rewrites what is compiled before `headers_read_once` compiles it.
-    # `headers_read_once` reads the headers with the options of `native_code`, which must be there.
+    # `damaged_modules` writes a library's digest beside it, in the folder from which
+    # `numpy_2_headers` then moves both into place.
     "theano.gof.cmodule": (
-        "numpy_2_headers", "whole_keys", "damaged_modules", "headers_read_once", "native_code",
-        "modules_at_once", "distutils", "numpy_distutils"),
-    "theano.gof.cc": (
-        "operations_without_properties", "failures_told_by_a_function", "thunks_called_by_ctypes"),
-    "theano.gof.op": ("versions_that_last", "sources_read_once"),
+        "numpy_2_headers", "whole_keys", "damaged_modules", "native_code", "modules_at_once",
+        "distutils", "numpy_distutils"),
+    "theano.gof.cc": ("operations_without_properties", "thunks_called_by_ctypes"),
     "theano.scalar.basic": (
-        "upcast_once", "floats_that_differ", "numbers_as_arrays", "updates_in_one_pass"),
-    "theano.compile.function_module": ("inputs_that_own_their_memory", "graphs_optimised_once"),
+        "floats_that_differ", "numbers_as_arrays", "updates_in_one_pass"),
     "theano.gof.vm": ("modules_at_once", "silence_of_c"),
     "theano.tensor.blas": (
         "numpy_distutils", "products_by_numpy", "products_computed_once", "zeros_left_out",

@@ -13,11 +13,11 @@ from functools import lru_cache
 from importlib.abc import MetaPathFinder
 from operator import attrgetter
 
-__all__ = ["as_imported", "digest_of_theano", "is_theanos", "state_of_file", "what_writes_c"]
+__all__ = ["as_imported", "digest_of_theano", "is_theanos", "what_writes_c"]
 
 #: Modules here whose functions and classes are part of what Theano computes with.
 _OURS = {f"vae.compat.{name}" for name in (
-    "compiling", "starting", "calling", "gradients", "products", "updates", "loops", "denormals",
+    "compiling", "starting", "gradients", "products", "updates", "loops", "denormals",
     "expressions", "formulas", "operations", "windows", "names")}
 
 #: Stands for what cannot be told: the value of a name that is there no more.
@@ -57,7 +57,7 @@ class _AsImported(MetaPathFinder):
             folders[:] = [name for name in folders if name not in ("tests", "__pycache__")]
             for name in names:
                 file = os.path.join(path, name)
-                self.files[file] = state_of_file(file)[:2]
+                self.files[file] = _state_of_file(file)
         sys.meta_path.insert(0, self)
         self._in_progress = [module for name, module in sys.modules.items()
                              if name.partition(".")[0] == "theano" or name in _OURS]
@@ -74,7 +74,7 @@ class _AsImported(MetaPathFinder):
         exec_module = spec.loader.exec_module
 
         def exec_and_note(module):
-            state = state_of_file(spec.origin)[:2]
+            state = _state_of_file(spec.origin)
             if self.files.setdefault(spec.origin, state) != state:
                 self.is_mixed = True
             before = self._places_of_changes()
@@ -184,13 +184,13 @@ def _is_passing(where, name, value):
 _parts_of_function = attrgetter("__code__", "__defaults__", "__kwdefaults__")
 
 
-def state_of_file(path):
-    """Size, time in seconds, and all of the time, of a file that may be gone."""
+def _state_of_file(path):
+    """Size and time in seconds, by which Python knows a source, too; of a file that may be gone."""
     try:
         state = os.stat(path)
     except OSError:
-        return None, None, None
-    return state.st_size, int(state.st_mtime), state.st_mtime_ns
+        return None, None
+    return state.st_size, int(state.st_mtime)
 
 
 as_imported = _AsImported()

@@ -27,31 +27,6 @@ static inline void *NpyCapsule_AsVoidPtr(PyObject *capsule)
     return pointer;
 }
 
-/* Called wherever an operation fails. */
-static inline void theano_failed(void)
-{
-    if (!PyErr_Occurred()) {
-        PyErr_SetString(PyExc_RuntimeError,
-                        "Unexpected error in an Op's C code. No Python exception was set.");
-    }
-}
-
-/* Leave the error that has been set in the three cells of a list. */
-static void __attribute__((noinline, unused)) theano_keep_error(PyObject *cells)
-{
-    PyObject *error[3];
-    PyErr_Fetch(&error[0], &error[1], &error[2]);
-    for (int i = 0; i < 3; i++) {
-        PyObject *before = PyList_GET_ITEM(cells, i);
-        if (!error[i]) {
-            Py_INCREF(Py_None);
-            error[i] = Py_None;
-        }
-        PyList_SET_ITEM(cells, i, error[i]);
-        Py_XDECREF(before);
-    }
-}
-
 #ifdef THEANO_WITH_SCIPY_OPENBLAS
 /* The wheel scipy-openblas32 has BLAS under names of its own. */
 #define saxpy_ scipy_saxpy_
