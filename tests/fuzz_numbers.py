@@ -1,0 +1,670 @@
+"""A fuzzer of numbers: what random graphs give as we run them, and as Theano's own code does.
+
+    python tests/fuzz_numbers.py --minutes 60
+    python tests/fuzz_numbers.py --minutes 60 --without-compiler
+    python tests/fuzz_numbers.py --seeds 17,23 --only 4
+
+A seed is a program of Theano's: some parts, which `random_graphs.py` makes, in two functions that
+are called three times.  It is run in several ways, each in a process of its own:
+
+- as we are, and once more by a second process, which finds the optimised graphs that were kept;
+- without a file of patches, and without a second one;
+- the reference: no optimiser, no compiler, no patch for speed, one operation after another;
+- if one of these differs from the reference, without all patches for speed, but optimised: what
+  agrees with that is Theano's own doing, and is only counted.
+
+How far numbers may differ is measured, not guessed: the reference is computed `SHAKES` times more,
+and each result of each operation is changed by a few units in its last place (of sums and products:
+each of their arguments is).  What a float may differ by is a multiple of what that makes of it;
+whole numbers, infinity and nan may differ only where they do so then.  The table that is printed at
+the end says of how much that is so.
+"""
+
+import argparse
+import collections
+import itertools
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from multiprocessing.connection import Connection, Pipe
+from pathlib import Path
+from typing import NamedTuple
+
+import vae  # before Theano
+
+import numpy as np
+import theano
+import theano.tensor as T
+from theano import scalar
+from theano.compile.sharedvalue import SharedVariable
+from theano.scan_module.scan_op import Scan
+from theano.tensor.nnet.sigm import UltraFastScalarSigmoid
+
+import random_graphs
+from random_graphs import KINDS, PARTS
+from vae.compat import hooks
+
+#: How often the reference is computed with changed last places, and by up to how many units.
+SHAKES, ULPS = 6, 2
+#: What a float may differ by: units in the last place, and multiples of what the shakes make.
+UNITS, SPREADS = 4, 6
+#: Programs after which all processes start anew, with nothing cached, from the sources as they are.
+GENERATION = 50
+#: Files of patches without which the modules are the same, and need not be compiled again.
+SAME_CODE = ("gradients", "updates", "starting", "calling", "optimising")
+#: Of the other files one is left out in every so many programs, if there is a compiler.
+RARELY = 6
+#: Where modules are kept for all ways that have the same.
+_SHARED = "compiledir_format=modules,"
+#: Seconds that a process may take for a program.
+PATIENCE = 600
+
+
+# --- a process that evaluates programs ---
+
+class Shaker:
+    """Changes results by a few units in their last place, while it has random numbers to do so.
+
+    Sums, products and the like get changed arguments: their error is that of their terms.
+    """
+
+    #: Scalar operations whose result is exact, or the nearest number there is.
+    exact = (scalar.Identity, scalar.Cast, scalar.Switch, scalar.Maximum, scalar.Minimum,
+             scalar.Abs, scalar.Neg, scalar.Floor, scalar.Ceil, scalar.Trunc, scalar.Second,
+             scalar.RoundHalfToEven, scalar.RoundHalfAwayFromZero, scalar.Sgn, scalar.Clip,
+             scalar.Real, scalar.Imag, scalar.Conj)
+    #: Beginnings of the names of other operations that round, and of scalar ones that reduce.
+    rounding = ("AbstractConv", "AdvancedInc", "Average", "BaseAbstractConv", "BatchedDot",
+                "CAReduce", "Conv", "Corr", "Crossentropy", "CumOp", "Dot", "DownsampleFactor",
+                "Gem", "Ger", "IncSubtensor", "LogSoftmax", "MaxPool", "Pool", "Prod", "Softmax",
+                "Sum")
+
+    def __init__(self):
+        self.random, self.flushing = None, False
+
+    def begin(self, shake):
+        """Shake from now on, as this number says; 0 stands for not at all."""
+        self.random = np.random.RandomState(shake) if shake else None
+        self.flushing = shake == 1
+
+    def shaken(self, value):
+        value = np.asarray(value)
+        noise = self.random.uniform(-ULPS, ULPS, value.shape) * np.finfo(value.dtype).eps
+        value = np.asarray(value * (1 + noise), value.dtype)
+        if value.dtype == "float32" and (self.flushing or self.random.rand() < 0.5):
+            # README.md: what is below 1.2e-38 may become 0 in elementwise operations.
+            value = np.where(abs(value) < np.finfo("float32").tiny, np.float32(0), value)
+        return value
+
+    def __call__(self, node, thunk, storage_map, compute_map):
+        """What Theano's virtual machine calls after each operation."""
+        if self.random is None:
+            return
+        op = node.op
+        if isinstance(op, T.Elemwise):
+            if isinstance(op.scalar_op, UltraFastScalarSigmoid):  # (1 + x) / 2, x near -1 at times
+                value = storage_map[node.outputs[0]]
+                value[0] = np.asarray((1 + self.shaken(value[0] * 2 - 1)) / 2)
+            elif not isinstance(op.scalar_op, self.exact):
+                self._shake(node.outputs, storage_map)
+        elif type(op).__name__.startswith(self.rounding) and not (
+                isinstance(op, T.CAReduce)
+                and not isinstance(op.scalar_op, (scalar.Add, scalar.Mul))):
+            before = [storage_map[x][0] for x in node.inputs]
+            self._shake(node.inputs, storage_map)
+            thunk()
+            for x, value in zip(node.inputs, before):
+                storage_map[x][0] = value
+
+    def _shake(self, variables, storage_map):
+        for x in variables:
+            value = storage_map[x][0]
+            if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in "fc":
+                storage_map[x][0] = self.shaken(value)
+
+
+class Answer(NamedTuple):
+    """What a part of a program gives in one way."""
+
+    #: As it is, and shaken: for each call the outputs and the state of the shared variables.
+    runs: list = None
+    #: What was raised, as a text, and whether the part could not even be written.
+    error: str = None
+    is_written: bool = True
+    #: Inputs that are not, after a call, as they were before it.
+    overwritten: tuple = ()
+
+    @property
+    def error_type(self):
+        return self.error and self.error.partition(":")[0]
+
+
+class Evaluated(NamedTuple):
+    """What a process has made of some parts of a program."""
+
+    answers: dict
+    #: What the parts have raised together though none does alone; a text.
+    error: str = None
+
+
+def described(error):
+    return f"{type(error).__name__}: {error}\n{traceback.format_exc(limit=-4)}"
+
+
+def state_of(shared):
+    value = shared.get_value()
+    if isinstance(value, np.random.RandomState):
+        return np.append(value.get_state()[1], value.get_state()[2])
+    return np.array(value)
+
+
+def compiled(parts, borrow):
+    """A function of these parts, and for each its shared variables."""
+    inputs = [variable for part in parts for variable, _ in part.inputs]
+    outputs = [theano.Out(x, borrow=borrow) for part in parts for x in part.outputs]
+    updates = [pair for part in parts for pair in part.updates]
+    function = theano.function(inputs, outputs, updates=updates, on_unused_input="ignore")
+    shared = []
+    for part in parts:
+        found = theano.gof.graph.inputs([*part.outputs, *(new for _, new in part.updates)])
+        found = [*found, *(old for old, _ in part.updates)]
+        shared.append(list(dict.fromkeys(x for x in found if isinstance(x, SharedVariable))))
+    return function, shared
+
+
+def called(function, shared, parts):
+    """For each part what three calls give, and the names of the inputs that were overwritten."""
+    results, overwritten = [[] for _ in parts], [set() for _ in parts]
+    for turn in (0, 1, 0):
+        arguments = [[values[turn] for _, values in part.inputs] for part in parts]
+        before = [[value.copy() for value in values] for values in arguments]
+        outputs = iter([np.array(value) for value in function(*itertools.chain(*arguments))])
+        for i, part in enumerate(parts):
+            results[i].append([*itertools.islice(outputs, len(part.outputs)),
+                               *map(state_of, shared[i])])
+            names = [variable.name for variable, _ in part.inputs]
+            overwritten[i].update(name for name, value, old in zip(names, arguments[i], before[i])
+                                  if value.tobytes() != old.tobytes())
+    return results, overwritten
+
+
+def evaluated(parts, shaker, borrow):
+    """The answers of these parts in one function, as they are and, by the reference, shaken."""
+    function, shared = compiled(parts, borrow)
+    initial = [(x, x.get_value()) for x in itertools.chain(*shared)]
+    runs, overwritten = [], [set() for _ in parts]
+    for shake in range(1 + (SHAKES if shaker else 0)):
+        if shaker:
+            shaker.begin(shake)
+        try:
+            results, names = called(function, shared, parts)
+        finally:
+            if shaker:
+                shaker.begin(0)
+            for x, value in initial:
+                x.set_value(value)
+        runs.append(results)
+        overwritten = [known | new for known, new in zip(overwritten, names)]
+    return [Answer(list(of_part), overwritten=tuple(sorted(names)))
+            for of_part, names in zip(zip(*runs), overwritten)]
+
+
+def has_loop(part):
+    """Whether there is a Scan: then no optimised graph of the function is kept."""
+    results = [*part.outputs, *(new for _, new in part.updates)]
+    return any(isinstance(node.op, Scan) for node in theano.gof.graph.io_toposort([], results))
+
+
+def evaluate(seed, numbers, shaker=None):
+    """Run parts of a program: those with loops in one function, all others in another.
+
+    If a function fails, its parts are run alone.
+    """
+    random_graphs.begin(seed)
+    functions, answers, trouble = {True: {}, False: {}}, {}, None
+    for number in numbers:
+        try:
+            part = random_graphs.part_of(seed, number)
+        except Exception as error:
+            answers[number] = Answer(error=described(error), is_written=False)
+        else:
+            functions[has_loop(part)][number] = part
+    borrow = bool(seed % 2)
+    for parts in filter(None, functions.values()):
+        try:
+            answers.update(zip(parts, evaluated(list(parts.values()), shaker, borrow)))
+            continue
+        except Exception as error:
+            together = described(error)
+        for number, part in parts.items():
+            try:
+                answers[number], = evaluated([part], shaker, borrow)
+            except Exception as error:
+                answers[number] = Answer(error=described(error))
+        if not any(answers[number].error for number in parts):
+            trouble = together
+    return Evaluated(answers, trouble)
+
+
+def describe(seed, number, shaker=None):
+    """How a part is written, and its inputs; a text."""
+    random_graphs.begin(seed)
+    part = random_graphs.part_of(seed, number)
+    text = theano.printing.debugprint([*part.outputs, *(new for _, new in part.updates)],
+                                      file="str", print_type=True)
+    values = "\n".join(f"{x} {values[0].dtype} {values[0].shape} strides {values[0].strides}, "
+                       f"then {values[1].shape}" for x, values in part.inputs)
+    return f"{text[:4000]}\n{values}\nupdates: {[str(old) for old, _ in part.updates]}"
+
+
+def work(file_number, is_reference):
+    """Answer questions until there are no more."""
+    shaker = None
+    if is_reference:
+        shaker = Shaker()
+        linker = theano.gof.vm.VM_Linker(use_cloop=False, c_thunks=False, callback=shaker)
+        theano.compile.mode.predefined_linkers["vm"] = linker
+    connection = Connection(file_number)
+    np.seterr(all="ignore")
+    while True:
+        try:
+            question, arguments = connection.recv()
+        except EOFError:
+            return
+        connection.send({"evaluate": evaluate, "describe": describe}[question](*arguments, shaker))
+
+
+class Way(NamedTuple):
+    """How programs are run: Theano's settings, and patches left out."""
+
+    flags: str = ""
+    left_out: str = ""
+    is_reference: bool = False
+    is_second: bool = False
+
+
+class Worker:
+    """A process that runs programs in one way."""
+
+    def __init__(self, way, cache):
+        self.way, self.cache, self._process = way, cache, None
+
+    def _start(self):
+        environment = {name: value for name, value in os.environ.items()
+                       if not name.startswith("THEANO")}
+        paths = [str(Path(vae.__file__).parents[1]), environment.get("PYTHONPATH")]
+        environment.update(XDG_CACHE_HOME=self.cache, THEANO_FLAGS=self.way.flags,
+                           VAE_COMPAT_OFF=self.way.left_out, PYTHONWARNINGS="ignore",
+                           PYTHONPATH=os.pathsep.join(filter(None, paths)))
+        self._connection, theirs = Pipe()
+        self._log = tempfile.TemporaryFile()
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", "import fuzz_numbers; "
+             f"fuzz_numbers.work({theirs.fileno()}, {self.way.is_reference})"],
+            cwd=Path(__file__).parent, env=environment, pass_fds=[theirs.fileno()],
+            stdout=self._log, stderr=self._log)
+        theirs.close()
+
+    def ask(self, question, *arguments):
+        if self._process is None:
+            self._start()
+        try:
+            self._connection.send((question, arguments))
+        except OSError:
+            pass  # it is gone: so will say `answer`
+
+    def answer(self):
+        """Its answer, or a text: it has crashed, or takes too long."""
+        try:
+            if self._connection.poll(PATIENCE):
+                return self._connection.recv()
+            trouble = f"no answer in {PATIENCE} s"
+        except (EOFError, OSError, pickle.UnpicklingError):
+            trouble = f"crashed, exit status {self._process.wait()}"
+        self._log.seek(0)
+        trouble += "\n" + self._log.read().decode(errors="replace")[-3000:]
+        self.stop()
+        return trouble
+
+    def stop(self):
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._connection.close()
+            self._log.close()
+            self._process = None
+
+
+# --- the verdict ---
+
+class Agreement(NamedTuple):
+    """Three masks of an array."""
+
+    #: Where it is what rounding may make of the expected one.
+    good: np.ndarray
+    #: Where rounding decides whether there is nan, infinity, or which whole number.
+    unsure: np.ndarray
+    #: Where rounding may make another number of it altogether.
+    loose: np.ndarray
+
+    @classmethod
+    def of(cls, value, expected, runs):
+        """Compare; `runs` are the reference and what shaking has made of it."""
+        with np.errstate(all="ignore"):
+            if value.dtype.kind == "c":
+                return cls.of_complex(value, expected, runs)
+            if value.dtype.kind != "f":
+                unsure = np.any([run != runs[0] for run in runs], axis=0)
+                return cls((value == expected) | unsure, unsure, np.zeros_like(unsure))
+            return cls.of_floats(value, expected, runs)
+
+    @classmethod
+    def of_complex(cls, value, expected, runs):
+        real = cls.of_floats(value.real, expected.real, [run.real for run in runs])
+        imaginary = cls.of_floats(value.imag, expected.imag, [run.imag for run in runs])
+        return cls(real.good & imaginary.good, real.unsure | imaginary.unsure,
+                   real.loose | imaginary.loose)
+
+    @classmethod
+    def of_floats(cls, value, expected, runs):
+        info = np.finfo(value.dtype)
+        value, expected, *runs = (x.astype("float64") for x in [value, expected, *runs])
+        finite = np.isfinite(runs[0])
+        unsure = np.any([np.isfinite(run) != finite for run in runs], axis=0)
+        unsure |= np.any([(run != runs[0]) & ~finite & ~(np.isnan(run) & np.isnan(runs[0]))
+                          for run in runs], axis=0)
+        spread = SPREADS * np.nan_to_num(np.max([abs(run - runs[0]) for run in runs], axis=0))
+        allowed = (UNITS * float(info.eps) * abs(expected) + spread
+                   + UNITS * float(info.smallest_subnormal))
+        same = (value == expected) | (np.isnan(value) & np.isnan(expected))
+        return cls(unsure | same | (abs(value - expected) <= allowed), unsure,
+                   ~unsure & finite & (spread > abs(expected)))
+
+
+def difference(run, references, runs, tally=None):
+    """What is wrong in the results of a part, or None: they must be close to one of the references.
+
+    In `tally`, a Counter, goes how many numbers there are, and how many are `unsure` or `loose`.
+    """
+    tally = collections.Counter() if tally is None else tally
+    for turn, arrays in enumerate(run):
+        if all(len(arrays) != len(reference[turn]) for reference in references):
+            return f"call {turn}: {len(arrays)} results, not {len(references[0][turn])}"
+        for place, value in enumerate(arrays):
+            where = f"call {turn}, result {place}, {value.dtype} {value.shape}"
+            shaken = [of_shake[turn][place] for of_shake in runs]
+            tally["numbers"] += value.size
+            if any(array.shape != shaken[0].shape for array in shaken):
+                tally["unsure"] += value.size  # rounding decides of the shape
+                continue
+            expected = [reference[turn][place] for reference in references]
+            alike = [array for array in expected
+                     if (array.shape, array.dtype) == (value.shape, value.dtype)]
+            if not alike:
+                return f"{where}, not {expected[0].dtype} {expected[0].shape}"
+            agreements = [Agreement.of(value, array, shaken) for array in alike]
+            tally["unsure"] += int(agreements[0].unsure.sum())
+            tally["loose"] += int(agreements[0].loose.sum())
+            wrong = ~np.any([agreement.good for agreement in agreements], axis=0)
+            if wrong.any():
+                return (f"{where}: {wrong.sum()} of {value.size} differ, at "
+                        f"{np.argwhere(wrong)[0].tolist()}: {value[wrong][:4]}, not "
+                        f"{alike[0][wrong][:4]}; shaken "
+                        f"{[array[wrong][0] for array in shaken[1:4]]}")
+    return None
+
+
+def trouble_with(answer, expected, plain=None, tally=None):
+    """What is wrong with an answer, or None; it may be as the plain way has it, too."""
+    if answer.overwritten:
+        return f"overwritten: {', '.join(answer.overwritten)}"
+    others = [other for other in (expected, plain) if other is not None]
+    if answer.error:
+        if answer.error_type in [other.error_type for other in others]:
+            return None
+        return f"{answer.error[:1500]}, not {others[0].error or 'without an error'}"
+    with_runs = [other for other in others if other.runs]
+    if not with_runs:
+        return f"no error, not {expected.error[:1500]}"
+    return difference(answer.runs[0], [other.runs[0] for other in with_runs], with_runs[0].runs,
+                      tally)
+
+
+def _command(seed, number):
+    return f"--seeds {seed}" + ("" if number is None else f" --only {number}")
+
+
+class Fuzzer:
+    """Runs programs in all ways, and keeps count."""
+
+    def __init__(self, with_compiler, log=None):
+        self.with_compiler, self.log = with_compiler, log
+        self.flags = _SHARED if with_compiler else _SHARED + "cxx=,"
+        self.speed = hooks.GROUPS["speed"]
+        #: Numbers for the table: by kind, a Counter.
+        self.counts = collections.defaultdict(collections.Counter)
+        self.failures, self.seeds, self._workers, self._cache = [], 0, {}, None
+        self._begun = time.monotonic()
+
+    def _worker(self, *way):
+        way = Way(*way)
+        if self._cache is None:
+            self._cache = tempfile.mkdtemp(prefix="fuzz-numbers-")
+        if way not in self._workers:
+            self._workers[way] = Worker(way, self._cache)
+        return self._workers[way]
+
+    def _reference(self):
+        return self._worker("cxx=,optimizer=None,linker=vm", "speed", True)
+
+    def _without(self, left_out):
+        """Leave out a file or a group: nothing of it may come from what the others have cached."""
+        flags = self.flags + "cache_optimizations=False"
+        if self.with_compiler and left_out not in SAME_CODE:
+            flags = flags.replace(_SHARED, "")
+        return self._worker(flags, left_out)
+
+    def files_left_out(self, seed):
+        """The files of patches that a program is to be run without, each by itself."""
+        if not self.with_compiler:
+            files = [*self.speed, *hooks.GROUPS["without_compiler"]]
+            return [files[place % len(files)] for place in (2 * seed, 2 * seed + 1)]
+        files = [SAME_CODE[place % len(SAME_CODE)] for place in (2 * seed, 2 * seed + 1)]
+        turn, is_not_yet = divmod(seed, RARELY)
+        rare = [file for file in self.speed if file not in SAME_CODE]
+        return files if is_not_yet else [*files, rare[turn % len(rare)]]
+
+    def stop(self):
+        """Stop all processes and forget what they have cached."""
+        for worker in self._workers.values():
+            worker.stop()
+        self._workers = {}
+        if self._cache:
+            shutil.rmtree(self._cache, ignore_errors=True)
+            self._cache = None
+
+    def run(self, seed, numbers=range(PARTS), files=None):
+        """Run parts of a program in all ways; return what is wrong, as lines."""
+        if self.seeds and self.seeds % GENERATION == 0:
+            self.stop()
+        self.seeds += 1
+        numbers = list(numbers)
+        ways = {"reference": self._reference(), "as we are": self._worker(self.flags),
+                "from kept graphs": self._worker(self.flags, "", False, True)}
+        for file in self.files_left_out(seed) if files is None else files:
+            ways[f"without {file}"] = self._without(file)
+        results = self._asked(ways, "evaluate", seed, numbers)
+        wrong = [self._report(seed, None, name, result) for name, result in results.items()
+                 if isinstance(result, str)]
+        results = {name: result for name, result in results.items() if not isinstance(result, str)}
+        if "reference" not in results:
+            return wrong
+        expected = results.pop("reference")
+        self._count(seed, expected)
+        suspects = {}
+        for name, result in results.items():
+            if result.error and not expected.error:
+                wrong.append(self._report(seed, None, name, result.error))
+            for number in numbers:
+                counts = self.counts[self._kind(seed, number)]
+                trouble = trouble_with(result.answers[number], expected.answers[number],
+                                       tally=counts if name == "as we are" else None)
+                if trouble:
+                    suspects[number, name] = trouble
+        return wrong + (self._judged(seed, suspects, results, expected) if suspects else [])
+
+    @staticmethod
+    def _asked(ways, question, *arguments):
+        """Ask each, two at a time, in this order; return the answers by the same names."""
+        answers, names = {}, list(ways)
+        for pair in (names[place:place + 2] for place in range(0, len(names), 2)):
+            for name in pair:
+                ways[name].ask(question, *arguments)
+            answers.update((name, ways[name].answer()) for name in pair)
+        return answers
+
+    def _judged(self, seed, suspects, results, expected):
+        """Ask whether Theano itself says so, and return what it does not, as lines."""
+        wrong, theanos_own, asked = [], set(), collections.defaultdict(set)
+        for number, name in suspects:
+            asked[self._theanos_own(name)].add(number)
+        plain = {}
+        for left_out, numbers in asked.items():
+            ways = {"": self._without(left_out)}
+            result = self._asked(ways, "evaluate", seed, sorted(numbers))[""]
+            if isinstance(result, str):
+                wrong.append(self._report(seed, None, f"without {left_out}", result))
+            else:
+                plain[left_out] = result.answers
+        for (number, name), trouble in suspects.items():
+            answer, left_out = results[name].answers[number], self._theanos_own(name)
+            if left_out in plain and not trouble_with(
+                    answer, expected.answers[number], plain[left_out][number]):
+                self.counts[self._kind(seed, number)]["own"] += 1
+                theanos_own.add(number)
+            else:
+                wrong.append(self._report(seed, number, name, trouble))
+        if theanos_own and self.with_compiler and "as we are" in results:
+            self._compare_with_numpy(seed, sorted(theanos_own), results["as we are"], expected)
+        return wrong
+
+    @staticmethod
+    def _theanos_own(name):
+        """What is left out to get what Theano itself gives, where a way of this name differs.
+
+        Without a compiler, and without a file that computes then, that is its own Python.
+        """
+        file = name.removeprefix("without ")
+        return f"speed,{file}" if file in hooks.GROUPS["without_compiler"] else "speed"
+
+    def _compare_with_numpy(self, seed, numbers, with_compiler, expected):
+        """Count, and note, what differs between us with and without a compiler."""
+        numpys = self._asked({"": self._worker("cxx=,")}, "evaluate", seed, numbers)[""]
+        for number in numbers if isinstance(numpys, Evaluated) else ():
+            answer, numpy = with_compiler.answers[number], numpys.answers[number]
+            if answer.runs and numpy.runs:
+                shaken = (expected.answers[number] if expected.answers[number].runs else numpy).runs
+                trouble = difference(answer.runs[0], [numpy.runs[0]], shaken)
+            else:
+                trouble = trouble_with(answer, numpy)
+            if trouble:
+                self.counts[self._kind(seed, number)]["apart"] += 1
+                self._note(f"{_command(seed, number)} ({self._kind(seed, number)}) NOT A FAILURE, "
+                           f"with and without a compiler: {trouble}", seed, number)
+
+    def _count(self, seed, expected):
+        for number, answer in expected.answers.items():
+            counts = self.counts[self._kind(seed, number)]
+            counts["parts"] += 1
+            counts["unwritten"] += not answer.is_written
+            counts["raised"] += answer.is_written and answer.error is not None
+
+    @staticmethod
+    def _kind(seed, number):
+        return "" if number is None else random_graphs.kind_of(seed, number)
+
+    def _report(self, seed, number, name, trouble):
+        """Count and note a failure; return it as a line."""
+        kind = self._kind(seed, number)
+        line = f"{_command(seed, number)} ({kind or 'the program'}) {name}: {trouble}"
+        self.counts[kind]["failed"] += 1
+        self.failures.append(seed)
+        self._note(line, seed, number)
+        return line
+
+    def _note(self, line, seed, number):
+        if self.log:
+            text = "" if number is None else self.described(seed, number)
+            with open(self.log, "a") as file:
+                file.write(f"{line}\n{text}\n\n")
+
+    def described(self, seed, number):
+        return self._asked({"": self._reference()}, "describe", seed, number)[""]
+
+    def table(self):
+        """What was compared, and what has failed, as lines."""
+        columns = ["parts", "failed", "own", "apart", "unwritten", "raised"]
+        minutes = (time.monotonic() - self._begun) / 60
+        lines = [f"{self.seeds} programs in {minutes:.1f} minutes",
+                 "".join([f"{'':16}", *(f"{name:>10}" for name in columns),
+                          f"{'unsure':>10}{'loose':>10}"])]
+        all_counts = sum(self.counts.values(), collections.Counter())
+        rows = {name or "whole programs": self.counts[name] for name in [*KINDS, ""]
+                if name in self.counts}
+        for name, counts in {**rows, "all": all_counts}.items():
+            shares = [counts[column] / max(counts["numbers"], 1) for column in ("unsure", "loose")]
+            lines.append("".join([f"{name:16}", *(f"{counts[column]:10}" for column in columns),
+                                  *(f"{share:10.2%}" for share in shares)]))
+        lines += [
+            "own: Theano itself gives something else than its unoptimised graph",
+            "apart: so it does, and not the same with a compiler and without",
+            "unwritten, raised: the generator, or the reference, has raised an error",
+            "unsure: of the numbers, where rounding decides of nan, infinity, integers, shapes",
+            "loose: where rounding makes another number altogether"]
+        seeds = ",".join(map(str, dict.fromkeys(self.failures)))
+        lines.append(f"{len(self.failures)} failures" + (f", --seeds {seeds}" if seeds else ""))
+        return "\n".join(lines)
+
+
+def main():
+    from tqdm import tqdm
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--minutes", type=float, default=10, help="how long, 10 if not given")
+    parser.add_argument("--seed", type=int, default=None, help="the first seed; by the clock")
+    parser.add_argument("--seeds", help="these only, as 17,23")
+    parser.add_argument("--only", type=int, help="only this part of a program")
+    parser.add_argument("--kinds", help="only parts of these kinds, as chains,updates")
+    parser.add_argument("--without-compiler", action="store_true", help="NumPy computes everything")
+    parser.add_argument("--log", help="a file to which each failure is added when it is found")
+    options = parser.parse_args()
+    fuzzer = Fuzzer(not options.without_compiler, options.log)
+    kinds = options.kinds.split(",") if options.kinds else KINDS
+    first = int(time.time()) if options.seed is None else options.seed
+    seeds = map(int, options.seeds.split(",")) if options.seeds else itertools.count(first)
+    end = time.monotonic() + options.minutes * 60
+    try:
+        for seed in tqdm(seeds, unit=" programs"):
+            numbers = [number for number in range(PARTS)
+                       if random_graphs.kind_of(seed, number) in kinds
+                       and options.only in (None, number)]
+            for line in fuzzer.run(seed, numbers) if numbers else ():
+                tqdm.write(line)
+            if options.only is not None:
+                tqdm.write(fuzzer.described(seed, options.only))
+            if time.monotonic() > end and not options.seeds:
+                break
+    except KeyboardInterrupt:
+        pass
+    finally:
+        fuzzer.stop()
+        print(fuzzer.table())
+    return 1 if fuzzer.failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
