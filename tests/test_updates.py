@@ -206,6 +206,26 @@ def test_inputs_with_updates_are_not_joined():
     assert [x.tolist() for x in step()] == [[2] * 3, [0] * 3]
 
 
+@pytest.mark.parametrize("part", [
+    pytest.param(lambda base: (base, base), id="one array"),
+    pytest.param(lambda base: (base[:3], base[1:]), id="one before the other"),
+    pytest.param(lambda base: (base[1:], base[:3]), id="one after the other"),
+])
+def test_shared_variables_of_one_array(part):
+    """Theano's own two operations gave what NumPy gives, though it asks for arrays apart."""
+    shared = [theano.shared(x, borrow=True) for x in part(np.arange(1, 5, dtype="float32"))]
+
+    def make(a, b):
+        return [a + b, a * b + 1]
+
+    expected = as_written(shared, make, n_steps=3)
+    step = theano.function([], [], updates=list(zip(shared, make(*shared))), mode=MODE)
+    for _ in range(3):
+        step()
+    for x, value in zip(shared, expected):
+        np.testing.assert_array_equal(x.get_value(), value)
+
+
 # --- loops of Scan: with several states, gradients have updates of their own ---
 
 def random_step(rng, n_states):

@@ -189,10 +189,6 @@ class Expression:
         if n:
             numbers = [inputs[i].reshape(()) for i in self._numbers]
             self._compute(arrays + results, numbers, shape, n)
-        if in_place is not self._in_place:
-            for k, i in self._in_place.items():
-                inputs[i][...] = results[k]
-                results[k] = inputs[i]
         return results
 
     def _compute(self, arrays, numbers, shape, n):

@@ -101,6 +101,37 @@ static int allocate(PyArrayObject **output, int type, int n_dims, npy_intp *shap
     return *output ? 0 : -1;
 }
 
+static void bounds(PyArrayObject *array, const char **first, const char **end)
+{
+    *first = PyArray_BYTES(array);
+    *end = *first + PyArray_ITEMSIZE(array);
+    for (int dim = 0; dim < PyArray_NDIM(array); dim++) {
+        npy_intp reach = (PyArray_DIMS(array)[dim] - 1) * PyArray_STRIDES(array)[dim];
+        (reach < 0 ? *first : *end) += reach;
+    }
+}
+
+/* Whether arrays that are not empty may have memory in common. */
+static bool may_share_memory(PyArrayObject *x, PyArrayObject *y)
+{
+    if (x != y && PyArray_CHKFLAGS(x, NPY_ARRAY_OWNDATA) && PyArray_CHKFLAGS(y, NPY_ARRAY_OWNDATA))
+        return false;
+    const char *first_x, *end_x, *first_y, *end_y;
+    bounds(x, &first_x, &end_x);
+    bounds(y, &first_y, &end_y);
+    return first_x < end_y && first_y < end_x;
+}
+
+/* Whether an output may take the place of its input: one of several may not if another input is in
+   the same memory, as of shared variables that were made of one array. */
+static bool is_free(const Operation &op, PyArrayObject *const *inputs, int input)
+{
+    for (int other = 0; op.n_outputs > 1 && other < op.n_inputs; other++)
+        if (other != input && may_share_memory(inputs[input], inputs[other]))
+            return false;
+    return true;
+}
+
 static int prepare_outputs(const Operation &op, PyArrayObject *const *inputs,
                            PyArrayObject **const *outputs, npy_intp *shape)
 {
@@ -113,15 +144,19 @@ static int prepare_outputs(const Operation &op, PyArrayObject *const *inputs,
             break;
     }
     for (int i = 0; i < op.n_outputs; i++) {
-        if (op.inplace[i] >= 0) {
+        if (op.inplace[i] >= 0 && is_free(op, inputs, op.inplace[i])) {
             PyArrayObject *input = inputs[op.inplace[i]];
             if (*outputs[i] != input) {
                 Py_INCREF(input);
                 Py_XDECREF(*outputs[i]);
                 *outputs[i] = input;
             }
-        } else if (allocate(outputs[i], op.types[i], op.n_dims, shape, fortran) < 0)
-            return -1;
+        } else {
+            if (op.inplace[i] >= 0)
+                Py_CLEAR(*outputs[i]);
+            if (allocate(outputs[i], op.types[i], op.n_dims, shape, fortran) < 0)
+                return -1;
+        }
     }
     return 0;
 }
