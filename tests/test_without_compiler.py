@@ -484,6 +484,18 @@ def test_types_that_differ():
         np.testing.assert_allclose(value, right, rtol=1e-6)
 
 
+def test_a_class_derived_from_theanos_fused_operation():
+    """Batch normalisation has one."""
+    x, *parameters = T.matrix(), *(T.vector() for _ in range(4))
+    rng = np.random.RandomState(0)
+    values = rng.rand(4, 3), *rng.rand(4, 3)
+    normalised = T.nnet.bn.batch_normalization(x, *parameters, mode="high_mem")
+    f = theano.function([x, *parameters], normalised, mode=theano.Mode("py", "fast_run"),
+                        allow_input_downcast=True)
+    scale, shift, mean, deviation = values[1:]
+    np.testing.assert_allclose(f(*values), (values[0] - mean) * scale / deviation + shift, rtol=1e-5)
+
+
 def test_an_operation_of_the_users_own_is_computed_as_it_says():
     calls = []
 
