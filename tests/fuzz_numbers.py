@@ -56,7 +56,7 @@ UNITS, SPREADS = 4, 6
 #: Programs after which all processes start anew, with nothing cached, from the sources as they are.
 GENERATION = 50
 #: Files of patches without which the modules are the same, and need not be compiled again.
-SAME_CODE = ("gradients", "updates", "starting", "calling", "optimising")
+SAME_CODE = ("gradients", "updates", "starting", "optimising")
 #: Of the other files one is left out in every so many programs, if there is a compiler.
 RARELY = 6
 #: Where modules are kept for all ways that have the same.
