@@ -1,5 +1,6 @@
 """Equal operations have one gradient: the sum of what each would have had."""
 
+import functools
 from collections import Counter, OrderedDict
 
 import vae  # noqa: F401  before Theano
@@ -238,6 +239,25 @@ def clipped(x):
 def test_what_is_derived_as_it_is_written(x, make, expected):
     """Operations that are equal, and whose gradients are not those of one operation."""
     assert_gradient(expected * np.ones((3, 3)), T.sum(make(x)), x)
+
+
+def clipping(function):
+    """A program's function around one of Theano's, under its name."""
+    return functools.wraps(function)(lambda self, inputs, *others: [
+        T.clip(gradient, -1, 1) for gradient in function(self, inputs, *others)])
+
+
+@pytest.mark.parametrize("owner, name", [
+    pytest.param(T.Elemwise, "L_op", id="the gradient of a class"),
+    pytest.param(T.Elemwise, "_bgrad", id="what that calls"),
+])
+def test_a_gradient_of_theanos_that_the_program_has_replaced(x, monkeypatch, owner, name):
+    monkeypatch.setattr(owner, name, clipping(getattr(owner, name)))
+    expected = 2 * np.ones((3, 3)) if name == "L_op" else None
+    both = theano.grad(T.sum(T.exp(x)) * 5 + T.sum(T.exp(x)) * 7, x)
+    each = theano.grad(T.sum(T.exp(x)) * 5, x) + theano.grad(T.sum(T.exp(x)) * 7, x)
+    np.testing.assert_allclose(both.eval(), each.eval())
+    np.testing.assert_allclose(both.eval(), 2 if expected is None else expected)
 
 
 def test_rows_taken_with_sparse_and_with_dense_gradients(x):

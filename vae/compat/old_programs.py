@@ -27,6 +27,7 @@ import numpy as np
 
 from vae.compat.hooks import around_import
 from vae.compat.names import stand_in
+from vae.compat.originals import as_imported
 from vae.compat.settings import floats_of_old_programs
 
 __all__ = ["as_old_program", "advice", "note_advice", "DROPPED", "INSTEAD"]
@@ -57,6 +58,7 @@ def as_old_program():
         setattr(np, name, functools.wraps(getattr(np, name))(meaning(getattr(np, name))))
     function = resolve_name("theano.compile.function_module:Function")
     function.__call__ = _with_numbers(function.__call__)
+    as_imported.accept_changes()
     np.set_printoptions(legacy="1.25")  # NumPy 2.0: a number is shown with its type
     floats_of_old_programs()
 

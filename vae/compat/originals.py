@@ -32,7 +32,11 @@ _NOT_LOOKED_INTO = {str, int, float, bool, type(None), tuple, type, types.Module
 _PASSING = {
     "__slotnames__", "__warningregistry__", "_optimizer_idx", "_module_cache", "import_time",
     "grad_time", "total_fct_exec_time", "total_graph_opt_time", "total_time_linker",
-    "instantiated_default_mode", "constant_cache", "_arange", "_all", "run_cthunk", "march_flags"}
+    "instantiated_default_mode", "constant_cache", "_arange", "_all", "run_cthunk", "march_flags",
+    "_atexit_registered", "_atexit_print_list", "_spare"}
+
+#: Where Theano's settings are, which whoever needs them looks at.
+_SETTINGS = "theano.configparser.TheanoConfigParser."
 
 
 class _AsImported(MetaPathFinder):
@@ -84,6 +88,10 @@ class _AsImported(MetaPathFinder):
 
         spec.loader.exec_module = exec_and_note
         return spec
+
+    def accept_changes(self):
+        """Take what has changed so far for Theano's own: this package has changed it."""
+        self._accept(before=set())
 
     def _is_being_imported(self):
         return getattr(sys.modules["theano"].__spec__, "_initializing", False)
@@ -178,7 +186,8 @@ def _changes_of(where, now, then):
 def _is_passing(where, name, value):
     if isinstance(value, types.ModuleType):  # a part of a package that has been imported since
         return value.__name__.startswith("theano.") and sys.modules.get(value.__name__) is value
-    return name in _PASSING or where.rpartition(".")[2] in _PASSING
+    return (name in _PASSING or where.rpartition(".")[2] in _PASSING
+            or where.startswith(_SETTINGS) and name == "val")
 
 
 _parts_of_function = attrgetter("__code__", "__defaults__", "__kwdefaults__")
