@@ -349,6 +349,10 @@ few_lines(theano.function([x], T.exp(x) * x + 1), [1] * 2000)
 x = theano.scalar.int8()
 assert abs(theano.function([x], theano.scalar.exp(x))(1) - np.e) < 1e-6
 """, numpy="2.3"),
+    "engine_in_python": Need("name 'CVM' is not defined", PRELUDE + """
+x = T.scalar()
+assert theano.function([x], T.exp(x), mode=theano.Mode("cvm", "fast_run"))(0) == 1
+"""),
     "silence_of_c": Need("RuntimeWarning: divide by zero", PRELUDE + """
 import threading  # Theano itself silences NumPy in the first one only
 x = T.fvector()

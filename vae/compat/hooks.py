@@ -51,7 +51,7 @@ ORDER = {
     "theano.gof.cc": ("operations_without_properties", "thunks_called_by_ctypes"),
     "theano.scalar.basic": (
         "floats_that_differ", "numbers_as_arrays", "updates_in_one_pass"),
-    "theano.gof.vm": ("modules_at_once", "silence_of_c"),
+    "theano.gof.vm": ("modules_at_once", "engine_in_python", "silence_of_c"),
     "theano.tensor.blas": (
         "numpy_distutils", "products_by_numpy", "products_computed_once", "zeros_left_out",
         "scipy_when_asked_for"),
