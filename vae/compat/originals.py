@@ -106,7 +106,7 @@ class _AsImported(MetaPathFinder):
             return
         self._note_those_done()
         for where, now, then in [*self._spaces, *self._lists]:
-            if where not in before and now != then:
+            if where not in before and not _are_equal(now, then):
                 then.clear()
                 then.extend(now) if isinstance(then, list) else then.update(now)
 
@@ -153,7 +153,7 @@ class _AsImported(MetaPathFinder):
         for space in self._spaces:
             found += _changes_of(*space)
         found += [(where, where.rpartition(".")[2], now)
-                  for where, now, then in self._lists if now != then]
+                  for where, now, then in self._lists if not _are_equal(now, then)]
         if list(map(_parts_of_function, self._functions)) != self._parts:
             found.append(("theano", "functions", GONE))
         return [change for change in found if not _is_passing(*change)]
@@ -167,18 +167,21 @@ class _AsImported(MetaPathFinder):
         self._note_those_done()
         for base in kind.__mro__[:-1]:
             space = self._classes.get(base)
-            if space is None or space[1] != space[2] and not all(
-                    _is_passing(*change) for change in _changes_of(*space)):
+            if space is None or not all(_is_passing(*change) for change in _changes_of(*space)):
                 return False
         return not self.is_mixed
 
 
-def _changes_of(where, now, then):
+def _are_equal(now, then):
     try:
-        if now == then:
-            return []
-    except Exception:  # arrays are not simply equal
-        pass
+        return bool(now == then)
+    except Exception:  # some other things are not simply equal, or not
+        return False
+
+
+def _changes_of(where, now, then):
+    if _are_equal(now, then):
+        return []
     return [(where, name, now.get(name, GONE)) for name in {**then, **now}
             if now.get(name, GONE) is not then.get(name, GONE)]
 
