@@ -242,6 +242,25 @@ def test_a_process_killed_while_compiling(session, first_step):
     assert session.quietly(TRAINING_STEP) == first_step
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a system without fork")
+def test_a_forked_process_compiles(warm):
+    """The lock of its parent is not its own."""
+    warm.quietly(PRELUDE + """
+import os, sys, warnings
+warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12: of threads and fork
+x = T.fvector()
+assert theano.function([x], 2 * x + 1)([1]) == 3
+children = []
+for k in range(2):
+    children.append(os.fork())
+    if not children[-1]:
+        value = theano.function([x], T.sinh(x) * 3 - T.cosh(x) / (k + 2))([0])
+        os._exit(int(not np.allclose(value, -1 / (k + 2))))
+assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0, 0]
+assert theano.function([x], T.arctan(x) * 7)([0]) == 0
+""")
+
+
 def test_an_interrupted_compilation_lets_others_compile(session):
     program = PRELUDE + """
 import _thread, threading

@@ -353,10 +353,11 @@ def lock_of_the_system(compilelock):
     five seconds.
     """
     yield
-    locks = {}
+    locks = {}  # by process: a child that was forked has none of its parent's
 
     def lock(tmp_dir, **kwargs):
-        system_lock = locks.setdefault(tmp_dir, FileLock(f"{tmp_dir}.lock", thread_local=False))
+        system_lock = locks.setdefault((os.getpid(), tmp_dir),
+                                       FileLock(f"{tmp_dir}.lock", thread_local=False))
         try:
             system_lock.acquire(timeout=2)
         except Timeout:
@@ -365,8 +366,8 @@ def lock_of_the_system(compilelock):
                 system_lock.acquire()
 
     def unlock(self, force=False):
-        if self.tmp_dir in locks:
-            locks[self.tmp_dir].release()
+        if (os.getpid(), self.tmp_dir) in locks:
+            locks[os.getpid(), self.tmp_dir].release()
 
     @contextmanager
     def lock_ctx(lock_dir=None, keep_lock=False, **kwargs):
