@@ -90,7 +90,7 @@ class Patch(NamedTuple):
     left_out: bool
 
 
-#: Every patch there is, by its name, in the order of `GROUPS`.
+#: Every patch there is, by its name.
 PATCHES = {}
 
 _OFF = set(os.environ.get("VAE_COMPAT_OFF", "").replace(",", " ").split())
