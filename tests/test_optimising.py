@@ -14,7 +14,7 @@ import pytest
 import theano
 import theano.sparse
 import theano.tensor as T
-from programs import TRAINING_STEP
+from programs import PRELUDE, TRAINING_STEP
 from theano.gof import Apply, Op, local_optimizer
 from theano.ifelse import ifelse
 from theano.sandbox.rng_mrg import MRG_RandomStreams
@@ -385,6 +385,36 @@ def test_one_of_theanos_functions_in_place_of_another(folder, monkeypatch):
         "infer_shape", T.nnet.SoftmaxGrad.infer_shape))
     of_x(lambda x, _: T.nnet.softmax(x).sum(0))
     assert folder.n_restored == 0 and len(folder.files()) == 2
+
+
+def test_what_any_program_does_changes_nothing_of_theanos(warm):
+    """Settings, imports, loops, random numbers, pickles, DebugMode and profiles."""
+    warm.quietly(PRELUDE + """
+import io, pickle, warnings
+warnings.simplefilter("ignore")
+import theano.sparse, theano.tensor.slinalg
+from theano.sandbox.rng_mrg import MRG_RandomStreams
+from theano.tensor.shared_randomstreams import RandomStreams
+from vae.compat.originals import as_imported
+x, v, s = T.matrix(), T.vector(), T.scalar()
+for operation in T.exp, T.nnet.softsign, T.nnet.softmax, T.nnet.relu, T.erf:
+    y = operation(x)
+    theano.function([x], [y, theano.grad(y.sum(), x)])(np.ones((200, 300), "float32"))
+    hash(operation)
+products, _ = theano.scan(lambda x, y: x * y, sequences=v, outputs_info=s)
+f = theano.function([v, s], theano.grad(products[-1], [v, s]))
+f([1, 2], 3)
+pickle.loads(pickle.dumps(f))([1, 2], 3)
+theano.printing.debugprint(f, file=io.StringIO())
+for streams in MRG_RandomStreams(1), RandomStreams(1):
+    theano.function([], streams.normal((3,)))()
+theano.function([v], v * 2, mode="DebugMode")([1])
+theano.config.floatX = "float64"
+T.dmatrix().dot(T.dmatrix())
+assert as_imported.changes() == [], as_imported.changes()
+T.nnet.nnet.softmax_grad = None
+assert len(as_imported.changes()) == 1
+""", THEANO_FLAGS="cxx=")
 
 
 def test_a_function_with_other_code(folder):

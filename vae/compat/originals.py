@@ -33,7 +33,7 @@ _PASSING = {
     "__slotnames__", "__warningregistry__", "_optimizer_idx", "_module_cache", "import_time",
     "grad_time", "total_fct_exec_time", "total_graph_opt_time", "total_time_linker",
     "instantiated_default_mode", "constant_cache", "_arange", "_all", "run_cthunk", "march_flags",
-    "_atexit_registered", "_atexit_print_list", "_spare"}
+    "_atexit_registered", "_atexit_print_list", "_spare", "_hash"}
 
 #: Where Theano's settings are, which whoever needs them looks at.
 _SETTINGS = "theano.configparser.TheanoConfigParser."
