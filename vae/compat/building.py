@@ -240,10 +240,13 @@ def increments_by_numpy(subtensor):
 _digests = {}
 
 
+def _digest_of(library):
+    return hashlib.sha256(Path(library).read_bytes()).hexdigest().encode()
+
+
 def write_digest(library):
     """Note beside a library what it is, now that it is whole."""
-    digest = hashlib.sha256(Path(library).read_bytes()).hexdigest()
-    write_whole(f"{library}.sha256", digest.encode())
+    write_whole(f"{library}.sha256", _digest_of(library))
 
 
 def is_sound(library):
@@ -255,7 +258,7 @@ def is_sound(library):
         state = os.stat(library)
         key = state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns
         if key not in _digests:
-            _digests[key] = hashlib.sha256(Path(library).read_bytes()).hexdigest().encode()
+            _digests[key] = _digest_of(library)
         return Path(f"{library}.sha256").read_bytes() == _digests[key]
     except OSError:
         return False

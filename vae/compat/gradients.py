@@ -97,11 +97,9 @@ def _is_told_by_equality(node):
     dtypes = {getattr(x.type, "dtype", None) for x in [*node.inputs, *node.outputs]} - {None}
     if not dtypes <= _FLOATS | _WHOLE:
         return False
-    scalar_op = getattr(node.op, "scalar_op", None)
-    if scalar_op is not None and _is_in(_ARRAYS, node.op) and type(node.op).__name__ == "Elemwise":
-        return _is_in(_SCALARS, scalar_op)
-    return _is_in(_ARRAYS, node.op) or (
-        _is_in(_OF_WHOLE_NUMBERS, node.op) and all(x.dtype in _WHOLE for x in node.outputs))
+    if not _is_in(_ARRAYS, node.op):
+        return _is_in(_OF_WHOLE_NUMBERS, node.op) and all(x.dtype in _WHOLE for x in node.outputs)
+    return type(node.op).__name__ != "Elemwise" or _is_in(_SCALARS, node.op.scalar_op)
 
 
 def _is_in(table, op):
