@@ -187,6 +187,10 @@ assert theano.config.floatX == "float32", f"floatX is {theano.config.floatX}"
 
     # --- building.py ---
     "numpy_2_headers": Need("PyInt_AsLong", "import vae", "", numpy="2.1"),
+    "modules_without_libpython": Need("-lpython", PRELUDE + """
+from theano.gof.cmodule import std_lib_dirs, std_libs
+assert not std_libs(), f"-l{std_libs()[0]}"
+"""),
     "whole_keys": Need("the key is lost", PRELUDE + """
 import pathlib, pickle, tempfile
 from theano.gof.cmodule import KeyData

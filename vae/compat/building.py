@@ -105,6 +105,18 @@ def numpy_2_headers(cmodule):
     cmodule.GCC_compiler.compile_str = staticmethod(compile_str)
 
 
+@around_import("theano.gof.cmodule")
+def modules_without_libpython(cmodule):
+    """Link with no library of Python's own: the process that loads a module has it.
+
+    Theano looks for it where Python was built, and a Python that was moved, such as uv's, is
+    elsewhere.
+    """
+    yield
+    if sys.platform != "win32":
+        cmodule.std_lib_dirs_and_libs.data = [], []
+
+
 def write_whole(path, content):
     """Write bytes to a file that others may be reading: they see the old ones or all the new ones."""
     with tempfile.NamedTemporaryFile(dir=os.path.dirname(path), delete=False) as file:

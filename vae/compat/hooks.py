@@ -46,8 +46,8 @@ ORDER = {
     # `damaged_modules` writes a library's digest beside it, in the folder from which
     # `numpy_2_headers` then moves both into place.
     "theano.gof.cmodule": (
-        "numpy_2_headers", "whole_keys", "damaged_modules", "native_code", "modules_at_once",
-        "distutils", "numpy_distutils"),
+        "numpy_2_headers", "modules_without_libpython", "whole_keys", "damaged_modules",
+        "native_code", "modules_at_once", "distutils", "numpy_distutils"),
     "theano.gof.cc": ("operations_without_properties", "thunks_called_by_ctypes"),
     "theano.scalar.basic": (
         "floats_that_differ", "numbers_as_arrays", "updates_in_one_pass"),

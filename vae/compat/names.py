@@ -148,8 +148,7 @@ def distutils(module):
         get_python_inc=lambda plat_specific=0: get_path("platinclude" if plat_specific
                                                         else "include"),
         get_python_lib=lambda plat_specific=0, standard_lib=0: get_path(
-            ("plat" if plat_specific else "") + ("stdlib" if standard_lib else
-                                                 "lib" if plat_specific else "purelib")))
+            "stdlib" if standard_lib else "platlib" if plat_specific else "purelib"))
     yield from in_place_of(**{
         "distutils": stand_in("distutils", spawn=spawn, sysconfig=config),
         "distutils.spawn": spawn, "distutils.sysconfig": config})

@@ -8,8 +8,10 @@ import atexit
 import ctypes
 import hashlib
 import logging
+import mmap
 import os
 import platform
+import re
 import shlex
 import shutil
 import subprocess
@@ -38,6 +40,13 @@ _NO_COMPILER = (
     "{what}: training takes three to four times as long; the remedy: {remedy}. "
     "{what_ru}: обучение идёт в три-четыре раза дольше; что поможет: {remedy}.")
 
+#: The smallest module of Python's: to build it takes what Theano's modules take.
+_SMALLEST_MODULE = """\
+#include <Python.h>
+#include <cmath>
+PyMODINIT_FUNC PyInit_smallest(void) { return PyErr_NoMemory(); }
+"""
+
 _BAD_CACHE = """\
 Compiled code cannot be kept in {folder} ({reason}): it goes to a temporary folder, and every
 start compiles anew. Free or unlock that folder, or name another: THEANO_FLAGS=base_compiledir=...
@@ -63,24 +72,83 @@ def _compiler():
     compiler = "clang++" if sys.platform == "darwin" else "g++"
     found, zig = shutil.which(compiler), _ziglang()
     if sys.platform == "win32":
-        remedy = "wsl --install"
-        what, what_ru = "No C++ compiler (Windows)", "Нет компилятора C++ (Windows)"
-    elif not found and not zig:
+        return _without_compiler("No C++ compiler (Windows)", "Нет компилятора C++ (Windows)",
+                                 "wsl --install")
+    if not found and not zig:
         remedy = f"{shlex.quote(sys.executable)} -m pip install ziglang"
         if sys.platform == "darwin":
             remedy = "xcode-select --install"
-        what, what_ru = f"No C++ compiler ({compiler})", f"Нет компилятора C++ ({compiler})"
-    elif not (Path(sysconfig.get_path("include")) / "Python.h").exists():
-        remedy = "sudo apt install python3-dev"
-        what = "No C headers of Python (Python.h)"
-        what_ru = "Нет заголовков Python для C (Python.h)"
-    elif found:
+        return _without_compiler(f"No C++ compiler ({compiler})",
+                                 f"Нет компилятора C++ ({compiler})", remedy)
+    if not (Path(sysconfig.get_path("include")) / "Python.h").exists():
+        return _without_compiler(
+            "No C headers of Python (Python.h)", "Нет заголовков Python для C (Python.h)",
+            "sudo apt install python3-dev")
+    if found and _works(found):
         raise KeyError("cxx")
-    else:
-        return _launcher(zig)
+    return _works(_launcher(zig)) if zig and not found else ""
+
+
+def _without_compiler(what, what_ru, remedy):
+    """Warn, and return what says to Theano that there is no compiler."""
     warnings.warn(_NO_COMPILER.format(what=what, what_ru=what_ru, remedy=remedy),
                   RuntimeWarning, stacklevel=1000)  # beyond all callers: their lines say nothing
     return ""
+
+
+def _works(compiler):
+    """Return a compiler that builds a module which can be loaded; warn and return '' otherwise.
+
+    What has worked once is not tried again, until the compiler or Python is another.
+    """
+    if sys.platform == "win32" or not compiler:
+        return compiler
+    try:
+        folder = _folder_of_compiled_code()
+    except OSError:
+        return compiler  # Theano says what is wrong with the folder that the user has named
+    if not _may_run_code(folder):
+        return _without_compiler(
+            f"Compiled code may not run in {folder} (noexec)",
+            f"Скомпилированный код не может выполняться в папке {folder} (noexec)",
+            "THEANO_FLAGS=base_compiledir=...")
+    path = shutil.which(compiler.strip('"')) or compiler.strip('"')
+    known = [sys.version, sys.base_prefix, os.path.realpath(path)]
+    known += [os.stat(path).st_mtime_ns] if os.path.exists(path) else []
+    mark = folder / "compilers" / hashlib.sha256(repr(known).encode()).hexdigest()[:16]
+    if mark.exists():
+        return compiler
+    reason = _why_it_does_not_compile(path, folder)
+    if reason is None:
+        mark.parent.mkdir(exist_ok=True)
+        mark.touch()
+        return compiler
+    return _without_compiler(
+        f"The C++ compiler {compiler} does not work ({reason})",
+        f"Компилятор C++ {compiler} не работает ({reason})",
+        "xcode-select --install" if sys.platform == "darwin" else
+        "sudo apt install g++ python3-dev")
+
+
+def _why_it_does_not_compile(compiler, folder):
+    """What a compiler says when it can't build and link a module, in one line, or None."""
+    options = ["-undefined", "dynamic_lookup"] if sys.platform == "darwin" else []
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        source, library = Path(scratch, "smallest.cc"), Path(scratch, "smallest.so")
+        source.write_text(_SMALLEST_MODULE)
+        try:
+            built = subprocess.run(
+                [compiler, "-shared", "-fPIC", f"-I{sysconfig.get_path('include')}",
+                 str(source), "-o", str(library), *options],
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                text=True, errors="replace")
+            if built.returncode == 0:
+                ctypes.PyDLL(str(library))
+                return None
+        except OSError as error:
+            return error.strerror or str(error)
+    lines = built.stdout.splitlines() or [f"it ended with {built.returncode}"]
+    return next((line for line in lines if re.search("error|cannot|not found", line)), lines[-1])
 
 
 def _ziglang():
@@ -116,7 +184,7 @@ def _blas_flags():
 
 
 def _why_unusable(folder):
-    """The reason why nothing can be kept in this folder, or None; makes the folder."""
+    """The reason why no code can be kept in this folder, or None; makes the folder."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -125,7 +193,23 @@ def _why_unusable(folder):
         return error.strerror
     if shutil.disk_usage(folder).free < _LEAST_FREE_SPACE:
         return "no space left on the disk"
+    if not _may_run_code(folder):
+        return "noexec"
     return None
+
+
+def _may_run_code(folder):
+    """Whether a library that lies in a folder can be loaded: not where it is mounted noexec."""
+    if not hasattr(mmap, "PROT_EXEC"):
+        return True
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"\0")
+            file.flush()
+            mmap.mmap(file.fileno(), 1, prot=mmap.PROT_READ | mmap.PROT_EXEC).close()
+    except OSError:
+        return False
+    return True
 
 
 @lru_cache(maxsize=None)
@@ -139,6 +223,19 @@ def _cache_folder():
     temporary = tempfile.mkdtemp(prefix="theano-")
     atexit.register(shutil.rmtree, temporary, ignore_errors=True)
     return Path(temporary)
+
+
+def _folder_of_compiled_code():
+    """The folder that the user has named, or ours; it is there."""
+    from theano import configparser
+    for key in "compiledir", "base_compiledir":
+        try:
+            folder = Path(configparser.fetch_val_for_key(key)).expanduser()
+            folder.mkdir(parents=True, exist_ok=True)
+            return folder
+        except KeyError:
+            pass
+    raise AssertionError("`DEFAULTS` has no base_compiledir")
 
 
 def _processor():
@@ -215,11 +312,12 @@ def our_defaults(configparser):
 
     def fetch_val_for_key(key, delete_key=False):
         try:
-            return user_value(key, delete_key)
+            value = user_value(key, delete_key)
         except KeyError:
             value = DEFAULTS[key]()
             _taken.add(key)
             return value
+        return _works(value) if key == "cxx" else value
 
     configparser.fetch_val_for_key = fetch_val_for_key
 
