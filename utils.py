@@ -197,6 +197,10 @@ def _download(name, folder):
             except requests.HTTPError as error:
                 reason = _("сервер ответил кодом {status_code}").format(
                              status_code=error.response.status_code)
+            except requests.exceptions.SSLError:
+                reason = _("сертификат сервера проверить не удалось. Если TLS проверяет ваша сеть "
+                           "(вуза, компании), укажите файл с её сертификатами в переменной "
+                           "REQUESTS_CA_BUNDLE")
             except requests.RequestException as error:
                 reason = _("нет связи, или она оборвалась ({name})").format(
                              name=type(error).__name__)

@@ -221,7 +221,7 @@ def test_no_compiler_because_the_user_says_so(session):
 def test_two_processes_at_once_with_nothing_compiled(session, first_step):
     processes = [session.start(TRAINING_STEP) for _ in range(2)]
     for process in processes:
-        out, err = process.communicate(timeout=600)
+        out, err = process.communicate()
         assert process.returncode == 0 and out.strip() == first_step
         assert err == ""
 

@@ -93,7 +93,7 @@ def test_two_processes_that_find_the_same_damage(whole):
         cut(path)
     processes = [whole.start(WITH_SCAN) for _ in range(2)]
     for process in processes:
-        out, err = process.communicate(timeout=600)
+        out, err = process.communicate()
         assert process.returncode == 0 and out.strip() == SMALL_ANSWER, err
 
 

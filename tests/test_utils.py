@@ -5,6 +5,7 @@ import io
 import os
 import shutil
 import socket
+import ssl
 import struct
 import subprocess
 import sys
@@ -92,6 +93,18 @@ def serve(mnist_dir, monkeypatch):
         server.server_close()
 
 
+@pytest.fixture
+def certificate(tmp_path):
+    """The file of a certificate that nobody knows, and of its key."""
+    if not shutil.which("openssl"):
+        pytest.skip("needs the program openssl")
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
+                    "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1",
+                    "-keyout", "key.pem", "-out", "certificate.pem"],
+                   cwd=tmp_path, check=True, stderr=subprocess.DEVNULL)
+    return tmp_path / "certificate.pem", tmp_path / "key.pem"
+
+
 class Mirror(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
@@ -121,7 +134,7 @@ class Mirror(BaseHTTPRequestHandler):
 
     def good_for_two_at_once(self, content):
         if self.path.endswith(BIG_FILE):
-            self.server.both_here.wait(20)
+            self.server.both_here.wait(600)
         self.good(content)
 
     def hangs(self, content):
@@ -372,7 +385,7 @@ def test_two_processes_download_at_once(mnist_dir, raw, cache, serve):
     processes = [start_loading(server.url, cache) for _ in range(2)]
     images, labels, test_images, test_labels = (a.sum(dtype=float) for a in raw.values())
     for process in processes:
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate()
         assert process.returncode == 0, err
         total = float(out.split("sum")[-1])
         assert total == pytest.approx((images + test_images) / 255 + labels + test_labels)
@@ -412,6 +425,24 @@ def test_fallback(raw, cache):
 
     assert y[:20].tolist() == list(range(10)) * 2
     assert X[:3].sum() == pytest.approx(304.9529, abs=1e-3)  # the same split with every NumPy
+
+
+def test_a_mirror_behind_an_inspected_tls(mnist_dir, cache, serve, certificate, monkeypatch):
+    """Its certificate is unknown, until the user names it."""
+    server, tls = serve(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(*certificate)
+    server.socket = tls.wrap_socket(server.socket, server_side=True)
+    monkeypatch.setattr(utils, "MIRRORS", (server.url.replace("http:", "https:"),))
+    for name in "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE":
+        monkeypatch.delenv(name, raising=False)
+    with pytest.warns(UserWarning) as warned:
+        utils.load_dataset()
+    text = "".join(str(warning.message) for warning in warned)
+    assert "сертификат сервера проверить не удалось" in text and "REQUESTS_CA_BUNDLE" in text
+    assert "нет связи" not in text and not server.requested
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate[0]))
+    utils.load_dataset()
+    assert_same_files(cache, mnist_dir)
 
 
 def test_without_the_offline_images(mnist_dir, cache, monkeypatch):
@@ -721,7 +752,7 @@ assert picture.value != before and picture.value[1:4] == b"PNG"
 def test_live_pictures_in_a_notebook(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(PROJECT))
     notebook = nbformat.v4.new_notebook(cells=list(map(nbformat.v4.new_code_cell, LIVE)))
-    nbclient.NotebookClient(notebook, timeout=60, kernel_name="python3").execute()
+    nbclient.NotebookClient(notebook, timeout=None, kernel_name="python3").execute()
     training, manifold, _ = notebook.cells
     output, = training.outputs
     assert output.metadata["image/png"]["alt"].startswith("ELBO после эпохи 3: -2.0 нат")
@@ -865,7 +896,7 @@ def test_notebook_draws_each_figure_once(monkeypatch):
     cells.insert(1, nbformat.v4.new_code_cell("utils._Figure.__repr__ = lambda self: "
                                               "'flat' if self.get_figheight() < 3 else 'wide'"))
     notebook = nbformat.v4.new_notebook(cells=cells)
-    nbclient.NotebookClient(notebook, timeout=60, kernel_name="python3").execute()
+    nbclient.NotebookClient(notebook, timeout=None, kernel_name="python3").execute()
     del cells[1]
     for cell, (source, expected) in zip(cells, NOTEBOOK):
         pictures = [output.data["text/plain"] for output in cell.outputs

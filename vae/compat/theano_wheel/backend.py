@@ -26,4 +26,4 @@ def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
 
 
 def build_sdist(sdist_directory, config_settings=None):
-    raise NotImplementedError("Theano's archive is on PyPI: https://pypi.org/project/Theano/")
+    raise NotImplementedError("Theano's archive is on PyPI: see https://github.com/Theano/Theano")
