@@ -107,7 +107,11 @@ def test_the_readme_has_the_cell():
 
 def python_3_12():
     """The path of a Python 3.12, or None."""
-    for candidate in [sys.executable, shutil.which("python3.12")]:
+    candidates = [sys.executable, shutil.which("python3.12")]
+    if shutil.which("pyenv"):  # has Pythons that are not in PATH
+        root = subprocess.run(["pyenv", "root"], stdout=subprocess.PIPE, text=True).stdout.strip()
+        candidates += Path(root, "versions").glob("3.12*/bin/python3.12")
+    for candidate in candidates:
         if candidate and subprocess.run(
                 [candidate, "-c", "import sys, venv; sys.exit(sys.version_info[:2] != (3, 12))"],
                 stderr=subprocess.DEVNULL).returncode == 0:

@@ -5,6 +5,7 @@ With all patches the program ends quietly; without its own it prints the symptom
 code that is generated, at what is imported, or at how often the compiler is called.
 """
 
+import platform
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -23,11 +24,12 @@ WITH_COMPILER = "compiledir={compiledir}"
 
 
 class Need(NamedTuple):
-    """A program, and what it prints without the patch that it needs, from this NumPy on."""
+    """A program, and what it prints without the patch that it needs, from these versions on."""
     symptom: str
     program: str
     flags: str = "cxx="
     numpy: str = "2.0"
+    python: str = "3.10"
 
 
 def code_of(outputs):
@@ -90,6 +92,14 @@ import warnings
 warnings.simplefilter("error")  # until NumPy 2.3 it was deprecated
 assert len(theano.printing.hex_digest(np.arange(3))) > 64
 """),
+    "picklers_with_attributes": Need("read-only", PRELUDE + """
+import io
+from theano.misc.pkl_utils import dump, load
+file = io.BytesIO()
+dump([theano.shared(np.arange(3.), name="x"), np.ones(2)], file)
+x, ones = load(file)
+assert x.get_value().tolist() == [0, 1, 2] and ones.tolist() == [1, 1]
+""", python="3.13"),
     "dtypes_by_name": Need("dtype", PRELUDE + """
 import warnings
 warnings.simplefilter("ignore")  # until NumPy 2.3 it was deprecated
@@ -444,11 +454,13 @@ def test_each_patch_has_a_program():
 
 @pytest.mark.parametrize("name", NEEDS)
 def test_a_patch_is_needed(name, warm, compiledir, tmp_path):
-    symptom, program, flags, numpy = NEEDS[name]
+    symptom, program, flags, numpy, python = NEEDS[name]
     environment = {"THEANO_FLAGS": flags.format(compiledir=compiledir), "TMPDIR": str(tmp_path)}
     warm.quietly(program, **environment)
     if Version(np.__version__) < Version(numpy):
         pytest.skip(f"NumPy {np.__version__} does not need it yet")
+    if Version(platform.python_version()) < Version(python):
+        pytest.skip(f"Python {platform.python_version()} does not need it yet")
     _, without = warm.start(program, VAE_COMPAT_OFF=name, **environment).communicate()
     assert symptom in without
 

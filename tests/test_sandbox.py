@@ -37,7 +37,7 @@ def sandboxed(request):
             try:
                 output, ended = run_limited(
                     lambda write: write(json.dumps(function()).encode()),
-                    Limits(**{"timeout": 20, **limits}), [sys.prefix, sys.base_prefix],
+                    Limits(**{"timeout": 120, **limits}), [sys.prefix, sys.base_prefix],
                     isolated=request.param)
                 os.write(start, json.dumps([output.decode(), ended]).encode())
             finally:

@@ -245,6 +245,24 @@ def random_states_copied_whole(raw_random):
     raw_random.copy = deepcopy
 
 
+@around_import("theano.misc.pkl_utils")
+def picklers_with_attributes(pkl_utils):
+    """Python 3.13 lets no program set a pickler's ``persistent_id``, nor its ``persistent_load``.
+
+    Those of classes derived from them it may set.
+    """
+    yield
+
+    class Pickler(pickle.Pickler):
+        pass
+
+    class Unpickler(pickle.Unpickler):
+        pass
+
+    pkl_utils.pickle = SimpleNamespace(
+        **{**vars(pickle), "Pickler": Pickler, "Unpickler": Unpickler})
+
+
 @around_import("theano.compile.debugmode")
 def itemset(debugmode):
     """``ndarray.itemset`` is gone since NumPy 2.0; DebugMode overwrites scalars with it."""

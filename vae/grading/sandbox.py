@@ -21,6 +21,7 @@ import signal
 import sys
 import tempfile
 import time
+import warnings
 from dataclasses import dataclass
 
 import psutil
@@ -327,6 +328,16 @@ def _kill_everything():
         time.sleep(0.002 * attempt)
 
 
+def _fork():
+    """Fork, whatever threads there are: the child needs nothing that another of them may hold.
+
+    Python 3.12 and later warn of it.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()
+
+
 def why_not_isolated():
     """Return None where namespaces are allowed, else the reason, for a person."""
     if sys.platform != "linux":
@@ -334,7 +345,7 @@ def why_not_isolated():
     if os.uname().machine not in _SYS_PIVOT_ROOT:
         return f"not tried on {os.uname().machine}"
     end, start = os.pipe()
-    pid = os.fork()  # this process itself must stay as it is
+    pid = _fork()  # this process itself must stay as it is
     if pid == 0:
         try:
             output, ended = run_limited(lambda write: write(b"fine"), Limits(timeout=10),
@@ -356,7 +367,7 @@ def out_of_reach(paths):
     if os.geteuid() != 0:
         return None
     end, start = os.pipe()
-    pid = os.fork()
+    pid = _fork()
     if pid == 0:
         try:
             _drop_rights(2_000_000 + os.getpid())
