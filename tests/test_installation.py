@@ -164,12 +164,13 @@ def test_offline_images_that_are_not_the_known_ones_are_refused(index, tmp_path)
 
 @pytest.mark.parametrize("module, command, extra", [
     ("jinja2", ["vae.grading", "notebooks"], "grading"),
-    ("distributed", ["vae.grading", "notebooks", "--scheduler", "tcp://127.0.0.1:1"], "dask"),
+    ("distributed", ["vae.grading", "notebooks", "--scheduler", "tcp://127.0.0.1:1", "-o", "{tmp}"],
+     "dask"),
     ("nbformat", ["pytest", "--notebook", "notebooks/vae_seminar.ipynb"], "grading"),
     ("jupytext", ["notebooks.build"], "tests"),
 ])
 def test_a_missing_extra_is_named(module, command, extra, tmp_path):
-    name, *arguments = command
+    name, *arguments = [word.format(tmp=tmp_path) for word in command]
     program = (f"import runpy, sys; sys.modules[{module!r}] = None; sys.argv[1:] = {arguments!r}; "
                f"runpy.run_module({name!r}, run_name='__main__')")
     process = subprocess.run([sys.executable, "-c", program], cwd=ROOT,
