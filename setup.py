@@ -3,7 +3,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 REQUIRES = [
-    # The real Theano and Lasagne, as PyPI has them, adapted by vae/compat.
+    # The real Theano and Lasagne, as PyPI has them, adapted by theano_compat.
     "Theano==1.0.5",
     "Lasagne==0.1",
     "numpy>=2,<3",
@@ -39,10 +39,10 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     python_requires=">=3.10",
-    packages=find_packages(include=["vae", "vae.*"]),
+    packages=find_packages(include=["vae", "vae.*", "vae_grading", "theano_compat", "theano_compat.*"]),
     package_data={"vae": ["trained_weights.npz", "locale/*.po"],
-                  "vae.compat": ["README.md", "include/*.h", "include/numpy/*.h"],
-                  "vae.grading": ["*.html"]},
+                  "theano_compat": ["README.md", "include/*.h", "include/numpy/*.h"],
+                  "vae_grading": ["*.html"]},
     py_modules=["utils"],
     install_requires=REQUIRES,
     extras_require=EXTRAS,

@@ -1,46 +1,23 @@
-"""MNIST loading, minibatches, plots and weights for the seminar on variational autoencoders."""
+"""The student's toolbox for the seminar: MNIST, minibatches, pictures and weights."""
 
-import base64
-import gzip
-import hashlib
-import io
 import numbers
 import os
-import sys
-import tempfile
-import warnings
 import zipfile
-from importlib.util import find_spec
 from pathlib import Path
 
-import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
-import requests
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import hsv_to_rgb
-from matplotlib.figure import Figure
-from matplotlib.patches import FancyBboxPatch, Patch
+from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from scipy.special import ndtr, ndtri
-from tqdm import TqdmWarning, tqdm
 
-with warnings.catch_warnings():  # pooch's own bars, which are not used, want ipywidgets
-    warnings.simplefilter("ignore", TqdmWarning)
-    import pooch
-
-
-
-def N_(text):
-    """Mark a text that is translated later, where it is shown."""
-    return text
-
-
-def _(text):
-    """Return a text in the reader's language, once `vae` is imported: alone this file is Russian."""
-    language = sys.modules.get("vae.language")
-    return language._(text) if language else text
-
+import vae
+from vae.diagram import plot_model
+from vae.language import _
+from vae.mnist import load_dataset
+from vae.pictures import figure_with_alt, plane_with_sliders, png, show, still_figure
+from vae.progress import progress_bar
 
 __all__ = [
     "load_dataset",
@@ -54,195 +31,11 @@ __all__ = [
     "explore_manifold",
     "save_weights",
     "load_weights",
+    "TRAINED_WEIGHTS",
 ]
 
-MIRRORS = (
-    "https://ossci-datasets.s3.amazonaws.com/mnist/",
-    "https://storage.googleapis.com/cvdf-datasets/mnist/",
-)
-TIMEOUT = 15  # seconds without a byte from a mirror before it is given up
-SHA256 = {
-    "train-images-idx3-ubyte.gz":
-        "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
-    "train-labels-idx1-ubyte.gz":
-        "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
-    "t10k-images-idx3-ubyte.gz":
-        "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
-    "t10k-labels-idx1-ubyte.gz":
-        "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
-}
-NOT_FULL_MNIST = N_("""
-==============================================================================
-  ВНИМАНИЕ: загружен не весь MNIST!
-
-  Не удалось получить файл {name}:
-{reasons}
-
-  Взяты 5 000 настоящих изображений MNIST, установленных вместе с семинаром:
-  4 000 обучающих, 500 валидационных и 500 тестовых. Результаты будут хуже
-  приведённых в тексте.
-
-  Что делать: {remedy}
-==============================================================================""")
-NO_MNIST = N_("""MNIST не загружен.
-
-  Не удалось получить файл {name}:
-{reasons}
-
-  Что делать: {remedy}
-  Или, когда появится сеть, установите в папке семинара 5 000 изображений,
-  с которыми она больше не понадобится: pip install ./vae/offline_images""")
-REMEDY = N_("""\
-подключитесь к сети и вызовите load_dataset() ещё раз. Или
-  скачайте четыре файла MNIST (*-ubyte.gz) и укажите папку с ними: аргументом,
-  load_dataset(data_dir="..."), или переменной окружения MNIST_DIR.""")
-
-
-def load_dataset(data_dir=None):
-    """Load MNIST: from a folder, from the user's cache, or from the network into the cache.
-
-    If there is no way to get it, a warning says so and the 5,000 images of vae/offline_images are
-    used instead (4,000 / 500 / 500, an equal share of each digit in each part).
-
-    Parameters
-    ----------
-    data_dir : str or Path, optional
-        Folder with the four original ``.gz`` files; never written to. By default, the value
-        of the environment variable ``MNIST_DIR``, if any.
-
-    Returns
-    -------
-    X_train, y_train, X_val, y_val, X_test, y_test : numpy.ndarray
-        50,000 / 10,000 / 10,000 images, ``(n, 1, 28, 28)`` float32 in [0, 1], and their digits,
-        ``(n,)`` int64. The validation images are the last 10,000 of the 60,000.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no way to get it, and vae/offline_images is not installed.
-    """
-    folder = data_dir or os.environ.get("MNIST_DIR")
-    if folder:
-        folder = Path(folder).expanduser()
-        missing = [name for name in SHA256 if not os.path.isfile(folder / name)]
-        if missing:
-            warnings.warn(
-                _("В папке {folder} нет файлов: {names}. Ищем их дальше: в кэше, затем "
-                  "в сети.").format(folder=folder, names=", ".join(missing)),
-                stacklevel=2,
-            )
-
-    arrays = []
-    for name in SHA256:
-        try:
-            arrays.append(_parse_idx(_find_file(name, folder)))
-        except OSError as error:
-            said = dict(name=name, reasons=error, remedy=_(REMEDY))
-            if find_spec("vae_seminar_images") is None:
-                raise FileNotFoundError(_(NO_MNIST).format(**said)) from None
-            warnings.warn(_(NOT_FULL_MNIST).format(**said), stacklevel=2)
-            return _load_offline_images()
-    X_train, y_train, X_test, y_test = arrays
-    X_train, X_test = _to_unit_interval(X_train), _to_unit_interval(X_test)
-    y_train, y_test = y_train.astype(np.int64), y_test.astype(np.int64)
-    return X_train[:-10000], y_train[:-10000], X_train[-10000:], y_train[-10000:], X_test, y_test
-
-
-def _find_file(name, folder):
-    """Return the content of an MNIST file, its SHA-256 checked; OSError if it is nowhere."""
-    cache = pooch.os_cache("vae-seminar") / "mnist"
-    for path in (Path(place) / name for place in (folder, cache) if place):
-        if not os.path.isfile(path):
-            continue
-        problem = _("контрольная сумма SHA-256 не сходится")
-        try:
-            content = path.read_bytes()
-            if hashlib.sha256(content).hexdigest() == SHA256[name]:
-                return content
-        except OSError as error:
-            problem = error
-        warnings.warn(
-            _("Файл {path} повреждён или не читается ({problem}), ищем исправную копию.").format(
-                path=path, problem=problem),
-            stacklevel=3,
-        )
-
-    with tempfile.TemporaryDirectory() as scratch:
-        try:
-            cache.mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=cache).close()
-        except OSError as error:
-            warnings.warn(
-                _("В папку {cache} нельзя записать ({error}): файл {name} придётся загружать "
-                  "каждый раз заново.").format(cache=cache, error=error, name=name),
-                stacklevel=3,
-            )
-            cache = scratch
-        return _download(name, cache)
-
-
-def _download(name, folder):
-    """Download an MNIST file into a folder and return its content; OSError if no mirror helps."""
-    pooch.get_logger().setLevel("WARNING")
-    failures = []
-    for mirror in MIRRORS:
-        # pooch asks for the bar's truth, which for tqdm is its total: it must not be None or 0.
-        with _progress_bar(f"MNIST: {name}", total=1, unit="B", unit_scale=True) as bar:
-            downloader = pooch.HTTPDownloader(progressbar=bar, timeout=TIMEOUT)
-            try:
-                path = pooch.retrieve(
-                    mirror + name, SHA256[name], name, folder, downloader=downloader
-                )
-                return Path(path).read_bytes()
-            except requests.HTTPError as error:
-                reason = _("сервер ответил кодом {status_code}").format(
-                             status_code=error.response.status_code)
-            except requests.exceptions.SSLError:
-                reason = _("сертификат сервера проверить не удалось. Если TLS проверяет ваша сеть "
-                           "(вуза, компании), укажите файл с её сертификатами в переменной "
-                           "REQUESTS_CA_BUNDLE")
-            except requests.RequestException as error:
-                reason = _("нет связи, или она оборвалась ({name})").format(
-                             name=type(error).__name__)
-            except ValueError:
-                reason = _("прислан не тот файл (контрольная сумма SHA-256 не сходится)")
-            except OSError as error:
-                reason = str(error)
-        failures.append(f"    {mirror}\n      {reason}")
-    raise OSError("\n".join(failures))
-
-
-def _parse_idx(content):
-    """Decode a gzipped IDX file of labels ``(n,)`` or images ``(n, rows, columns)``, uint8."""
-    content = gzip.decompress(content)
-    n_dims = {b"\0\0\x08\x01": 1, b"\0\0\x08\x03": 3}.get(content[:4])
-    if n_dims is None or len(content) < 4 + 4 * n_dims:
-        raise ValueError(
-            f"Got IDX header {content[:16].hex()}, expected magic number 00000801 (labels) or "
-            "00000803 (images) and the sizes"
-        )
-    shape = np.frombuffer(content, ">u4", count=n_dims, offset=4).tolist()
-    values = np.frombuffer(content, np.uint8, offset=4 + 4 * n_dims)
-    if values.size != np.prod(shape):
-        raise ValueError(f"Got {values.size} bytes of IDX data, expected sizes {shape}")
-    return values.reshape(shape)
-
-
-def _load_offline_images():
-    from vae_seminar_images import PATH
-
-    images, labels = np.split(np.loadtxt(PATH, np.uint8, delimiter=","), [-1], axis=1)
-    labels = labels.ravel()
-    # Rows of `order` hold one image of each digit, so that equal parts of it are balanced.
-    order = np.argsort(labels, kind="stable").reshape(10, 500).T
-    order = order[np.random.RandomState(0).permutation(500)].ravel()
-    X = _to_unit_interval(images[order].reshape(-1, 28, 28))
-    y = labels[order].astype(np.int64)
-    return X[:4000], y[:4000], X[4000:4500], y[4000:4500], X[4500:], y[4500:]
-
-
-def _to_unit_interval(images):
-    return images[:, np.newaxis] / np.float32(255)
+#: Those of the solved notebook, of ``[encoder_mean, encoder_scale, decoder_logits]``.
+TRAINED_WEIGHTS = Path(vae.__file__).with_name("trained_weights.npz")
 
 
 def iterate_minibatches(inputs, targets=None, batchsize=20, shuffle=True, rng=None, progress=None):
@@ -286,18 +79,9 @@ def iterate_minibatches(inputs, targets=None, batchsize=20, shuffle=True, rng=No
 
 
 def _iterate(inputs, targets, batches, progress):
-    with _progress_bar(progress, batches) as bar:
+    with progress_bar(progress, batches) as bar:
         for batch in bar:
             yield inputs[batch] if targets is None else (inputs[batch], targets[batch])
-
-
-def _progress_bar(label, iterable=None, **options):
-    """A bar that vanishes when done; its format has no words, which tqdm has in English only."""
-    bar_format = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]"
-    return tqdm(
-        iterable, label, disable=label is None, file=sys.stdout, leave=False,
-        bar_format=bar_format, **options
-    )
 
 
 def plot_reconstructions(X, reconstruct, n_images=10):
@@ -322,7 +106,7 @@ def plot_reconstructions(X, reconstruct, n_images=10):
     reconstructions = reconstruct(images)
     _check_images("reconstruct(X)", reconstructions, len(images))
 
-    figure, ax = _figure(_("Сверху {n} исходных изображений, под каждым — его реконструкция").format(
+    figure, ax = figure_with_alt(_("Сверху {n} исходных изображений, под каждым — его реконструкция").format(
                              n=len(images)),
                          figsize=(len(images) + 1.5, 2.5))
     _show_images(ax, np.concatenate([images, reconstructions]), n_rows=2)
@@ -365,7 +149,7 @@ def plot_hidden_space(X, encode, y=None):
         title = _("Изображения в пространстве представлений: цвет — цифра")
     else:
         title = _("Изображения в пространстве представлений")
-    figure, ax = _figure(_("{title}. Изображения стоят там, где находятся их коды").format(
+    figure, ax = figure_with_alt(_("{title}. Изображения стоят там, где находятся их коды").format(
                              title=title),
                          figsize=(6.6, 6))
     if y is not None:
@@ -412,7 +196,7 @@ def plot_manifold(decode, n=20):
     """
     _check_count("n", n)
     z, images = _grid_of_codes(decode, n)
-    figure, ax = _figure(_("Изображения, в которые декодируются {n} × {n} кодов с квантилями "
+    figure, ax = figure_with_alt(_("Изображения, в которые декодируются {n} × {n} кодов с квантилями "
                            "p(z) по обеим осям").format(n=n), figsize=(6, 6))
     _show_images(ax, images, n_rows=n)
     step = -(-n // 20)  # more labels than 20 would run into each other
@@ -447,11 +231,9 @@ def explore_manifold(decode, n=15):
     n : int
         Number of images along each axis of the grid.
     """
-    from IPython.display import display
-
     _check_count("n", n)
     images = _grid_of_codes(decode, n)[1]
-    figure = _still_figure(figsize=(8, 4.6))
+    figure = still_figure(figsize=(8, 4.6))
     plane, digit = figure.subplots(1, 2, width_ratios=[3, 2])
     _show_images(plane, images, n_rows=n)
     mark, = plane.plot([], [], "o", color="crimson", markersize=9, markeredgecolor="white")
@@ -465,32 +247,15 @@ def explore_manifold(decode, n=15):
         shown.set_data(image[0, 0])
         digit.set_title(f"z = ({z_1:.2f}, {z_2:.2f})".replace("-", "\N{MINUS SIGN}"))
         mark.set_data([28 * n * ndtr(z_1) - 0.5], [28 * n * (1 - ndtr(z_2)) - 0.5])
-        return _png(figure)
+        return png(figure)
 
     alt = _("Плоскость кодов с отмеченной точкой (0, 0) и изображение, в которое она декодируется")
-    still = {"image/png": base64.b64encode(draw(0., 0.)).decode(), "text/plain": alt}
     try:
-        widget = _plane_with_sliders(draw)._repr_mimebundle_()
+        widget = plane_with_sliders(draw)
     except ModuleNotFoundError:
         print(_("Чтобы выбирать код ползунками, выполните %pip install ipywidgets и эту ячейку."))
-        widget = {}
-    display({**widget, **still}, metadata={"image/png": {"alt": alt}}, raw=True)
-
-
-def _plane_with_sliders(draw):
-    """The picture that `draw` makes of the two coordinates of a code, as PNG, and their sliders."""
-    from ipywidgets import FloatSlider, HBox, Image, VBox
-
-    picture = Image(value=draw(0., 0.), format="png", layout={"width": "640px"})
-    sliders = [FloatSlider(description=f"z_{axis}", min=-3, max=3, step=0.05, readout_format=".2f",
-                           layout={"width": "24em"}) for axis in (1, 2)]
-
-    def redraw(change):
-        picture.value = draw(*(slider.value for slider in sliders))
-
-    for slider in sliders:
-        slider.observe(redraw, "value")
-    return VBox([HBox(sliders), picture])
+        widget = None
+    show(draw(0., 0.), alt, widget)
 
 
 class TrainingPicture:
@@ -509,7 +274,7 @@ class TrainingPicture:
     def __init__(self, X, reconstruct):
         _check_images("X", X, len(X))
         self._X, self._reconstruct, self._handle = X, reconstruct, None
-        self._figure = _still_figure(figsize=(10, 2.6))
+        self._figure = still_figure(figsize=(10, 2.6))
         self._curve, ax = self._figure.subplots(1, 2, width_ratios=[2, 5])
         self._lines = [self._curve.plot([], [], ".-", label=label)[0]
                        for label in [_("обучающая"), _("тестовая")]]
@@ -540,55 +305,11 @@ class TrainingPicture:
         self._curve.set_xlim(0.5, max(len(train_elbo), 2) + 0.5)
         self._curve.relim()
         self._curve.autoscale_view(scalex=False)
-        self._display(_("ELBO после эпохи {n}: {test_elbo:.1f} нат на тестовой выборке; "
-                        "оригиналы и реконструкции").format(
-                          n=len(train_elbo), test_elbo=test_elbo[-1])
-                      if len(test_elbo) else _("Оригиналы и реконструкции до обучения"))
-
-    def _display(self, alt):
-        if "IPython" not in sys.modules or sys.modules["IPython"].get_ipython() is None:
-            return
-        from IPython.display import display
-
-        bundle = {"image/png": base64.b64encode(_png(self._figure)).decode(), "text/plain": alt}
-        options = dict(metadata={"image/png": {"alt": alt}}, raw=True)
-        if self._handle is None:
-            self._handle = display(bundle, display_id=True, **options)
-        else:
-            self._handle.update(bundle, **options)
-
-
-def plot_model():
-    """Draw what is computed from what in the seminar's model.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-    """
-    figure, ax = _figure(_("Схема модели: изображение x — кодировщик — μ и σ — код z = μ + σ ⊙ ε, "
-                           "шум ε берётся извне — декодировщик — логиты l — распределение p(x | z)"),
-                         figsize=(10, 2.4))
-    ax.set(xlim=(0, 20), ylim=(0, 4.8))
-    ax.axis("off")
-    boxes = [(0.9, 2.4, "$x$", _("изображение")), (4.0, 2.4, _("кодировщик"), _(r"веса $\phi$")),
-             (7.6, 3.4, r"$\mu(x)$", ""), (7.6, 1.4, r"$\sigma(x)$", ""),
-             (11.0, 2.4, r"$z=\mu+\sigma\odot\varepsilon$", _("код")),
-             (14.9, 2.4, _("декодировщик"), _(r"веса $\theta$")),
-             (18.8, 2.4, "$l(z)$", _("логиты пикселей"))]
-    for x, y, text, note in boxes:
-        network = text in (_("кодировщик"), _("декодировщик"))
-        half = {1: 1.4, 2: 1.25}.get(network + (text.startswith("$z")) * 2, 0.65) + 0.1
-        ax.add_patch(FancyBboxPatch((x - half, y - 0.5), 2 * half, 1, boxstyle="round,pad=0.05",
-                                    facecolor="#dbe7f6" if network else "white", edgecolor="0.35"))
-        ax.text(x, y, text, ha="center", va="center", fontsize=12)
-        ax.text(x, y - 0.72, note, ha="center", va="top", fontsize=9, color="0.35")
-    ax.text(11.0, 4.5, r"$\varepsilon\sim\mathcal{N}(0, I)$", ha="center", va="center", fontsize=12)
-    for start, end in [((1.7, 2.4), (2.4, 2.4)), ((5.6, 2.6), (6.8, 3.3)), ((5.6, 2.2), (6.8, 1.5)),
-                       ((8.4, 3.3), (9.6, 2.7)), ((8.4, 1.5), (9.6, 2.1)),
-                       ((11.0, 4.1), (11.0, 3.0)), ((12.5, 2.4), (13.3, 2.4)),
-                       ((16.5, 2.4), (17.9, 2.4))]:
-        ax.annotate("", end, start, arrowprops=dict(arrowstyle="->", color="0.35"))
-    return figure
+        alt = _("Оригиналы и реконструкции до обучения")
+        if len(test_elbo):
+            alt = _("ELBO после эпохи {n}: {test_elbo:.1f} нат на тестовой выборке; оригиналы и "
+                    "реконструкции").format(n=len(train_elbo), test_elbo=test_elbo[-1])
+        self._handle = show(png(self._figure), alt, handle=self._handle)
 
 
 def plot_learning_curve(train_elbo, test_elbo):
@@ -607,7 +328,7 @@ def plot_learning_curve(train_elbo, test_elbo):
         raise ValueError(f"Got {len(train_elbo)} train and {len(test_elbo)} test epochs, expected "
                          "equal numbers, at least one")
 
-    figure, ax = _figure(_("ELBO по эпохам: в последней, {n}-й, {train_elbo:.1f} нат на "
+    figure, ax = figure_with_alt(_("ELBO по эпохам: в последней, {n}-й, {train_elbo:.1f} нат на "
                            "обучающей выборке и {test_elbo:.1f} на тестовой").format(
                              n=len(test_elbo), train_elbo=train_elbo[-1],
                              test_elbo=test_elbo[-1]), figsize=(7, 4))
@@ -622,47 +343,6 @@ def plot_learning_curve(train_elbo, test_elbo):
     return figure
 
 
-class _Figure(Figure):
-    """A figure that a notebook draws once, as the value of a cell or at the end of the cell.
-
-    An ordinary one that is the value of the cell that made it is drawn at both places; one
-    that is closed, only if it is the value of a cell, not after ``;`` or in a loop.
-    """
-
-    def _repr_mimebundle_(self, **kwargs):
-        """Called before IPython draws the figure as it draws any other."""
-        if "inline" in matplotlib.get_backend():
-            from IPython.display import display
-
-            waiting = [plt.figure(number) for number in plt.get_fignums() if number < self.number]
-            plt.close(self)
-            for figure in waiting:
-                if isinstance(figure, _Figure):
-                    display(figure)  # made earlier in the cell, so it goes first
-        return {}, {"image/png": {"alt": self.alt}}
-
-
-def _figure(alt, **options):
-    """A figure with an alternative text, for who does not see it."""
-    figure, ax = plt.subplots(FigureClass=_Figure, layout="constrained", **options)
-    figure.alt = alt
-    return figure, ax
-
-
-def _still_figure(**options):
-    """A figure that pyplot does not know, and no notebook draws by itself."""
-    figure = Figure(dpi=80, layout="constrained", **options)
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _png(figure):
-    file = io.BytesIO()
-    figure.canvas.print_png(file)
-    figure.set_layout_engine("none")  # once is enough, and it takes as long as all the rest
-    return file.getvalue()
-
-
 def _rows(images, n_rows):
     rows = np.reshape(images, (n_rows, -1, 28, 28)).swapaxes(1, 2)
     return rows.reshape(n_rows * 28, -1)
@@ -671,9 +351,6 @@ def _rows(images, n_rows):
 def _show_images(ax, images, n_rows):
     """Show images ``(n, 1, 28, 28)``, ink on paper, as rows of one picture."""
     return ax.imshow(_rows(images, n_rows), cmap="gray_r", vmin=0, vmax=1)
-
-
-TRAINED_WEIGHTS = Path(__file__).with_name("vae") / "trained_weights.npz"
 
 
 def save_weights(path, networks):

@@ -2,7 +2,7 @@
 
     python benchmarks/grading.py [--runs N]
 
-Each run is a process of its own, ``python -m vae.grading``, with as many
+Each run is a process of its own, ``python -m vae_grading``, with as many
 notebooks at a time as there are cores; its time includes starting up.
 """
 
@@ -24,7 +24,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 def seconds_for(folder, output):
     start = time.perf_counter()
-    subprocess.run([sys.executable, "-m", "vae.grading", str(folder), "-o", str(output)],
+    subprocess.run([sys.executable, "-m", "vae_grading", str(folder), "-o", str(output)],
                    check=True, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     return time.perf_counter() - start
 

@@ -20,7 +20,7 @@ Prints tables in Markdown:
 Every contestant is a process of its own, held to one core (in ``growth``, to
 as many as there are threads; in ``starts``, to none), and they train in turn.  "Theano" is Theano
 1.0.5 with those patches of this package only without which it neither imports
-nor compiles: ``VAE_COMPAT_OFF=speed`` leaves out the others.
+nor compiles: ``THEANO_COMPAT_OFF=speed`` leaves out the others.
 """
 
 import argparse
@@ -43,7 +43,7 @@ N_IMAGES = 50_000
 BATCH_SIZE = 20
 WIDTH = 128
 
-#: By name: a module of `frameworks`, a class in it, VAE_COMPAT_OFF, and THEANO_FLAGS.
+#: By name: a module of `frameworks`, a class in it, THEANO_COMPAT_OFF, and THEANO_FLAGS.
 OURS, NO_COMPILER = "this package", "this package, no compiler"
 UNPATCHED, UNPATCHED_BLAS = "Theano", "Theano, float32 and BLAS"
 CONTESTANTS = {
@@ -95,7 +95,7 @@ class Benchmark:
         cache = self._cache(name)
         cache.mkdir(exist_ok=True)
         environment = {
-            "VAE_COMPAT_OFF": switched_off,
+            "THEANO_COMPAT_OFF": switched_off,
             "THEANO_FLAGS": ",".join(filter(None, [f"base_compiledir={cache}", flags])),
             "THEANORC": os.devnull,
             "PYTENSOR_FLAGS": f"base_compiledir={cache}",
@@ -243,7 +243,7 @@ class Benchmark:
 
 def patches_for_speed():
     """Return the names of the patches in the group ``speed``, without importing Theano here."""
-    show = ("from vae.compat.hooks import PATCHES\n"
+    show = ("from theano_compat.hooks import PATCHES\n"
             "print(*(name for name, patch in PATCHES.items() if patch.group == 'speed'))")
     return subprocess.run([sys.executable, "-c", show], stdout=subprocess.PIPE, text=True,
                           check=True).stdout.split()

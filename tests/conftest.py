@@ -16,6 +16,7 @@ import pytest
 import utils
 from programs import Session
 from vae.checks import Mistake
+from vae.mnist import SHA256
 
 matplotlib.use("Agg")
 
@@ -57,7 +58,7 @@ def mnist_dir():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         utils.load_dataset()
-    if not all((folder / name).is_file() for name in utils.SHA256):
+    if not all((folder / name).is_file() for name in SHA256):
         pytest.skip("needs the full MNIST: a network, or MNIST_DIR with its folder")
     return folder
 

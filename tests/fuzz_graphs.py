@@ -23,8 +23,8 @@ from theano.sandbox.rng_mrg import MRG_RandomStreams
 from theano.tensor.shared_randomstreams import RandomStreams
 
 from vae.checks import Mistake
-from vae.grading import graphs
-from vae.grading.graphs import dump_graph, load_graph
+from vae_grading import graphs
+from vae_grading.graphs import dump_graph, load_graph
 
 #: What Python tells of when code runs, a file is opened, or a process starts.
 _FORBIDDEN = ("exec", "compile", "open", "os.", "subprocess.", "socket.", "ctypes.", "import",
@@ -107,7 +107,7 @@ class Watch:
     @staticmethod
     def _is_theanos_own(event, arguments):
         # Theano imports some of its modules when an operation is first made, and evaluates small
-        # constants, for which vae.compat writes a function of NumPy's ufuncs ("<expression>").
+        # constants, for which theano_compat writes a function of NumPy's ufuncs ("<expression>").
         return event == "import" or event in ("open", "exec", "compile", "os.listdir") and (
             ".py" in str(arguments) or "code object <module>" in str(arguments)
             or "site-packages" in str(arguments) or "lib/python" in str(arguments)

@@ -47,7 +47,7 @@ from theano.tensor.nnet.sigm import UltraFastScalarSigmoid
 
 import random_graphs
 from random_graphs import KINDS, PARTS
-from vae.compat import hooks
+from theano_compat import hooks
 
 #: How often the reference is computed with changed last places, and by up to how many units.
 SHAKES, ULPS = 6, 2
@@ -56,7 +56,7 @@ UNITS, SPREADS = 4, 6
 #: Programs after which all processes start anew, with nothing cached, from the sources as they are.
 GENERATION = 50
 #: Files of patches without which the modules are the same, and need not be compiled again.
-SAME_CODE = ("gradients", "updates", "starting", "optimising")
+SAME_CODE = ("merge_gradients", "fuse_updates", "fast_import", "keep_graphs")
 #: Of the other files one is left out in every so many programs, if there is a compiler.
 RARELY = 6
 #: Where modules are kept for all ways that have the same.
@@ -299,7 +299,7 @@ class Worker:
                        if not name.startswith("THEANO")}
         paths = [str(Path(vae.__file__).parents[1]), environment.get("PYTHONPATH")]
         environment.update(XDG_CACHE_HOME=self.cache, THEANO_FLAGS=self.way.flags,
-                           VAE_COMPAT_OFF=self.way.left_out, PYTHONWARNINGS="ignore",
+                           THEANO_COMPAT_OFF=self.way.left_out, PYTHONWARNINGS="ignore",
                            PYTHONPATH=os.pathsep.join(filter(None, paths)))
         self._connection, theirs = Pipe()
         self._log = tempfile.TemporaryFile()

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from notebooks import build
-from notebooks.git import use_filter
+from tools import build
+from tools.git import use_filter
 from test_notebooks import tagged
 from vae.checks import EXERCISES
 

@@ -17,7 +17,7 @@ import pytest
 from programs import PRELUDE, SMALL, SMALL_ANSWER, TRAINING_STEP
 from theano.gof.cmodule import KeyData
 
-from vae.compat import settings
+from theano_compat.needed import settings
 
 
 @pytest.fixture(scope="module")
@@ -145,15 +145,15 @@ def test_another_version_has_a_folder_of_its_own(name, value, monkeypatch):
 
 
 def test_another_version_of_ours_has_a_folder_of_its_own(tmp_path):
-    import vae
-    program = "import sys; sys.path.insert(0, {!r}); import vae.compat.settings as s; " \
+    import theano_compat
+    program = "import sys; sys.path.insert(0, {!r}); import theano_compat.needed.settings as s; " \
               "print(s.__file__, s._name_of_compiled_code())"
     names = []
     for number in range(2):
         copy = tmp_path / str(number)
-        shutil.copytree(Path(vae.__file__).parent, copy / "vae")
+        shutil.copytree(Path(theano_compat.__file__).parent, copy / "theano_compat")
         if number == 1:
-            header = copy / "vae" / "compat" / "include" / "theano_on_numpy2.h"
+            header = copy / "theano_compat" / "include" / "theano_on_numpy2.h"
             header.write_text(header.read_text() + "\n/* changed */\n")
         file, name = subprocess.run([sys.executable, "-c", program.format(str(copy))], check=True,
                                     stdout=subprocess.PIPE, text=True).stdout.split()
@@ -172,7 +172,7 @@ import vae
 """)
     out, err = process.communicate()
     assert process.returncode == 1
-    assert "Put `import vae` before `import theano` and restart Python" in err
+    assert "before `import theano` and restart Python" in err
     assert "перезапустите ядро" in err
 
 
@@ -355,13 +355,13 @@ theano.function([x], T.exp(x))
 
 @pytest.mark.parametrize("off", ["loops", "vectorised_loops", "compiling,starting"])
 def test_patches_can_be_left_out(warm, off):
-    assert warm.quietly(SMALL, VAE_COMPAT_OFF=off) == SMALL_ANSWER
+    assert warm.quietly(SMALL, THEANO_COMPAT_OFF=off) == SMALL_ANSWER
 
 
 def test_leaving_a_patch_out_leaves_it_out(warm):
     program = PRELUDE + "print(theano.tensor.elemwise.Elemwise.c_code.__module__)"
-    assert warm.quietly(program) == "vae.compat.loops"
-    assert warm.quietly(program, VAE_COMPAT_OFF="vectorised_loops") == "theano.tensor.elemwise"
+    assert warm.quietly(program) == "theano_compat.speed.elementwise_loops"
+    assert warm.quietly(program, THEANO_COMPAT_OFF="vectorised_loops") == "theano.tensor.elemwise"
 
 
 def test_random_streams_are_theanos(warm):
@@ -375,7 +375,7 @@ for seed in 7, 12345, [1, 2, 3, 4, 5, 6]:
         print([[float(value.sum()) for value in draws()] for _ in range(2)])
     print(streams.rstate)
 """
-    assert warm.quietly(program) == warm.quietly(program, VAE_COMPAT_OFF="streams_by_numpy")
+    assert warm.quietly(program) == warm.quietly(program, THEANO_COMPAT_OFF="streams_by_numpy")
 
 
 OPERATION_IN_C = PRELUDE + """

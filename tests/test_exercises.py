@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from vae.checks import EXERCISES
-from vae.grading.grader import Reference, grade
-from vae.grading.submissions import read_file
+from vae_grading.grader import Reference, grade
+from vae_grading.submissions import read_file
 
 SOLVED = Path(__file__).parents[1] / "notebooks" / "solution" / "vae_seminar_solution.ipynb"
 

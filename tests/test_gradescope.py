@@ -14,10 +14,10 @@ import pytest
 import theano
 
 from grading_notebooks import FOLDER, notebook
-from vae.grading import gradescope
-from vae.grading.gradescope import grade_submission, make_archive
-from vae.grading.grader import Grade
-from vae.grading.sandbox import Limits
+from vae_grading import gradescope
+from vae_grading.gradescope import grade_submission, make_archive
+from vae_grading.grader import Grade
+from vae_grading.sandbox import Limits
 
 SOLUTION = FOLDER / "solution" / "vae_seminar_solution.ipynb"
 
@@ -43,9 +43,9 @@ def test_the_archive(root, tmp_path):
     with zipfile.ZipFile(tmp_path / "autograder.zip") as file:
         modes = {entry.filename: entry.external_attr >> 16 for entry in file.infolist()}
     assert all(modes[name] & stat.S_IXUSR for name in ["setup.sh", "run_autograder"])
-    assert {"setup.py", "utils.py", "known_good.txt", "requirements.txt", "limits.json",
-            "notebooks/solution/vae_seminar_solution.ipynb", "vae/grading/feedback.html",
-            "vae/compat/theano_wheel/pyproject.toml"} <= set(modes)
+    assert {"setup.py", "utils.py", "constraints.txt", "requirements.txt", "limits.json",
+            "notebooks/solution/vae_seminar_solution.ipynb", "vae_grading/feedback.html",
+            "wheels/theano/pyproject.toml"} <= set(modes)
     assert not [name for name in modes if "__pycache__" in name or ".venv" in name]
     for script in ["setup.sh", "run_autograder"]:
         subprocess.run(["bash", "-n", root / "source" / script], check=True)

@@ -13,15 +13,14 @@ import numpy as np
 import psutil
 import pytest
 import theano
-import theano.tensor as T
 from grading_notebooks import (FORMS, OTHER_WAYS, RIGHT, SOLVED, TODO, WRONG, attack, changed,
                                notebook, unfilled)
 
 import vae
 from vae.checks import EXERCISES
-from vae.grading.grader import Reference, grade, the_worker
-from vae.grading.sandbox import Limits
-from vae.grading.worker import Worker
+from vae_grading.grader import Reference, grade, the_worker
+from vae_grading.sandbox import Limits
+from vae_grading.worker import Worker
 
 ROOT = Path(vae.__file__).parents[1]
 SOLUTION = ROOT / "notebooks" / "solution" / "vae_seminar_solution.ipynb"
@@ -390,10 +389,10 @@ PATCHES = {
         vae.checks.EXERCISES.clear()
         """,
     "the grader's functions": """
-        import vae.grading.graphs, vae.grading.tasks, vae.grading.notebook
-        vae.grading.graphs.dump_graph = lambda graph: ""
-        vae.grading.graphs.load_graph = lambda text: {}
-        vae.grading.tasks.TASKS.clear()
+        import vae_grading.graphs, vae_grading.tasks, vae_grading.notebook
+        vae_grading.graphs.dump_graph = lambda graph: ""
+        vae_grading.graphs.load_graph = lambda text: {}
+        vae_grading.tasks.TASKS.clear()
         """,
     "builtins": """
         import builtins
@@ -607,14 +606,14 @@ def test_a_forged_graph_is_not_run(reference, unharmed, tmp_path):
         code = {f'system("touch {marker}");'!r}
         x = T.matrix()
         y = T.exp(x)
-        graph = vae.grading.graphs.dump_graph(dict(loc=x, scale=x, z=y, again=y))
+        graph = vae_grading.graphs.dump_graph(dict(loc=x, scale=x, z=y, again=y))
         texts = [base64.b64encode(pickle.dumps(Evil())).decode(), code, graph.replace("exp", code),
                  graph.replace("float", code), graph.replace('"scalar_op"', '"c_code":"' + code
                                                             + '","scalar_op"')]
         for text in texts:
             for number in range(1, 6):
                 say({{"exercise": number, "graph": text}})
-        """).replace("import base64", "import vae.grading.graphs, base64"), reference)
+        """).replace("import base64", "import vae_grading.graphs, base64"), reference)
     assert not marker.exists()
 
 

@@ -23,7 +23,7 @@ HANGS = "def vae_encoder_mlp(input_x, hidden_dim=HIDDEN_DIM):\n    while True:\n
 
 
 def command(folder, output, *options):
-    return [sys.executable, "-m", "vae.grading", str(folder), "-o", str(output), *options]
+    return [sys.executable, "-m", "vae_grading", str(folder), "-o", str(output), *options]
 
 
 def run(folder, output, *options):
@@ -175,7 +175,7 @@ def test_a_run_that_is_stopped_goes_on(how, students, tmp_path):
 def test_wrong_arguments(arguments, message, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "one.ipynb").write_bytes(b"")
-    result = subprocess.run([sys.executable, "-m", "vae.grading", *arguments], cwd=tmp_path,
+    result = subprocess.run([sys.executable, "-m", "vae_grading", *arguments], cwd=tmp_path,
                             stderr=subprocess.PIPE, encoding="utf-8")
     assert result.returncode == 2
     assert re.search(message, result.stderr)

@@ -13,8 +13,8 @@ import pytest
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-from notebooks import build
-from notebooks.hosted import Copy, hosted
+from tools import build
+from tools.hosted import Copy, hosted
 
 ROOT = Path(build.__file__).parent.parent
 COLAB = "https://colab.research.google.com/github/"

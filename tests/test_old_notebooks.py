@@ -29,7 +29,7 @@ def outputs(cells):
 
 
 def command(folder, *arguments):
-    return subprocess.run([sys.executable, "-m", "vae.compat", *arguments], cwd=folder, text=True,
+    return subprocess.run([sys.executable, "-m", "theano_compat", *arguments], cwd=folder, text=True,
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
@@ -103,8 +103,8 @@ def said_in_jupyter(*sources):
 
 def test_the_first_cell_in_jupyter():
     """Cells are Python 3 until one can't be; the user's mistakes stay what they are."""
-    said = said_in_jupyter("%load_ext vae.compat", "1/2", "import numpy as np; np.float(1)",
+    said = said_in_jupyter("%load_ext theano_compat", "1/2", "import numpy as np; np.float(1)",
                            "(1", "print 7/2", "1/2", "get_ipython().magic('who_ls')")
     assert said[:3] == ["", "0.5", "1.0"] and "incomplete input" in said[3]
     assert said[4:6] == ["3", "0"] and "np" in said[6]
-    assert said_in_jupyter("%load_ext vae.compat.python2", "1/2") == ["", "0"]
+    assert said_in_jupyter("%load_ext theano_compat.old_programs.python2", "1/2") == ["", "0"]

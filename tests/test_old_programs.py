@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from programs import PRELUDE, SMALL, SMALL_ANSWER
 
-from vae.compat.old_programs import advice
+from theano_compat.old_programs.environment import advice
 
 
 # --- what NumPy has dropped ---
@@ -229,7 +229,7 @@ def old_program(*arguments, folder, environment):
     (folder / "programs").mkdir(exist_ok=True)
     (folder / "programs" / "old.py").write_text(OLD_PROGRAM)
     return subprocess.run(
-        [sys.executable, "-m", "vae.compat", *arguments], cwd=folder, env=environment,
+        [sys.executable, "-m", "theano_compat", *arguments], cwd=folder, env=environment,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -394,7 +394,7 @@ def test_what_an_old_program_finds(warm, tmp_path):
     (tmp_path / "sklearn" / "__init__.py").touch()
     (tmp_path / "sklearn" / "model_selection.py").write_text(MODEL_SELECTION)
     process = subprocess.run(
-        [sys.executable, "-m", "vae.compat", "old.py", str(tmp_path / "x.png")], cwd=tmp_path,
+        [sys.executable, "-m", "theano_compat", "old.py", str(tmp_path / "x.png")], cwd=tmp_path,
         env=warm.environment, input="\n".join(OLD_LINES), stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, text=True)
     assert process.returncode == 0, process.stderr
@@ -446,7 +446,7 @@ def test_an_old_projects_tests(warm, tmp_path, conftest, floats):
     (tmp_path / "conftest.py").write_text(conftest)
     (tmp_path / "test_old.py").write_text(OLD_TESTS.format(floats))
     out, _ = warm.run("import pytest; "
-                      f"pytest.main(['-p', 'vae.compat', '-W', 'error', {str(tmp_path)!r}])")
+                      f"pytest.main(['-p', 'theano_compat', '-W', 'error', {str(tmp_path)!r}])")
     assert "2 passed" in out
 
 
@@ -598,7 +598,7 @@ def run_python2(folder, *arguments, environment, **files):
         path = folder / f"{name.replace('__in__', '/')}.py"
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return subprocess.run([sys.executable, "-m", "vae.compat", *arguments], cwd=folder,
+    return subprocess.run([sys.executable, "-m", "theano_compat", *arguments], cwd=folder,
                           env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                           encoding="utf-8")
 

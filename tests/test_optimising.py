@@ -20,8 +20,8 @@ from theano.ifelse import ifelse
 from theano.sandbox.rng_mrg import MRG_RandomStreams
 from theano.tensor.signal import pool
 
-from vae.compat import optimising
-from vae.compat.originals import as_imported
+from theano_compat.speed import keep_graphs
+from theano_compat.originals import as_imported
 
 LINKER = "cvm" if theano.config.cxx else "vm"
 MODE = theano.Mode(linker=LINKER, optimizer="fast_run")
@@ -41,16 +41,16 @@ class Folder:
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     folder = Folder(tmp_path / "graphs")
-    load = optimising._load
+    load = keep_graphs._load
 
     def counted(*args):
         loaded = load(*args)
         folder.n_restored += loaded
         return loaded
 
-    monkeypatch.setattr(optimising, "_FEW", 0)
-    monkeypatch.setattr(optimising, "_folder", lambda: folder.path)
-    monkeypatch.setattr(optimising, "_load", counted)
+    monkeypatch.setattr(keep_graphs, "_FEW", 0)
+    monkeypatch.setattr(keep_graphs, "_folder", lambda: folder.path)
+    monkeypatch.setattr(keep_graphs, "_load", counted)
     return folder
 
 
@@ -395,7 +395,7 @@ warnings.simplefilter("ignore")
 import theano.sparse, theano.tensor.slinalg
 from theano.sandbox.rng_mrg import MRG_RandomStreams
 from theano.tensor.shared_randomstreams import RandomStreams
-from vae.compat.originals import as_imported
+from theano_compat.originals import as_imported
 x, v, s = T.matrix(), T.vector(), T.scalar()
 for operation in T.exp, T.nnet.softsign, T.nnet.softmax, T.nnet.relu, T.erf:
     y = operation(x)
@@ -455,7 +455,7 @@ def test_what_is_large_is_not_kept(folder):
 @pytest.mark.parametrize("damage", [
     lambda content: b"", lambda content: content[:40], lambda content: content[:-1],
     lambda content: content[:-1] + b"?", lambda content: b"no graph" * 100,
-    lambda content: optimising.hashlib.sha256(b"N.").digest() + b"N."])
+    lambda content: keep_graphs.hashlib.sha256(b"N.").digest() + b"N."])
 def test_a_damaged_file_is_replaced(folder, damage):
     of_x(product)
     file, = folder.files()
@@ -509,10 +509,10 @@ def test_an_error_tells_the_lines_of_this_program(folder):
 
 def test_the_next_process_optimises_nothing(warm):
     counting = TRAINING_STEP.replace("x = T.tensor4()", """
-from vae.compat import optimising
-load = optimising._load
-loaded, optimising._FEW = [], 0
-optimising._load = lambda *args: loaded.append(load(*args)) or loaded[-1]
+from theano_compat.speed import keep_graphs
+load = keep_graphs._load
+loaded, keep_graphs._FEW = [], 0
+keep_graphs._load = lambda *args: loaded.append(load(*args)) or loaded[-1]
 x = T.tensor4()
 """) + "print(loaded)"
     flags = {"THEANO_FLAGS": "cxx="}

@@ -1,7 +1,7 @@
-"""Each patch of `vae.compat`, with a program that needs it.
+"""Each patch of `theano_compat`, with a program that needs it.
 
 With all patches the program ends quietly; without its own it prints the symptom that
-`vae/compat/README.md` names.  What is there for speed is not timed: its program looks at the
+`theano_compat/README.md` names.  What is there for speed is not timed: its program looks at the
 code that is generated, at what is imported, or at how often the compiler is called.
 """
 
@@ -15,8 +15,8 @@ import pytest
 from packaging.version import Version
 from programs import PRELUDE
 
-import vae
-from vae.compat.hooks import GROUPS, ORDER, PATCHES, patches_of
+import theano_compat
+from theano_compat.hooks import GROUPS, ORDER, PATCHES, patches_of
 
 #: Theano generates and compiles code, in a folder that all these programs share, with and without
 #: their patches: the modules that each of them needs are there after the first.
@@ -155,7 +155,7 @@ lasagne.layers.get_output(lasagne.layers.Conv2DLayer(layer, 1, 2))
 compile(open(lasagne.updates.__file__, encoding="utf-8").read(), lasagne.updates.__file__, "exec")
 """),
     "names_that_scipy_dropped": Need("scipy.misc has no comb", """
-from vae.compat.old_programs import as_old_program
+from theano_compat.old_programs.environment import as_old_program
 as_old_program()
 import scipy.misc
 assert hasattr(scipy.misc, "comb"), "scipy.misc has no comb"
@@ -461,11 +461,11 @@ def test_a_patch_is_needed(name, warm, compiledir, tmp_path):
         pytest.skip(f"NumPy {np.__version__} does not need it yet")
     if Version(platform.python_version()) < Version(python):
         pytest.skip(f"Python {platform.python_version()} does not need it yet")
-    _, without = warm.start(program, VAE_COMPAT_OFF=name, **environment).communicate()
+    _, without = warm.start(program, THEANO_COMPAT_OFF=name, **environment).communicate()
     assert symptom in without
 
 
-PAGE = Path(vae.__file__).parent / "compat" / "README.md"
+PAGE = Path(theano_compat.__file__).with_name("README.md")
 
 
 @pytest.mark.parametrize("name", NEEDS)
@@ -476,35 +476,30 @@ def test_the_page_names_each_patch_and_its_symptom(name):
 
 
 def test_a_patch_that_there_is_not(warm):
-    _, err = warm.start("import vae", VAE_COMPAT_OFF="loops, tostrnig").communicate()
-    assert "VAE_COMPAT_OFF names tostrnig: there is no such patch" in err
+    _, err = warm.start("import vae", THEANO_COMPAT_OFF="elementwise_loops, tostrnig").communicate()
+    assert "THEANO_COMPAT_OFF names tostrnig: there is no such patch" in err
 
 
 def test_the_table_of_patches(warm):
     """It is printed whole, by groups, and a patch that is left out is still there, and marked."""
     lines = warm.quietly("import runpy, sys; sys.argv[1:] = ['--patches']; "
-                         "runpy.run_module('vae.compat', run_name='__main__')",
-                         THEANO_FLAGS="cxx=", VAE_COMPAT_OFF="imp,loops").splitlines()
+                         "runpy.run_module('theano_compat', run_name='__main__')",
+                         THEANO_FLAGS="cxx=", THEANO_COMPAT_OFF="imp,elementwise_loops").splitlines()
     assert [line for line in lines if not line.startswith(" ")] == [f"{each}:" for each in GROUPS]
     named = [line.split()[0] for line in lines if re.match(r"  \w", line)]
     assert sorted(named) == sorted(PATCHES)
     left_out = {line.split()[0] for line in lines if line.endswith("(left out)")}
-    assert left_out == {"imp", *(name for name, patch in PATCHES.items() if patch.file == "loops")}
+    assert left_out == {"imp", *(name for name, patch in PATCHES.items() if patch.file == "elementwise_loops")}
 
 
-#: `vae.compat` without the rest of `vae`, which imports Theano.
-ALONE = f"""
-import sys, types
-sys.modules["vae"] = types.ModuleType("vae")
-sys.modules["vae"].__path__ = [{str(Path(vae.__file__).parent)!r}]
-from vae.compat import hooks
-"""
+#: `theano_compat` imports no Theano.
+ALONE = "from theano_compat import hooks\n"
 
 
 @pytest.mark.parametrize("group", GROUPS)
 def test_a_group_is_left_out_by_one_word(group, warm):
     left_out = warm.quietly(ALONE + "print(*(name for name, patch in hooks.PATCHES.items() "
-                            "if patch.left_out))", VAE_COMPAT_OFF=group)
+                            "if patch.left_out))", THEANO_COMPAT_OFF=group)
     assert left_out.split() == [name for name, patch in PATCHES.items() if patch.group == group]
 
 

@@ -15,8 +15,8 @@ import threading
 
 import pytest
 
-from vae.grading.sandbox import Limits, out_of_reach, run_limited, why_not_isolated
-from vae.grading.system_calls import _FORBIDDEN, MACHINES
+from vae_grading.sandbox import Limits, out_of_reach, run_limited, why_not_isolated
+from vae_grading.system_calls import _FORBIDDEN, MACHINES
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or platform.machine() not in MACHINES, reason="the kernel is Linux's")

@@ -1,6 +1,5 @@
 """What is handed in: folders and archives in which anything may lie."""
 
-import io
 import os
 import socket
 import stat
@@ -10,8 +9,8 @@ import zipfile
 
 import pytest
 
-from vae.grading import submissions
-from vae.grading.submissions import Submission, collect, read_file
+from vae_grading import submissions
+from vae_grading.submissions import Submission, collect, read_file
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="grading is not for Windows")
 

@@ -18,13 +18,13 @@ from babel.messages.pofile import read_po, write_po
 import utils
 import vae
 from grading_notebooks import WRONG, notebook, unfilled
-from notebooks import build
-from notebooks.translations import texts
+from tools import build
+from tools.translations import texts
 from vae import language
 from vae.checks import Mistake, check
-from vae.grading.grader import Reference, grade
-from vae.grading.reports import _page
-from vae.grading.worker import package_without_solutions
+from vae_grading.grader import Reference, grade
+from vae_grading.reports import _page
+from vae_grading.worker import package_without_solutions
 
 ROOT = Path(vae.__file__).parents[1]
 RUSSIAN = re.compile("[А-Яа-яЁё]")
@@ -51,7 +51,7 @@ def speak(monkeypatch):
 
 @pytest.mark.parametrize("path", CATALOGUES, ids=lambda path: path.stem)
 def test_each_text_is_translated(path):
-    """Else: python -m notebooks.translations."""
+    """Else: python -m tools.translations."""
     assert {one.id for one in messages(path)} == {one.id for one in texts() if one.id}
     assert not [one.id for one in messages(path) if not one.string or one.fuzzy]
 
@@ -80,9 +80,9 @@ def test_placeholders_and_formulas_are_the_same(path):
 
 def test_each_text_of_the_code_is_marked():
     """Nothing Russian is said but by a catalogue's key: docstrings aside, and what is bilingual."""
-    for path in [ROOT / "utils.py", ROOT / "notebooks" / "run.py", ROOT / "notebooks" / "hosted.py",
-                 ROOT / "notebooks" / "build.py", *(ROOT / "vae").glob("*.py"),
-                 *(ROOT / "vae" / "checks").glob("*.py"), *(ROOT / "vae" / "grading").glob("*.py")]:
+    for path in [ROOT / "utils.py", ROOT / "tools" / "run.py", ROOT / "tools" / "hosted.py",
+                 ROOT / "tools" / "build.py", *(ROOT / "vae").glob("*.py"),
+                 *(ROOT / "vae" / "checks").glob("*.py"), *(ROOT / "vae_grading").glob("*.py")]:
         tree = ast.parse(path.read_text(encoding="utf-8"))
         allowed = {node for call in ast.walk(tree) if isinstance(call, ast.Call)
                    and isinstance(call.func, ast.Name) and call.func.id in ("_", "N_")
@@ -94,7 +94,7 @@ def test_each_text_of_the_code_is_marked():
                 and isinstance(node.value, str) and node not in allowed]
         said = [text for text in said if re.search("[а-яё]{2}", text)]
         assert said == ([one for one in said if "#!/usr/bin/env bash" in one]), path
-    page = (ROOT / "vae" / "grading" / "feedback.html").read_text(encoding="utf-8")
+    page = (ROOT / "vae_grading" / "feedback.html").read_text(encoding="utf-8")
     assert not RUSSIAN.search(re.sub(r'_\("[^"]*"\)', "", page))
 
 
@@ -106,7 +106,7 @@ def test_an_outdated_catalogue_is_found(tmp_path, monkeypatch):
                     .replace('msgid "Цифра"', 'msgid "Нечто совсем другое, длиннее прежнего"'),
                     encoding="utf-8")
     command = ("import sys, vae.language; from pathlib import Path; "
-               f"vae.language.FOLDER = Path({str(tmp_path)!r}); import notebooks.translations as t; "
+               f"vae.language.FOLDER = Path({str(tmp_path)!r}); import tools.translations as t; "
                f"t.FOLDER = vae.language.FOLDER; sys.argv[1:] = []; t.main()")
     done = subprocess.run([sys.executable, "-c", command], cwd=ROOT, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT, text=True)

@@ -137,11 +137,11 @@ READ_EACH_OTHER = [
 
 ENVIRONMENTS = {
     "OpenMP": {"THEANO_FLAGS": "openmp=True,openmp_elemwise_minsize=0"},
-    "Theano's loops": {"VAE_COMPAT_OFF": "vectorised_loops"},
-    "no updates in one pass": {"VAE_COMPAT_OFF": "updates"},
-    "nothing for speed": {"VAE_COMPAT_OFF": "speed"},
+    "Theano's loops": {"THEANO_COMPAT_OFF": "vectorised_loops"},
+    "no updates in one pass": {"THEANO_COMPAT_OFF": "updates"},
+    "nothing for speed": {"THEANO_COMPAT_OFF": "speed"},
     "no compiler": {"THEANO_FLAGS": "cxx="},
-    "no compiler, Theano's Python": {"THEANO_FLAGS": "cxx=", "VAE_COMPAT_OFF": "without_compiler"},
+    "no compiler, Theano's Python": {"THEANO_FLAGS": "cxx=", "THEANO_COMPAT_OFF": "without_compiler"},
 }
 
 

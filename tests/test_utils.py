@@ -24,8 +24,10 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from scipy.stats import norm
+from tqdm import tqdm
 
 import utils
+from vae import mnist, progress
 
 PROJECT = Path(utils.__file__).resolve().parent
 SMALL_FILE = "t10k-labels-idx1-ubyte.gz"
@@ -41,12 +43,12 @@ def raw(mnist_dir):
         shape = struct.unpack_from(f">{n_dims}I", content, 4)
         return np.array(memoryview(content)[4 + 4 * n_dims:]).reshape(shape)
 
-    return {name: read(name) for name in utils.SHA256}
+    return {name: read(name) for name in mnist.SHA256}
 
 
 @pytest.fixture(scope="session")
 def fallback():
-    return utils._load_offline_images()
+    return mnist._load_offline_images()
 
 
 @pytest.fixture
@@ -58,8 +60,8 @@ def cache(fallback, tmp_path, monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.delenv("MNIST_DIR", raising=False)
-    monkeypatch.setattr(utils, "MIRRORS", (refused_url(),))
-    monkeypatch.setattr(utils, "_load_offline_images", lambda: fallback)
+    monkeypatch.setattr(mnist, "MIRRORS", (refused_url(),))
+    monkeypatch.setattr(mnist, "_load_offline_images", lambda: fallback)
     return tmp_path / "cache" / "vae-seminar" / "mnist"
 
 
@@ -72,7 +74,7 @@ def refused_url():
 @pytest.fixture
 def serve(mnist_dir, monkeypatch):
     """Start a mirror that behaves in the given way; several may run at once."""
-    monkeypatch.setattr(utils, "TIMEOUT", 1)
+    monkeypatch.setattr(mnist, "TIMEOUT", 1)
     servers = []
 
     def start(behaviour="good"):
@@ -180,7 +182,7 @@ BAD_BEHAVIOURS = [
 
 def fill(folder, mnist_dir, leave_out=()):
     folder.mkdir(parents=True)
-    for name in utils.SHA256:
+    for name in mnist.SHA256:
         if name not in leave_out:
             shutil.copy(mnist_dir / name, folder / name)
             (folder / name).chmod(0o644)
@@ -218,8 +220,8 @@ def assert_fallback(dataset):
 
 def assert_same_files(folder, mnist_dir):
     """The folder holds the four good files, and nothing half-written beside them."""
-    assert sorted(path.name for path in folder.iterdir()) == sorted(utils.SHA256)
-    for name in utils.SHA256:
+    assert sorted(path.name for path in folder.iterdir()) == sorted(mnist.SHA256)
+    for name in mnist.SHA256:
         assert (folder / name).read_bytes() == (mnist_dir / name).read_bytes()
 
 
@@ -253,7 +255,7 @@ def test_download_once(mnist_dir, raw, cache, serve, monkeypatch, capfd, caplog)
     server, logger = serve(), pooch.get_logger()
     for attribute, value in ("level", 0), ("handlers", [caplog.handler]), ("_cache", {}):
         monkeypatch.setattr(logger, attribute, value)  # as after the import of pooch
-    monkeypatch.setattr(utils, "MIRRORS", (server.url,))
+    monkeypatch.setattr(mnist, "MIRRORS", (server.url,))
     assert_full_mnist(load_quietly(), raw)
     assert_same_files(cache, mnist_dir)
     assert caplog.records == []
@@ -262,7 +264,7 @@ def test_download_once(mnist_dir, raw, cache, serve, monkeypatch, capfd, caplog)
     assert shown.out.endswith("\r") and shown.out.split("\r")[-2].strip() == ""
 
     assert_full_mnist(load_quietly(), raw)
-    assert server.requested == list(utils.SHA256)
+    assert server.requested == list(mnist.SHA256)
     assert capfd.readouterr() == ("", "")
 
 
@@ -271,7 +273,7 @@ def test_second_mirror_helps(behaviour, mnist_dir, raw, cache, serve, monkeypatc
     first = refused_url() if behaviour == "refused" else serve(behaviour).url
     fill(cache, mnist_dir, leave_out=[SMALL_FILE])
     second = serve()
-    monkeypatch.setattr(utils, "MIRRORS", (first, second.url))
+    monkeypatch.setattr(mnist, "MIRRORS", (first, second.url))
     assert_full_mnist(load_quietly(), raw)
     assert second.requested == [SMALL_FILE]
     assert_same_files(cache, mnist_dir)
@@ -281,7 +283,7 @@ def test_second_mirror_helps(behaviour, mnist_dir, raw, cache, serve, monkeypatc
 def test_all_mirrors_bad(missing, mnist_dir, cache, serve, monkeypatch, capfd):
     fill(cache, mnist_dir, leave_out=[missing])
     mirrors = [refused_url()] + [serve(behaviour).url for behaviour in BAD_BEHAVIOURS]
-    monkeypatch.setattr(utils, "MIRRORS", mirrors)
+    monkeypatch.setattr(mnist, "MIRRORS", mirrors)
     with pytest.warns(UserWarning) as caught:
         assert_fallback(utils.load_dataset())
     assert len(caught) == 1 and caught[0].filename == __file__
@@ -301,7 +303,7 @@ def test_damaged_file_in_cache(mnist_dir, raw, cache, serve, monkeypatch):
     assert len(caught) == 2
 
     server = serve()
-    monkeypatch.setattr(utils, "MIRRORS", (server.url,))
+    monkeypatch.setattr(mnist, "MIRRORS", (server.url,))
     with pytest.warns(UserWarning) as caught:
         assert_full_mnist(utils.load_dataset(), raw)
     assert len(caught) == 1 and caught[0].filename == __file__
@@ -317,7 +319,7 @@ def test_damaged_and_missing_files_in_named_folder(
     fill(folder, mnist_dir, leave_out=[missing])
     damage(folder / damaged)
     before = {path: path.read_bytes() for path in folder.iterdir()}
-    monkeypatch.setattr(utils, "MIRRORS", (serve().url,))
+    monkeypatch.setattr(mnist, "MIRRORS", (serve().url,))
     with pytest.warns(UserWarning) as caught:
         assert_full_mnist(utils.load_dataset(folder), raw)
     about_missing, about_damaged = caught
@@ -326,7 +328,7 @@ def test_damaged_and_missing_files_in_named_folder(
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
     assert sorted(os.listdir(cache)) == sorted([damaged, missing])
 
-    monkeypatch.setattr(utils, "MIRRORS", (refused_url(),))
+    monkeypatch.setattr(mnist, "MIRRORS", (refused_url(),))
     with pytest.warns(UserWarning):
         assert_full_mnist(utils.load_dataset(folder), raw)
 
@@ -339,7 +341,7 @@ def test_unwritable_cache(in_place_of, mnist_dir, raw, cache, serve, tmp_path, m
         obstacle = obstacle.parent
     obstacle.parent.mkdir(parents=True, exist_ok=True)
     obstacle.write_text("not a folder")
-    monkeypatch.setattr(utils, "MIRRORS", (serve().url,))
+    monkeypatch.setattr(mnist, "MIRRORS", (serve().url,))
     with pytest.warns(UserWarning) as caught:
         assert_full_mnist(utils.load_dataset(folder), raw)
     assert str(cache) in str(caught[1].message) and caught[1].filename == __file__
@@ -349,7 +351,7 @@ def test_unwritable_cache(in_place_of, mnist_dir, raw, cache, serve, tmp_path, m
 def start_loading(mirror, cache):
     code = ("import sys, utils, warnings\n"
             "warnings.simplefilter('error')\n"
-            "utils.MIRRORS = (sys.argv[1],)\n"
+            "mnist.MIRRORS = (sys.argv[1],)\n"
             "print('sum', sum(array.sum(dtype=float) for array in utils.load_dataset()))")
     environment = dict(os.environ, PYTHONPATH=str(PROJECT), XDG_CACHE_HOME=str(cache.parents[1]))
     return subprocess.Popen([sys.executable, "-c", code, mirror], text=True, env=environment,
@@ -364,17 +366,17 @@ def test_killed_download(mnist_dir, raw, cache, serve, monkeypatch):
     process.kill()
     process.communicate()
     assert not (cache / BIG_FILE).exists()
-    monkeypatch.setattr(utils, "MIRRORS", (serve().url,))
+    monkeypatch.setattr(mnist, "MIRRORS", (serve().url,))
     assert_full_mnist(load_quietly(), raw)
 
 
 def test_interrupted_download(mnist_dir, cache, serve, monkeypatch):
-    class StopButton(utils.tqdm):
+    class StopButton(tqdm):
         def update(self, n=1):
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(utils, "tqdm", StopButton)
-    monkeypatch.setattr(utils, "MIRRORS", (serve().url,))
+    monkeypatch.setattr(progress, "tqdm", StopButton)
+    monkeypatch.setattr(mnist, "MIRRORS", (serve().url,))
     with pytest.raises(KeyboardInterrupt):
         utils.load_dataset()
     assert list(cache.iterdir()) == []
@@ -395,13 +397,13 @@ def test_two_processes_download_at_once(mnist_dir, raw, cache, serve):
 
 def test_idx_errors():
     labels = b"\0\0\x08\x01" + struct.pack(">I", 3)
-    np.testing.assert_array_equal(utils._parse_idx(gzip.compress(labels + b"abc")), list(b"abc"))
+    np.testing.assert_array_equal(mnist._parse_idx(gzip.compress(labels + b"abc")), list(b"abc"))
     with pytest.raises(ValueError, match="Got 2 bytes.* expected sizes .3"):
-        utils._parse_idx(gzip.compress(labels + b"ab"))
+        mnist._parse_idx(gzip.compress(labels + b"ab"))
     with pytest.raises(ValueError, match="Got IDX header 00000802.*, expected magic"):
-        utils._parse_idx(gzip.compress(b"\0\0\x08\x02" + labels[4:] + b"abc"))
+        mnist._parse_idx(gzip.compress(b"\0\0\x08\x02" + labels[4:] + b"abc"))
     with pytest.raises(ValueError, match="Got IDX header"):
-        utils._parse_idx(gzip.compress(labels[:6]))
+        mnist._parse_idx(gzip.compress(labels[:6]))
 
 
 def test_fallback(raw, cache):
@@ -432,7 +434,7 @@ def test_a_mirror_behind_an_inspected_tls(mnist_dir, cache, serve, certificate, 
     server, tls = serve(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(*certificate)
     server.socket = tls.wrap_socket(server.socket, server_side=True)
-    monkeypatch.setattr(utils, "MIRRORS", (server.url.replace("http:", "https:"),))
+    monkeypatch.setattr(mnist, "MIRRORS", (server.url.replace("http:", "https:"),))
     for name in "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE":
         monkeypatch.delenv(name, raising=False)
     with pytest.warns(UserWarning) as warned:
@@ -451,10 +453,10 @@ def test_without_the_offline_images(mnist_dir, cache, monkeypatch):
     fill(cache, mnist_dir, leave_out=[SMALL_FILE])
     with pytest.raises(FileNotFoundError, match="MNIST не загружен") as caught:
         utils.load_dataset()
-    for part in [*utils.MIRRORS, SMALL_FILE, "нет связи", "Что делать", "data_dir", "MNIST_DIR",
-                 "pip install ./vae/offline_images"]:
+    for part in [*mnist.MIRRORS, SMALL_FILE, "нет связи", "Что делать", "data_dir", "MNIST_DIR",
+                 "pip install ./wheels/offline_images"]:
         assert part in str(caught.value)
-    assert (PROJECT / "vae" / "offline_images" / "pyproject.toml").is_file()
+    assert (PROJECT / "wheels" / "offline_images" / "pyproject.toml").is_file()
 
 
 def numbered(n):
@@ -545,7 +547,7 @@ def test_minibatches_progress_interrupted(error, capsys):
             loop()
     out = capsys.readouterr().out
     assert "Эпоха 1" in out and out.endswith("\r") and out.split("\r")[-2].strip() == ""
-    assert not utils.tqdm._instances
+    assert not tqdm._instances
 
 
 @pytest.fixture
@@ -893,7 +895,7 @@ NOTEBOOK = [  # cells and the heights, in inches, of the pictures that each has 
 def test_notebook_draws_each_figure_once(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(PROJECT))
     cells = [nbformat.v4.new_code_cell(source) for source, _ in NOTEBOOK]
-    cells.insert(1, nbformat.v4.new_code_cell("utils._Figure.__repr__ = lambda self: "
+    cells.insert(1, nbformat.v4.new_code_cell("vae.pictures._Figure.__repr__ = lambda self: "
                                               "'flat' if self.get_figheight() < 3 else 'wide'"))
     notebook = nbformat.v4.new_notebook(cells=cells)
     nbclient.NotebookClient(notebook, timeout=None, kernel_name="python3").execute()

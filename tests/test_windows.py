@@ -11,7 +11,7 @@ import nbformat
 import pytest
 from programs import PRELUDE, TRAINING_STEP, Session
 
-from notebooks import build
+from tools import build
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the imitation is Linux's")
 
@@ -87,7 +87,7 @@ class Handler(http.server.SimpleHTTPRequestHandler):
 server = http.server.ThreadingHTTPServer(
     ("127.0.0.1", 0), functools.partial(Handler, directory={str(mnist_dir)!r}))
 threading.Thread(target=server.serve_forever, daemon=True).start()
-utils.MIRRORS = [f"http://127.0.0.1:{{server.server_port}}/"]
+vae.mnist.MIRRORS = [f"http://127.0.0.1:{{server.server_port}}/"]
 assert utils.load_dataset()[0].shape == (50000, 1, 28, 28)
 server.shutdown()
 assert utils.load_dataset()[0].shape == (50000, 1, 28, 28)  # from the cache
@@ -106,7 +106,7 @@ def test_the_notebook_by_the_command(windows, home, mnist_dir):
     path, result = folder / "Семинар 1.ipynb", folder / "Итог 1.ipynb"
     nbformat.write(notebook, path)
     process = subprocess.run(
-        [sys.executable, "-c", IMITATE + "from notebooks.run import main; main()",
+        [sys.executable, "-c", IMITATE + "from tools.run import main; main()",
          path.name, "-o", result.name],
         cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         env={**windows.environment, "MNIST_DIR": str(mnist_dir), "PYTHONIOENCODING": "cp1252"})

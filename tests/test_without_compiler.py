@@ -29,7 +29,7 @@ from theano.tensor.nnet.blocksparse import sparse_block_dot
 from theano.tensor.nnet.neighbours import images2neibs
 from theano.tensor.signal.pool import pool_2d, pool_3d
 
-from vae.compat import expressions
+from theano_compat.without_compiler import expressions
 
 HERE = Path(__file__).parent
 

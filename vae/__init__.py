@@ -4,7 +4,7 @@ Import it before Theano: the first import below is what lets Theano 1.0.5 and
 Lasagne 0.1 run on today's Python.
 """
 
-from vae import compat  # noqa: F401  must come first
+import theano_compat  # noqa: F401  must come first
 from vae.language import use_language
 from vae.distributions import BinaryVector, MultivariateNormalDiag
 from vae.networks import HIDDEN_DIM, vae_decoder_mlp, vae_encoder_mlp

@@ -1,7 +1,7 @@
 """The reader's language.
 
 The text in the code is Russian. A catalogue of gettext's, ``locale/LANGUAGE.po``, translates it into
-another language; ``python -m notebooks.translations`` brings the catalogues up to date.
+another language; ``python -m tools.translations`` brings the catalogues up to date.
 """
 
 import locale

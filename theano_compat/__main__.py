@@ -1,0 +1,125 @@
+"""Runs an old script, module or notebook as it is: ``import vae`` need not be added to it."""
+
+import argparse
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+
+from theano_compat.hooks import GROUPS, PATCHES
+from theano_compat.old_programs import python2
+from theano_compat.old_programs.environment import as_old_program, note_advice
+
+
+class ListPatches(argparse.Action):
+    """Like --help, in place of a program."""
+
+    def __call__(self, parser, *_):
+        for group in GROUPS:
+            print(f"{group}:")
+            for name, patch in PATCHES.items():
+                if patch.group == group:
+                    print(*_lines(name, patch), sep="\n")
+        parser.exit()
+
+
+def _lines(name, patch):
+    """What the table says of a patch."""
+    left_out = "  (left out)" if patch.left_out else ""
+    yield f"  {name:30} {patch.file:10} {', '.join(patch.modules)}{left_out}"
+    yield f"      {patch.function.__doc__.splitlines()[0]}"
+    if patch.speed:
+        yield f"      acts on: {patch.speed.acts_on}"
+        yield f"      brings: {patch.speed.brings}"
+        yield f"      edge: {patch.speed.edge}"
+
+
+parser = argparse.ArgumentParser(
+    prog="python -m theano_compat",
+    usage="python -m theano_compat [-h] [--patches] ([--python2] script.py | -m module) "
+          "[arguments ...]\n       "
+          "python -m theano_compat [--python2] notebook.ipynb -o result.ipynb",
+    description="Run a program for Theano up to 1.0 and Lasagne 0.1 on today's Python. A script in "
+                "Python 2 is translated in memory, with the modules beside it, if fissix is "
+                "installed. Notebooks, of either Python, are run through their errors; in Jupyter "
+                "the first cell `%%load_ext theano_compat` does the same. Settings of Theano's: "
+                "THEANO_FLAGS, as always.")
+parser.add_argument("--python2", action="store_true",
+                    help="the script is Python 2, though it could be read as Python 3")
+parser.add_argument("--patches", action=ListPatches, nargs=0,
+                    help="list what is changed, by what it is for, where and in which modules, and "
+                         "exit; THEANO_COMPAT_OFF=name,... leaves out patches, files or groups")
+parser.add_argument("-o", metavar="result.ipynb", help="where the notebook goes when it has run")
+parser.add_argument("-m", metavar="module",
+                    help="run a module by its name, as `python -m` does; not a script")
+
+
+def script(path):
+    """Return the code of a script, and what it finds in ``__main__``; its folder is searched."""
+    if not Path(path).is_file():
+        parser.error(f"there is no file {path}")
+    if not getattr(sys.flags, "safe_path", False):
+        sys.path[0] = str(Path(path).resolve().parent)
+    source = Path(path).read_bytes()
+    try:
+        if python2.is_python2(source, path) or says_python2:
+            code = python2.code_of(source, path)
+            python2.as_python2(str(Path(path).resolve().parent))
+            return code, {"__file__": path}
+    except ModuleNotFoundError as error:
+        sys.exit(f"{path} is Python 2. {error}")
+    return compile(source, path, "exec"), {"__file__": path}
+
+
+def module(name):
+    """Return the code of a module or package, and what it finds in ``__main__``."""
+    try:
+        spec = find_spec(name)
+        if spec and spec.submodule_search_locations:
+            spec = find_spec(f"{name}.__main__")
+    except ModuleNotFoundError:  # of the package that it is in
+        spec = None
+    if spec is None:
+        parser.error(f"there is no module {name} to run")
+    return spec.loader.get_code(spec.name), {
+        "__file__": spec.origin, "__spec__": spec, "__loader__": spec.loader,
+        "__package__": spec.parent}
+
+
+def run_notebook(path, arguments):
+    """Run it and end this process: with status 1 if a cell has raised an exception."""
+    from theano_compat.old_programs import notebooks
+
+    if len(arguments) != 2 or arguments[0] not in ("-o", "--output"):
+        parser.error(f"say where the result goes: {path} -o result.ipynb")
+    if not Path(path).is_file():
+        parser.error(f"there is no file {path}")
+    try:
+        failed = notebooks.run(path, arguments[1], says_python2)
+    except ModuleNotFoundError as error:
+        sys.exit(f"{path} needs what is not installed. {error}")
+    except (ValueError, OSError) as error:
+        sys.exit(str(error))
+    print(*failed, sep="\n", end="\n" if failed else "")
+    sys.exit(bool(failed))
+
+
+says_python2 = sys.argv[1:2] == ["--python2"]
+is_module = sys.argv[1:2] == ["-m"]
+program = sys.argv[1 + (is_module or says_python2):]
+if not program or program[0].startswith("-"):
+    parser.parse_args()
+    parser.error("there is no script.py, nor -m module")
+if program[0].endswith(".ipynb") and not is_module:
+    run_notebook(program[0], program[1:])
+code, contents = (module if is_module else script)(program[0])
+
+as_old_program()
+sys.argv = [contents["__file__"], *program[1:]]
+sys.modules["__main__"] = ModuleType("__main__")  # it stays: threads and exit handlers go on in it
+vars(sys.modules["__main__"]).update(contents)
+try:
+    exec(code, vars(sys.modules["__main__"]))
+except Exception as error:
+    note_advice(error)
+    raise

@@ -1,0 +1,421 @@
+"""Names that NumPy, Python and Theano dropped and that Theano or Lasagne still use.
+
+The NumPy aliases are set for the whole process, so that old notebooks, which
+use them too, run unchanged.
+"""
+
+import ast
+import inspect
+import math
+import pickle
+import re
+import sys
+import textwrap
+import warnings
+from copy import deepcopy
+from functools import lru_cache
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from shutil import which
+from sysconfig import get_config_h_filename, get_config_var, get_path, get_python_version
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import numpy.version as version_of_numpy
+
+from theano_compat.hooks import around_import
+
+
+class _Cast:
+    """``np.cast[dtype](x)``, gone with NumPy 2.0."""
+
+    def __getitem__(self, dtype):
+        dtype = dtype if isinstance(dtype, type) else getattr(dtype, "dtype", dtype)
+        return lambda x: np.asarray(x, dtype=dtype)
+
+
+def _find_common_type(array_types, scalar_types):
+    """NumPy 1's rule: scalars count only if they are of a higher kind than the arrays."""
+    arrays = np.result_type(*array_types) if array_types else None
+    scalars = np.result_type(*scalar_types) if scalar_types else None
+    kinds = "buifc"
+    if arrays is None or scalars is None:
+        return arrays or scalars
+    if kinds.index(scalars.kind) <= kinds.index(arrays.kind):
+        return arrays
+    return np.result_type(arrays, scalars)
+
+
+def _records(*args, **options):
+    return np.genfromtxt(*args, **options).view(np.recarray)
+
+
+_DROPPED_NUMPY_NAMES = {
+    # NumPy 1.24: aliases of Python's own types.
+    "int": int, "float": float, "complex": complex, "object": object, "str": str, "unicode": str,
+    # NumPy 1.23 and 2.0.
+    "asscalar": lambda a: a.item(),
+    "asfarray": lambda a, dtype=np.float64: np.asarray(a, dtype=dtype),
+    "alltrue": np.all, "sometrue": np.any, "cumproduct": np.cumprod, "round_": np.round,
+    "mat": np.asmatrix, "trapz": np.trapezoid, "row_stack": np.vstack,
+    "msort": lambda a: np.sort(a, axis=0),
+    "cast": _Cast(),
+    "product": np.prod,
+    "sctype2char": lambda dtype: np.dtype(dtype).char,
+    "MAXDIMS": np.iinfo(np.intc).min,  # as "no axis": NPY_RAVEL_AXIS since NumPy 2.0
+    "float_": np.float64, "complex_": np.complex128, "unicode_": np.str_, "string_": np.bytes_,
+    "cfloat": np.complex128,
+    "Inf": np.inf, "Infinity": np.inf, "infty": np.inf, "PINF": np.inf, "NINF": -np.inf,
+    "NaN": np.nan,
+    "find_common_type": _find_common_type,
+    "ComplexWarning": np.exceptions.ComplexWarning, "AxisError": np.exceptions.AxisError,
+    "RankWarning": np.exceptions.RankWarning,
+    "VisibleDeprecationWarning": np.exceptions.VisibleDeprecationWarning,
+    # NumPy 1.20 to 2.0, too: seldom seen.
+    "NAN": np.nan, "PZERO": 0., "NZERO": -0.,
+    "bool8": np.bool_, "int0": np.intp, "uint0": np.uintp, "object0": np.object_,
+    "str0": np.str_, "bytes0": np.bytes_, "void0": np.void, "longfloat": np.longdouble,
+    "singlecomplex": np.complex64, "longcomplex": np.clongdouble, "clongfloat": np.clongdouble,
+    "typeDict": {**np.sctypeDict, **{char: np.dtype(char).type for char in np.typecodes["All"]}},
+    "sctypes": {kind: sorted({one for one in np.sctypeDict.values() if issubclass(one, parent)},
+                             key=lambda one: np.dtype(one).itemsize)
+                for kind, parent in [("int", np.signedinteger), ("uint", np.unsignedinteger),
+                                     ("float", np.floating), ("complex", np.complexfloating)]},
+    "nbytes": {one: np.dtype(one).itemsize for one in set(np.sctypeDict.values())},
+    "obj2sctype": lambda dtype: np.dtype(dtype).type,
+    "issctype": lambda dtype: isinstance(dtype, type) and issubclass(dtype, np.generic),
+    "issubclass_": lambda one, other: isinstance(one, type) and issubclass(one, other),
+    "issubsctype": lambda one, other: issubclass(np.dtype(one).type, np.dtype(other).type),
+    "MachAr": lambda: np.finfo(float),
+    "alen": lambda a: len(np.atleast_1d(a)), "rank": np.ndim,
+    "fastCopyAndTranspose": lambda a: np.array(np.transpose(a), order="C"),
+    "safe_eval": ast.literal_eval, "loads": pickle.loads,
+    "disp": lambda message, device=None, linefeed=True: print(
+        message, end="\n" if linefeed else "", file=device),
+    "deprecate": lambda *args, **kwargs: args[0] if args else lambda function: function,
+    "recfromtxt": lambda *args, **kwargs: _records(*args, **{"dtype": None, **kwargs}),
+    "recfromcsv": lambda *args, **kwargs: _records(*args, **{
+        "dtype": None, "delimiter": ",", "names": True, "case_sensitive": "lower", **kwargs}),
+    "math": math, "sys": sys, "warnings": warnings, "version": version_of_numpy,
+    "format_parser": np.rec.format_parser, "byte_bounds": np.lib.array_utils.byte_bounds,
+    # NumPy 2.4.
+    "in1d": lambda a, *args, **kwargs: np.isin(np.ravel(a), *args, **kwargs),
+}
+
+
+def _restore_numpy_names():
+    for name, value in _DROPPED_NUMPY_NAMES.items():
+        if name not in vars(np):
+            setattr(np, name, value)
+    # Modules that NumPy 2.0 moved.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        np.linalg.linalg = sys.modules["numpy.linalg.linalg"] = np.linalg
+        np.core._multiarray_umath = np._core._multiarray_umath
+
+
+_restore_numpy_names()
+
+
+def stand_in(name, **contents):
+    module = ModuleType(name)
+    vars(module).update(contents)
+    return module
+
+
+def in_place_of(**modules):
+    """Generator: these modules can be imported, under these names, until it goes on."""
+    before = {name: sys.modules.get(name) for name in modules}
+    sys.modules.update(modules)
+    try:
+        yield
+    finally:
+        for name, module in before.items():
+            if module is None:
+                del sys.modules[name]
+            else:
+                sys.modules[name] = module
+
+
+@around_import("theano.configdefaults", "theano.gof.cmodule")
+def distutils(module):
+    """``distutils`` is gone on Python 3.12; before, setuptools takes its place, and its time."""
+    spawn = stand_in("distutils.spawn", find_executable=which)
+    config = stand_in(
+        "distutils.sysconfig", get_config_var=get_config_var,
+        get_config_h_filename=get_config_h_filename, get_python_version=get_python_version,
+        get_python_inc=lambda plat_specific=0: get_path("platinclude" if plat_specific
+                                                        else "include"),
+        get_python_lib=lambda plat_specific=0, standard_lib=0: get_path(
+            "stdlib" if standard_lib else "platlib" if plat_specific else "purelib"))
+    yield from in_place_of(**{
+        "distutils": stand_in("distutils", spawn=spawn, sysconfig=config),
+        "distutils.spawn": spawn, "distutils.sysconfig": config})
+
+
+@around_import("theano.gof.cmodule", "theano.tensor.blas")
+def numpy_distutils(module):
+    """``numpy.distutils`` is gone on Python 3.12; before, it needs setuptools older than 74.
+
+    Theano wants one function of it.
+    """
+    distutils = stand_in(
+        "numpy.distutils",
+        misc_util=SimpleNamespace(get_numpy_include_dirs=lambda: [np.get_include()]))
+    yield from in_place_of(**{
+        "numpy.distutils": distutils,
+        "numpy.distutils.__config__": stand_in("numpy.distutils.__config__")})
+    module.numpy = SimpleNamespace(distutils=distutils)
+
+
+@around_import("theano.gof.type", "theano.gof.graph")
+def dtypes_by_name(module):
+    """NumPy 2.4 asks what has a ``dtype`` for NumPy's own: types and variables know its name."""
+    yield
+    owner = module.PureType if hasattr(module, "PureType") else module.Variable
+    owner.__numpy_dtype__ = property(lambda self: np.dtype(self.dtype))
+
+
+@around_import("theano.tests.breakpoint")
+def imp(module):
+    """``imp`` is gone on Python 3.12; Theano looks with it for a debugger.
+
+    It does so whenever a loop of `theano.scan` is built.
+    """
+    def find_module(name):
+        if find_spec(name) is None:
+            raise ImportError(name)
+
+    yield from in_place_of(imp=stand_in("imp", find_module=find_module))
+
+
+@around_import("theano.printing")
+def tostring(printing):
+    """``ndarray.tostring`` is gone since NumPy 2.3."""
+    yield
+    digest = printing.hex_digest
+
+    class Array(np.ndarray):
+        def tostring(self):
+            return self.tobytes()
+
+    printing.hex_digest = lambda x: digest(x.view(Array))
+
+
+@around_import("theano.printing")
+def pydot_when_asked_for(module):
+    """Theano starts Graphviz while it is imported, if there is pydot, in case that graphs will be drawn.
+
+    Where there is none, whoever draws a graph learns what to install.
+    """
+    def look_up(name):
+        try:
+            return getattr(import_module("pydot"), name)
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(f"{error}: pip install pydot, and install Graphviz") from None
+
+    yield from in_place_of(pydot=stand_in(
+        "pydot", find_graphviz=lambda: True, __getattr__=look_up))
+
+
+def _rewrite(owner, name, pattern, replacement):
+    """Change the source of a function, which nothing around it can do, when it is first called."""
+    function = getattr(owner, name)
+
+    @lru_cache(maxsize=None)
+    def rewritten():
+        lines, first = inspect.getsourcelines(function)
+        source = re.sub(pattern, replacement, textwrap.dedent("".join(lines)))
+        namespace = {}
+        exec(compile("\n" * (first - 1) + source, inspect.getsourcefile(function), "exec"),
+             function.__globals__, namespace)
+        return namespace[name]
+
+    setattr(owner, name, lambda *args, **kwargs: rewritten()(*args, **kwargs))
+
+
+@around_import("theano.tensor.raw_random")
+def random_states_copied_whole(raw_random):
+    """NumPy 1.24's shallow copy of a RandomState goes on with the same stream of numbers.
+
+    Theano's own copies must not: a function without updates would change its random stream.
+    """
+    yield
+    raw_random.copy = deepcopy
+
+
+@around_import("theano.misc.pkl_utils")
+def picklers_with_attributes(pkl_utils):
+    """Python 3.13 lets no program set a pickler's ``persistent_id``, nor its ``persistent_load``.
+
+    Those of classes derived from them it may set.
+    """
+    yield
+
+    class Pickler(pickle.Pickler):
+        pass
+
+    class Unpickler(pickle.Unpickler):
+        pass
+
+    pkl_utils.pickle = SimpleNamespace(
+        **{**vars(pickle), "Pickler": Pickler, "Unpickler": Unpickler})
+
+
+@around_import("theano.compile.debugmode")
+def itemset(debugmode):
+    """``ndarray.itemset`` is gone since NumPy 2.0; DebugMode overwrites scalars with it."""
+    yield
+    _rewrite(debugmode._Linker, "make_all", r"\.itemset\(", ".fill(")
+
+
+@around_import("theano.tensor.sort")
+def lists_of_slices(sort):
+    """NumPy 1.23 takes a list for indices only; topk has a list of slices."""
+    yield
+    _rewrite(sort, "_topk_py_impl", r"\[idx\]", "[tuple(idx)]")
+
+
+@around_import("theano.tensor.sort")
+def partitions_in_one_order(sort):
+    """NumPy 1.25 orders the k greatest values otherwise than their indices.
+
+    The gradient of topk takes one order for the other, so the values are looked up by the indices.
+    """
+    yield
+    perform = sort.TopKOp.perform
+
+    def perform_by_indices(self, node, inputs, output_storage):
+        if self.return_indices:
+            return perform(self, node, inputs, output_storage)
+        (x, k), (values,) = inputs, output_storage
+        only_indices = SimpleNamespace(return_values=False, return_indices=True)
+        indices = sort._topk_py_impl(only_indices, x, k, self.axis, "int64")
+        values[0] = np.take_along_axis(x, indices, self.axis)
+
+    sort.TopKOp.perform = perform_by_indices
+
+
+@around_import("theano.sparse.sandbox.sp")
+def whole_indices(sp):
+    """SciPy 1.9 takes no float for an index into a sparse matrix; convolutions there have them."""
+    yield
+
+    class Matrix(sp.scipy_sparse.lil_matrix):
+        def __setitem__(self, indices, value):
+            super().__setitem__(tuple(int(index) for index in indices), value)
+
+    sp.scipy_sparse = SimpleNamespace(lil_matrix=Matrix)
+
+
+@around_import("theano.tensor.signal")
+def downsample(module):
+    """``theano.tensor.signal.downsample``, which Lasagne 0.1 wants, left Theano in 0.9."""
+    yield
+
+    def max_pool_2d(input, ds, ignore_border=None, st=None, padding=(0, 0), mode="max"):
+        """Pool as Theano 0.8 did: `ds`, `st`, `padding` are now ws, stride, pad."""
+        from theano.tensor.signal.pool import pool_2d
+        return pool_2d(input, ws=ds, ignore_border=ignore_border, stride=st, pad=padding,
+                       mode=mode)
+
+    class DownsampleFactorMax:
+        """The operation of the same, as far as it is applied: it gets the name of no other."""
+
+        def __init__(self, ds, ignore_border=False, st=None, padding=(0, 0), mode="max"):
+            self._options = ds, ignore_border, st, padding, mode
+
+        def __call__(self, input):
+            return max_pool_2d(input, *self._options)
+
+    module.downsample = stand_in("theano.tensor.signal.downsample", max_pool_2d=max_pool_2d,
+                                 DownsampleFactorMax=DownsampleFactorMax)
+    sys.modules["theano.tensor.signal.downsample"] = module.downsample
+
+
+@around_import("lasagne", "theano.gpuarray.linalg")
+def pkg_resources(module):
+    """``pkg_resources`` left setuptools in 82: Lasagne asks it for its own version."""
+    import theano  # noqa: F401  it may import setuptools, which wants the real one
+    yield from in_place_of(pkg_resources=stand_in(
+        "pkg_resources", DistributionNotFound=PackageNotFoundError,
+        get_distribution=lambda name: SimpleNamespace(version=version(name))))
+
+
+@around_import("theano", "theano.gpuarray", "lasagne")
+def old_spellings(module):
+    """Warnings about Theano's and Lasagne's own sources: nothing that their user can mend."""
+    warnings.filterwarnings("ignore", "The `(image|filter)_shape` keyword argument")
+    # Whoever shows a traceback reads the sources again.
+    warnings.filterwarnings("ignore", category=SyntaxWarning,
+                            module=r".*[\\/](theano|lasagne)[\\/]")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", SyntaxWarning)
+        yield
+
+
+@around_import("theano.misc.safe_asarray")
+def integers_that_wrap(safe_asarray):
+    """NumPy 2.0 refuses integers that do not fit a type; Theano looks for the smallest that does.
+
+    It casts and compares, so it wants what NumPy 1 gave: the integer modulo the type's range.
+    """
+    yield
+    exact = safe_asarray._asarray
+
+    def _asarray(a, dtype, order=None):
+        try:
+            return exact(a, dtype, order)
+        except OverflowError:
+            return np.asarray(a, dtype="int64").astype(dtype, order=order or "K")
+
+    safe_asarray._asarray = _asarray
+
+
+@around_import("theano.tensor.opt")
+def negatives_that_wrap(opt):
+    """NumPy 2.0 refuses -1 as an unsigned integer; Theano takes -x for -1 * x, unsigned or not."""
+    yield
+
+    def local_neg_to_mul(node):
+        if node.op == opt.T.neg:
+            x, = node.inputs
+            return [opt.T.mul(np.array(-1).astype(x.dtype), x)]
+
+    opt.local_neg_to_mul.transform = local_neg_to_mul
+
+
+@around_import("theano.scalar.basic")
+def floats_that_differ(scalar):
+    """NumPy 2.0 compares a float with a float32 in float32, where 0.1 equals its rounded self.
+
+    So Theano, which takes the smallest type that holds a constant exactly, took float32 for all.
+    """
+    yield
+    choose_type = scalar.NumpyAutocaster.__call__
+
+    def __call__(self, x):
+        chosen = choose_type(self, x)
+        if hasattr(x, "dtype") or not isinstance(x, float) or float(chosen) == x:
+            return chosen
+        if scalar.config.cast_policy == "custom" and scalar.config.floatX == "float64":
+            return np.asarray(x, dtype=self.dtypes[-1])
+        return chosen
+
+    scalar.NumpyAutocaster.__call__ = __call__
+
+
+@around_import("theano.tensor.extra_ops")
+def inverses_in_a_row(extra_ops):
+    """NumPy 2.0: the indices that restore an array from its unique elements have its shape."""
+    yield
+    perform = extra_ops.Unique.perform
+
+    def perform_and_flatten(self, node, inputs, output_storage):
+        perform(self, node, inputs, output_storage)
+        for storage in output_storage[1:]:
+            storage[0] = np.ravel(storage[0])
+
+    extra_ops.Unique.perform = perform_and_flatten

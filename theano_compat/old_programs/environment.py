@@ -1,0 +1,453 @@
+"""What programs of Theano's time find in Python, NumPy and SciPy, and later ones have dropped.
+
+Only for programs that are run as old ones, by ``python -m theano_compat`` or ``pytest -p theano_compat``:
+elsewhere much of it would be a surprise.  `DROPPED` is a table of names, each with what stands for
+it now; a comment tells what has dropped it.  Then come modules that are gone, and functions that
+NumPy has given another meaning.  `INSTEAD` says what to write in place of what cannot be brought
+back.
+"""
+
+import builtins
+import collections.abc
+import functools
+import html
+import importlib
+import inspect
+import os
+import re
+import shutil
+import sys
+import threading
+import types
+import warnings
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from pkgutil import resolve_name
+
+import numpy as np
+
+from theano_compat.hooks import around_import
+from theano_compat.needed.removed_names import stand_in
+from theano_compat.needed.settings import floats_of_old_programs
+from theano_compat.originals import as_imported
+
+__all__ = ["as_old_program", "advice", "note_advice", "DROPPED", "INSTEAD"]
+
+_running = False
+
+
+def as_old_program():
+    """Let the rest of this process be a program of Theano's time."""
+    global _running
+    if _running:
+        return
+    _running = True
+    for name, module in _gone().items():
+        if name.startswith("theano") or not _is_there(name):
+            sys.modules[name] = module
+            package, _, last = name.rpartition(".")
+            if package:
+                setattr(importlib.import_module(package), last, module)
+    for name in ("sklearn.cross_validation", "sklearn.grid_search"):
+        sys.modules.setdefault(name, _selection(name))
+    for name in DROPPED:
+        if name in sys.modules or not name.startswith(("scipy", "matplotlib")):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)
+                _restore_names(importlib.import_module(name))
+    for name, meaning in _MEANINGS.items():
+        setattr(np, name, functools.wraps(getattr(np, name))(meaning(getattr(np, name))))
+    function = resolve_name("theano.compile.function_module:Function")
+    function.__call__ = _with_numbers(function.__call__)
+    as_imported.accept_changes()
+    np.set_printoptions(legacy="1.25")  # NumPy 2.0: a number is shown with its type
+    floats_of_old_programs()
+
+
+def _is_there(module):
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def _restore_names(module):
+    for name, value in DROPPED[module.__name__].items():
+        if name not in vars(module):
+            setattr(module, name, resolve_name(value) if isinstance(value, str) else value)
+
+
+@around_import("scipy", "scipy.misc", "scipy.ndimage", "scipy.stats", "scipy.linalg",
+               "scipy.signal", "scipy.integrate", "matplotlib.cm", "matplotlib.pyplot",
+               "matplotlib.style")
+def names_that_scipy_dropped(module):
+    """SciPy and Matplotlib dropped names; `DROPPED` has what old programs find in their place."""
+    yield
+    if _running:
+        _restore_names(module)
+
+
+# --- names ---
+
+_ArgSpec = collections.namedtuple("ArgSpec", "args varargs keywords defaults")
+
+
+class _Tester:
+    """Packages have made their attribute ``test`` with it, which nobody calls."""
+
+    def test(self, *args, **kwargs):
+        raise RuntimeError("nose is gone: run these tests by pytest -p theano_compat")
+
+    bench = test
+
+
+def _toimage(array, high=255, low=0, cmin=None, cmax=None, mode=None):
+    from PIL import Image
+    array = np.asarray(array)
+    if array.ndim == 3 and array.shape[2] not in (3, 4):
+        array = np.moveaxis(array, 0, 2)
+    return Image.fromarray(_bytescale(array, cmin, cmax, high, low), mode)
+
+
+def _bytescale(data, cmin=None, cmax=None, high=255, low=0):
+    """Let the least of these numbers be the byte `low`, and the greatest `high`."""
+    data = np.asarray(data)
+    if data.dtype == np.uint8:
+        return data
+    cmin = data.min() if cmin is None else cmin
+    cmax = data.max() if cmax is None else cmax
+    scaled = (data - cmin) * ((high - low) / ((cmax - cmin) or 1)) + low
+    return (scaled.clip(low, high) + 0.5).astype(np.uint8)
+
+
+def _imread(name, flatten=False, mode=None):
+    from PIL import Image
+    image = Image.open(name)
+    mode = mode or {"P": "RGB", "1": "L"}.get(image.mode)
+    image = image.convert(mode) if mode else image
+    return np.array(image.convert("F") if flatten else image)
+
+
+def _imresize(array, size, interp="bilinear", mode=None):
+    from PIL import Image
+    image = _toimage(array, mode=mode)
+    if isinstance(size, (int, np.integer)):  # per cent
+        size = size / 100
+    width, height = ((size * side for side in image.size) if np.ndim(size) == 0
+                     else (size[1], size[0]))
+    method = getattr(Image.Resampling, {"cubic": "BICUBIC"}.get(interp, interp.upper()))
+    return np.array(image.resize((int(width), int(height)), method))
+
+
+def _itemfreq(a):
+    return np.column_stack(np.unique(a, return_counts=True))
+
+
+def _register_cmap(name=None, cmap=None):
+    resolve_name("matplotlib:colormaps").register(cmap, name=name)
+
+
+_WINDOWS = ["barthann", "bartlett", "blackman", "blackmanharris", "bohman", "boxcar", "chebwin",
+            "cosine", "exponential", "flattop", "gaussian", "general_gaussian", "hamming", "hann",
+            "kaiser", "nuttall", "parzen", "triang", "tukey"]
+
+#: What stands now for a name in a module; text is where to find it.  NumPy's are in ``names``.
+DROPPED = {
+    # SciPy 1.4 to 2.0: functions of NumPy's.
+    "scipy": {name: f"numpy:{name}" for name in np.__all__
+              if not isinstance(getattr(np, name), types.ModuleType)},
+    # Python 3.7 to 3.9.
+    "cgi": {"escape": lambda text, quote=False: html.escape(text, quote)},
+    "os": {"errno": "errno"},
+    "time": {"clock": "time:perf_counter"},
+    "platform": {name: lambda *args, **kwargs: ("", "", "")
+                 for name in ["dist", "linux_distribution"]},
+    "base64": {"encodestring": "base64:encodebytes", "decodestring": "base64:decodebytes"},
+    "fractions": {"gcd": "math:gcd"},
+    "sys": {"setcheckinterval": lambda n: None, "getcheckinterval": lambda: 100},
+    # Python 3.10 and 3.11.
+    "collections": {name: f"collections.abc:{name}" for name in collections.abc.__all__},
+    "inspect": {"ArgSpec": _ArgSpec,
+                "getargspec": lambda function: _ArgSpec(*inspect.getfullargspec(function)[:4])},
+    # Python 3.12 and 3.13.
+    "configparser": {"SafeConfigParser": "configparser:ConfigParser"},
+    "locale": {"format": lambda *args: resolve_name("locale:format_string")(*args)},
+    "unittest": {"makeSuite": lambda case, *_: resolve_name(
+        "unittest:defaultTestLoader").loadTestsFromTestCase(case)},
+    # NumPy 1.25.
+    "numpy.testing": {"Tester": _Tester, "rand": "numpy.random:rand"},
+    # SciPy 1.0 to 1.3.
+    "scipy.misc": {
+        **{name: f"scipy.special:{name}"
+           for name in ["logsumexp", "comb", "factorial", "factorial2", "factorialk"]},
+        "bytescale": _bytescale, "toimage": _toimage, "fromimage": np.array, "imread": _imread,
+        "imsave": lambda name, array, format=None: _toimage(array).save(name, format),
+        "imresize": _imresize},
+    "scipy.ndimage": {"imread": _imread},
+    "scipy.stats": {"itemfreq": _itemfreq,
+                    # SciPy 1.6 and 1.12.
+                    "frechet_r": "scipy.stats:weibull_min", "frechet_l": "scipy.stats:weibull_max",
+                    "binom_test": lambda x, n, p=0.5, alternative="two-sided": resolve_name(
+                        "scipy.stats:binomtest")(x, n, p, alternative).pvalue},
+    # SciPy 1.9 to 1.14.
+    "scipy.linalg": {"pinv2": "scipy.linalg:pinv", **{
+        name: f"numpy:{name}" for name in ["tri", "tril", "triu", "kron"]}},
+    "scipy.signal": {name: f"scipy.signal.windows:{name}" for name in _WINDOWS},
+    "scipy.integrate": {"cumtrapz": "scipy.integrate:cumulative_trapezoid",
+                        "simps": "scipy.integrate:simpson", "trapz": "numpy:trapezoid"},
+    # Matplotlib 3.9 and 3.11.
+    "matplotlib.cm": {"get_cmap": lambda *args: resolve_name("matplotlib.pyplot:get_cmap")(*args),
+                      "register_cmap": _register_cmap},
+    "matplotlib.pyplot": {"register_cmap": _register_cmap},
+    "matplotlib.style": {"core": "matplotlib.style"},
+}
+
+
+def _load_source(name, path, file=None):
+    module = module_from_spec(spec_from_file_location(name, path))
+    sys.modules[name] = module
+    module.__spec__.loader.exec_module(module)
+    return module
+
+
+@functools.total_ordering
+class _Version:
+    """What ``distutils.version`` compares: of a text the numbers as numbers."""
+
+    def __init__(self, text):
+        self.vstring = text
+        self.version = [int(part) if part.isdigit() else part
+                        for part in re.findall(r"\d+|[a-z]+", text)]
+
+    def __str__(self):
+        return self.vstring
+
+    def _parts(self):
+        return [(isinstance(part, int), part) for part in self.version]
+
+    def __eq__(self, other):
+        return self._parts() == type(self)(str(other))._parts()
+
+    def __lt__(self, other):
+        return self._parts() < type(self)(str(other))._parts()
+
+
+def _no_gpu(device, *args, **kwargs):
+    warnings.warn(f"There is no GPU for Theano here: in place of {device} the CPU computes",
+                  stacklevel=2)
+
+
+def _selection(name):
+    """What scikit-learn 0.20 has moved to ``sklearn.model_selection``, found when it is wanted."""
+    def moved(attribute):
+        if attribute.startswith("__"):
+            raise AttributeError(f"{name} has no {attribute}")
+        now = resolve_name(f"sklearn.model_selection:{attribute}")
+        return functools.partial(_folds, now) if attribute in _FOLDS else now
+    return stand_in(name, __getattr__=moved)
+
+
+#: They were told how many elements there are, or their classes, and were sequences.
+_FOLDS = {"KFold": np.zeros, "StratifiedKFold": np.asarray}
+
+
+def _folds(kind, of, n_folds=3, indices=None, shuffle=False, random_state=None):
+    elements = _FOLDS[kind.__name__](of)
+    return list(kind(n_folds, shuffle=shuffle, random_state=random_state).split(elements, elements))
+
+
+def _modules(name, **contents):
+    """A module, and those in it."""
+    inner = {f"{name}.{key}": value for key, value in contents.items()
+             if isinstance(value, types.ModuleType)}
+    return {name: stand_in(name, **contents, **({"__path__": []} if inner else {})), **inner}
+
+
+def _gone():
+    """What stands for modules that are not there any more: as much as those programs use."""
+    public = {name: getattr(np, name) for name in np.__all__}
+    return {
+        # Python 3.9.
+        "xml.etree.cElementTree": importlib.import_module("xml.etree.ElementTree"),
+        "dummy_threading": threading,
+        # Python 3.12.
+        **_modules("imp", load_source=_load_source, reload=importlib.reload,
+                   new_module=types.ModuleType),
+        **_modules(
+            "distutils",
+            version=stand_in("distutils.version", LooseVersion=_Version, StrictVersion=_Version),
+            spawn=stand_in("distutils.spawn", find_executable=shutil.which),
+            dir_util=stand_in(
+                "distutils.dir_util", remove_tree=shutil.rmtree,
+                mkpath=lambda name, mode=0o777: os.makedirs(name, mode, exist_ok=True),
+                copy_tree=lambda src, dst: shutil.copytree(src, dst, dirs_exist_ok=True))),
+        # Python 3.13.
+        **_modules("cgi"),
+        **_modules("pipes", quote=resolve_name("shlex:quote")),
+        # NumPy 2.0.
+        **{f"numpy.lib.{name}": stand_in(f"numpy.lib.{name}", **public)
+           for name in ["function_base", "index_tricks", "shape_base", "twodim_base",
+                        "arraysetops", "type_check", "ufunclike", "nanfunctions"]},
+        "numpy.testing.utils": np.testing,
+        "numpy.testing.decorators": stand_in("numpy.testing.decorators", **{
+            name: lambda *args: lambda function: function
+            for name in ["slow", "skipif", "knownfailureif"]}),
+        # Theano 0.9 and 0.10.
+        **_modules("theano.compat.python2x", **{name: getattr(collections, name) for name in [
+            "Counter", "OrderedDict", "defaultdict"]}, partial=functools.partial),
+        **_modules(
+            "theano.sandbox.cuda", cuda_available=False, cuda_enabled=False, use=_no_gpu,
+            dnn=stand_in("theano.sandbox.cuda.dnn", dnn_available=lambda: False),
+            basic_ops=stand_in("theano.sandbox.cuda.basic_ops", **{
+                name: lambda x: x for name in [
+                    "gpu_contiguous", "gpu_from_host", "host_from_gpu"]})),
+    }
+
+
+# --- meanings ---
+
+def _of_iterators(function):
+    """NumPy 1.16: an iterator is no sequence of arrays."""
+    def with_iterators(arrays, *args, **kwargs):
+        arrays = list(arrays) if isinstance(arrays, collections.abc.Iterator) else arrays
+        return function(arrays, *args, **kwargs)
+    return with_iterators
+
+
+def _sum(function):
+    """NumPy 2.4: no sum of a generator."""
+    def with_generators(a, *args, **kwargs):
+        if isinstance(a, types.GeneratorType):
+            return builtins.sum(a)
+        return function(a, *args, **kwargs)
+    return with_generators
+
+
+def _of_any_number(linspace):
+    """How many points there are may be a float."""
+    def with_float(start, stop, num=50, *args, **kwargs):
+        return linspace(start, stop, int(num), *args, **kwargs)
+    return with_float
+
+
+def _by_another_name(old, new):
+    """An argument was called `old` once, and still is where NumPy does not know it as `new`."""
+    def change(function):
+        if new not in inspect.signature(function).parameters:
+            return function
+
+        def with_old_name(*args, **kwargs):
+            if old in kwargs:
+                kwargs[new] = kwargs.pop(old)
+            return function(*args, **kwargs)
+        return with_old_name
+    return change
+
+
+def _array(function):
+    """NumPy 1.24: no arrays of rows of several lengths; NumPy 2.0: copy=False never copies."""
+    def with_objects(object, *args, **kwargs):
+        if kwargs.get("copy") is False:
+            kwargs["copy"] = None
+        try:
+            return function(object, *args, **kwargs)
+        except ValueError as error:
+            if "inhomogeneous" not in str(error) or args or "dtype" in kwargs:
+                raise
+            return function(object, *args, dtype="object", **kwargs)
+    return with_objects
+
+
+def _fromstring(function):
+    """NumPy 2.3: no numbers in binary."""
+    def with_binary(string, dtype=float, count=-1, *, sep="", **kwargs):
+        if sep == "":
+            string = string.encode("latin1") if isinstance(string, str) else string
+            return np.frombuffer(string, dtype, count).copy()
+        return function(string, dtype, count, sep=sep, **kwargs)
+    return with_binary
+
+
+#: What makes of a function of NumPy's what it was.
+_MEANINGS = {
+    **dict.fromkeys(["concatenate", "vstack", "hstack", "dstack", "stack", "column_stack",
+                     "row_stack"], _of_iterators),
+    "sum": _sum,
+    "reshape": _by_another_name("newshape", "shape"),  # NumPy 2.4
+    **dict.fromkeys(["histogram", "histogram2d", "histogramdd"],  # NumPy 1.24
+                    _by_another_name("normed", "density")),
+    **dict.fromkeys(["percentile", "quantile", "nanpercentile", "nanquantile"],  # NumPy 2.4
+                    _by_another_name("interpolation", "method")),
+    **dict.fromkeys(["array", "asarray"], _array),
+    "fromstring": _fromstring,
+    "linspace": _of_any_number,  # NumPy 1.18
+}
+
+
+class _Result(np.ndarray):
+    """An array of one element, which NumPy 2.4 does not take for a number any more."""
+
+    def __float__(self):
+        return float(self.item())
+
+    def __int__(self):
+        return int(self.item())
+
+    def __complex__(self):
+        return complex(self.item())
+
+    def __index__(self):
+        return self.item().__index__()
+
+    def __reduce__(self):
+        return self.view(np.ndarray).__reduce__()
+
+
+def _with_numbers(call):
+    """NumPy 2.4 refuses float(a), "%f" % a and b[0] = a for an array of one element."""
+    def __call__(self, *args, **kwargs):
+        results = call(self, *args, **kwargs)
+        if isinstance(results, list):
+            return [_as_number(one) for one in results]
+        if isinstance(results, dict):
+            return {key: _as_number(one) for key, one in results.items()}
+        return _as_number(results)
+    return __call__
+
+
+def _as_number(value):
+    if type(value) is np.ndarray and value.ndim and value.size == 1:
+        return value.view(_Result)
+    return value
+
+
+# --- what cannot be brought back ---
+
+#: What to write in place of what an error tells of.
+INSTEAD = {
+    r"'numpy.ndarray' object has no attribute 'tostring'": "a.tobytes()",
+    # The second form is that of NumPy 2.0 to 2.2.
+    r"'numpy.ndarray' object has no attribute 'itemset'|`itemset` was removed": "a[index] = value",
+    r"'numpy.ndarray' object has no attribute 'ptp'|`ptp` was removed": "np.ptp(a)",
+    r"'numpy.ndarray' object has no attribute 'newbyteorder'|`newbyteorder` was removed":
+        "a.view(a.dtype.newbyteorder(order))",
+    r"only integers, slices .* and integer or boolean arrays are valid indices":
+        "a[tuple(slices)] for a list of slices, a[int(i)] for a float",
+    r"'array.array' object has no attribute '(to|from)string'": "a.tobytes(), a.frombytes(text)",
+    r"numpy boolean (negative|subtract), the `-` operator": "~a, a ^ b",
+    r"Python integer .* out of bounds for u?int": "np.array(n).astype(dtype)",
+    r"Object arrays cannot be loaded when allow_pickle=False":
+        "np.load(path, allow_pickle=True), if you trust the file",
+}
+
+
+def advice(error):
+    """Return what to write in place of what an old program has failed at, or None."""
+    return next((instead for pattern, instead in INSTEAD.items()
+                 if re.search(pattern, str(error))), None)
+
+
+def note_advice(error):
+    """Add to an error what to write instead, if that is known and Python is 3.11 or later."""
+    instead = advice(error)
+    if instead and hasattr(error, "add_note"):
+        error.add_note(f"Today one writes: {instead}")

@@ -1,0 +1,1 @@
+"""What makes programs faster, and changes no number by more than its last places."""

@@ -1,0 +1,257 @@
+"""Compiling less, and many modules at once.
+
+Theano compiles a module for each kind of operation, one after the other, and
+each of them spells out the same checks.  Here a function's modules are
+compiled together, some to a source file, on all cores, and what they share is
+written once.
+"""
+
+import os
+import re
+import shutil
+import sys
+import tempfile
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from pathlib import Path
+
+from theano_compat.hooks import Speed, around_import
+from theano_compat.needed import compiled_code
+from theano_compat.originals import is_theanos, what_writes_c
+
+_BAR = "Theano: C++: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}]"
+
+
+@around_import("theano.tensor.type", speed=Speed(
+    acts_on="arguments and results that are tensors, of every dtype and shape, as TensorType "
+            "extracts and lets go of them",
+    brings="nothing cached 1.21",
+    edge="tests/test_compat.py::test_a_type_of_a_programs_own_cleans_up_itself"))
+def arrays_checked_by_functions(module):
+    """Call a function for what takes Theano forty lines, before and after each operation."""
+    yield
+    from theano.gof import cc
+    release = cc.get_c_cleanup
+    headers = module.TensorType.c_headers
+    unchecked, cleanup = module.TensorType.c_extract, module.TensorType.c_cleanup
+
+    def c_headers(self, c_compiler):
+        return [*headers(self, c_compiler), '"tensors.h"']
+
+    def c_extract(self, name, sub, check_input=True):
+        if not check_input:
+            return unchecked(self, name, sub, check_input)
+        type_number = self.dtype_specs()[2]
+        return (f'if (tensors::extract(py_{name}, {type_number}, "{type_number}", &{name}) < 0) '
+                f"{{ {sub['fail']} }}\n")
+
+    def c_sync(self, name, sub):
+        return f"if (tensors::sync({name}, &py_{name}) < 0) {{ {sub['fail']} }}\n"
+
+    def get_c_cleanup(r, name, sub):
+        if getattr(type(r.type), "c_cleanup", None) is cleanup:  # and not a program's own
+            return f"tensors::release({name}, py_{name});\n"
+        return release(r, name, sub)
+
+    module.TensorType.c_headers = c_headers
+    module.TensorType.c_extract = c_extract
+    module.TensorType.c_sync = c_sync
+    cc.get_c_cleanup = get_c_cleanup
+
+
+@around_import("theano.gof.cmodule", speed=Speed(
+    acts_on="g++ and clang++ on Linux, where gcc.cxxflags names no processor",
+    brings="all cached 1.36",
+    edge="tests/test_compat.py::test_the_users_processor"))
+def native_code(cmodule):
+    """Ask g++ or clang++ for the code of this very processor.
+
+    Theano asks for its name, at every start, with three runs of the compiler.
+    The folder of compiled code is only this processor's.
+    """
+    yield
+    detect = cmodule.GCC_compiler.compile_args
+
+    def compile_args(march_flags=True):
+        if (cmodule.GCC_compiler.march_flags is None and sys.platform == "linux"
+                and re.match(r"(g|clang)\+\+", os.path.basename(cmodule.config.cxx))
+                and not re.search("-m(arch|tune|cpu)", cmodule.config.gcc.cxxflags)):
+            cmodule.GCC_compiler.march_flags = ["-march=native"]
+        return detect(march_flags)
+
+    cmodule.GCC_compiler.compile_args = staticmethod(compile_args)
+
+
+# --- many modules at once ---
+
+_INCLUDES = re.compile(r"\A(?:\s*#include .*\n)+")
+
+#: The operations of the function that is being compiled.
+_upcoming = []
+
+
+@around_import("theano.gof.vm", "theano.gof.cmodule", speed=Speed(
+    acts_on="modules of operations that have a version; in one source file only Theano's own whose "
+            "C includes nothing by itself",
+    brings="nothing cached 8.59",
+    edge="tests/test_compat.py::test_modules_with_names_in_common"))
+def modules_at_once(module):
+    """When the first of a function's modules has to be compiled, compile all that are missing."""
+    yield
+    if module.__name__ == "theano.gof.vm":
+        _note_upcoming_operations(module.VM_Linker)
+    else:
+        _compile_at_once(module)
+
+
+def _note_upcoming_operations(linker):
+    """Remember a function's operations while they are being compiled."""
+    one_by_one = linker.make_all
+
+    def make_all(self, *args, **kwargs):
+        before = _upcoming[:]
+        _upcoming[:] = [] if self.c_thunks is False else self.fgraph.apply_nodes
+        try:
+            return one_by_one(self, *args, **kwargs)
+        finally:
+            _upcoming[:] = before
+
+    linker.make_all = make_all
+
+
+def _compile_at_once(cmodule):
+    one_by_one = cmodule.ModuleCache.module_from_key
+
+    def module_from_key(self, key, lnk=None, keep_lock=False):
+        if _upcoming and key not in self.entry_from_key:
+            nodes = list(_upcoming)
+            _upcoming.clear()
+            _compile_missing(cmodule, self, nodes)
+        return one_by_one(self, key, lnk, keep_lock)
+
+    cmodule.ModuleCache.module_from_key = module_from_key
+
+
+class _Module:
+    """What has to be compiled for an operation."""
+
+    def __init__(self, node):
+        from theano.gof.cc import CLinker
+        from theano.gof.cmodule import get_module_hash
+        from theano.gof.fg import FunctionGraph
+        linker = CLinker().accept(FunctionGraph(node.inputs, node.outputs), no_recycling=[])
+        self.key = linker.cmodule_key()
+        for inner in linker.node_order:
+            inner.op.prepare_node(inner, None, None, "c")
+        source = linker.get_src_code()
+        self.hash = get_module_hash(source, self.key)
+        self.name = linker.get_dynamic_module().code_hash
+        self.include_dirs, self.lib_dirs = linker.header_dirs(), linker.lib_dirs()
+        self.libs, self.flags = linker.libraries(), tuple(linker.compile_args())
+        self.includes = _INCLUDES.match(source).group()
+        self.body = source[len(self.includes):]
+        self.macros = set(re.findall(r"^\s*#\s*define\s+(\w+)", self.body, re.M))
+        self.is_theanos = all(map(is_theanos, what_writes_c(node)))
+
+    def can_share_a_file(self):
+        """Whether it leaves others as they are: a program's own may include what changes them."""
+        return self.is_theanos and "#include" not in self.body
+
+    def part_of_a_file(self):
+        before = "".join(f'#pragma push_macro("{name}")\n' for name in sorted(self.macros))
+        after = before.replace("push", "pop")
+        return f"{before}namespace {self.name} {{\n{self.body}\n}}\n{after}"
+
+
+def _compile_missing(cmodule, cache, nodes):
+    from theano.gof import compilelock
+    with compilelock.lock_ctx():
+        cache.refresh(cleanup=False)
+        modules = _missing_modules(cache, nodes)
+        n_cores = _n_cores()
+        if len(modules) < 2:
+            return
+        with compiled_code.passing_bar(_BAR, total=len(modules)) as bar, \
+                ThreadPoolExecutor(n_cores) as pool:
+            try:
+                tasks = {pool.submit(_build, cmodule, group, cache.dirname): group
+                         for group in _groups(modules, n_cores)}
+                while tasks:
+                    done, _ = wait(tasks, timeout=0.2, return_when=FIRST_COMPLETED)
+                    bar.refresh()  # so that its clock goes on
+                    for task in done:
+                        group = tasks.pop(task)
+                        if task.exception() is None:  # else Theano compiles these one by one,
+                            library = Path(task.result())  # and tells what is wrong
+                            for module in group:
+                                _install(cmodule, cache, module, library)
+                            shutil.rmtree(library.parent)
+                        bar.update(len(group))
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+
+def _missing_modules(cache, nodes):
+    found = {}
+    for node in nodes:
+        try:
+            module = _Module(node)
+        except Exception:
+            continue  # an operation that has no C, or says so only now: Theano will ask again
+        if (module.key and module.key[0] and module.key not in cache.entry_from_key
+                and module.hash not in cache.module_hash_to_key_data):
+            found.setdefault(module.hash, module)
+    return list(found.values())
+
+
+def _groups(modules, n_groups):
+    """Divide modules into source files, of about the same length, largest first."""
+    together, groups = {}, []
+    for module in sorted(modules, key=lambda one: -len(one.body)):
+        if not module.can_share_a_file():
+            groups.append([module])
+            continue
+        candidates = together.setdefault(module.flags, [[] for _ in range(n_groups)])
+        min(candidates, key=lambda group: sum(len(one.body) for one in group)).append(module)
+    return [group for candidates in together.values() for group in candidates if group] + groups
+
+
+def _build(cmodule, group, folder):
+    """Compile modules to one library, and return its path, in a folder of its own."""
+    includes = [line for module in group for line in module.includes.splitlines() if line.strip()]
+    parts = [module.part_of_a_file() for module in group]
+    folder = tempfile.mkdtemp(prefix="group", dir=folder)
+    try:
+        cmodule.GCC_compiler.compile_str(
+            "together", "\n".join([*dict.fromkeys(includes), *parts]), folder,
+            include_dirs=_union(group, "include_dirs"), lib_dirs=_union(group, "lib_dirs"),
+            libs=_union(group, "libs"), preargs=list(group[0].flags), py_module=False)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return os.path.join(folder, f"together.{cmodule.get_lib_extension()}")
+
+
+def _union(group, attribute):
+    return list(dict.fromkeys(value for module in group for value in getattr(module, attribute)))
+
+
+def _install(cmodule, cache, module, library):
+    """Put a module that has been compiled where Theano looks for it."""
+    location = Path(cmodule.dlimport_workdir(cache.dirname))
+    path = location / f"{module.name}.{cmodule.get_lib_extension()}"
+    try:
+        os.link(library, path)
+    except OSError:  # not every file system has links
+        shutil.copy(library, path)
+    if os.path.exists(f"{library}.sha256"):  # else `damaged_modules` is left out
+        shutil.copy(f"{library}.sha256", f"{path}.sha256")
+    (location / "__init__.py").touch()
+    loaded = cmodule.dlimport(str(path))
+    cache.module_from_name[str(path)] = loaded
+    cache.module_hash_to_key_data[module.hash] = cache._add_to_cache(
+        loaded, module.key, module.hash)
+    cache.stats[2] += 1
+
+
+def _n_cores():
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

@@ -1,0 +1,55 @@
+"""Matrix products: none twice, and without the zeros of a sparse factor."""
+
+from theano_compat.hooks import Speed, around_import
+
+
+@around_import("theano.tensor.blas", speed=Speed(
+    acts_on="products of matrices that more than one operation wants, times a number",
+    brings="VAE, 1024 units 1.22",
+    edge="tests/test_compat.py::test_a_product_is_computed_once"))
+def products_computed_once(blas):
+    """Do not draw a factor into a matrix product that is wanted without it, too.
+
+    Theano then computes the product twice: each gradient of Adam's, for one.
+    """
+    yield
+    optimizer = blas.local_dot22_to_dot22scalar
+    draw_in = optimizer.transform
+
+    def transform(node):
+        products = [x for x in node.inputs if x.owner and x.owner.op == blas._dot22]
+        if any(len(getattr(product, "clients", ())) > 1 for product in products):
+            return False
+        return draw_in(node)
+
+    optimizer.transform = transform
+
+
+@around_import("theano.tensor.blas", speed=Speed(
+    acts_on="products of float32 matrices in C with 2**16 multiplications or more, 64 columns "
+            "or more, rows of the second factor and of the result in one piece, and at most a "
+            "quarter of the first factor not zero",
+    brings="VAE, 1024 units 1.07",
+    edge="tests/test_products.py::test_zero_times_what_is_not_finite"))
+def zeros_left_out(blas):
+    """Multiply only by what is not zero in a first factor that is mostly zeros, in float32.
+
+    So are binary images, in the first layer's product and its weights' gradient.
+    ``include/sparse_product.h`` looks, and multiplies; BLAS does what is left.
+    """
+    yield
+    Gemm = blas.GemmRelated
+    its_own_headers = Gemm.c_headers
+
+    def c_headers(self):
+        return [*its_own_headers(self), '"sparse_product.h"']
+
+    Gemm.c_headers = c_headers
+    Gemm.case_float_gemm = """
+                if (!sparse_product::compute(
+                        a, {(float *)PyArray_DATA(%(_x)s), Nx[0], Nx[1], sx_0, sx_1},
+                        {(float *)PyArray_DATA(%(_y)s), Ny[0], Ny[1], sy_0, sy_1},
+                        b, {(float *)PyArray_DATA(%(_zout)s), Nz[0], Nz[1], sz_0, sz_1})) {
+        """ + Gemm.case_float_gemm + """
+                }
+        """

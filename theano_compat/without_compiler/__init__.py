@@ -1,0 +1,1 @@
+"""What computes where there is no C++ compiler: NumPy, on whole arrays."""

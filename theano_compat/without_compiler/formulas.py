@@ -1,0 +1,497 @@
+"""Each scalar operation of Theano's as a formula of NumPy's and SciPy's functions.
+
+Theano's own Python computes one number; a formula computes whole arrays, and
+what Theano's C gives, where the two differ: C computes in a type of its own
+choice (`_type_in_c`), not in that of the result.  What C leaves undefined is
+not defined here, either: a float, or a power, that is too large for its integer
+type or negative for an unsigned one; the opposite of the least number of a
+type; numbers above 2**63 - 512 by way of float64, as `maximum` takes them.
+A formula is a function of
+
+``do``
+    enters a function and its arguments into a program, and returns what stands
+    for its result: see `theano_compat.without_compiler.expressions.Program`;
+``op``, ``dtype``
+    the operation, and the type of its result;
+``*x``
+    what stands for its arguments.
+"""
+
+import math
+from importlib import import_module
+
+import numpy as np
+
+from theano_compat.needed.removed_names import stand_in
+
+__all__ = ["formula_of", "results_of_a_stranger"]
+
+#: SciPy's special functions, imported when they are asked for: that takes its time.
+special = stand_in("scipy.special",
+                   __getattr__=lambda name: getattr(import_module("scipy.special"), name))
+
+
+def formula_of(op):
+    """Return the formula of a scalar operation.
+
+    Parameters
+    ----------
+    op : theano.scalar.ScalarOp
+        Theano's, or a user's own.
+
+    Returns
+    -------
+    callable or None
+        The formula, if the operation is known here.
+    """
+    return _FORMULAS.get(f"{type(op).__module__}.{type(op).__name__}")
+
+
+def results_of_a_stranger(do, op, nfunc_spec, dtypes, *x):
+    """Enter an operation that is not Theano's own, and may have several results.
+
+    It is the function of NumPy's or SciPy's that `nfunc_spec` names, or else
+    the operation's Python, for each number.
+    """
+    if nfunc_spec and nfunc_spec[1] == len(x) and not _has_newer_python(op, nfunc_spec):
+        function = _looked_up(nfunc_spec[0])
+    else:
+        function = np.frompyfunc(op.impl, len(x), len(dtypes))
+    if len(dtypes) == 1:
+        dtype, = dtypes
+        return [do.call(lambda *arrays: np.array(function(*arrays), dtype), *x, dtype=dtype)]
+    results = do.call(lambda *arrays: function(*arrays), *x, dtype=object)
+    return [do.call(lambda results, k=k, dtype=dtype: np.array(results[k], dtype), results,
+                    dtype=dtype) for k, dtype in enumerate(dtypes)]
+
+
+def _has_newer_python(op, nfunc_spec):
+    """Whether a class has inherited the name of a function, and then been given other Python."""
+    classes = type(op).__mro__
+    named, python = (next((n for n, one in enumerate(classes) if name in vars(one)), len(classes))
+                     for name in ("nfunc_spec", "impl"))
+    return nfunc_spec is getattr(op, "nfunc_spec", None) and python < named
+
+
+def _looked_up(name):
+    module, _, function = f"numpy.{name}".replace("numpy.scipy", "scipy").rpartition(".")
+    return getattr(import_module(module), function)
+
+
+def _type_in_c(*dtypes):
+    """The type in which C computes with numbers of these types, or None: C has no such numbers."""
+    if any(dtype.kind not in "biuf" or dtype == np.float16 for dtype in dtypes):
+        return None
+    floats = [dtype for dtype in dtypes if dtype.kind == "f"]
+    if floats:
+        return max(floats, key=lambda dtype: dtype.itemsize)
+    size = max(4, *(dtype.itemsize for dtype in dtypes))
+    unsigned = any(dtype.kind == "u" and dtype.itemsize == size for dtype in dtypes)
+    return np.dtype(f"{'u' if unsigned else 'i'}{size}")
+
+
+def _is_mixed(x, y):
+    """Whether C converts negative integers to an unsigned type."""
+    common = _type_in_c(x.dtype, y.dtype)
+    return common is not None and common.kind == "u" and "i" in (x.dtype.kind, y.dtype.kind)
+
+
+def _exact(do, x):
+    """A float32 that C's code has as a double, with all its digits, where it is not the same."""
+    if x.constant is None or x.dtype != np.float32 or float(x.constant) == x.written:
+        return x
+    return do.constant(x.written, "float64")
+
+
+def _choice(do, condition, x, y):
+    """C's ``condition ? x : y``."""
+    common = x.dtype
+    if y.dtype != common:
+        common = _type_in_c(x.dtype, y.dtype) or np.result_type(x.dtype, y.dtype)
+    return do.call(_where, condition, do.cast(x, common), do.cast(y, common), dtype=common)
+
+
+def _in_the_result_s_type(ufunc):
+    return lambda do, op, dtype, *x: do(ufunc, *x, dtype=dtype)
+
+
+def _special(name):
+    return lambda do, op, dtype, *x: do(getattr(special, name), *x, dtype=dtype)
+
+
+def _in_c(ufunc, of_bools=None):
+    """Of two numbers at a time, and of bools by another function."""
+    def formula(do, op, dtype, first, *others):
+        if of_bools and np.dtype(dtype).kind == "b":
+            function, first = of_bools, do.cast(first, dtype)
+        else:
+            function = ufunc
+        for x in others:
+            common = dtype if function is of_bools else _type_in_c(first.dtype, x.dtype) or dtype
+            first = do(function, first, x, dtype=common)
+        return first
+    return formula
+
+
+def _comparison(ufunc):
+    def compare(do, op, dtype, x, y):
+        x, y = _exact(do, x), _exact(do, y)
+        common = _type_in_c(x.dtype, y.dtype) or np.result_type(x.dtype, y.dtype)
+        return do(ufunc, x, y, dtype=common)
+    return compare
+
+
+_less, _greater = _comparison(np.less), _comparison(np.greater)
+
+
+def _extremum(ufunc, compare):
+    """C compares as it does, and takes the one of the two in float64."""
+    def formula(do, op, dtype, x, y):
+        common = _type_in_c(x.dtype, y.dtype) or np.dtype(dtype)
+        if common.kind in "iu" and common.itemsize == 8 or _is_mixed(x, y):
+            return _choice(do, compare(do, op, "bool", y, x), do.cast(y, "float64"),
+                           do.cast(x, "float64"))
+        return do(ufunc, y, x, dtype=common)  # of 0 and -0 C takes the first, NumPy the second
+    return formula
+
+
+def _in_the_argument_s_type(ufunc):
+    return lambda do, op, dtype, x: do(ufunc, x, dtype=x.dtype)
+
+
+def _plain(function):
+    """A formula that computes in the result's type, by a function that makes an array."""
+    return lambda do, op, dtype, *x: do.call(function, *(do.cast(a, dtype) for a in x),
+                                             dtype=dtype)
+
+
+def _in_doubles(function):
+    """So does this one, but in doubles, as C does."""
+    def formula(do, op, dtype, *x):
+        wide = np.result_type(dtype, "float64")
+        return do.call(function, *(do.cast(a, wide) for a in x), dtype=wide)
+    return formula
+
+
+# --- of several steps ---
+
+def _where(condition, x, y):
+    """``np.where`` for arguments of one type, by bits: ten times faster on a random condition."""
+    if x.dtype.itemsize > 8 or np.size(condition) < 100:
+        return np.where(condition, x, y)
+    dtype, bits = x.dtype, f"i{x.dtype.itemsize}"
+    mask = np.negative(np.asarray(condition, bool).astype(bits))
+    x, y = x.view(bits), y.view(bits)
+    return np.bitwise_xor(np.bitwise_and(np.bitwise_xor(x, y), mask), y).view(dtype)
+
+
+def _switch(do, op, dtype, condition, x, y):
+    return _choice(do, condition, x, y)
+
+
+def _clip(do, op, dtype, x, low, high):
+    below_high = _choice(do, _greater(do, op, "bool", x, high), high, x)
+    return _choice(do, _less(do, op, "bool", x, low), low, below_high)
+
+
+def _in_range(do, op, dtype, x, low, high):
+    above = _comparison(np.greater if op.openlow else np.greater_equal)(do, op, dtype, x, low)
+    below = _comparison(np.less if op.openhi else np.less_equal)(do, op, dtype, x, high)
+    return do(np.logical_and, above, below)
+
+
+def _round_half_to_even(x):
+    """As Theano's C: 0 of what is negative and rounds to 0."""
+    below = np.floor(x)
+    rest = x - below
+    up = (rest > 0.5) | ((rest == 0.5) & (np.fmod(below, 2) != 0))
+    return np.where(up, below + 1, below).astype(x.dtype)
+
+
+def _round_half_away_from_zero(do, op, dtype, x):
+    x = do.cast(x, dtype)
+    size = do(np.abs, x)
+    below = do(np.floor, size)
+    up = do(np.greater_equal, do(np.subtract, size, below), 0.5)
+    return do(np.copysign, do(np.add, below, up, dtype=dtype), x)
+
+
+def _true_divide(do, op, dtype, x, y):
+    of_integers = x.dtype.kind in "biu" and y.dtype.kind in "biu"
+    common = "float64" if of_integers else _type_in_c(x.dtype, y.dtype)
+    return do(np.true_divide, x, y, dtype=common or dtype)
+
+
+def _of_integers_or_floats(of_integers, of_mixed, of_floats):
+    """Division: of integers, by zero is an error.
+
+    The first function is of integers of one type; the second of those that together are a float64
+    for Theano, or of which C converts the negative to uint32; the third of floats.
+    """
+    def checked(function):
+        def divide(x, y):
+            if not np.all(y):
+                raise ZeroDivisionError("integer division or modulo by zero")
+            return function(x, y)
+        return divide
+
+    def formula(do, op, dtype, x, y):
+        if x.dtype.kind in "biu" and y.dtype.kind in "biu":
+            common = _type_in_c(x.dtype, y.dtype)
+            if np.dtype(dtype).kind == "f":
+                return do.call(checked(of_mixed), x, y, dtype="float64")
+            if _is_mixed(x, y) and common.itemsize == 4:
+                return do.call(checked(of_mixed), x, y, dtype="uint32")
+            return do.call(checked(of_integers), do.cast(x, common), do.cast(y, common),
+                           dtype=common)
+        return of_floats(do, dtype, _exact(do, x), _exact(do, y))
+    return formula
+
+
+def _floor_divide_floats(do, dtype, x, y):
+    common = _type_in_c(x.dtype, y.dtype) or dtype
+    return do.call(_floor_divide(dtype), do.cast(x, common), do.cast(y, common), dtype=dtype)
+
+
+def _mod_floats(do, dtype, x, y):
+    """C has one function of float32, and one of float64 for all others."""
+    common = dtype if x.dtype == y.dtype == dtype else np.result_type(dtype, "float64")
+    return do.call(_mod, do.cast(x, common), do.cast(y, common), dtype=common)
+
+
+def _size(x):
+    return np.where(x < 0, -x, x).astype("uint64")
+
+
+def _floor_divide_mixed(x, y):
+    """As C: of uint32 and smaller in that type; of uint64, the quotient becomes a float64."""
+    if max(x.itemsize, y.itemsize) < 8:
+        return np.floor_divide(x.astype("int64"), y.astype("int64")).astype("uint32")
+    quotient = (_size(x) // _size(y)).astype("float64")
+    rest = np.fmod(_size(x).astype("float64"), _size(y).astype("float64"))
+    return np.where((x < 0) | (y < 0), -quotient - (rest != 0), quotient)
+
+
+def _mod_mixed(x, y):
+    """So is the rest; that of a uint64 is one of two float64."""
+    if max(x.itemsize, y.itemsize) < 8:
+        return np.mod(x.astype("int64"), y.astype("int64")).astype("uint32")
+    return _mod(x.astype("float64"), y.astype("float64"))
+
+
+def _floor_divide(dtype):
+    """As C: the quotient of 1 and 0.1 rounds to 10; of a float32 and others, it is a float32's."""
+    def divide(x, y):
+        size_x, size_y = np.where(x < 0, -x, x), np.where(y < 0, -y, y)
+        quotient = np.floor((size_x / size_y).astype(dtype))
+        rest = np.fmod(size_x.astype(dtype), size_y.astype(dtype))
+        result = np.where((x < 0) != (y < 0), -quotient - (rest != 0), quotient)
+        return np.where(y == 0, np.floor((x / y).astype(dtype)), result).astype(dtype)
+    return divide
+
+
+def _mod(x, y):
+    """As C, which has a rest with the divisor's sign."""
+    rest = np.fmod(x, y)
+    return np.where((x < 0) != (y < 0), rest + np.where(rest != 0, y, y.dtype.type(0)), rest)
+
+
+def _power_of_integers(x, y):
+    """C's is one of doubles, exact up to 2**53, and then as the C library rounds it.
+
+    NumPy's own may be some units in the last place from it.
+    """
+    x, y = np.broadcast_arrays(x, y)
+    result = np.array(np.rint(np.power(x, y)))
+    large = (np.abs(result) >= 2.**48) & (np.abs(result) < 2.**65)
+    result[large] = [math.pow(*pair) for pair in zip(x[large], y[large])]
+    return result
+
+
+def _power(do, op, dtype, x, y):
+    if np.dtype(dtype).kind in "iu":
+        return do.call(_power_of_integers, do.cast(x, "float64"), do.cast(y, "float64"),
+                       dtype="float64")
+    if y.is_number:
+        return do.call(_power_of_a_number, do.cast(x, dtype), do.cast(y, dtype), dtype=dtype)
+    return do(np.power, x, y, dtype=dtype)
+
+
+def _power_of_a_number(x, y):
+    """NumPy takes a square root if all exponents are 1/2: C has no -0 of -0, nor NaN of -inf."""
+    if y == 0.5:
+        x = np.where(x == -np.inf, np.inf, x) + x.dtype.type(0)
+    return np.asarray(np.power(x, y))
+
+
+def _x_log_y(do, op, dtype, x, y=None):
+    x = do.cast(x, dtype)
+    product = do(np.multiply, x, do(np.log, x if y is None else y, dtype=dtype), dtype=dtype)
+    return do.call(_where, do(np.equal, x, 0), do.constant(0, dtype), product, dtype=dtype)
+
+
+def _sigmoid(do, op, dtype, x):
+    wide = np.result_type(dtype, "float32")
+    x = do.cast(x, wide)
+    result = do(np.reciprocal, do(np.add, do(np.exp, do(np.negative, x)), 1))
+    if wide == np.float64:  # Theano's short cut
+        result = do.call(_where, do(np.greater, x, 19), do.constant(1, wide), result, dtype=wide)
+    return result
+
+
+def _softplus(do, op, dtype, x):
+    wide = np.result_type(dtype, "float32")
+    x = do.cast(x, wide)
+    if wide.kind == "c":
+        return do(np.log1p, do(np.exp, x))
+    if wide == np.float64:  # Theano's short cut
+        result = do(np.log1p, do(np.exp, x))
+        return do.call(_where, do(np.greater, x, 16), x, result, dtype=wide)
+    # log1p without log1p, which is slow: log(u) and a correction for what rounding u has lost.
+    e = do(np.exp, do(np.negative, do(np.abs, x)))
+    u = do(np.add, e, 1)
+    lost = do(np.divide, do(np.subtract, do(np.subtract, u, 1), e), u)
+    return do(np.add, do(np.maximum, x, 0), do(np.subtract, do(np.log, u), lost))
+
+
+def _softsign(do, op, dtype, x):
+    x = do.cast(x, dtype)
+    return do(np.divide, x, do(np.add, do(np.abs, x), 1))
+
+
+def _ultra_fast_sigmoid(x):
+    size = np.abs(x / 2)
+    z = np.where(size < 1.7, 1.5 * size / (1 + size), np.where(
+        size < 3, 0.935409070603099 + 0.0458812946797165 * (size - 1.7), 0.99505475368673))
+    return ((np.where(x >= 0, z, -z) + 1) / 2).astype(x.dtype)
+
+
+# --- complex numbers ---
+
+def _real(do, op, dtype, x):
+    return do.call(lambda x: np.array(x.real, dtype), x, dtype=dtype)
+
+
+def _imag(do, op, dtype, x):
+    return do.call(lambda x: np.array(x.imag, dtype), x, dtype=dtype)
+
+
+def _angle(do, op, dtype, x):
+    return do(np.arctan2, _imag(do, op, dtype, x), _real(do, op, dtype, x), dtype=dtype)
+
+
+def _complex_of(real_and_imaginary):
+    def formula(do, op, dtype, x, y):
+        part = np.result_type(np.zeros(0, dtype).real, "float32")
+
+        def compute(x, y):
+            real, imaginary = real_and_imaginary(x, y)
+            result = np.empty(np.broadcast_shapes(np.shape(x), np.shape(y)), dtype)
+            result.real, result.imag = real, imaginary
+            return result
+
+        return do.call(compute, do.cast(x, part), do.cast(y, part), dtype=dtype)
+    return formula
+
+
+def _of_polar(radius, angle):
+    if np.any(radius < 0):
+        raise ValueError(f"Got a polar radius of {np.min(radius)}, expected none below 0")
+    return radius * np.cos(angle), radius * np.sin(angle)
+
+
+# --- SciPy's functions, where C has others or none ---
+
+def _j0(x):
+    return np.where(np.isinf(x), 0, special.j0(x))
+
+
+def _j1(x):
+    return np.where(np.isinf(x), 1 / x, special.j1(x))  # 0 with its sign
+
+
+def _gamma(x):
+    result = special.gamma(x)
+    return result if result.dtype.kind == "c" else np.where(
+        (x < 0) & (x == np.floor(x)), np.nan, result)
+
+
+def _gammaln(x):
+    result = special.gammaln(np.where(x == -np.inf, np.inf, x))
+    return np.where(np.abs(x) < 1e-300, -np.log(np.abs(x)), result)
+
+
+def _psi(x):
+    result = special.psi(x)
+    return result if result.dtype.kind == "c" else np.where(x <= 0, 0, result)
+
+
+def _tri_gamma(x):
+    return np.where(x <= 0, 0, special.zeta(2, np.where(x <= 0, 1, x)))
+
+
+_BASIC = {
+    "Add": _in_c(np.add, of_bools=np.logical_or),
+    "Mul": _in_c(np.multiply, of_bools=np.logical_and),
+    "Sub": _in_c(np.subtract),
+    "OR": _in_c(np.bitwise_or, of_bools=np.logical_or),
+    "XOR": _in_c(np.bitwise_xor, of_bools=np.logical_xor),
+    "AND": _in_c(np.bitwise_and, of_bools=np.logical_and),
+    "LT": _less,
+    "GT": _greater,
+    "LE": _comparison(np.less_equal),
+    "GE": _comparison(np.greater_equal),
+    "EQ": _comparison(np.equal),
+    "NEQ": _comparison(np.not_equal),
+    "Maximum": _extremum(np.maximum, _greater),
+    "Minimum": _extremum(np.minimum, _less),
+    **{name: _in_the_result_s_type(ufunc) for name, ufunc in {
+        "Invert": np.invert, "Sgn": np.sign, "Ceil": np.ceil, "Floor": np.floor,
+        "Trunc": np.trunc, "Neg": np.negative, "Inv": np.reciprocal,
+        "Log": np.log, "Log2": np.log2, "Log10": np.log10, "Log1p": np.log1p, "Exp": np.exp,
+        "Exp2": np.exp2, "Expm1": np.expm1, "Sqr": np.square, "Sqrt": np.sqrt,
+        "Deg2Rad": np.deg2rad, "Rad2Deg": np.rad2deg, "Cos": np.cos, "ArcCos": np.arccos,
+        "Sin": np.sin, "ArcSin": np.arcsin, "Tan": np.tan, "ArcTan": np.arctan,
+        "ArcTan2": np.arctan2, "Cosh": np.cosh, "ArcCosh": np.arccosh, "Sinh": np.sinh,
+        "ArcSinh": np.arcsinh, "Tanh": np.tanh, "ArcTanh": np.arctanh, "Conj": np.conj}.items()},
+    **{name: _in_the_argument_s_type(ufunc) for name, ufunc in {
+        "IsNan": np.isnan, "IsInf": np.isinf, "Abs": np.absolute}.items()},
+    "Cast": lambda do, op, dtype, x: do.cast(x, dtype),
+    "Identity": lambda do, op, dtype, x: x,
+    "Second": lambda do, op, dtype, x, y: y,
+    "Switch": _switch,
+    "Clip": _clip,
+    "InRange": _in_range,
+    "RoundHalfToEven": _plain(_round_half_to_even),
+    "RoundHalfAwayFromZero": _round_half_away_from_zero,
+    "TrueDiv": _true_divide,
+    "IntDiv": _of_integers_or_floats(np.floor_divide, _floor_divide_mixed, _floor_divide_floats),
+    "Mod": _of_integers_or_floats(np.mod, _mod_mixed, _mod_floats),
+    "Pow": _power,
+    "Real": _real,
+    "Imag": _imag,
+    "Angle": _angle,
+    "Complex": _complex_of(lambda x, y: (x, y)),
+    "ComplexFromPolar": _complex_of(_of_polar),
+}
+_SCIPY = {
+    **{name: _special(name.lower()) for name in (
+        "Erf", "Erfc", "Erfcx", "Erfinv", "Erfcinv", "GammaInc", "GammaIncC", "Jv", "Iv", "I1",
+        "I0")},
+    **{name: _in_doubles(function) for name, function in {
+        "J0": _j0, "J1": _j1, "Gamma": _gamma, "GammaLn": _gammaln, "Psi": _psi,
+        "TriGamma": _tri_gamma,
+        "Chi2SF": lambda x, k: special.chdtrc(k, x),
+        "GammaU": lambda k, x: special.gammaincc(k, x) * special.gamma(k),
+        "GammaL": lambda k, x: special.gammainc(k, x) * special.gamma(k)}.items()},
+}
+_FORMULAS = {
+    **{f"theano.scalar.basic.{name}": formula for name, formula in _BASIC.items()},
+    **{f"theano.scalar.basic_scipy.{name}": formula for name, formula in _SCIPY.items()},
+    "theano.tensor.nnet.sigm.ScalarSigmoid": _sigmoid,
+    "theano.tensor.nnet.sigm.ScalarSoftplus": _softplus,
+    "theano.tensor.nnet.sigm.UltraFastScalarSigmoid": _plain(_ultra_fast_sigmoid),
+    "theano.tensor.nnet.nnet.ScalarSoftsign": _softsign,
+    "theano.tensor.xlogx.XlogX": _x_log_y,
+    "theano.tensor.xlogx.XlogY0": _x_log_y,
+}

@@ -1,0 +1,326 @@
+"""Make the student's and the solved notebook from their one source, in each language.
+
+    python -m tools.build [--execute]
+    python -m tools.build (--nbgrader COURSE | --hosted ADDRESS) [--language LANGUAGE]
+
+The source is ``notebooks/vae_seminar.py``, in jupytext's percent format. In it
+
+* ``# INCLUDE module.name`` stands for the code of a class or function of the
+  package, without its docstrings;
+* the text between ``### BEGIN SOLUTION`` and ``### END SOLUTION`` stays in the
+  solved notebook; in the student's, the text between ``### BEGIN TODO`` and
+  ``### END TODO`` of the same cell takes its place.
+
+Texts, comments and strings are Russian; a catalogue ``vae/locale/LANGUAGE.po``
+gives a pair of notebooks in its language, ``vae_seminar_LANGUAGE.ipynb``: see
+``translations.py``.
+
+The solved notebook is executed, on the full MNIST, when its code has changed;
+when only its text has, it keeps its results. Its picture of the hidden space
+is saved for the README, and its trained weights for `utils.load_weights`.
+
+With ``--nbgrader`` neither is written, but a course of nbgrader in the folder
+COURSE: its settings, and the instructor's notebook, from which ``nbgrader
+generate_assignment`` makes the students'. With ``--hosted`` it is the student's
+notebook for hosts such as Colab, which installs the seminar from the copy of
+this project at ADDRESS: see ``hosted.py``. What lies there already is never
+overwritten.
+"""
+
+import argparse
+import base64
+import importlib
+import re
+import sys
+import textwrap
+from pathlib import Path
+
+try:
+    import jupytext
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(f'{error}: pip install -e ".[tests]"') from None
+import nbformat
+import numpy as np
+
+import vae
+from tools.git import use_filter
+from tools.hosted import Copy, hosted
+from tools.run import execute
+from tools.translations import translated
+from vae.checks import EXERCISES
+from vae.language import N_, languages, translate
+from vae.language import SOURCE as RUSSIAN
+from vae.source import show_source, source_of
+
+HERE = Path(__file__).parents[1] / "notebooks"
+SOURCE = HERE / "vae_seminar.py"
+STUDENT = HERE / "vae_seminar.ipynb"
+SOLUTION = HERE / "solution" / "vae_seminar_solution.ipynb"
+HOSTED = HERE / "vae_seminar_hosted.ipynb"
+PICTURE = HERE / "hidden_space.png"
+WEIGHTS = HERE / "weights.npz"  # where the notebook saves them
+TRAINED_WEIGHTS = Path(vae.__file__).with_name("trained_weights.npz")
+
+_INCLUDE = re.compile(r"^# INCLUDE (?P<module>\S+)\.(?P<name>\w+)\n", re.M)
+_REGION = r"^(?P<indent> *)### BEGIN {0}\n(?P<text>.*?)^ *### END {0}(\n|\Z)"
+_TODO = re.compile(_REGION.format("TODO"), re.M | re.S)
+_SOLUTION = re.compile(_REGION.format("SOLUTION"), re.M | re.S)
+
+_NBGRADER_ROLES = {  # of the cells whose tags begin so
+    "exercise": dict(solution=True, grade=False, locked=False),
+    "check": dict(solution=False, grade=True, locked=True),
+    "question": dict(solution=True, grade=True, locked=False),  # read by a human
+}
+_NBGRADER_CONFIG = '''\
+"""nbgrader's settings for the seminar, by python -m tools.build --nbgrader."""
+
+import os
+import sysconfig
+
+# nbgrader runs alembic by its bare name, which only an activated environment would find.
+os.environ["PATH"] = sysconfig.get_path("scripts") + os.pathsep + os.environ["PATH"]
+
+c = get_config()  # noqa: F821  nbgrader defines it
+c.CourseDirectory.course_id = "vae_seminar"
+# Seconds for one cell: training takes one or two minutes, on a slow computer many more.
+c.ExecutePreprocessor.timeout = 1800
+# Progress bars print thousands of pieces, but nbgrader keeps the first thousand: join them.
+c.Autograde.autograde_preprocessors.insert(1, "nbconvert.preprocessors.CoalesceStreamsPreprocessor")
+c.CoalesceStreamsPreprocessor.enabled = True
+# What students find in place of an answer.
+c.ClearSolutions.text_stub = "{answer}"
+'''
+_ANSWER = N_("*Ваш ответ:*")
+
+
+def student(language=RUSSIAN):
+    """Return the student's notebook, its exercises to be filled in."""
+    return _notebook(lambda todo, solution: textwrap.indent(todo, solution["indent"]), language)
+
+
+def solution(language=RUSSIAN):
+    """Return the solved notebook, not executed."""
+    return _notebook(lambda todo, solution: solution["text"], language)
+
+
+def instructor(language=RUSSIAN):
+    """Return the notebook that nbgrader makes the students' from.
+
+    Its exercises have the task's comment, then the solution between nbgrader's markers, which
+    are ours. The metadata tell nbgrader which cells are solved, checked or read by a human.
+    """
+    notebook = _notebook(lambda todo, solution: textwrap.indent(
+        "".join(re.findall(r"^#.*\n", todo, re.M)), solution["indent"]) + solution[0], language)
+    for cell in notebook.cells:
+        for tag in cell.metadata.get("tags", []):
+            cell.metadata.update(_nbgrader_metadata(tag))
+    return notebook
+
+
+def _nbgrader_metadata(tag):
+    kind, _, number = tag.partition("-")
+    if kind not in _NBGRADER_ROLES:
+        return {}
+    metadata = dict(_NBGRADER_ROLES[kind], grade_id=tag, schema_version=3, task=False)
+    if metadata["grade"]:
+        metadata["points"] = EXERCISES[int(number)].points if kind == "check" else 0
+    return {"nbgrader": metadata}
+
+
+def write_course(folder, language=RUSSIAN):
+    """Write a course of nbgrader whose one assignment is the seminar.
+
+    Parameters
+    ----------
+    folder : Path
+        The course's folder, made if need be.
+    language : str, optional
+
+    Returns
+    -------
+    list of Path
+        The files: nbgrader's settings and the instructor's notebook.
+
+    Raises
+    ------
+    FileExistsError
+        If one of them exists with other content; nothing is written then.
+    """
+    answer = translate(_ANSWER, language)
+    return _write_new({
+        folder / "nbgrader_config.py": _NBGRADER_CONFIG.replace("{answer}", answer),
+        folder / "source" / STUDENT.stem / STUDENT.name: _text(instructor(language))})
+
+
+def write_hosted(address, language=RUSSIAN):
+    """Write the student's notebook for hosts, which installs the seminar from a copy of it.
+
+    Parameters
+    ----------
+    address : str
+        Where the copy is, as `hosted.Copy.at` takes it.
+    language : str, optional
+
+    Returns
+    -------
+    list of Path or str
+        The notebook and, for a copy on GitHub, a link in Markdown that opens it in Colab.
+
+    Raises
+    ------
+    ValueError
+        If it is no such address.
+    FileExistsError
+        If the notebook exists with other content; nothing is written then.
+    """
+    copy, target = Copy.at(address), in_language(HOSTED, language)
+    path = f"{HERE.name}/{target.name}"
+    written = _write_new({target: _text(hosted(student(language), copy, path, language))})
+    return [*written, *filter(None, [copy.badge(path, language)])]
+
+
+def _text(notebook):
+    return nbformat.writes(notebook) + "\n"
+
+
+def _write_new(files):
+    """Write all of these texts, or none if one of the files exists with other content."""
+    for path, text in files.items():
+        if path.exists() and path.read_bytes() != text.encode():
+            raise FileExistsError(f"{path} exists with other content: rename or remove it first")
+    for path, text in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(text.encode())
+    return list(files)
+
+
+def in_language(path, language):
+    """Return where a notebook is in a language: the Russian one has the plain name."""
+    return path if language == RUSSIAN else path.with_stem(f"{path.stem}_{language}")
+
+
+def _notebook(choose, language):
+    notebook = jupytext.read(SOURCE)
+    for number, cell in enumerate(notebook.cells):
+        cell.id = f"cell-{number:02d}"
+        cell.source = _version(cell.source, choose).replace(
+            f"use_language('{RUSSIAN}')", f"use_language('{language}')")
+    if language != RUSSIAN:
+        translated(notebook, lambda text: translate(text, language))
+    notebook.metadata = {"kernelspec": notebook.metadata["kernelspec"],
+                         "language_info": {"name": "python"}}
+    return notebook
+
+
+def _version(text, choose):
+    text = _INCLUDE.sub(lambda include: source_of(
+        getattr(importlib.import_module(include["module"]), include["name"])) + "\n", text)
+    todo = _TODO.search(text)
+    if todo is None:
+        if _SOLUTION.search(text):
+            raise ValueError(f"Got a cell with a solution, expected a TODO, too:\n{text}")
+        return text
+    text = _TODO.sub("", text)
+    return _SOLUTION.sub(lambda region: choose(todo["text"], region), text).rstrip("\n")
+
+
+def _code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def shown_in(cell):
+    """Return the names of the package whose code a cell shows."""
+    return re.findall(r"^show_source\((\w+)\)", cell.source, re.M)
+
+
+def _is_result_of(executed, notebook, language=RUSSIAN):
+    """Tell whether an executed notebook has the code of another, and shows the package's own."""
+    cells, done = _code_cells(notebook), _code_cells(executed)
+    if [cell.source for cell in cells] != [cell.source for cell in done]:
+        return False
+    return all(output.data["text/markdown"] == show_source(getattr(vae, name),
+                                                           language=language).data
+               for cell in done for name in shown_in(cell) for output in cell.outputs)
+
+
+def _with_results_of(notebook, executed):
+    """Return the notebook with the outputs of another that has the same code."""
+    for cell, result in zip(_code_cells(notebook), _code_cells(executed)):
+        cell.outputs, cell.execution_count = result.outputs, result.execution_count
+    return notebook
+
+
+def _executed(notebook):
+    metadata = notebook.metadata.copy()
+    notebook = execute(notebook, HERE)
+    notebook.metadata = metadata  # without the version of the Python that ran it
+    messages = [output.text for cell in notebook.cells for output in cell.get("outputs", [])
+                if output.get("name") == "stderr"]
+    if messages:
+        sys.exit("The notebooks were not written; the solved one's cells must run without warnings, "
+                 "on the full MNIST. They said:\n" + "\n".join(messages))
+    return notebook
+
+
+def _keep_weights():
+    """Keep the trained weights where the package has them, in half precision: under 1 MB."""
+    with np.load(WEIGHTS) as file:
+        np.savez_compressed(TRAINED_WEIGHTS, *(file[name].astype(np.float16) for name in file))
+    WEIGHTS.unlink()
+
+
+def _picture(notebook, call):
+    """Return the PNG that the first cell with this call has drawn."""
+    return next(base64.b64decode(output["data"]["image/png"])
+                for cell in notebook.cells if call in cell.source
+                for output in cell.outputs if "image/png" in output.get("data", {}))
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.build",
+        description="Make all notebooks from notebooks/vae_seminar.py.")
+    options = parser.add_mutually_exclusive_group()
+    options.add_argument("--execute", action="store_true",
+                         help="execute the solved notebooks even if their code has not changed")
+    options.add_argument("--nbgrader", metavar="COURSE", type=Path,
+                         help="write a course of nbgrader into this folder, and nothing else")
+    options.add_argument("--hosted", metavar="ADDRESS",
+                         help="write the student's notebook for Colab and the like, and nothing "
+                              "else; it installs the seminar from your copy of this project: "
+                              "https://github.com/OWNER/NAME (and /tree/BRANCH, unless that is "
+                              "main), https://....zip, https://....tar.gz or git+https://...")
+    parser.add_argument("--language", choices=languages(), default=RUSSIAN,
+                        help="of the notebook that --nbgrader or --hosted writes "
+                             "(default: %(default)s); otherwise there is one of each")
+    arguments = parser.parse_args()
+
+    if arguments.nbgrader or arguments.hosted is not None:
+        try:
+            written = (write_course(arguments.nbgrader, arguments.language) if arguments.nbgrader
+                       else write_hosted(arguments.hosted, arguments.language))
+        except (OSError, ValueError) as error:
+            parser.error(str(error))
+        print(*written, sep="\n")
+        return
+
+    use_filter()
+    files = {}
+    for language in languages():
+        solved, path = solution(language), in_language(SOLUTION, language)
+        before = nbformat.read(path, as_version=4) if path.exists() else None
+        if arguments.execute or before is None or not _is_result_of(before, solved, language):
+            solved = _executed(solved)
+            _keep_weights()
+        else:
+            solved = _with_results_of(solved, before)
+        files[in_language(STUDENT, language)] = student(language)
+        files[path] = solved
+    for path, notebook in files.items():
+        nbformat.write(notebook, path)
+    PICTURE.write_bytes(_picture(files[SOLUTION], "plot_hidden_space("))
+    print(*files, sep="\n")
+
+
+if __name__ == "__main__":
+    main()

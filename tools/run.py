@@ -1,0 +1,121 @@
+"""Run a notebook of the seminar from start to end, as Jupyter would.
+
+    python -m tools.run [NOTEBOOK] [-o RESULT]
+"""
+
+import argparse
+import os
+import sys
+import warnings
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, DeadKernelError
+from tqdm import tqdm
+
+from tools.git import use_filter
+from vae.language import _
+
+HERE = Path(__file__).parents[1] / "notebooks"
+
+
+class _ClientWithProgress(NotebookClient):
+    """Shows how many cells are done, and the last line that the running one has printed."""
+
+    def __init__(self, notebook, bar, **kwargs):
+        super().__init__(notebook, on_cell_executed=lambda **_: bar.update(), **kwargs)
+        self._bar = bar
+
+    def process_message(self, msg, cell, cell_index):
+        if msg["msg_type"] == "stream":
+            lines = msg["content"]["text"].replace("\r", "\n").split("\n")
+            said = [line.strip() for line in lines if line.strip()]
+            if said:
+                self._bar.set_postfix_str(said[-1])
+        return super().process_message(msg, cell, cell_index)
+
+
+def execute(notebook, folder):
+    """Run all cells of a notebook in a new kernel, with a progress bar.
+
+    Parameters
+    ----------
+    notebook : nbformat.NotebookNode
+        The notebook; its outputs are replaced in place, up to a failing cell's.
+    folder : path
+        The kernel's working folder.
+
+    Returns
+    -------
+    nbformat.NotebookNode
+        `notebook`.
+
+    Raises
+    ------
+    nbclient.exceptions.CellExecutionError
+        If a cell raises an exception.
+    nbclient.exceptions.DeadKernelError
+        If a cell ends its kernel.
+    """
+    cells = sum(cell.cell_type == "code" for cell in notebook.cells)
+    with tqdm(total=cells, unit=_(" ячейка"), dynamic_ncols=True) as bar:
+        _ClientWithProgress(notebook, bar, kernel_name="python3", timeout=None,
+                            record_timing=False, coalesce_streams=True,
+                            store_widget_state=False,
+                            extra_arguments=["--log-level=ERROR"],  # the kernel's own log
+                            resources={"metadata": {"path": str(folder)}}).execute()
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):  # no kernel will be there for it
+            output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
+    return notebook
+
+
+def _shown(path):
+    """A path as the user would type it here."""
+    try:
+        path = os.path.relpath(path)
+    except ValueError:  # another drive of Windows
+        pass
+    return f'"{path}"' if " " in str(path) else path
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.run",
+        description="Run a notebook of the seminar from start to end.")
+    parser.add_argument("notebook", nargs="?", type=Path,
+                        default=HERE / "solution" / "vae_seminar_solution.ipynb",
+                        help="the notebook (default: the solved one)")
+    parser.add_argument("-o", "--output", type=Path,
+                        help="where the result goes (default: notebooks/results/)")
+    arguments = parser.parse_args()
+    # On Windows a file may have no Cyrillic, and pyzmq tells that it makes a thread.
+    sys.stdout.reconfigure(errors="backslashreplace")
+    warnings.filterwarnings("ignore", "Proactor event loop", RuntimeWarning)
+    output = arguments.output or HERE / "results" / arguments.notebook.name
+    try:
+        notebook = nbformat.read(arguments.notebook, as_version=4)
+        nbformat.validate(notebook)
+    except Exception as error:  # nbformat raises all sorts of them
+        parser.error(f"cannot read {arguments.notebook}: {error}")
+
+    use_filter()
+    failure = None
+    try:
+        execute(notebook, HERE)
+    except (CellExecutionError, DeadKernelError) as error:
+        failure = error
+    output.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(notebook, output)
+    lab = f"{_shown(Path(sys.executable).parent / 'jupyter')} lab"
+    print(_("\nВыполненный ноутбук: {result}\n"
+            "Открыть его:         {lab} {result}\n"
+            "Начать семинар:      {lab} {notebook}").format(
+                result=_shown(output), lab=lab, notebook=_shown(HERE / "vae_seminar.ipynb")))
+    if failure is not None:
+        sys.exit(_("\nНоутбук остановился на ошибке:\n{failure}").format(failure=failure))
+
+
+if __name__ == "__main__":
+    main()

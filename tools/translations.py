@@ -1,0 +1,112 @@
+"""The seminar's texts, and its notebook, in other languages.
+
+    python -m tools.translations [LANGUAGE ...]
+
+It brings the catalogues ``vae/locale/LANGUAGE.po`` up to date: all texts of the package, of
+``utils.py`` and of the notebook, in Russian, each with its translation. A new text stands there
+without one; a changed one with that of before, marked as fuzzy. A language that is named and has
+no catalogue gets an empty one.
+
+The notebook's texts are the paragraphs of its Markdown and, of its code and of what it shows of the
+package's, comments and strings.
+"""
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+from babel.messages.catalog import Catalog
+from babel.messages.extract import extract_from_file
+from babel.messages.pofile import read_po, write_po
+
+import vae
+from vae.language import FOLDER, SOURCE
+from vae.source import source_of, translated_code
+
+ROOT = Path(__file__).parents[1]
+
+_RUSSIAN = re.compile("[А-Яа-яЁё]")
+_CALL = re.compile(r"""\b_\(("(?:[^"\\]|\\.)*")\)""")  # of the function, in a template of HTML
+_PARAGRAPHS = re.compile(r"(\n[ \t]*\n|\n?^### \w+ SOLUTION\n?)", re.M)
+
+
+def texts():
+    """Return the catalogue of all Russian texts, without translations."""
+    catalogue = Catalog(project="vae-seminar", charset="utf-8", fuzzy=False,
+                        header_comment="# The seminar's texts; python -m tools.translations "
+                                       "brings this file up to date.")
+    for path in sorted([ROOT / "utils.py", *(
+            path for folder in ("tools", "vae", "vae_grading") for path in (ROOT / folder).rglob("*.py"))]):
+        for _, message, _, _ in extract_from_file("python", path, {"_": None, "N_": None}):
+            catalogue.add(message, locations=[(path.relative_to(ROOT).as_posix(), None)])
+    for path in sorted((ROOT / "vae_grading").rglob("*.html")):
+        for quoted in _CALL.findall(path.read_text(encoding="utf-8")):
+            catalogue.add(quoted[1:-1], locations=[(path.relative_to(ROOT).as_posix(), None)])
+    from tools import build
+
+    def add(text):
+        catalogue.add(text, locations=[("notebooks/vae_seminar.py", None)])
+        return text
+
+    for notebook in (build.student(), build.solution()):
+        translated(notebook, add)
+        for cell in notebook.cells:
+            for name in build.shown_in(cell):
+                translated_code(source_of(getattr(vae, name)), add)
+    return catalogue
+
+
+def translated(notebook, translate):
+    """Translate a notebook's texts in place.
+
+    Parameters
+    ----------
+    notebook : nbformat.NotebookNode
+    translate : callable
+        (Russian text) -> text.
+
+    Returns
+    -------
+    nbformat.NotebookNode
+    """
+    for cell in notebook.cells:
+        whole = _markdown if cell.cell_type == "markdown" else translated_code
+        cell.source = whole(cell.source, translate)
+    return notebook
+
+
+def _markdown(source, translate):
+    return "".join(translate(part) if _RUSSIAN.search(part) else part
+                   for part in _PARAGRAPHS.split(source))
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="python -m tools.translations",
+                                     description="Bring the catalogues of translations up to date.")
+    parser.add_argument("languages", nargs="*", metavar="LANGUAGE",
+                        help="as en; by default all that have a catalogue in vae/locale")
+    arguments = parser.parse_args()
+    if any(not re.fullmatch("[a-z]{2,3}", name) or name == SOURCE for name in arguments.languages):
+        parser.error(f"got {' '.join(arguments.languages)}, expected codes such as en")
+    template, unfinished = texts(), 0
+    FOLDER.mkdir(exist_ok=True)
+    for path in ([FOLDER / f"{name}.po" for name in arguments.languages]
+                 or sorted(FOLDER.glob("*.po"))):
+        catalogue = read_po(path.read_bytes().splitlines(), locale=path.stem) if path.exists() \
+            else Catalog(locale=path.stem, project=template.project, fuzzy=False)
+        catalogue.header_comment = template.header_comment
+        catalogue.version = catalogue.msgid_bugs_address = ""
+        catalogue.last_translator = catalogue.language_team = ""
+        catalogue.update(template, update_creation_date=False)
+        with open(path, "wb") as file:
+            write_po(file, catalogue, width=96, omit_header=False, ignore_obsolete=True)
+        missing = [one for one in catalogue if one.id and (not one.string or one.fuzzy)]
+        unfinished += len(missing)
+        print(f"{path.parent.name}/{path.name}: {len(list(catalogue)) - 1} texts, "
+              f"{len(missing)} to translate or to look at")
+    sys.exit(bool(unfinished))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,243 @@
+"""Grade a class: see ``python -m vae_grading --help``."""
+
+import argparse
+import hashlib
+import os
+import signal
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from tqdm import tqdm
+
+try:
+    from vae.language import _
+    from vae_grading.grader import (
+        Grade,
+        Reference,
+        close_workers,
+        grade,
+        the_worker,
+        what_reference_lacks,
+    )
+    from vae_grading.gradescope import make_archive
+    from vae_grading.reports import (
+        check_folder,
+        read_grade,
+        write_class_reports,
+        write_notebook_reports,
+    )
+    from vae_grading.sandbox import Limits, out_of_reach
+    from vae_grading.submissions import collect
+    from vae_grading.worker import WorkerError
+except ModuleNotFoundError as error:
+    if error.name in sys.stdlib_module_names:  # on Windows
+        raise
+    sys.exit(f'{error}: pip install -e ".[grading]"')
+
+_REFERENCE = (Path(__file__).resolve().parents[1]
+              / "notebooks" / "solution" / "vae_seminar_solution.ipynb")
+
+
+_LISTED = 10  # of what has been skipped
+
+
+@contextmanager
+def _executor(reference, jobs, scheduler):
+    """Where notebooks are graded: threads here, each waiting for a process, or Dask's workers."""
+    if scheduler is None:
+        reason = the_worker(reference).not_isolated
+        if reason is not None:
+            unreadable = out_of_reach([sys.prefix, sys.base_prefix, tempfile.gettempdir()])
+            if unreadable is not None:
+                raise WorkerError("Students' code would run as nobody, who can't enter "
+                                  f"{unreadable}: make this environment elsewhere, or grade as "
+                                  "a user who isn't the superuser.")
+            print("Warning: students' code runs with limits, but can read this disk"
+                  f"{'' if sys.platform == 'linux' else ' and reach the network'}: no namespaces "
+                  f"here ({reason}).", file=sys.stderr)
+        with ThreadPoolExecutor(jobs) as executor:
+            yield executor
+        return
+    try:
+        from distributed import Client
+    except ModuleNotFoundError as error:
+        sys.exit(f'{error}: pip install -e ".[dask]"')
+    try:
+        client = Client(scheduler, timeout=10)
+    except (OSError, ValueError) as error:
+        sys.exit(f"No Dask scheduler answers at {scheduler}: {error}")
+    with client:
+        yield client.get_executor()
+
+
+def grade_class(submissions, output, reference, limits, jobs=None, scheduler=None):
+    """Grade notebooks; go on where an earlier run has stopped.
+
+    Parameters
+    ----------
+    submissions : dict of vae_grading.submissions.Submission
+        By name.
+    output : path
+        Where the reports go.
+    reference : Reference
+    limits : Limits
+    jobs : int, optional
+        How many notebooks at a time; by default one for each core.
+    scheduler : str, optional
+        Address of a Dask scheduler, whose workers grade in place of this machine.
+
+    Returns
+    -------
+    grades : list of Grade
+    failed : list of str
+        What could not be graded for no fault of a student's, and why.
+    """
+    grades, failed, waiting = {}, [], {}
+    for name, submission in submissions.items():
+        if submission.content is None:
+            grades[name] = Grade.without_points(name, submission.problem)
+            write_notebook_reports(output, grades[name], digest="")
+            continue
+        digest = hashlib.sha256(submission.content + reference.digest().encode()).hexdigest()
+        before = read_grade(output, name, digest, limits)
+        if before is None:
+            waiting[name] = submission.content, digest
+        else:
+            grades[name] = before
+
+    if waiting:
+        with _executor(reference, jobs, scheduler) as executor, tqdm(
+                total=len(submissions), initial=len(submissions) - len(waiting), unit=" notebook",
+                dynamic_ncols=True) as bar:
+            lacks = executor.submit(what_reference_lacks, reference)
+            futures = {executor.submit(grade, name, content, reference, limits): name
+                       for name, (content, _) in waiting.items()}
+            try:
+                if lacks.result():
+                    raise WorkerError(f"The reference is not right itself:\n{lacks.result()}")
+                for future in as_completed(futures):
+                    name = futures[future]
+                    try:
+                        grades[name] = future.result()
+                        write_notebook_reports(output, grades[name], waiting[name][1], limits)
+                    except Exception as error:  # ours, not the student's: to be tried again
+                        failed.append(f"{name}: {error}")
+                        grades.setdefault(
+                            name, Grade.without_points(name, _("Проверка не состоялась.")))
+                    bar.set_postfix_str(name)
+                    bar.update()
+            except BaseException:
+                for future in futures:
+                    future.cancel()
+                close_workers()
+                raise
+    grades = list(grades.values())
+    write_class_reports(output, grades)
+    return grades, failed
+
+
+@contextmanager
+def _only_run_into(output):
+    """Keep a folder for this run, and find before it that nothing can be written there."""
+    try:
+        check_folder(output)
+    except OSError as error:
+        sys.exit(f"Reports can't be written into {output}: {error}")
+    try:
+        with FileLock(output / ".lock", timeout=0):
+            yield
+    except Timeout:
+        sys.exit(f"Another run is writing into {output}: wait for it, or choose another folder "
+                 "with -o")
+
+
+def _list(skipped):
+    lines = [f"  {os.fsencode(path).decode(errors='backslashreplace')!r}: {why}"
+             for path, why in skipped.items()]
+    if len(lines) > _LISTED:
+        lines[_LISTED:] = [f"  and {len(lines) - _LISTED} more"]
+    return "\n".join(lines)
+
+
+def _parser():
+    parser = argparse.ArgumentParser(
+        prog="python -m vae_grading",
+        description="Grade students' notebooks. A run that was stopped goes on where it was.")
+    parser.add_argument("submissions", type=Path, nargs="*",
+                        help="notebooks, folders with notebooks at any depth, and zip archives "
+                             "of them, such as a course's from Moodle")
+    parser.add_argument("-o", "--output", type=Path, default=Path("grades"),
+                        help="folder for grades.xlsx, grades.csv, junit.xml and feedback/*.html "
+                             "(default: %(default)s)")
+    parser.add_argument("-j", "--jobs", type=int, default=os.cpu_count(),
+                        help="notebooks at a time (default: the number of cores, %(default)s)")
+    parser.add_argument("--timeout", type=float, default=Limits.timeout,
+                        help="seconds for one run of a notebook (default: %(default)g)")
+    parser.add_argument("--total-timeout", type=float, default=Limits.total,
+                        help="seconds for all runs of a notebook together (default: %(default)g)")
+    parser.add_argument("--memory", type=float, default=Limits.memory / 2**30,
+                        help="GiB for one notebook (default: %(default)g)")
+    parser.add_argument("--reference", type=Path, default=_REFERENCE,
+                        help="the solved notebook (default: the project's)")
+    parser.add_argument("--scheduler", metavar="ADDRESS",
+                        help="grade on the workers of this Dask scheduler, as tcp://host:8786")
+    parser.add_argument("--gradescope-zip", type=Path, metavar="autograder.zip",
+                        help="grade nothing, but make the archive that Gradescope grades with")
+    return parser
+
+
+def main():
+    parser = _parser()
+    arguments = parser.parse_args()
+    for name in ["jobs", "timeout", "total_timeout", "memory"]:
+        if not getattr(arguments, name) > 0:
+            parser.error(f"--{name.replace('_', '-')}: got {getattr(arguments, name)}, "
+                         "expected more than 0")
+    try:
+        reference = Reference.read(arguments.reference)
+    except (OSError, ValueError) as error:
+        parser.error(f"--reference: {error}")
+    limits = Limits(timeout=arguments.timeout, total=arguments.total_timeout,
+                    memory=int(arguments.memory * 2**30))
+    if arguments.gradescope_zip is not None:
+        if arguments.submissions:
+            parser.error("--gradescope-zip grades nothing, and takes no notebooks")
+        try:
+            make_archive(arguments.gradescope_zip, arguments.reference, limits)
+        except OSError as error:
+            parser.error(f"--gradescope-zip: {error}")
+        return
+    try:
+        submissions, skipped = collect(arguments.submissions, except_in=arguments.output)
+    except ValueError as error:
+        parser.error(str(error))
+    if not submissions:
+        parser.error("there are no notebooks (*.ipynb) in "
+                     f"{', '.join(map(str, arguments.submissions)) or 'no arguments'}"
+                     + (f"; skipped:\n{_list(skipped)}" if skipped else ""))
+
+    signal.signal(signal.SIGTERM, lambda *args: signal.raise_signal(signal.SIGINT))
+    try:
+        with _only_run_into(arguments.output):
+            grades, failed = grade_class(submissions, arguments.output, reference, limits,
+                                         arguments.jobs, arguments.scheduler)
+    except WorkerError as error:
+        sys.exit(str(error))
+    except KeyboardInterrupt:
+        print("\nStopped. The same command goes on from here.", file=sys.stderr)
+        os._exit(130)
+    mean = sum(one.points for one in grades) / len(grades)
+    print(f"{len(grades)} notebooks, {mean:.1f} points on average: "
+          f"{arguments.output / 'grades.xlsx'}")
+    if skipped:
+        print(f"Skipped:\n{_list(skipped)}")
+    if failed:
+        sys.exit("Not graded, run again:\n" + "\n".join(failed))
+
+
+if __name__ == "__main__":
+    main()

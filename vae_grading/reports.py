@@ -1,0 +1,307 @@
+"""A class's grades as tables and pages.
+
+In the output folder, of each notebook, as soon as it is graded::
+
+    feedback/<name>.html     what its author reads
+    results/<name>.json      by which a run goes on; in the format of Gradescope's results.json
+
+and of the class::
+
+    grades.xlsx, grades.csv  tables
+    junit.xml                for a CI server
+
+Students decide what their notebooks are called and what an error says, so no
+text is written as it comes: neither markup nor formulas nor odd characters of
+theirs take effect.
+"""
+
+import csv
+import errno
+import io
+import json
+import os
+import re
+import secrets
+import tempfile
+from dataclasses import asdict, astuple, replace
+from pathlib import Path, PurePosixPath
+from xml.etree import ElementTree
+
+import xlsxwriter
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from vae.checks import EXERCISES
+from vae.language import _, language
+from vae_grading.grader import Grade, Verdict
+from vae_grading.sandbox import Limits
+
+__all__ = ["check_folder", "read_grade", "results_json", "write_class_reports",
+           "write_notebook_reports"]
+
+_LONGEST_CELL = 32767  # characters, by Excel
+_MAX_POINTS = sum(exercise.points for exercise in EXERCISES.values())
+
+#: What XML 1.0 forbids; of it, half a surrogate pair cannot be encoded, either.
+_UNPRINTABLE = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_REPORT = re.compile(r"\.(html|json)_*$", re.I)
+_FORMULA = re.compile(r"\s*[=+\-@＝＋－＠]")
+
+
+def write_notebook_reports(folder, grade, digest, limits=Limits()):
+    """Write the page and the results of one notebook.
+
+    Parameters
+    ----------
+    folder : path
+        Of all reports; made if need be.
+    grade : vae_grading.grader.Grade
+    digest : str
+        Of all that the grade depends on, but the limits; see `read_grade`.
+    limits : vae_grading.sandbox.Limits, optional
+        Which it was graded under.
+
+    Raises
+    ------
+    ValueError
+        If the grade's name leads out of the folder.
+    """
+    page, results = _paths(folder, grade.name)
+    grade = _printable(grade)
+    _write(page, _page(grade).encode())
+    _write(results, results_json(grade, digest, limits).encode())  # last: now it is done
+
+
+def read_grade(folder, name, digest, limits=Limits()):
+    """Return the grade of a notebook whose reports are there already.
+
+    Parameters
+    ----------
+    folder : path
+        Of all reports.
+    name : str
+        The notebook's.
+    digest : str
+        Of all that the grade depends on, but the limits.
+    limits : vae_grading.sandbox.Limits, optional
+        Which it is to be graded under.
+
+    Returns
+    -------
+    vae_grading.grader.Grade or None
+        None if there are no reports, or they are damaged, of another digest,
+        or not quite those that this version writes; or if the limits might
+        change it: larger ones what ran out of something, smaller ones what did
+        not.  Characters that cannot be
+        printed are not given back.
+
+    Raises
+    ------
+    ValueError
+        If the name leads out of the folder.
+    """
+    page, results = _paths(folder, name)
+    try:
+        text = results.read_bytes().decode()
+        stored = json.loads(text)["extra_data"]
+        grade = Grade(name, [Verdict(**one) for one in stored["verdicts"]], stored["note"],
+                      stored["exhausted"])
+        before = Limits(**stored["limits"])
+        whole = text == results_json(grade, digest, before)
+        holds = all(old >= new if grade.exhausted else old <= new
+                    for old, new in zip(astuple(before), astuple(limits)))
+        return grade if whole and holds and page.is_file() else None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def write_class_reports(folder, grades):
+    """Write the tables of a class.
+
+    Parameters
+    ----------
+    folder : path
+        Of all reports; made if need be.
+    grades : iterable of vae_grading.grader.Grade
+    """
+    grades = sorted(map(_printable, grades), key=lambda grade: grade.name)
+    _write(Path(folder, "grades.csv"), _table(grades).encode("utf-8-sig"))  # BOM: for Excel
+    _write(Path(folder, "grades.xlsx"), _workbook(grades))
+    _write(Path(folder, "junit.xml"), _junit(grades))
+
+
+# --- files ---
+
+def _paths(folder, name):
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts:
+        raise ValueError(f"Got the name {name!r}, expected a path inside the class's folder")
+    # Beside x.html, the page of x, there can be no folder of that name.
+    name = "/".join([*(_REPORT.sub(r"\g<0>_", part) for part in name.split("/")[:-1]),
+                     name.split("/")[-1]])
+    return Path(folder, "feedback", f"{name}.html"), Path(folder, "results", f"{name}.json")
+
+
+def check_folder(folder):
+    """Make the folder of reports, and raise OSError where they could not be written."""
+    for place in [Path(folder), Path(folder, "feedback"), Path(folder, "results")]:
+        place.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    for name in ["grades.csv", "grades.xlsx", "junit.xml"]:
+        if Path(folder, name).is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR),
+                                    str(Path(folder, name)))
+
+
+def _write(path, content):
+    """Write a file at once: a run that is killed leaves what was there, or the whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")  # short, however long the name is
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+# --- texts ---
+
+def _printable(grade):
+    def clean(text):
+        return _UNPRINTABLE.sub("\ufffd", re.sub("\r\n?", "\n", text))
+
+    return replace(grade, name=_visible(grade.name), note=clean(grade.note), verdicts=[
+        replace(verdict, hint=clean(verdict.hint), traceback=clean(verdict.traceback),
+                code=clean(verdict.code)) for verdict in grade.verdicts])
+
+
+def _visible(name):
+    r"""A name in which all can be seen: bytes that are no UTF-8 as \xc8, others as \u202e."""
+    return "".join(character if character.isprintable() else
+                   f"\\x{ord(character) - 0xdc00:02x}" if "\udc80" <= character <= "\udcff" else
+                   character.encode("unicode_escape", "surrogatepass").decode()
+                   for character in name)
+
+
+def _points(number):
+    """The number with the Russian for "points" in the form that it asks for."""
+    if number % 10 == 1 and number % 100 != 11:
+        return _("{number} балл").format(number=number)
+    if number % 10 in (2, 3, 4) and number % 100 not in (12, 13, 14):
+        return _("{number} балла").format(number=number)
+    return _("{number} баллов").format(number=number)
+
+
+def _capital(text):
+    return text[:1].upper() + text[1:]
+
+
+def _sentence(text):
+    """A capital letter for what begins with a Russian word, not with a name from code."""
+    return _capital(text) if "а" <= text[:1] <= "ё" else text
+
+
+def _output(verdict):
+    if verdict.passed:
+        return _("Верно.")
+    lines = _("Ваши строки, в которых возникла ошибка") + f":\n{verdict.traceback}"
+    return _sentence(verdict.hint) + (f"\n\n{lines}" if verdict.traceback else "")
+
+
+# --- of one notebook ---
+
+_ENVIRONMENT = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True,
+                           undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+_ENVIRONMENT.filters.update(points=_points, sentence=_sentence, capital=_capital)
+_ENVIRONMENT.globals.update(_=_, language=language)
+
+
+def _page(grade):
+    return _ENVIRONMENT.get_template("feedback.html").render(
+        grade=grade, exercises=EXERCISES, max_points=_MAX_POINTS)
+
+
+def results_json(grade, digest, limits):
+    """Return a grade, and what it depends on, as Gradescope's results.json."""
+    grade = _printable(grade)
+    return json.dumps({
+        "output": grade.note,
+        "output_format": "text",  # by default it would be HTML
+        "visibility": "visible",
+        "tests": [{
+            "number": str(verdict.exercise),
+            "name": _capital(EXERCISES[verdict.exercise].title),
+            "name_format": "text",
+            "score": verdict.points,
+            "max_score": EXERCISES[verdict.exercise].points,
+            "status": "passed" if verdict.passed else "failed",
+            "output": _output(verdict),
+            "output_format": "text",
+        } for verdict in grade.verdicts],
+        "extra_data": {"digest": digest, "limits": asdict(limits), **asdict(grade)},
+    }, ensure_ascii=False, indent=1)
+
+
+# --- of the class ---
+
+def _cell(text):
+    return f"./{text}" if _FORMULA.match(text) else text
+
+
+_HEADER = ["notebook", *(f"exercise {number}" for number in EXERCISES), "total", "of", "note"]
+
+
+def _rows(grades):
+    for grade in grades:
+        points = {verdict.exercise: verdict.points for verdict in grade.verdicts}
+        note = " ".join(grade.note.replace(";", ",").split())
+        yield [_cell(grade.name), *(points.get(number, 0) for number in EXERCISES),
+               grade.points, _MAX_POINTS, _cell(note)]
+
+
+def _table(grades):
+    file = io.StringIO()
+    # In quotes no name is taken apart, even by an Excel that goes by semicolons (the Russian one).
+    csv.writer(file, quoting=csv.QUOTE_NONNUMERIC).writerows([_HEADER, *_rows(grades)])
+    return file.getvalue()
+
+
+def _workbook(grades):
+    file = io.BytesIO()
+    with xlsxwriter.Workbook(file, {"in_memory": True}) as workbook:
+        sheet = workbook.add_worksheet("grades")
+        for number, row in enumerate([_HEADER, *_rows(grades)]):
+            for column, value in enumerate(row):
+                if isinstance(value, str):  # text stays text, whatever it looks like
+                    sheet.write_string(number, column, value[:_LONGEST_CELL])
+                else:
+                    sheet.write_number(number, column, value)
+        sheet.freeze_panes(1, 1)
+        sheet.set_column(0, 0, 40)
+        sheet.set_column(1, len(_HEADER) - 2, 11)
+        sheet.set_column(len(_HEADER) - 1, len(_HEADER) - 1, 80)
+    return file.getvalue()
+
+
+def _junit(grades):
+    everything = [verdict for grade in grades for verdict in grade.verdicts]
+    root = ElementTree.Element("testsuites", _counts(everything), name="vae_grading")
+    for grade in grades:
+        suite = ElementTree.SubElement(root, "testsuite", _counts(grade.verdicts), name=grade.name)
+        properties = ElementTree.SubElement(suite, "properties")
+        for name, value in [("points", str(grade.points)), ("max_points", str(_MAX_POINTS)),
+                            ("note", grade.note)]:
+            ElementTree.SubElement(properties, "property", name=name, value=value)
+        for verdict in grade.verdicts:
+            title = f"{verdict.exercise}. {EXERCISES[verdict.exercise].title}"
+            case = ElementTree.SubElement(suite, "testcase", classname=grade.name, name=title)
+            if not verdict.passed:
+                message = verdict.hint.strip().partition("\n")[0]
+                ElementTree.SubElement(case, "failure", message=message).text = _output(verdict)
+    ElementTree.indent(root)
+    return ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+
+
+def _counts(verdicts):
+    failures = sum(not verdict.passed for verdict in verdicts)
+    return {"tests": str(len(verdicts)), "failures": str(failures), "errors": "0"}

@@ -1,0 +1,384 @@
+"""A process for code that is not to be trusted, with limits, and cut off where Linux can.
+
+Everywhere (Linux, macOS): a time limit, a limit on the memory of the process
+and all that it starts, on the size of files, on the number of processes; a
+working folder of its own that is deleted afterwards; no environment variables;
+never the superuser's rights.
+
+On Linux also: no sockets, and nothing of the kernel's that is not counted, see
+`vae_grading.system_calls`.  Where namespaces are allowed, no other processes
+in sight, and of the disk only the system's libraries, Python and its packages
+to read, and the working folder, in memory, to write to, with a bound on its
+bytes and one on its files, links and folders.
+"""
+
+import ctypes
+import os
+import resource
+import select
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import warnings
+from dataclasses import dataclass
+
+import psutil
+
+from vae_grading.system_calls import forbid_calls
+
+__all__ = ["Limits", "out_of_reach", "run_limited", "why_not_isolated"]
+
+_MAX_OUTPUT = 64 * 2**20  # bytes
+_POLL = 0.05  # seconds
+
+# From Linux's headers.
+_CLONE_NEWNS, _CLONE_NEWUTS, _CLONE_NEWIPC = 0x00020000, 0x04000000, 0x08000000
+_CLONE_NEWUSER, _CLONE_NEWPID, _CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
+_MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REMOUNT = 1, 2, 4, 8, 32
+_MS_NOATIME, _MS_NODIRATIME, _MS_RELATIME = 1024, 2048, 1 << 21
+_MS_BIND, _MS_REC, _MS_PRIVATE, _MNT_DETACH = 4096, 16384, 1 << 18, 2
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 1, 36, 38
+_SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
+
+_SYSTEM = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc/alternatives",
+           "/etc/ld.so.cache"]
+_DEVICES = ["/dev/null", "/dev/zero", "/dev/urandom", "/dev/random"]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a process may use, with all that it starts."""
+
+    timeout: float = 120.  #: seconds
+    total: float = 300.  #: seconds, for all processes of one notebook together
+    memory: int = 4 * 2**30  #: bytes
+    disk: int = 256 * 2**20  #: bytes; without namespaces: of one file
+    files: int = 16384  #: with links and folders; only with namespaces
+    processes: int = 64
+
+
+def _libc(function, *arguments):
+    library = ctypes.CDLL(None, use_errno=True)
+    arguments = [os.fsencode(one) if isinstance(one, str) else one for one in arguments]
+    if getattr(library, function)(*arguments) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{function}: {os.strerror(number)}")
+
+
+def _prctl(option, value):
+    if sys.platform == "linux":
+        _libc("prctl", option, ctypes.c_ulong(value), 0, 0, 0)
+
+
+# --- isolation, on Linux ---
+
+def _unshare_processes():
+    """Let the children of this process see no other processes."""
+    user, group = os.geteuid(), os.getegid()
+    _libc("unshare", _CLONE_NEWPID | (_CLONE_NEWUSER if user != 0 else 0))
+    if user != 0:  # the user stays who it is, but may mount, inside
+        for file, line in [("setgroups", "deny"), ("gid_map", f"{group} {group} 1"),
+                           ("uid_map", f"{user} {user} 1")]:
+            with open(f"/proc/self/{file}", "w") as opened:
+                opened.write(line)
+
+
+def _bind(path, root):
+    """Show a file or folder, read-only, at the same path in the new root."""
+    target = root + path
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    if os.path.islink(path):
+        os.symlink(os.readlink(path), target)
+        return
+    if os.path.isdir(path):
+        os.makedirs(target, exist_ok=True)
+    else:
+        open(target, "x").close()
+    _libc("mount", path, target, None, ctypes.c_ulong(_MS_BIND | _MS_REC), None)
+    kept = os.statvfs(path).f_flag & (_MS_NOSUID | _MS_NODEV | _MS_NOEXEC
+                                      | _MS_NOATIME | _MS_NODIRATIME)
+    kept |= _MS_RELATIME if os.statvfs(path).f_flag & 4096 else 0
+    flags = _MS_BIND | _MS_REMOUNT | _MS_RDONLY | _MS_NOSUID | kept
+    _libc("mount", None, target, None, ctypes.c_ulong(flags), None)
+
+
+def _enter_new_root(root, readable, hidden, limits):
+    """Leave in sight what may be read, read-only, and an empty /tmp."""
+    _libc("unshare", _CLONE_NEWNS | _CLONE_NEWNET | _CLONE_NEWIPC | _CLONE_NEWUTS)
+    _libc("mount", None, "/", None, ctypes.c_ulong(_MS_REC | _MS_PRIVATE), None)
+    _libc("mount", "tmpfs", root, "tmpfs", ctypes.c_ulong(_MS_NOSUID | _MS_NODEV),
+          f"size={limits.disk},nr_inodes={limits.files},mode=755")
+    for path in [*_SYSTEM, *_DEVICES, *sorted(map(os.path.realpath, readable), key=len)]:
+        if os.path.exists(path) and not os.path.lexists(root + path):
+            _bind(path, root)
+    for path in hidden:
+        if os.path.isdir(root + path):
+            _libc("mount", "tmpfs", root + path, "tmpfs",
+                  ctypes.c_ulong(_MS_RDONLY | _MS_NOSUID | _MS_NODEV), "size=4k,nr_inodes=2")
+    for folder in ["proc", "tmp", "old"]:
+        os.makedirs(os.path.join(root, folder), exist_ok=True)
+    try:
+        _libc("mount", "proc", root + "/proc", "proc",
+              ctypes.c_ulong(_MS_NOSUID | _MS_NODEV | _MS_NOEXEC), None)
+    except OSError:
+        pass  # not allowed inside some containers, and nothing needs it
+    os.chdir(root)
+    _libc("syscall", ctypes.c_long(_SYS_PIVOT_ROOT[os.uname().machine]), b".", b"old")
+    os.chdir("/")
+    _libc("umount2", "/old", _MNT_DETACH)
+    os.rmdir("/old")
+
+
+class _CapHeader(ctypes.Structure):
+    _fields_ = [("version", ctypes.c_uint32), ("pid", ctypes.c_int)]
+
+
+def _drop_rights(user):
+    if os.geteuid() == 0:
+        os.setgroups([])
+        os.setgid(user)
+        os.setuid(user)
+    elif sys.platform == "linux":
+        header = _CapHeader(0x20080522, 0)
+        _libc("capset", ctypes.byref(header), ctypes.byref((ctypes.c_uint32 * 6)()))
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+
+
+def _limit(limits):
+    usage = psutil.Process()
+    processes = limits.processes
+    if os.geteuid() != 0:  # the limit is for all processes of the user
+        for process in psutil.process_iter(["uids", "num_threads"]):
+            if process.info["uids"] and process.info["uids"].real == os.getuid():
+                processes += process.info["num_threads"] or 1
+    for name, value in [("RLIMIT_CPU", int(limits.timeout) + 1), ("RLIMIT_CORE", 0),
+                        ("RLIMIT_FSIZE", limits.disk), ("RLIMIT_NOFILE", 256),
+                        ("RLIMIT_NPROC", processes), ("RLIMIT_MEMLOCK", 0),
+                        ("RLIMIT_SIGPENDING", 1024), ("RLIMIT_MSGQUEUE", 0),
+                        ("RLIMIT_AS", usage.memory_info().vms + limits.memory)]:
+        if not hasattr(resource, name):
+            continue  # Linux's own
+        hard = resource.getrlimit(getattr(resource, name))[1]
+        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        try:
+            resource.setrlimit(getattr(resource, name), (value, value))
+        except (ValueError, OSError):
+            pass  # macOS refuses some; the supervisor watches time and memory, too
+
+
+def _run_here(task, output, folder, user, limits, readable, hidden, isolated):
+    """The process of the untrusted code: give everything away, then run it."""
+    os.setsid()
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for number in (0, 1, 2):
+        os.dup2(nothing, number)
+    os.dup2(output, 3)
+    os.closerange(4, 65536)
+    _limit(limits)
+    if isolated:
+        _enter_new_root(folder, readable, hidden, limits)
+        folder = "/tmp/work"
+        os.mkdir(folder)
+        os.chmod("/tmp", 0o1777)
+    if os.geteuid() == 0:
+        os.chown(folder, user, user)
+    os.chdir(folder)
+    for name in set(os.environ) - {"PATH", "LANG"}:
+        del os.environ[name]
+    os.environ.update(HOME=folder, TMPDIR=folder, MPLBACKEND="Agg")
+    tempfile.tempdir = None
+    _drop_rights(user)
+    if sys.platform == "linux":
+        try:
+            forbid_calls()
+        except OSError:
+            if isolated:
+                raise
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # after dropping rights, which clears it
+    task(lambda data: _write_all(3, data))
+
+
+def _write_all(descriptor, data):
+    while data:
+        data = data[os.write(descriptor, data):]
+
+
+def run_limited(task, limits, readable=(), hidden=(), isolated=False, cancel=None):
+    """Run a function in a process of its own, under limits.
+
+    It forks, and takes over the handling of child processes and of SIGTERM:
+    for a process with nothing else to do.
+
+    Parameters
+    ----------
+    task : callable
+        Called with a function that takes bytes: what it has to say.
+    limits : Limits
+    readable, hidden : list of path
+        Where isolated: what it may read besides the system, and folders in
+        there that it may not.
+    isolated : bool
+        Use namespaces.
+    cancel : socket, optional
+        Stop when its other end is closed.
+
+    Returns
+    -------
+    output : bytes
+        What it has said.
+    ended : str
+        How it ended: "", or "time", "memory", "output", "cancelled", or what
+        went wrong with the process.
+    """
+    signal.signal(signal.SIGTERM, lambda *args: sys.exit())
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if isolated:
+        _unshare_processes()
+    else:
+        _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    folder = tempfile.mkdtemp(prefix="vae-grading-")
+    user = 2_000_000 + os.getpid()  # in the superuser's place: owns nothing, nobody else's limits
+    end, start = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            _run_here(task, start, folder, user, limits, readable, hidden, isolated)
+            status = 0
+        except BaseException as error:
+            _write_all(3, b"\n" + repr(error).encode() + b"\n")
+        finally:
+            os._exit(status)
+    os.close(start)
+    try:
+        return _supervise(pid, end, limits, cancel)
+    finally:
+        _kill_everything()
+        os.close(end)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _supervise(pid, end, limits, cancel):
+    output, ended = bytearray(), None
+    deadline = time.monotonic() + limits.timeout
+    os.set_blocking(end, False)
+    next_look = 0.
+    while ended is None:
+        ready, _, _ = select.select([end] + [cancel] * (cancel is not None), [], [], _POLL)
+        if cancel in ready:
+            ended = "cancelled"
+        exited, status = os.waitpid(pid, os.WNOHANG)
+        while True:
+            try:
+                chunk = os.read(end, 2**20)
+            except BlockingIOError:
+                break
+            output += chunk
+            if not chunk or len(output) > _MAX_OUTPUT:
+                break
+        if len(output) > _MAX_OUTPUT:
+            ended = "output"
+        elif exited:
+            ended = _how(status)
+        elif time.monotonic() > deadline:
+            ended = "time"
+        elif time.monotonic() > next_look:
+            next_look = time.monotonic() + 0.2
+            if _memory_of(pid) > limits.memory:
+                ended = "memory"
+    return bytes(output[:_MAX_OUTPUT]), ended
+
+
+def _how(status):
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        return "time" if number == signal.SIGXCPU else signal.Signals(number).name
+    return f"exit code {os.WEXITSTATUS(status)}" if os.WEXITSTATUS(status) else ""
+
+
+def _memory_of(pid):
+    total = 0
+    try:
+        process = psutil.Process(pid)
+        for one in [process, *process.children(recursive=True)]:
+            total += one.memory_info().rss
+    except psutil.NoSuchProcess:
+        pass
+    return total
+
+
+def _kill_everything():
+    """Kill all that this process has started, and what that has."""
+    for attempt in range(100):
+        left = psutil.Process().children(recursive=True)
+        if not left:
+            return
+        for process in left:
+            try:
+                process.kill()
+            except psutil.NoSuchProcess:
+                pass
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            return
+        time.sleep(0.002 * attempt)
+
+
+def _fork():
+    """Fork, whatever threads there are: the child needs nothing that another of them may hold.
+
+    Python 3.12 and later warn of it.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()
+
+
+def why_not_isolated():
+    """Return None where namespaces are allowed, else the reason, for a person."""
+    if sys.platform != "linux":
+        return f"{sys.platform} has no namespaces"
+    if os.uname().machine not in _SYS_PIVOT_ROOT:
+        return f"not tried on {os.uname().machine}"
+    end, start = os.pipe()
+    pid = _fork()  # this process itself must stay as it is
+    if pid == 0:
+        try:
+            output, ended = run_limited(lambda write: write(b"fine"), Limits(timeout=10),
+                                        isolated=True)
+            reason = output.replace(b"fine", b"", 1).strip() or ended.encode()
+        except BaseException as error:
+            reason = repr(error).encode()
+        _write_all(start, reason)
+        os._exit(0)
+    os.close(start)
+    with os.fdopen(end) as file:
+        reason = file.read()
+    os.waitpid(pid, 0)
+    return reason or None
+
+
+def out_of_reach(paths):
+    """Return the first path that students' code, in the superuser's place, can't enter, or None."""
+    if os.geteuid() != 0:
+        return None
+    end, start = os.pipe()
+    pid = _fork()
+    if pid == 0:
+        try:
+            _drop_rights(2_000_000 + os.getpid())
+            for path in paths:
+                if not os.access(path, os.R_OK | os.X_OK):
+                    _write_all(start, os.fsencode(path))
+                    break
+        finally:
+            os._exit(0)
+    os.close(start)
+    with os.fdopen(end, "rb") as file:
+        path = os.fsdecode(file.read())
+    os.waitpid(pid, 0)
+    return path or None

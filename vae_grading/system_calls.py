@@ -1,0 +1,103 @@
+"""What the Linux kernel refuses to a process of code that is not to be trusted.
+
+It needs no rights, only ``no_new_privs``, and so holds where namespaces are
+not allowed, too.  What a process may use beyond what is counted for it
+(`vae_grading.sandbox`) is of these kinds.
+
+Forbidden here:
+
+* sockets of all families: the network, virtual machines (AF_VSOCK, which no
+  namespace holds back), other processes' services, the kernel's own; with the
+  ways round: io_uring, descriptors taken from other processes;
+* memory that belongs to no process: memfd, System V's and POSIX queues,
+  segments and semaphores, keyrings, BPF, performance events, pages given to
+  pipes, rings of asynchronous input and output;
+* lists in the kernel that no limit counts: watches of files and of
+  descriptors, locks of ranges, extended attributes, Landlock's rules;
+* other processes' memory, new namespaces, calls of other architectures, and
+  calls that are newer than this list.
+
+Bounded by the limits on processes and their open files: pipes (a page or two
+each, above the user's share), files and their locks, timers, threads and their
+stacks, processes that have ended.
+"""
+
+import ctypes
+import errno
+import os
+import struct
+
+__all__ = ["MACHINES", "forbid_calls"]
+
+#: The architectures that are known, by their numbers in Linux's audit.h.
+MACHINES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+
+#: The numbers of system calls on x86-64 and aarch64.
+_FORBIDDEN = {
+    "socket": (41, 198), "socketpair": (53, 199), "pidfd_getfd": (438, 438),
+    "io_uring_setup": (425, 425), "io_uring_enter": (426, 426), "io_uring_register": (427, 427),
+    "io_setup": (206, 0),
+    "memfd_create": (319, 279), "memfd_secret": (447, 447), "vmsplice": (278, 75),
+    "shmget": (29, 194), "semget": (64, 190), "msgget": (68, 186), "mq_open": (240, 180),
+    "add_key": (248, 217), "request_key": (249, 218), "keyctl": (250, 219),
+    "bpf": (321, 280), "perf_event_open": (298, 241), "userfaultfd": (323, 282),
+    "inotify_init": (253, None), "inotify_init1": (294, 26), "fanotify_init": (300, 262),
+    "epoll_create": (213, None), "epoll_create1": (291, 20),
+    "setxattr": (188, 5), "lsetxattr": (189, 6), "fsetxattr": (190, 7),
+    "landlock_create_ruleset": (444, 444),
+    "ptrace": (101, 117), "process_vm_readv": (310, 270), "process_vm_writev": (311, 271),
+    "unshare": (272, 97), "setns": (308, 268),
+}
+_CLONE, _CLONE3, _FCNTL = (56, 220), 435, (72, 25)
+_NEWEST, _X32 = 462, 0x40000000  # mseal, of Linux 6.10
+_NEW_USER_NAMESPACE = 0x10000000
+#: Of fcntl: locks of ranges, leases and watches of folders.
+_FORBIDDEN_OF_FCNTL = [6, 7, 37, 38, 1024, 1026]
+
+_LOAD, _EQUAL, _GREATER, _ANY_BIT, _END = 0x20, 0x15, 0x25, 0x45, 0x06  # of BPF
+_ALLOW, _ERROR = 0x7FFF0000, 0x00050000
+_THE_CALL, _ARCHITECTURE, _ARGUMENT = 0, 4, 16  # where a filter finds them
+_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 22, 2
+
+
+class _Program(ctypes.Structure):
+    _fields_ = [("length", ctypes.c_ushort), ("instructions", ctypes.c_char_p)]
+
+
+def forbid_calls():
+    """Let the kernel refuse the calls to this process and to all that it starts, for good.
+
+    Raises
+    ------
+    OSError
+        If the kernel does not do that, or the processor is unknown.
+    """
+    machine = os.uname().machine
+    if machine not in MACHINES:
+        raise OSError(errno.ENOSYS, f"not tried on {machine}")
+    instructions = b"".join(struct.pack("=HBBI", *one) for one in _filter(machine))
+    program = _Program(len(instructions) // 8, instructions)
+    library = ctypes.CDLL(None, use_errno=True)
+    if library.prctl(_PR_SET_SECCOMP, ctypes.c_ulong(_SECCOMP_MODE_FILTER),
+                     ctypes.byref(program), 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "seccomp: " + os.strerror(ctypes.get_errno()))
+
+
+def _filter(machine):
+    """Return the instructions: what to do, where to go if so and if not, and with what."""
+    which = list(MACHINES).index(machine)
+    refuse = (_END, 0, 0, _ERROR | errno.EPERM)
+    unknown = (_END, 0, 0, _ERROR | errno.ENOSYS)  # libc then takes an older call
+    lines = [(_LOAD, 0, 0, _ARCHITECTURE), (_EQUAL, 1, 0, MACHINES[machine]), refuse,
+             (_LOAD, 0, 0, _THE_CALL), (_GREATER, 0, 1, _X32 - 1), refuse,
+             (_GREATER, 0, 1, _NEWEST), unknown, (_EQUAL, 0, 1, _CLONE3), unknown]
+    for numbers in _FORBIDDEN.values():
+        if numbers[which] is not None:
+            lines += [(_EQUAL, 0, 1, numbers[which]), refuse]
+    lines += [(_EQUAL, 0, 3, _CLONE[which]), (_LOAD, 0, 0, _ARGUMENT),
+              (_ANY_BIT, 0, 1, _NEW_USER_NAMESPACE), refuse, (_LOAD, 0, 0, _THE_CALL),
+              (_EQUAL, 0, 1 + 2 * len(_FORBIDDEN_OF_FCNTL), _FCNTL[which]),
+              (_LOAD, 0, 0, _ARGUMENT + 8)]
+    for command in _FORBIDDEN_OF_FCNTL:
+        lines += [(_EQUAL, 0, 1, command), refuse]
+    return [*lines, (_END, 0, 0, _ALLOW)]

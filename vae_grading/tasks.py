@@ -1,0 +1,222 @@
+"""What the forked processes do: one builds the graphs, another evaluates them."""
+
+import ast
+import base64
+import errno
+import sys
+import traceback
+
+import numpy as np
+
+import vae.checks
+from vae.checks import EXERCISES, Mistake, Names, explain, sizes_of
+from vae.language import N_, _
+from vae_grading import stand_ins
+from vae_grading.graphs import dump_graph, load_graph
+from vae_grading.notebook import (
+    Overdue,
+    cells_of,
+    fill_package,
+    in_package,
+    main_module,
+    orders_of,
+    place_of,
+    run,
+    student_lines,
+)
+
+__all__ = ["TASKS", "build", "measure"]
+
+_EXHAUSTED = {errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.EAGAIN}
+_MAX_EARLY = 32 * 2**20  # characters of graphs, sent before all has been run
+_PACKAGE = vae.__file__.removesuffix("__init__.py")
+_FROM_PACKAGE = N_("{} взято из пакета vae, а его нужно написать самостоятельно: "
+                   "в пакете при проверке решения нет.")
+
+
+def build(given, images, say, notebook, order, replacements, package, skip, patience, wanted):
+    """Run a student's notebook and send the graphs of its exercises.
+
+    Parameters
+    ----------
+    given : dict
+        What it may rely on where it does not define it.
+    images : numpy.ndarray
+    say : callable
+        Sends a value.
+    notebook : str
+        The file, in base64.
+    order : int
+        Which of its orders to run it in.
+    replacements : dict
+        The reference's code for some exercises, by number as text.
+    package : dict
+        The reference's code for exercises already decided, which the package may have again.
+    skip : list of str
+        Places of statements not to run.
+    patience : float
+        Seconds for all statements that define no exercise.
+    wanted : list of int
+        The exercises to build.
+    """
+    say({"stage": _("чтение ноутбука")})
+    try:
+        cells = cells_of(base64.b64decode(notebook))
+        orders = orders_of(cells)
+    except ValueError as error:
+        say({"unreadable": str(error)})
+        return
+    say({"orders": len(orders)})
+    stand_ins.install()
+    fill_package({int(number): source for number, source in package.items()
+                  if int(number) in in_package()}, given)
+    names = main_module()
+    sys.path.insert(0, "")  # for modules that the notebook writes
+    belong = {number: {one for cell in cells for one in cell.statements
+                       if number in one.exercises} for number in EXERCISES}
+    say({"code": _code(cells, belong, wanted)})
+
+    def failed(error, exercise):
+        text, origin = student_lines(error, cells)
+        undone, explained = (isinstance(error, kinds) for kinds in [
+            NotImplementedError, (Mistake, Overdue)])
+        failure = {"hint": str(error) if explained else
+                   _("ещё не выполнено.") if undone else explain(error),
+                   "traceback": "" if undone or isinstance(error, Mistake) else text,
+                   "undone": origin or exercise if undone else None,
+                   "exhausted": isinstance(error, (MemoryError, Overdue))
+                   or isinstance(error, OSError) and error.errno in _EXHAUSTED}
+        if undone and _is_of_the_package(error):
+            own = exercise in in_package()
+            failure.update(hint=_(_FROM_PACKAGE).format(_lacking(error)), waits=not own,
+                           undone=exercise if own else None)
+        return failure
+
+    graphs, sent, to_look_at, left = {}, {}, set(wanted), _MAX_EARLY
+
+    def try_exercise(number):
+        say({"stage": _("упражнение {number}").format(number=number), "exercises": [number]})
+        state = np.random.get_state()  # to look at an exercise changes no later one
+        try:
+            np.random.seed(number)
+            return dump_graph(EXERCISES[number].build(Names(names)))
+        finally:
+            np.random.set_state(state)
+
+    def send(number):
+        if sent.get(number) is not graphs[number]:
+            sent[number] = graphs[number]
+            say({"exercise": number, "graph": graphs[number]})
+
+    def look_at(number):
+        nonlocal left
+        to_look_at.discard(number)
+        try:
+            graphs[number] = try_exercise(number)
+        except BaseException:
+            return  # to be tried again when all has been run
+        left -= len(graphs[number])
+        if left > 0:
+            send(number)
+
+    def before(cell, statement):
+        # What an exercise calls of an earlier one is called first for that one: then it is
+        # known whose code has ended the process.  What is right before the process ends, or
+        # before a training loop puts numbers into its names, stays right.
+        first = statement is cell.statements[0]
+        for number in sorted(to_look_at):
+            if first or any(number < later for later in statement.exercises):
+                look_at(number)
+        say({"stage": place_of(cell, statement), "exercises": statement.exercises})
+
+    def check(number=None, *args, **kwargs):
+        # Where the student has it checked, an exercise is what it is then.
+        if type(number) is int and number in wanted:
+            if number in to_look_at:
+                look_at(number)
+            say({"exercise": number, "checked": True})
+
+    def changed(number, cell, statement):
+        if number in wanted:
+            to_look_at.add(number)
+        if not isinstance(statement.node, (ast.Import, ast.ImportFrom)):
+            belong[number].add(statement)
+
+    vae.checks.check = check
+    given = {**given, "check": check}
+    replacements = {int(number): source for number, source in replacements.items()}
+    raised = {}
+    for cell, error in run(orders[order], replacements, given, names, skip, patience, before,
+                           changed):
+        frames = traceback.extract_tb(error.__traceback__)
+        line = next((one.lineno for one in reversed(frames) if one.filename == cell.name), 0)
+        raised.setdefault(cell.exercise_at(line), failed(error, cell.exercise_at(line)))
+    say({"code": _code(cells, belong, wanted)})
+    for number in wanted:
+        try:
+            if number in to_look_at or number not in graphs:
+                graphs[number] = try_exercise(number)
+            send(number)
+        except BaseException as error:
+            if number in graphs and isinstance(error, Mistake):
+                send(number)
+                continue
+            failure = failed(error, number)
+            if any(names.get(name) is None for name in EXERCISES[number].names):
+                if number in raised:
+                    failure = raised[number]
+                elif None in raised and isinstance(error, Mistake):
+                    failure["traceback"] = raised[None]["traceback"]
+            say({"exercise": number, "failed": failure})
+
+
+def _code(cells, belong, wanted):
+    """The student's own source of each exercise."""
+    def owners(statement):
+        return [number for number in EXERCISES if statement in belong[number]]
+
+    return {str(number): "\n\n".join(filter(None, (
+        cell.code_of(number, owners) for cell in cells))) for number in wanted}
+
+
+def _is_of_the_package(error):
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and frames[-1].filename.startswith(_PACKAGE)
+
+
+def _lacking(error):
+    return {"sample": "MultivariateNormalDiag"}.get(
+        name := traceback.extract_tb(error.__traceback__)[-1].name, name)
+
+
+def measure(given, images, say, graphs, seed):
+    """Evaluate the graphs of some exercises on inputs drawn from a seed.
+
+    Parameters
+    ----------
+    given : dict
+        Not used: no code of a student's runs here.
+    images : numpy.ndarray
+        Real images.
+    say : callable
+        Sends a value.
+    graphs : dict
+        Graphs as text, by the number of the exercise as text.
+    seed : int
+    """
+    for number, text in graphs.items():
+        exercise = EXERCISES[int(number)]
+        say({"stage": _("упражнение {number}").format(number=number), "exercises": [int(number)]})
+        try:
+            graph = load_graph(text)
+            sizes = sizes_of(graph)
+            inputs = exercise.draw(np.random.RandomState(seed), images, **sizes)
+            say({"exercise": int(number), "sizes": sizes,
+                 "measured": exercise.measure(graph, inputs)})
+        except Exception as error:
+            hint = str(error) if isinstance(error, Mistake) else explain(error)
+            say({"exercise": int(number),
+                 "failed": {"hint": hint, "traceback": "", "undone": None}})
+
+
+TASKS = {"build": build, "measure": measure}

@@ -1,0 +1,186 @@
+"""Starting the process in which students' code runs, and talking to it.
+
+What it imports is a copy of the package without the solutions.
+"""
+
+import json
+import os
+import re
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+import numpy as np
+import platformdirs
+
+from vae.language import language
+from vae_grading.transport import lines_of_json
+
+__all__ = ["THEANO_FLAGS", "Worker", "WorkerError", "receive", "send"]
+
+_SOLUTION = re.compile(r"^( *)### BEGIN SOLUTION\n.*?### END SOLUTION\n", re.M | re.S)
+_STARTUP = 120  # seconds
+_PACKAGES = ("vae", "vae_grading", "theano_compat")
+
+#: Graphs are computed by NumPy: nothing has to be compiled for an answer that nobody gave before,
+#: and there is no compiler to attack.  Of the optimisations, those that keep results finite.
+THEANO_FLAGS = ("cxx=,optimizer=fast_compile,"
+                "optimizer_including=stabilize:BlasOpt:local_pow_specialize,"
+                "traceback.limit=0,base_compiledir=theano,cache_optimizations=False")
+
+
+class WorkerError(RuntimeError):
+    """The process that runs students' code did not start, or went away."""
+
+
+def own_files():
+    """Return the files of our packages and utils.py, by their paths in the project."""
+    project = Path(__file__).parents[1]
+    files = [project / "utils.py", *(
+        path for package in _PACKAGES for path in (project / package).rglob("*")
+        if path.suffix in (".py", ".h", ".html", ".po"))]
+    return {path.relative_to(project): path for path in files}
+
+
+def packages_without_solutions(folder):
+    """Copy our packages and utils.py into a folder, with the solutions left out."""
+    for name, path in own_files().items():
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        text = path.read_text(encoding="utf-8")
+        target.write_text(_SOLUTION.sub(r"\1raise NotImplementedError\n", text), encoding="utf-8")
+
+
+class Worker:
+    """A running worker process.
+
+    Parameters
+    ----------
+    setup : str
+        Python code of the cell that a notebook begins with.
+    images : numpy.ndarray, shape (n, 1, 28, 28)
+        Real images, in [0, 1], to train on.
+
+    Raises
+    ------
+    WorkerError
+        If the process does not start.
+
+    Attributes
+    ----------
+    not_isolated : str or None
+        Why this machine allows no namespaces, if so.
+    """
+
+    def __init__(self, setup, images):
+        self._folder = Path(tempfile.mkdtemp(prefix="vae-grading-worker-"))
+        self._folder.chmod(0o755)  # the processes of students are other users
+        self._lock = threading.Lock()
+        try:
+            packages_without_solutions(self._folder)
+            np.save(self._folder / "images.npy", images)
+            (self._folder / "setup.py").write_text(setup, encoding="utf-8")
+            self._start()
+        except BaseException:
+            self.close()
+            raise
+
+    def _start(self):
+        self._control, theirs = socket.socketpair()
+        hidden = [str(Path(__file__).parents[1] / package) for package in _PACKAGES]
+        environment = {
+            "PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8",
+            "HOME": str(self._folder), "PYTHONPATH": str(self._folder), "MPLBACKEND": "Agg",
+            "MPLCONFIGDIR": platformdirs.user_cache_dir("vae-seminar/matplotlib"),
+            "THEANO_FLAGS": THEANO_FLAGS, "VAE_LANGUAGE": language()}
+        with open(self._folder / "log", "w+b") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "vae_grading.fork_server", str(theirs.fileno()),
+                 json.dumps(hidden)],
+                cwd=self._folder, env=environment, pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+            theirs.close()
+            self._control.settimeout(_STARTUP)
+            try:
+                hello = self._control.recv(4096)
+            except OSError:
+                hello = b""
+            if not hello:
+                self.close()  # by then it has said why
+                log.seek(0)
+                raise WorkerError("The process for students' code did not start:\n"
+                                  + log.read().decode(errors="replace")[-2000:])
+        self._control.settimeout(None)
+        self.not_isolated = json.loads(hello)["not_isolated"]
+
+    def run(self, task, limits):
+        """Run one task in a process of its own.
+
+        Parameters
+        ----------
+        task : dict
+            What to do: the name of a function of `vae_grading.tasks`, and its arguments.
+        limits : vae_grading.sandbox.Limits
+
+        Returns
+        -------
+        said : list
+            The values that the process has sent: not to be trusted.
+        ended : str
+            How it ended, "" if by itself.
+
+        Raises
+        ------
+        WorkerError
+            If this worker is gone.
+        """
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            try:
+                with self._lock:
+                    socket.send_fds(self._control, [b"!"], [theirs.fileno()])
+                theirs.close()
+                ours.settimeout(limits.timeout + 30)
+                send(ours, json.dumps({**task, "limits": vars(limits)}).encode())
+                ended, output = receive(ours).decode(), receive(ours)
+            except OSError as error:
+                raise WorkerError(f"The process for students' code is gone: {error}") from None
+        return lines_of_json(output), ended
+
+    def close(self):
+        """Stop the process and all that runs in it, and remove its folder."""
+        if hasattr(self, "_control"):
+            self._control.close()
+        if hasattr(self, "_process"):
+            try:
+                self._process.wait(5)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def send(connection, data):
+    """Send bytes, preceded by their number."""
+    connection.sendall(struct.pack("!Q", len(data)) + data)
+
+
+def receive(connection):
+    """Return the bytes that `send` was given."""
+    size, = struct.unpack("!Q", _receive_exactly(connection, 8))
+    return _receive_exactly(connection, size)
+
+
+def _receive_exactly(connection, size):
+    data = bytearray()
+    while len(data) < size:
+        chunk = connection.recv(min(size - len(data), 2**20))
+        if not chunk:
+            raise ConnectionError("the connection was closed")
+        data += chunk
+    return bytes(data)
