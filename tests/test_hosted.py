@@ -16,6 +16,8 @@ from nbclient.exceptions import CellExecutionError
 from notebooks import build
 from notebooks.hosted import Copy, hosted
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(build.__file__).parent.parent
 COLAB = "https://colab.research.google.com/github/"
 
