@@ -19,6 +19,8 @@ from tools.git import use_filter
 from test_notebooks import tagged
 from vae.checks import EXERCISES
 
+pytestmark = pytest.mark.slow
+
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which(
     "google-chrome")

@@ -6,6 +6,8 @@ import shutil
 import pytest
 from programs import PRELUDE, SMALL, SMALL_ANSWER
 
+pytestmark = pytest.mark.slow
+
 #: Also Scan's loop, which is a library of its own.
 WITH_SCAN = SMALL + """
 numbers = T.vector()

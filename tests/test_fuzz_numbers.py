@@ -8,7 +8,9 @@ import theano
 from fuzz_numbers import Fuzzer
 from random_graphs import KINDS, PARTS, kind_of
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="its pipes are not those of POSIX")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform == "win32", reason="its pipes are not those of POSIX")]
 
 #: Kinds that are not tested with a compiler: a loop of Scan's has some fifty modules.
 _SLOWLY_COMPILED = {"recurrences", "states"}

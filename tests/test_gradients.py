@@ -13,6 +13,8 @@ import theano.tensor as T
 from theano.gradient import disconnected_grad, grad_clip, grad_scale, zero_grad
 from theano.sandbox.rng_mrg import MRG_RandomStreams
 
+pytestmark = pytest.mark.slow
+
 VALUE = np.random.RandomState(0).uniform(0.2, 0.9, size=(3, 3))
 EXP = np.exp(VALUE)
 

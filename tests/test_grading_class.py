@@ -137,6 +137,7 @@ def test_a_folder_that_can_not_be_written_is_found_first(tmp_path):
     assert f"Reports can't be written into {tmp_path / 'grades'}" in result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_run_that_is_stopped_goes_on(how, students, tmp_path):
     output, last = tmp_path / "grades", students / f"student{N_STUDENTS - 1}.ipynb"

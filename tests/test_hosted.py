@@ -16,6 +16,8 @@ from nbclient.exceptions import CellExecutionError
 from tools import build
 from tools.hosted import Copy, hosted
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(build.__file__).parent.parent
 COLAB = "https://colab.research.google.com/github/"
 

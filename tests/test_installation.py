@@ -71,6 +71,7 @@ def test_old_programs_get_no_jupyter_no_tests_no_images(index, tmp_path):
         NOT_FOR_STUDENTS | {"ipython", "jupyter", "nbformat", "pytest", "vae-seminar-images"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("python", PYTHONS)
 def test_known_good_versions_go_together(index, tmp_path, python):
     """And they are all that is installed."""
@@ -116,6 +117,7 @@ def test_known_good_versions_of_several_environments(tmp_path):
         "one-two==1"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="the README's commands are for a POSIX shell")
 def test_without_a_network(index, tmp_path):
     """What README says: one command fills a folder, one installs from it alone."""

@@ -24,7 +24,9 @@ import theano.tensor as T
 from scipy import special
 from theano import In, Out, scalar
 
-pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy's own, of nan and inf
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::RuntimeWarning")]  # NumPy's own, of nan and inf
 
 #: All nodes of a graph in one C++ module, so that the compiler is started once; where there is
 #: none, by NumPy.

@@ -269,6 +269,7 @@ def test_the_filled_notebook_runs_through(mnist_dir):
             if output.get("name") == "stderr"] == []
 
 
+@pytest.mark.slow
 def test_the_solved_notebook_learns(mnist_dir, tmp_path):
     """The command of the README, on the full MNIST: each epoch as in the committed one."""
     result = tmp_path / "result.ipynb"
@@ -305,6 +306,7 @@ def test_the_notebook_learns_without_any_network(no_network):
     assert len(pictures(notebook)) == 8
 
 
+@pytest.mark.slow
 def test_the_notebook_learns_without_a_compiler(no_network, tmp_path, monkeypatch):
     """Nor a network: all that a computer may lack. Both are said, and nothing else."""
     monkeypatch.setenv("PATH", str(tmp_path))

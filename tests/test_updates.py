@@ -10,6 +10,8 @@ import pytest
 import theano
 import theano.tensor as T
 
+pytestmark = pytest.mark.slow
+
 LINKER = "c|py" if theano.config.cxx else "vm"
 MODE = theano.Mode(linker=LINKER, optimizer="fast_run")
 EACH_BY_ITSELF = MODE.excluding("updates_in_one_pass")

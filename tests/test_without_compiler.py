@@ -343,6 +343,7 @@ def both_ways(what, folder):
     return by_numpy, by_c
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not theano.config.cxx, reason="there is no compiler to compare with")
 def test_types_are_those_of_compiled_code(tmp_path):
     """Every operation on every pair of types gives what C gives where C defines it."""
@@ -368,6 +369,7 @@ def test_types_are_those_of_compiled_code(tmp_path):
     assert not wrong, f"{len(wrong)}: {wrong[:20]}"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not theano.config.cxx, reason="there is no compiler to compare with")
 def test_results_are_those_of_compiled_code(tmp_path):
     by_numpy, by_c = both_ways("graphs", tmp_path)
@@ -482,6 +484,26 @@ def test_types_that_differ():
                 [3 / (2**53 + 1), -4 / 6], [3, 2.5], [3, 2.5], [(2**53 + 1) // 3, -2]]
     for value, right in zip(results, expected):
         np.testing.assert_allclose(value, right, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name, types, x, y, expected", [
+    ("int_div", "int64 float64", [12, -8], [-2.5, 3.], [-5, -3]),
+    ("int_div", "int8 uint64", [-4], [5], [-1]),
+    ("mod", "int32 uint64", [-1], [6], [5]),
+    ("pow", "int32 float64", [8], [1.8], [42]),  # 42.2
+    ("add", "int8 float32", [3, -3], [2.9, -2.9], [5, -5]),
+    ("sub", "bool float64", [True], [0.5], [False]),
+    ("add", "bool float64", [False], [0.5], [True]),
+])
+def test_a_result_of_an_arguments_type(name, types, x, y, expected):
+    """As of an operation in place: computed as without that, and converted then."""
+    x, y = (np.array(value, dtype) for value, dtype in zip((x, y), types.split()))
+    operation = T.Elemwise(type(getattr(scalar, name))(scalar.transfer_type(0)))
+    arguments = [T.vector(dtype=dtype) for dtype in types.split()]
+    for linker in ["py", "cvm"] if theano.config.cxx else ["py"]:
+        function = theano.function(arguments, operation(*arguments), mode=theano.Mode(linker, None))
+        result = function(x, y)
+        assert result.dtype == x.dtype and result.tolist() == expected, linker
 
 
 def test_a_class_derived_from_theanos_fused_operation():
@@ -682,6 +704,7 @@ def test_a_number_in_the_memory_that_is_written_over():
 
 # --- as a user meets it ---
 
+@pytest.mark.slow
 def test_training_is_that_of_compiled_code(session):
     compiled = session.quietly(TRAINING_STEP)
     assert session.quietly(TRAINING_STEP, THEANO_FLAGS="cxx=") == compiled

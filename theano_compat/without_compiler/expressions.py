@@ -22,7 +22,8 @@ import numpy as np
 
 from theano_compat.hooks import around_import
 from theano_compat.without_compiler.denormals import flushed_to_zero
-from theano_compat.without_compiler.formulas import formula_of, results_of_a_stranger
+from theano_compat.without_compiler.formulas import (
+    formula_of, results_of_a_stranger, usual_types)
 
 #: Elements that go through all steps before the next ones: some such blocks fit a cache.
 _BLOCK = 2**14
@@ -336,7 +337,12 @@ class Program:
             formula = formula_of(scalar_op)
             if formula is None:
                 return results_of_a_stranger(self, scalar_op, nfunc_spec, dtypes, *arguments)
-            return [formula(self, scalar_op, *dtypes, *arguments)]
+            dtype, = dtypes
+            usual, = usual_types(scalar_op, dtypes, *arguments)
+            result = formula(self, scalar_op, usual, *arguments)
+            if usual != dtype == "bool" and result.dtype.kind == "f":  # in C a kind of integer
+                result = self.cast(result, "int64")
+            return [self.cast(result, dtype) if usual != dtype else result]
         values = dict(zip(scalar_op.fgraph.inputs, arguments))
 
         def value(variable):

@@ -18,13 +18,15 @@ A formula is a function of
 """
 
 import math
+import sys
+from functools import lru_cache
 from importlib import import_module
 
 import numpy as np
 
 from theano_compat.needed.removed_names import stand_in
 
-__all__ = ["formula_of", "results_of_a_stranger"]
+__all__ = ["formula_of", "results_of_a_stranger", "usual_types"]
 
 #: SciPy's special functions, imported when they are asked for: that takes its time.
 special = stand_in("scipy.special",
@@ -45,6 +47,41 @@ def formula_of(op):
         The formula, if the operation is known here.
     """
     return _FORMULAS.get(f"{type(op).__module__}.{type(op).__name__}")
+
+
+def usual_types(op, dtypes, *x):
+    """Return the types in which C computes an operation's results.
+
+    They are those of its results, but for an operation that was told to give the type of an
+    argument, as those in place are: C computes what it would without that, and converts it then.
+
+    Parameters
+    ----------
+    op : theano.scalar.ScalarOp
+    dtypes : list of str
+        The types of its results.
+    *x
+        What stands for its arguments.
+    """
+    from theano import scalar
+    usual = _usual_operation(type(op))
+    if usual is None or not isinstance(getattr(op, "output_types_preference", None),
+                                       scalar.transfer_type):
+        return dtypes
+    if "bool" in dtypes and type(op).__name__ in ("Add", "Mul", "OR", "XOR", "AND"):
+        return dtypes  # C has others of their own for a result that is a bool
+    try:
+        types = usual.output_types([scalar.get_scalar_type(str(value.dtype)) for value in x])
+    except TypeError:  # without that it would refuse such arguments
+        return dtypes
+    return [type_.dtype for type_ in types]
+
+
+@lru_cache(maxsize=None)
+def _usual_operation(kind):
+    """Theano's own operation of a class, which stands in the class's module, or None."""
+    return next((value for value in vars(sys.modules[kind.__module__]).values()
+                 if type(value) is kind), None)
 
 
 def results_of_a_stranger(do, op, nfunc_spec, dtypes, *x):
