@@ -16,7 +16,6 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from configparser import ConfigParser
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -124,9 +123,8 @@ def other_python(name):
 
 os.chdir(ROOT)
 started, said, failed_tests = time.monotonic(), [], []
-config = ConfigParser()
-config.read("tox.ini")
-names = [name.strip() for name in config["tox"]["env_list"].split(",")]
+env_list = re.search("^env_list = (.*)$", Path("pyproject.toml").read_text(), re.M)[1]
+names = env_list.split(", ")
 pythons = [name for name in names if name.startswith("py3")]
 os.environ.update(MNIST_DIR=str(SHARED / "mnist"), UV_PYTHON_DOWNLOADS="never",
                   # Some tests wait: for a server, or for a time limit to pass.

@@ -168,7 +168,7 @@ def main():
             from utils import load_dataset
             data = load_dataset()
             if len(data[0]) != 50_000:
-                raise SystemExit("The benchmark wants the whole MNIST: see MNIST_DIR in README.md")
+                raise SystemExit("The benchmark wants the whole MNIST: see MNIST_DIR in docs/lecturers.md")
         if request["restart"]:
             model.restart(request["seed"])
         images, digits = data[:2] if request["part"] == "train" else data[-2:]

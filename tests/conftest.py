@@ -26,7 +26,7 @@ HINTS = []
 
 
 def pytest_addoption(parser, pluginmanager):
-    """What pytest.ini tells plugins of the extra `tests`, without which tests run one by one."""
+    """What pyproject.toml tells plugins of the extra `tests`, without which tests run one by one."""
     parser.addoption("--hints", action="store_true",
                      help="list each hint of the exercises' checks, below the test with the wrong "
                           "answer that brings it out: pytest tests/test_checks.py --hints")

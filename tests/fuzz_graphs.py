@@ -13,7 +13,7 @@ import resource
 import sys
 import time
 
-import vae  # noqa: F401  before Theano
+import vae
 
 import lasagne
 import numpy as np

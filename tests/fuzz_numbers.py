@@ -97,7 +97,7 @@ class Shaker:
         noise = self.random.uniform(-ULPS, ULPS, value.shape) * np.finfo(value.dtype).eps
         value = np.asarray(value * (1 + noise), value.dtype)
         if value.dtype == "float32" and (self.flushing or self.random.rand() < 0.5):
-            # README.md: what is below 1.2e-38 may become 0 in elementwise operations.
+            # docs/theano.md: what is below 1.2e-38 may become 0 in elementwise operations.
             value = np.where(abs(value) < np.finfo("float32").tiny, np.float32(0), value)
         return value
 
@@ -435,6 +435,12 @@ def trouble_with(answer, expected, plain=None, tally=None):
                       tally)
 
 
+def files_of(group):
+    """The files of patches of a group."""
+    return list(dict.fromkeys(
+        patch.file for patch in hooks.PATCHES.values() if patch.group == group))
+
+
 def _command(seed, number):
     return f"--seeds {seed}" + ("" if number is None else f" --only {number}")
 
@@ -445,7 +451,7 @@ class Fuzzer:
     def __init__(self, with_compiler, log=None):
         self.with_compiler, self.log = with_compiler, log
         self.flags = _SHARED if with_compiler else _SHARED + "cxx=,"
-        self.speed = hooks.GROUPS["speed"]
+        self.speed = files_of("speed")
         #: Numbers for the table: by kind, a Counter.
         self.counts = collections.defaultdict(collections.Counter)
         self.failures, self.seeds, self._workers, self._cache = [], 0, {}, None
@@ -472,7 +478,7 @@ class Fuzzer:
     def files_left_out(self, seed):
         """The files of patches that a program is to be run without, each by itself."""
         if not self.with_compiler:
-            files = [*self.speed, *hooks.GROUPS["without_compiler"]]
+            files = [*self.speed, *files_of("without_compiler")]
             return [files[place % len(files)] for place in (2 * seed, 2 * seed + 1)]
         files = [SAME_CODE[place % len(SAME_CODE)] for place in (2 * seed, 2 * seed + 1)]
         turn, is_not_yet = divmod(seed, RARELY)
@@ -572,7 +578,7 @@ class Fuzzer:
         Without a compiler, and without a file that computes then, that is its own Python.
         """
         file = name.removeprefix("without ")
-        return f"speed,{file}" if file in hooks.GROUPS["without_compiler"] else "speed"
+        return f"speed,{file}" if file in files_of("without_compiler") else "speed"
 
     def _compare_with_numpy(self, seed, numbers, with_compiler, expected):
         """Count, and note, what differs between us with and without a compiler."""

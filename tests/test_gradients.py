@@ -3,7 +3,7 @@
 import functools
 from collections import Counter, OrderedDict
 
-import vae  # noqa: F401  before Theano
+import vae
 
 import lasagne
 import numpy as np

@@ -185,27 +185,27 @@ def test_elementwise_operations(name):
 
 
 X = T.matrix("x")
-I = T.lvector("i")
+INDEX = T.lvector("i")
 EXPRESSIONS = {
     "reductions": lambda: [X.sum(), X.sum(axis=0, dtype="float64"), X.prod(axis=1), X.max(axis=0),
                            X.min(), X.mean(axis=(0, 1)), X.std(), X.var(axis=0), T.any(X > .5),
                            T.all(X > .5, axis=1), T.argmin(X), *T.max_and_argmax(X, axis=1)],
-    "subtensors": lambda: [X[0], X[:, 1:], X[::-1, -1], X[I[0]:], X[I], X[I, I], X[X > .5],
-                           T.set_subtensor(X[1:, I[0]], 0), T.inc_subtensor(X[I], X[I]),
-                           T.inc_subtensor(X[I, I], 1), X[None, ..., 0], X.T[0, 1]],
+    "subtensors": lambda: [X[0], X[:, 1:], X[::-1, -1], X[INDEX[0]:], X[INDEX], X[INDEX, INDEX], X[X > .5],
+                           T.set_subtensor(X[1:, INDEX[0]], 0), T.inc_subtensor(X[INDEX], X[INDEX]),
+                           T.inc_subtensor(X[INDEX, INDEX], 1), X[None, ..., 0], X.T[0, 1]],
     "shapes": lambda: [X.reshape((4, 3)), X.flatten(), X.dimshuffle(1, "x", 0), T.tile(X, (2, 1)),
                        T.repeat(X, 2, axis=1), T.concatenate([X, X]), T.stack([X, X], axis=1),
                        T.shape_padright(X), X.shape, T.zeros_like(X), T.ones((X.shape[0], 2)),
                        T.alloc(X[0, 0], 2, 3), T.addbroadcast(X[:1], 0), *T.split(X, [1, 2], 2),
                        T.swapaxes(X, 0, 1), T.roll(X, 1, axis=0), T.unbroadcast(X[:1], 0)],
-    "ranges": lambda: [T.arange(4), T.arange(0., I[1], .5), T.eye(3), T.tri(3), T.diag(X[0]),
-                       T.triu(X), T.identity_like(X[:3, :3]), T.extra_ops.to_one_hot(I, 3),
+    "ranges": lambda: [T.arange(4), T.arange(0., INDEX[1], .5), T.eye(3), T.tri(3), T.diag(X[0]),
+                       T.triu(X), T.identity_like(X[:3, :3]), T.extra_ops.to_one_hot(INDEX, 3),
                        *T.mgrid[0:2, 0:3]],
     "order": lambda: [T.sort(X), T.argsort(X, axis=0), T.topk(X, 2, axis=1, sorted=False),
                       T.extra_ops.searchsorted(T.sort(X[0]), X[0]), T.extra_ops.Unique()(X),
                       T.extra_ops.cumsum(X, axis=1), T.extra_ops.cumprod(X), T.extra_ops.diff(X),
-                      T.extra_ops.bincount(I), T.extra_ops.fill_diagonal(X, 1.),
-                      T.extra_ops.squeeze(X[:1]), T.choose(I, X[:2, :2])],
+                      T.extra_ops.bincount(INDEX), T.extra_ops.fill_diagonal(X, 1.),
+                      T.extra_ops.squeeze(X[:1]), T.choose(INDEX, X[:2, :2])],
     "products": lambda: [T.dot(X, X.T), T.dot(X[0], X[1]), T.tensordot(X, X, axes=[[0], [0]]),
                          T.batched_dot(X.reshape((3, 2, 2)), X.reshape((3, 2, 2))), T.outer(X[0], X[0]),
                          T.nlinalg.matrix_inverse(T.dot(X.T, X) + T.eye(4)),
@@ -228,7 +228,7 @@ EXPRESSIONS = {
         theano.gradient.disconnected_grad, theano.gradient.zero_grad,
         theano.gradient.consider_constant, lambda x: theano.gradient.grad_scale(x, .5),
         lambda x: theano.gradient.grad_clip(x, -.1, .1), T.exp, T.sort, lambda x: T.max(x, axis=0),
-        lambda x: x[I], lambda x: nnet.softmax(x), lambda x: T.prod(x, axis=1)]],
+        lambda x: x[INDEX], lambda x: nnet.softmax(x), lambda x: T.prod(x, axis=1)]],
     "conditions": lambda: [theano.ifelse.ifelse(T.gt(X[0, 0], .5), X, -X),
                            theano.printing.Print("x")(X), T.opt.assert_(X, T.gt(X[0, 0], -1)),
                            T.specify_shape(X, (3, 4))],
@@ -250,7 +250,7 @@ EXPRESSIONS = {
 def test_expressions(kind):
     outputs = [one for each in EXPRESSIONS[kind]()
                for one in (each if isinstance(each, (list, tuple)) else [each])]
-    assert_the_same_after(outputs, [X, I], [images(3, 4), np.array([0, 1])])
+    assert_the_same_after(outputs, [X, INDEX], [images(3, 4), np.array([0, 1])])
 
 
 def test_a_graph_that_is_used_as_an_operation():

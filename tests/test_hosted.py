@@ -100,9 +100,9 @@ def test_a_wrong_address_writes_nothing(tmp_path, monkeypatch, capsys):
     assert not list(tmp_path.iterdir())
 
 
-def test_the_readme_has_the_cell():
-    assert Copy.at("https://github.com/OWNER/NAME").install() in (ROOT / "README.md").read_text(
-        encoding="utf-8")
+def test_the_lecturers_page_has_the_cell():
+    page = (ROOT / "docs" / "lecturers.md").read_text(encoding="utf-8")
+    assert Copy.at("https://github.com/OWNER/NAME").install() in page
 
 
 # --- in an environment like a host's ---

@@ -280,7 +280,7 @@ VARIANTS = [
 
 def test_any_difference_makes_another_graph(folder, monkeypatch):
     """Compiled after all others, each is what it is where nothing is kept."""
-    import theano.gpuarray  # noqa: F401  so does Scan, which brings new optimisations
+    import theano.gpuarray
     for make in VARIANTS:
         make()
     folder.n_restored = 0

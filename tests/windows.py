@@ -35,10 +35,10 @@ import numpy  # noqa: F401
 import platformdirs  # noqa: F401
 import psutil  # noqa: F401
 import requests  # noqa: F401
-import scipy.linalg  # noqa: F401
-import scipy.signal  # noqa: F401
-import scipy.sparse.linalg  # noqa: F401
-import scipy.special  # noqa: F401
+import scipy.linalg
+import scipy.signal
+import scipy.sparse.linalg
+import scipy.special
 import scipy.stats  # noqa: F401
 import scipy_openblas32  # noqa: F401
 import threadpoolctl  # noqa: F401

@@ -40,13 +40,13 @@ if int(numpy.__version__.partition(".")[0]) < 2:
         "установили, перезапустите ядро (Kernel → Restart)."
     )
 
-from theano_compat import hooks  # noqa: E402
-from theano_compat.needed import compiled_code, removed_names, settings  # noqa: E402,F401
-from theano_compat.old_programs import environment  # noqa: E402
-from theano_compat.speed import (  # noqa: E402,F401
+from theano_compat import hooks
+from theano_compat.needed import compiled_code, removed_names, settings  # noqa: F401
+from theano_compat.old_programs import environment
+from theano_compat.speed import (  # noqa: F401
     compile_together, elementwise_loops, fast_import, fuse_updates, keep_graphs, matrix_products,
     merge_gradients)
-from theano_compat.without_compiler import (  # noqa: E402,F401
+from theano_compat.without_compiler import (  # noqa: F401
     conv_and_pool, expressions, other_operations)
 
 hooks.activate()

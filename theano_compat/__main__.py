@@ -1,4 +1,4 @@
-"""Runs an old script, module or notebook as it is: ``import vae`` need not be added to it."""
+"""Runs an old script, module or notebook as it is; it need not import `theano_compat`."""
 
 import argparse
 import sys

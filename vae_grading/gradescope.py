@@ -25,7 +25,7 @@ __all__ = ["grade_submission", "make_archive"]
 
 _PROJECT = Path(__file__).parents[1]
 _REFERENCE, _LIMITS = "notebooks/solution/vae_seminar_solution.ipynb", "limits.json"
-_FILES = ["setup.py", "README.md", "LICENSE", "constraints.txt", "utils.py"]
+_FILES = ["setup.py", "pyproject.toml", "README.md", "LICENSE", "constraints.txt", "utils.py"]
 _FOLDERS = ("vae", "vae_grading", "theano_compat", "wheels")
 _SUFFIXES = {".py", ".h", ".html", ".md", ".po", ".toml", ".txt"}
 

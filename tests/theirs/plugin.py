@@ -19,12 +19,12 @@ os.environ["THEANO_FLAGS"] = ",".join([
     "floatX=float64,warn.ignore_bug_before=all,on_opt_error=raise,on_shape_error=raise",
     os.environ.get("THEANO_FLAGS", "")])
 
-import vae  # noqa: E402,F401  before anything imports Theano
+import vae  # noqa: F401  before anything imports Theano
 
-import nose.tools  # noqa: E402
-import numpy as np  # noqa: E402
-import pytest  # noqa: E402
-import theano  # noqa: E402
+import nose.tools
+import numpy as np
+import pytest
+import theano
 
 # What their authors could still use, until NumPy 1.25 and 1.26, and Python 3.12.
 np.testing.dec = SimpleNamespace(skipif=unittest.skipIf)
