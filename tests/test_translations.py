@@ -24,7 +24,7 @@ from vae import language
 from vae.checks import Mistake, check
 from vae_grading.grader import Reference, grade
 from vae_grading.reports import _page
-from vae_grading.worker import package_without_solutions
+from vae_grading.worker import packages_without_solutions
 
 ROOT = Path(vae.__file__).parents[1]
 RUSSIAN = re.compile("[А-Яа-яЁё]")
@@ -264,5 +264,5 @@ def test_another_language_is_a_catalogue_and_nothing_else(speak, tmp_path, monke
 
 
 def test_the_copy_for_students_processes_has_the_catalogues(tmp_path):
-    package_without_solutions(tmp_path)
+    packages_without_solutions(tmp_path)
     assert (tmp_path / "vae" / "locale" / "en.po").is_file()
