@@ -28,7 +28,7 @@ COLUMNS = ["Python", "NumPy", "installs", "imports", "tests", "notebook"]
 def oldest_python():
     """Run the README's commands, and return their Python's row of the table."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    commands = [line for line in readme.splitlines() if line.startswith("python3 -m venv")]
+    commands = re.findall("^python3 -m venv .* -r requirements.txt .*$", readme, re.M)
     assert len(commands) == 2, commands
     worked = []
     for command in commands:
