@@ -143,7 +143,8 @@ if os.geteuid() == 0 and shutil.which("apt-get") and not shutil.which("chromium"
 with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(os.cpu_count()) as cores:
     os.environ["XDG_CACHE_HOME"] = str(Path(scratch, "cache"))  # nothing downloaded or compiled yet
     subprocess.run([sys.executable, "-m", "venv", "--clear", ".tox/tox"], check=True)
-    subprocess.run([".tox/tox/bin/pip", "install", "-q", "tox", "tox-uv"], check=True)
+    subprocess.run([".tox/tox/bin/pip", "install", "-q", "tox", "tox-uv", "ruff"], check=True)
+    is_clean = in_foreground([".tox/tox/bin/ruff", "check"])
     others = {name: cores.submit(other_python, name)
               for name in sorted(names, key=lambda name: name != newest) if name != oldest}
     row_of_oldest = oldest_python()
@@ -151,6 +152,6 @@ with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(os.cpu_count()
 
 table = [COLUMNS, ["---"] * len(COLUMNS), *(rows[name] for name in pythons)]
 print(*said, *failed_tests, "", *(f"| {' | '.join(row)} |" for row in table), "", sep="\n")
-failed = [name for name, row in rows.items() if "NO" in row]
+failed = [name for name, row in rows.items() if "NO" in row] + ["ruff"] * (not is_clean)
 print(f"{time.monotonic() - started:.0f} s in all; failed: {', '.join(failed) or 'nothing'}")
 sys.exit(bool(failed))
