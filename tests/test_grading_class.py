@@ -63,6 +63,16 @@ def students(tmp_path):
     return folder
 
 
+@pytest.mark.parametrize("name", ["utils.py", "tools.py"])
+def test_a_file_of_the_graders_own_with_such_a_name(name, tmp_path):
+    (tmp_path / name).write_text("raise SystemExit('the wrong file')")
+    (tmp_path / "half.ipynb").write_bytes(notebook(unfilled(5)))
+    done = subprocess.run(command(tmp_path / "half.ipynb", tmp_path / "grades"), cwd=tmp_path,
+                          stderr=subprocess.PIPE, encoding="utf-8")
+    assert done.returncode == 0, done.stderr
+    assert table(tmp_path / "grades") == {"half": 7}
+
+
 def test_a_class(tmp_path):
     folder, output = tmp_path / "class", tmp_path / "grades"
     (folder / "Иванов Пётр").mkdir(parents=True)

@@ -240,6 +240,19 @@ def test_an_old_script_as_it_is(warm, tmp_path):
                               "[1.0, 1.0] float64\n"), process.stderr
 
 
+def test_an_old_script_called_vae_beside_others(warm, tmp_path):
+    """Its names are the program's own: none of them is this project's."""
+    for name in "utils", "tools", "vae_grading":
+        (tmp_path / f"{name}.py").write_text(f"name = 'mine: {name}'\n")
+    (tmp_path / "vae.py").write_text("import theano, utils, tools\n"
+                                     "print(utils.name, tools.name, theano.tensor.ones(1).eval())\n")
+    (tmp_path / "main.py").write_text("import vae\n")
+    for script in "vae.py", "main.py":
+        process = subprocess.run([sys.executable, "-m", "theano_compat", script], cwd=tmp_path,
+                                 env=warm.environment, capture_output=True, text=True)
+        assert process.stdout == "mine: utils mine: tools [1.]\n", process.stderr
+
+
 def test_an_old_module_as_it_is(warm, tmp_path):
     process = old_program("-m", "programs.old", "-h", folder=tmp_path,
                           environment={**warm.environment, "THEANO_FLAGS": "floatX=float32"})

@@ -13,7 +13,6 @@ import matplotlib.pyplot
 import numpy as np
 import theano
 
-import utils  # the copy beside the packages: it lies in the worker's folder, the first in sys.path
 import vae
 
 __all__ = ["Enough", "Shell", "install", "use_few_images"]
@@ -114,6 +113,8 @@ class _Function:
 
 def use_few_images(images):
     """Let `load_dataset` return a few of these images."""
+    import utils  # in a worker's process alone: the copy of ours that lies in its folder
+
     labels = np.arange(100, dtype=np.uint8) % 10
     few = tuple(part for start in (0, 100, 200) for part in (images[start:start + 100], labels))
     utils.load_dataset = vae.mnist.load_dataset = lambda *args, **kwargs: few
@@ -127,6 +128,8 @@ def keep_language():
 
 def install():
     """Put the other stand-ins in the place of the real things, in this process."""
+    import utils  # as above
+
     nothing = _Nothing()
     for name in ["plot_model", "TrainingPicture", "plot_learning_curve", "plot_reconstructions",
                  "plot_hidden_space", "plot_manifold", "explore_manifold", "save_weights",
