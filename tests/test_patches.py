@@ -367,6 +367,20 @@ assert abs(theano.function([x], theano.scalar.exp(x))(1) - np.e) < 1e-6
 x = T.scalar()
 assert theano.function([x], T.exp(x), mode=theano.Mode("cvm", "fast_run"))(0) == 1
 """),
+    "whole_calls": Need("the update is lost", PRELUDE + """
+import signal
+from theano.compile.ops import as_op
+@as_op([T.fvector], [T.fvector])
+def interrupted(x):
+    signal.raise_signal(signal.SIGINT)
+    return x
+value = theano.shared(np.zeros(2, "float32"))
+function = theano.function([], updates=[(value, interrupted(value) + 1)])
+try:
+    function()
+except KeyboardInterrupt:
+    assert value.get_value().tolist() == [1, 1], "the update is lost"
+"""),
     "silence_of_c": Need("RuntimeWarning: divide by zero", PRELUDE + """
 import threading  # Theano itself silences NumPy in the first one only
 x = T.fvector()
