@@ -61,7 +61,7 @@ def few_lines(function, *args):
     sys.settrace(trace)
     function(*args)
     sys.settrace(None)
-    assert len(lines) < 2500, "number by number"
+    assert len(lines) < 2000, "number by number"
 """
 
 #: Two operations that no other program compiles.

@@ -14,9 +14,9 @@ number `a`, is::
 ``formulas.py`` says what each operation computes.
 """
 
+import _signal as signal  # whose functions make no enumerations, at each call, as signal's do
 import math
 import re
-import signal
 import threading
 from functools import lru_cache
 
