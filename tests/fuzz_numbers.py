@@ -94,7 +94,9 @@ class Shaker:
 
     def shaken(self, value):
         value = np.asarray(value)
-        noise = self.random.uniform(-ULPS, ULPS, value.shape) * np.finfo(value.dtype).eps
+        # At least one unit: among thousands of numbers, some would be left alone by each shake.
+        noise = self.random.uniform(1, ULPS, value.shape) * np.finfo(value.dtype).eps
+        noise *= self.random.choice([-1, 1], value.shape)
         value = np.asarray(value * (1 + noise), value.dtype)
         if value.dtype == "float32" and (self.flushing or self.random.rand() < 0.5):
             # docs/theano.md: what is below 1.2e-38 may become 0 in elementwise operations.

@@ -590,7 +590,6 @@ def test_an_attack_costs_only_its_own_exercise(reference):
 
 def test_a_daemon_is_not_waited_for(reference, unharmed):
     result = attacked(EXHAUSTION["a daemon"], reference, Limits(timeout=60.))
-    print(result)
     assert not result.exhausted, result
 
 

@@ -7,6 +7,7 @@ configured then.
 import itertools
 import os
 import platform
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -708,6 +709,31 @@ def test_a_number_in_the_memory_that_is_written_over():
 def test_training_is_that_of_compiled_code(session):
     compiled = session.quietly(TRAINING_STEP)
     assert session.quietly(TRAINING_STEP, THEANO_FLAGS="cxx=") == compiled
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="a system without timers")
+def test_an_interrupt_waits_for_the_end_of_a_function(session):
+    """Whenever it comes: without that, the memory of a parameter soon holds something else."""
+    session.quietly(TRAINING_STEP + """
+import random, signal
+train = theano.function([x], loss, updates=lasagne.updates.adam(loss, params))
+handler = signal.getsignal(signal.SIGINT)
+signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))
+random.seed(0)
+interrupted = 0
+for _ in range(400):
+    try:
+        try:
+            signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-4, 1e-2))
+            train(images)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    except KeyboardInterrupt:
+        interrupted += 1
+    assert signal.getsignal(signal.SIGINT) is handler
+assert interrupted > 20, interrupted
+assert np.isfinite(train(images)), train(images)
+""", THEANO_FLAGS="cxx=")
 
 
 def test_products_take_one_thread(session):

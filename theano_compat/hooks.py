@@ -43,6 +43,7 @@ ORDER = {
     "theano.gof.cmodule": (
         "numpy_2_headers", "modules_without_libpython", "whole_keys", "damaged_modules",
         "native_code", "modules_at_once", "distutils", "numpy_distutils"),
+    "theano.compile.function_module": ("graphs_optimised_once", "whole_calls"),
     "theano.gof.cc": ("operations_without_properties", "thunks_called_by_ctypes"),
     "theano.scalar.basic": (
         "floats_that_differ", "numbers_as_arrays", "updates_in_one_pass"),

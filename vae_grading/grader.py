@@ -391,7 +391,7 @@ class _Run:
         if ended:
             self.why_died = _why(ended, self._clock.limits)
             self.fatal = str(stage.get("stage"))[:100]
-            self.exhausted |= ended in ("time", "memory", "output", "SIGKILL")
+            self.exhausted |= ended in ("time", "memory", "disk", "output", "SIGKILL")
             exercises = stage.get("exercises")
             for number in exercises if isinstance(exercises, list) else []:
                 if self._is_wanted(number):
@@ -424,5 +424,7 @@ def _why(ended, limits):
                     timeout=limits.timeout),
         "memory": _("коду не хватило {memory:.1f} ГБ памяти.").format(
                       memory=limits.memory / 2 ** 30),
+        "disk": _("код записал больше {disk:.0f} МБ или больше {files} файлов.").format(
+                    disk=limits.disk / 2 ** 20, files=limits.files),
         "output": _("код вывел слишком много."),
     }.get(ended, _("код остановил процесс, в котором его проверяли ({ended}).").format(ended=ended))

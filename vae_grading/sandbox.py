@@ -1,9 +1,9 @@
 """A process for code that is not to be trusted, with limits, and cut off where Linux can.
 
-Everywhere (Linux, macOS): a time limit, a limit on the memory of the process
-and all that it starts, on the size of files, on the number of processes; a
-working folder of its own that is deleted afterwards; no environment variables;
-never the superuser's rights.
+Everywhere (Linux, macOS): a time limit; limits on the memory of the process
+and all that it starts, on the bytes and the number of files in its working
+folder, and on the number of processes; that folder is its own, and is deleted
+afterwards; no environment variables; never the superuser's rights.
 
 On Linux also: no sockets, and nothing of the kernel's that is not counted, see
 `vae_grading.system_calls`.  Where namespaces are allowed, no other processes
@@ -54,8 +54,8 @@ class Limits:
     timeout: float = 120.  #: seconds
     total: float = 300.  #: seconds, for all processes of one notebook together
     memory: int = 4 * 2**30  #: bytes
-    disk: int = 256 * 2**20  #: bytes; without namespaces: of one file
-    files: int = 16384  #: with links and folders; only with namespaces
+    disk: int = 256 * 2**20  #: bytes, in the working folder
+    files: int = 16384  #: with links and folders, in the working folder
     processes: int = 64
 
 
@@ -229,8 +229,8 @@ def run_limited(task, limits, readable=(), hidden=(), isolated=False, cancel=Non
     output : bytes
         What it has said.
     ended : str
-        How it ended: "", or "time", "memory", "output", "cancelled", or what
-        went wrong with the process.
+        How it ended: "", or "time", "memory", "disk", "output", "cancelled", or
+        what went wrong with the process.
     """
     signal.signal(signal.SIGTERM, lambda *args: sys.exit())
     _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
@@ -253,14 +253,14 @@ def run_limited(task, limits, readable=(), hidden=(), isolated=False, cancel=Non
             os._exit(status)
     os.close(start)
     try:
-        return _supervise(pid, end, limits, cancel)
+        return _supervise(pid, end, limits, cancel, folder)
     finally:
         _kill_everything()
         os.close(end)
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _supervise(pid, end, limits, cancel):
+def _supervise(pid, end, limits, cancel, folder):
     output, ended = bytearray(), None
     deadline = time.monotonic() + limits.timeout
     os.set_blocking(end, False)
@@ -288,6 +288,8 @@ def _supervise(pid, end, limits, cancel):
             next_look = time.monotonic() + 0.2
             if _memory_of(pid) > limits.memory:
                 ended = "memory"
+            elif _holds_too_much(folder, limits):
+                ended = "disk"
     return bytes(output[:_MAX_OUTPUT]), ended
 
 
@@ -307,6 +309,21 @@ def _memory_of(pid):
     except psutil.NoSuchProcess:
         pass
     return total
+
+
+def _holds_too_much(folder, limits):
+    """Whether a folder has outgrown the limits; a file system of its own can't, and looks empty."""
+    files = size = 0
+    for parent, folders, names in os.walk(folder):
+        for name in folders + names:
+            try:
+                size += os.lstat(os.path.join(parent, name)).st_blocks * 512
+            except OSError:  # it is gone, or its path is too long
+                pass
+            files += 1
+            if files > limits.files or size > limits.disk:
+                return True
+    return False
 
 
 def _kill_everything():

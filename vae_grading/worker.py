@@ -26,6 +26,7 @@ __all__ = ["THEANO_FLAGS", "Worker", "WorkerError", "receive", "send"]
 _SOLUTION = re.compile(r"^( *)### BEGIN SOLUTION\n.*?### END SOLUTION\n", re.M | re.S)
 _STARTUP = 120  # seconds
 _PACKAGES = ("vae", "vae_grading", "theano_compat")
+_CLEANING = 120  # seconds: to kill what a task has started, and to delete what it has written
 
 #: Graphs are computed by NumPy: nothing has to be compiled for an answer that nobody gave before,
 #: and there is no compiler to attack.  Of the optimisations, those that keep results finite.
@@ -145,7 +146,7 @@ class Worker:
                 with self._lock:
                     socket.send_fds(self._control, [b"!"], [theirs.fileno()])
                 theirs.close()
-                ours.settimeout(limits.timeout + 30)
+                ours.settimeout(limits.timeout + _CLEANING)
                 send(ours, json.dumps({**task, "limits": vars(limits)}).encode())
                 ended, output = receive(ours).decode(), receive(ours)
             except OSError as error:

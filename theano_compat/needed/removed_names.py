@@ -133,7 +133,7 @@ def in_place_of(**modules):
     finally:
         for name, module in before.items():
             if module is None:
-                del sys.modules[name]
+                sys.modules.pop(name, None)
             else:
                 sys.modules[name] = module
 
@@ -247,7 +247,7 @@ def random_states_copied_whole(raw_random):
 
 @around_import("theano.misc.pkl_utils")
 def picklers_with_attributes(pkl_utils):
-    """Python 3.13 lets no program set a pickler's ``persistent_id``, nor its ``persistent_load``.
+    """Python 3.13 alone lets no program set a pickler's ``persistent_id`` or ``persistent_load``.
 
     Those of classes derived from them it may set.
     """

@@ -20,6 +20,7 @@ import sysconfig
 import tempfile
 import warnings
 from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -76,8 +77,8 @@ def _compiler():
                                  "wsl --install")
     if not found and not zig:
         python = shlex.quote(sys.executable)
-        remedy = (f"{python} -m pip install ziglang" if find_spec("pip") else
-                  f"uv pip install --python {python} ziglang")  # uv makes environments without pip
+        remedy = (f"{python} -m pip install ziglang" if _has_pip() else
+                  f"uv pip install --python {python} ziglang")
         if sys.platform == "darwin":
             remedy = "xcode-select --install"
         return _without_compiler(f"No C++ compiler ({compiler})",
@@ -89,6 +90,17 @@ def _compiler():
     if found and _works(found):
         raise KeyError("cxx")
     return _works(_launcher(zig)) if zig and not found else ""
+
+
+def _has_pip():
+    """Whether there is pip: uv makes environments without.
+
+    It is not imported, nor looked for as a module, of which setuptools makes a change of distutils.
+    """
+    try:
+        return bool(distribution("pip"))
+    except PackageNotFoundError:
+        return False
 
 
 def _without_compiler(what, what_ru, remedy):

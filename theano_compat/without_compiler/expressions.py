@@ -14,8 +14,10 @@ number `a`, is::
 ``formulas.py`` says what each operation computes.
 """
 
+import _signal as signal  # whose functions make no enumerations, at each call, as signal's do
 import math
 import re
+import threading
 from functools import lru_cache
 
 import numpy as np
@@ -127,6 +129,46 @@ def silence_of_c(vm):
 
     for machine in (vm.Loop, vm.LoopGC, vm.Stack):
         machine.__call__ = silent(machine.__call__)
+
+
+@around_import("theano.compile.function_module")
+def whole_calls(function_module):
+    """Finish a call, with its updates, before a KeyboardInterrupt is raised, as C does.
+
+    In between a shared variable may hold anything: an operation in place has taken its memory.
+    """
+    yield
+    call = function_module.Function.__call__
+
+    def __call__(self, *args, **kwargs):
+        if not getattr(self.fn, "need_update_inputs", True):  # the engine in C
+            return call(self, *args, **kwargs)
+        with _InterruptsLater():
+            return call(self, *args, **kwargs)
+
+    function_module.Function.__call__ = __call__
+
+
+class _InterruptsLater:
+    """Holds back what Ctrl-C raises, in the main thread; one inside another leaves that to it."""
+
+    def __enter__(self):
+        self._handler, self._arguments = None, None
+        if threading.current_thread() is not threading.main_thread():
+            return
+        handler = signal.getsignal(signal.SIGINT)
+        if callable(handler) and not isinstance(getattr(handler, "__self__", None), _InterruptsLater):
+            self._handler = handler
+            signal.signal(signal.SIGINT, self._note)
+
+    def _note(self, *arguments):
+        self._arguments = arguments
+
+    def __exit__(self, *error):
+        if self._handler is not None:
+            signal.signal(signal.SIGINT, self._handler)
+            if self._arguments:
+                self._handler(*self._arguments)
 
 
 def _expression_of(node):
