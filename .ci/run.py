@@ -137,7 +137,7 @@ absent = [name for name in pythons if not path_of(name)]
 oldest = next(name for name in pythons if name not in absent)
 newest = [name for name in pythons if name not in absent or Path(IN_DEBIAN[0]).exists()][-1]
 if os.geteuid() == 0 and shutil.which("apt-get") and not shutil.which("chromium"):
-    # The browser of tests/test_browser.py, which skips its tests where there is none.
+    # The browser of tests/seminar/test_browser.py, which skips its tests where there is none.
     subprocess.run("apt-get update -qq && apt-get install -y -qq chromium >/dev/null", shell=True)
 
 with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(os.cpu_count()) as cores:

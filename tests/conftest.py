@@ -29,7 +29,7 @@ def pytest_addoption(parser, pluginmanager):
     """What pyproject.toml tells plugins of the extra `tests`, without which tests run one by one."""
     parser.addoption("--hints", action="store_true",
                      help="list each hint of the exercises' checks, below the test with the wrong "
-                          "answer that brings it out: pytest tests/test_checks.py --hints")
+                          "answer that brings it out: pytest tests/seminar/test_checks.py --hints")
     if not pluginmanager.hasplugin("xdist"):
         parser.addoption("--dist", help="ignored: pytest-xdist is not installed")
     if not pluginmanager.hasplugin("timeout"):

@@ -10,7 +10,7 @@ from vae.language import _
 
 def pytest_addoption(parser):
     parser.addoption("--notebook", metavar="PATH", type=Path,
-                     help="grade a student's notebook: only tests/test_exercises.py runs, on it; "
+                     help="grade a student's notebook: only tests/seminar/test_exercises.py runs, on it; "
                           "written with =, for pytest takes other paths for tests")
 
 

@@ -25,7 +25,7 @@ _BAR = "Theano: C++: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}]"
     acts_on="arguments and results that are tensors, of every dtype and shape, as TensorType "
             "extracts and lets go of them",
     brings="nothing cached 1.21",
-    edge="tests/test_compat.py::test_a_type_of_a_programs_own_cleans_up_itself"))
+    edge="tests/compat/test_compat.py::test_a_type_of_a_programs_own_cleans_up_itself"))
 def arrays_checked_by_functions(module):
     """Call a function for what takes Theano forty lines, before and after each operation."""
     yield
@@ -61,7 +61,7 @@ def arrays_checked_by_functions(module):
 @around_import("theano.gof.cmodule", speed=Speed(
     acts_on="g++ and clang++ on Linux, where gcc.cxxflags names no processor",
     brings="all cached 1.36",
-    edge="tests/test_compat.py::test_the_users_processor"))
+    edge="tests/compat/test_compat.py::test_the_users_processor"))
 def native_code(cmodule):
     """Ask g++ or clang++ for the code of this very processor.
 
@@ -93,7 +93,7 @@ _upcoming = []
     acts_on="modules of operations that have a version; in one source file only Theano's own whose "
             "C includes nothing by itself",
     brings="nothing cached 8.59",
-    edge="tests/test_compat.py::test_modules_with_names_in_common"))
+    edge="tests/compat/test_compat.py::test_modules_with_names_in_common"))
 def modules_at_once(module):
     """When the first of a function's modules has to be compiled, compile all that are missing."""
     yield

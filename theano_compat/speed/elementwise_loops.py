@@ -80,7 +80,7 @@ _CODE = """
             "integers, float32 and float64, also within, in up to 32 dimensions, without OpenMP; on "
             "x86-64 float32 results below 1.2e-38 become 0, also within",
     brings="VAE 1.70",
-    edge="tests/test_loops.py::test_what_has_a_kernel"))
+    edge="tests/compat/test_elementwise_loops.py::test_what_has_a_kernel"))
 def vectorised_loops(elemwise):
     """Write a kernel in place of each elementwise operation's loops."""
     yield
@@ -110,7 +110,7 @@ def vectorised_loops(elemwise):
 @around_import("theano.tensor.nnet.sigm", speed=Speed(
     acts_on="sigmoid and softplus of float32, with options of the compiler that are in a list",
     brings="VAE 1.30",
-    edge="tests/test_loops.py::test_options_of_the_user"))
+    edge="tests/compat/test_elementwise_loops.py::test_options_of_the_user"))
 def sigmoids_of_floats(sigm):
     """Without branches, and without the doubles that Theano's 0.0 brings in."""
     yield
@@ -131,7 +131,7 @@ def sigmoids_of_floats(sigm):
     acts_on="sums of float32 and float64 that are accumulated in float64, in up to 32 "
             "dimensions; in several numbers at once only from float32 to float32",
     brings="CNN, 32 and 32 filters 1.03",
-    edge="tests/test_loops.py::test_sums_in_float64_are_in_theanos_order"))
+    edge="tests/compat/test_elementwise_loops.py::test_sums_in_float64_are_in_theanos_order"))
 def vectorised_sums(elemwise):
     """Add floats up in several doubles at once; Theano's loop waits for each addition."""
     yield

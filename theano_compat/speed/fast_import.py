@@ -14,7 +14,7 @@ from theano_compat.originals import is_theanos, what_writes_c
                "theano.tensor.nnet.abstract_conv", "theano.tensor.nnet.conv", speed=Speed(
     acts_on="the imports of SciPy in these five modules of Theano's",
     brings="all cached 1.84",
-    edge="tests/test_compat.py::test_scipy_is_imported_when_it_is_called"))
+    edge="tests/compat/test_compat.py::test_scipy_is_imported_when_it_is_called"))
 def scipy_when_asked_for(module):
     """SciPy takes longer to import than all the rest, and few programs call it.
 
@@ -28,7 +28,7 @@ def scipy_when_asked_for(module):
 @around_import("theano.gof.cc", speed=Speed(
     acts_on="calls of functions that consist of one C module, by Theano's linker c",
     brings="nothing cached 1.11",
-    edge="tests/test_compat.py::test_functions_of_one_module"))
+    edge="tests/compat/test_compat.py::test_functions_of_one_module"))
 def thunks_called_by_ctypes(module):
     """Theano compiles a module for one call of C, though the functions it makes seldom use it."""
     api = ctypes.pythonapi
@@ -47,7 +47,7 @@ def thunks_called_by_ctypes(module):
 @around_import("theano.sandbox.rng_mrg", speed=Speed(
     acts_on="the states of MRG_RandomStreams, of every seed and number of streams",
     brings="nothing cached 1.39",
-    edge="tests/test_compat.py::test_random_streams_are_theanos"))
+    edge="tests/compat/test_compat.py::test_random_streams_are_theanos"))
 def streams_by_numpy(rng_mrg):
     """Set a random generator up by NumPy: Theano compiles a function for it, and calls it often.
 
@@ -87,7 +87,7 @@ def streams_by_numpy(rng_mrg):
     acts_on="expressions of constants with fewer than 10,000 elements, and of Theano's own "
             "operations",
     brings="nothing cached 1.99",
-    edge="tests/test_compat.py::test_constants_of_a_programs_own_operations_are_computed_as_theano_does"))
+    edge="tests/compat/test_compat.py::test_constants_of_a_programs_own_operations_are_computed_as_theano_does"))
 def constants_by_numpy(elemwise):
     """Compute an expression of small constants by NumPy: it is computed once.
 

@@ -16,7 +16,7 @@ _FLOATS = {"float32", "float64"}
     acts_on="new values of shared variables of float32 or float64, of one shape, computed from "
             "such arrays by elementwise operations of Theano's own",
     brings="VAE, 1024 units 1.08",
-    edge="tests/test_updates.py::test_what_is_not_joined"))
+    edge="tests/compat/test_fuse_updates.py::test_what_is_not_joined"))
 def updates_in_one_pass(module):
     """Compute a parameter's update in one loop with those of its optimiser's moments."""
     yield

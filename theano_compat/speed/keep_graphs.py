@@ -386,7 +386,7 @@ def _save(path, fgraph, written):
     acts_on="graphs of ten operations or more, all of them, their optimiser and its settings "
             "Theano's own, with nothing of Theano replaced by the program's",
     brings="all cached 1.87",
-    edge="tests/test_optimising.py::test_what_a_program_has_put_in_theanos_place"))
+    edge="tests/compat/test_keep_graphs.py::test_what_a_program_has_put_in_theanos_place"))
 def graphs_optimised_once(module):
     """Take what the optimiser has made of the same graph before.
 

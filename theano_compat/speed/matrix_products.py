@@ -6,7 +6,7 @@ from theano_compat.hooks import Speed, around_import
 @around_import("theano.tensor.blas", speed=Speed(
     acts_on="products of matrices that more than one operation wants, times a number",
     brings="VAE, 1024 units 1.22",
-    edge="tests/test_compat.py::test_a_product_is_computed_once"))
+    edge="tests/compat/test_compat.py::test_a_product_is_computed_once"))
 def products_computed_once(blas):
     """Do not draw a factor into a matrix product that is wanted without it, too.
 
@@ -30,7 +30,7 @@ def products_computed_once(blas):
             "or more, rows of the second factor and of the result in one piece, and at most a "
             "quarter of the first factor not zero",
     brings="VAE, 1024 units 1.07",
-    edge="tests/test_products.py::test_zero_times_what_is_not_finite"))
+    edge="tests/compat/test_matrix_products.py::test_zero_times_what_is_not_finite"))
 def zeros_left_out(blas):
     """Multiply only by what is not zero in a first factor that is mostly zeros, in float32.
 

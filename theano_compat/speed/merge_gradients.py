@@ -45,7 +45,7 @@ _FLOATS, _WHOLE = {"float16", "float32", "float64"}, {
     acts_on="equal operations that are in a list of Theano's own, of real numbers, while the program "
             "has replaced nothing of Theano's",
     brings="VAE 1.09",
-    edge="tests/test_gradients.py::test_what_is_derived_as_it_is_written"))
+    edge="tests/compat/test_merge_gradients.py::test_what_is_derived_as_it_is_written"))
 def equal_operations_derived_once(gradient):
     """Add up what comes back to equal operations before it goes on to their arguments."""
     as_imported.start()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SOURCES = [*ROOT.glob("*.py"), *(path for folder in ("vae", "theano_compat", "vae_grading", "tools",
                                                  "wheels", "notebooks", "tests", "benchmarks")
                                  for path in (ROOT / folder).rglob("*.py"))]

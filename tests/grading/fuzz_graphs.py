@@ -1,6 +1,6 @@
 """A fuzzer of graphs as data: run it by hand, for as long as you like.
 
-    python tests/fuzz_graphs.py [SECONDS]
+    python tests/grading/fuzz_graphs.py [SECONDS]
 
 It changes the texts of real graphs, a few values at a time, and loads what comes out.  A text either
 is a graph or is refused by `Mistake`; while it is read nothing is executed, opened or started, and

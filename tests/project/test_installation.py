@@ -14,7 +14,7 @@ import vae_seminar_images
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CONSTRAINTS = ROOT / "constraints.txt"
 PYTHONS = ["3.10", "3.11", "3.12", "3.13", "3.14", "3.15"]
 NOT_FOR_STUDENTS = {"nbgrader", "dask", "distributed", "sqlalchemy", "pandas", "scikit-learn",

@@ -1,4 +1,4 @@
-"""What a student runs, without a compiler and without POSIX: as on Windows, of which `windows` is
+"""What a student runs, without a compiler and without POSIX: as on Windows, of which `mswindows` is
 an imitation."""
 
 import os
@@ -15,8 +15,8 @@ from tools import build
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the imitation is Linux's")
 
-TESTS = Path(__file__).parent
-IMITATE = "import windows; windows.imitate()\n"
+TESTS = Path(__file__).parents[1]
+IMITATE = "import mswindows; mswindows.imitate()\n"
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def home(tmp_path):
 def windows(home):
     session = Session(home)
     session.environment.update(
-        PYTHONPATH=os.pathsep.join([str(TESTS), str(TESTS.parent)]), PYTHONUTF8="0",
+        PYTHONPATH=os.pathsep.join([str(TESTS / "helpers"), str(TESTS.parent)]), PYTHONUTF8="0",
         THEANO_FLAGS="cxx=")
     return session
 

@@ -382,8 +382,8 @@ def test_results_are_those_of_compiled_code(tmp_path):
 
 
 def test_loops_without_a_compiler():
-    """What tests/test_loops.py asks of compiled code is true of NumPy's, too."""
-    python("-m", "pytest", "-q", "-p", "no:cacheprovider", HERE / "test_loops.py", flags="cxx=")
+    """What tests/compat/test_elementwise_loops.py asks of compiled code is true of NumPy's, too."""
+    python("-m", "pytest", "-q", "-p", "no:cacheprovider", HERE / "test_elementwise_loops.py", flags="cxx=")
 
 
 # --- every scalar operation ---

@@ -8,7 +8,7 @@ from vae.checks import EXERCISES
 from vae_grading.grader import Reference, grade
 from vae_grading.submissions import read_file
 
-SOLVED = Path(__file__).parents[1] / "notebooks" / "solution" / "vae_seminar_solution.ipynb"
+SOLVED = Path(__file__).parents[2] / "notebooks" / "solution" / "vae_seminar_solution.ipynb"
 
 
 @pytest.fixture(scope="module")

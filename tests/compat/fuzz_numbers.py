@@ -1,8 +1,8 @@
 """A fuzzer of numbers: what random graphs give as we run them, and as Theano's own code does.
 
-    python tests/fuzz_numbers.py --minutes 60
-    python tests/fuzz_numbers.py --minutes 60 --without-compiler
-    python tests/fuzz_numbers.py --seeds 17,23 --only 4
+    python tests/compat/fuzz_numbers.py --minutes 60
+    python tests/compat/fuzz_numbers.py --minutes 60 --without-compiler
+    python tests/compat/fuzz_numbers.py --seeds 17,23 --only 4
 
 A seed is a program of Theano's: some parts, which `random_graphs.py` makes, in two functions that
 are called three times.  It is run in several ways, each in a process of its own:
@@ -35,7 +35,7 @@ from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from typing import NamedTuple
 
-import vae  # before Theano
+import theano_compat  # before Theano
 
 import numpy as np
 import theano
@@ -299,7 +299,7 @@ class Worker:
     def _start(self):
         environment = {name: value for name, value in os.environ.items()
                        if not name.startswith("THEANO")}
-        paths = [str(Path(vae.__file__).parents[1]), environment.get("PYTHONPATH")]
+        paths = [str(Path(theano_compat.__file__).parents[1]), environment.get("PYTHONPATH")]
         environment.update(XDG_CACHE_HOME=self.cache, THEANO_FLAGS=self.way.flags,
                            THEANO_COMPAT_OFF=self.way.left_out, PYTHONWARNINGS="ignore",
                            PYTHONPATH=os.pathsep.join(filter(None, paths)))

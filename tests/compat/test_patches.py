@@ -74,7 +74,7 @@ except RuntimeError:
 """
 
 NEEDS = {
-    # --- names.py ---
+    # --- removed_names.py ---
     "distutils": Need("'distutils'", """
         import sys, vae
         assert "distutils" not in sys.modules, "'distutils' is imported"
@@ -196,7 +196,7 @@ assert theano.config.floatX == "float32", f"floatX is {theano.config.floatX}"
     """, WITH_COMPILER),
     "no_compiler_is_said_once": Need("there is no c++ compiler", "import vae"),
 
-    # --- building.py ---
+    # --- compiled_code.py ---
     "numpy_2_headers": Need("PyInt_AsLong", "import vae", "", numpy="2.1"),
     "modules_without_libpython": Need("-lpython", PRELUDE + """
 from theano.gof.cmodule import std_lib_dirs, std_libs
@@ -264,7 +264,7 @@ subprocess.run([sys.executable, "-c", lock + "os._exit(0)  # as if killed"], che
 exec(lock)
 """),
 
-    # --- compiling.py ---
+    # --- compile_together.py ---
     "arrays_checked_by_functions": Need("lines for each array", PRELUDE + """
 from theano.gof.cc import get_c_cleanup
 code = T.fmatrix.c_extract("x", {"fail": "return;"})
@@ -280,7 +280,7 @@ assert "-march=native" in cmodule.GCC_compiler.compile_args()
 """, WITH_COMPILER),
     "modules_at_once": Need("modules one by one", TWO_MODULES, WITH_COMPILER),
 
-    # --- loops.py ---
+    # --- elementwise_loops.py ---
     "vectorised_loops": Need("Theano's loops", code_of("[T.exp(x)]") + """
 assert "elementwise::run(" in code, "Theano's loops"
 """),
@@ -290,7 +290,7 @@ assert "vector_math::sigmoid(" in code, "computed in doubles"
     "vectorised_sums": Need("Theano's loop", code_of("[T.sum(x)]") + """
 assert "elementwise::sum<" in code, "Theano's loop"
 """),
-    # --- gradients.py, updates.py, products.py ---
+    # --- merge_gradients.py, fuse_updates.py, matrix_products.py ---
     "equal_operations_derived_once": Need("2 products more", PRELUDE + """
 x, w = T.matrices(2)
 y, the_same = T.tanh(T.dot(x, w)), T.tanh(T.dot(x, w))
@@ -317,7 +317,7 @@ n_products = len([name for name in names if "Dot" in name])
 assert n_products == 1, f"computed {n_products} times"
 """),
 
-    # --- optimising.py ---
+    # --- keep_graphs.py ---
     "graphs_optimised_once": Need("optimised anew", PRELUDE + """
 def many_operations():
     x = theano.shared(np.ones(3, "float32"))
@@ -333,7 +333,7 @@ sys.setprofile(None)
 assert not calls, "optimised anew"
 """),
 
-    # --- starting.py ---
+    # --- fast_import.py ---
     "scipy_when_asked_for": Need("scipy.stats is imported", """
         import sys, vae
         assert "scipy.stats" not in sys.modules, "scipy.stats is imported"
@@ -388,7 +388,7 @@ x = T.fvector()
 threading.Thread(target=theano.function([x], T.log(x)), args=[[0]]).start()
 """),
 
-    # --- windows.py ---
+    # --- conv_and_pool.py ---
     "convolutions_by_products": Need("python package for scipy.signal", PRELUDE + """
 x = T.ftensor4()
 theano.function([x], T.nnet.conv2d(x, x))(np.ones((1, 1, 2, 2), "float32"))
@@ -417,7 +417,7 @@ f = theano.function([x], images2neibs(x, (2, 2)))
 few_lines(f, np.ones((10, 10, 10, 10), "float32"))
 """),
 
-    # --- operations.py ---
+    # --- other_operations.py ---
     "products_without_zeros": Need("number by number", FEW_LINES + """
 x = T.fmatrix()
 few_lines(theano.function([x], theano.grad(T.prod(x), x)), [[0, 2] * 1000])
@@ -519,7 +519,7 @@ def test_a_group_is_left_out_by_one_word(group, warm):
 
 
 def test_each_patch_for_speed_says_where_it_acts_and_what_it_brings():
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     for name, patch in PATCHES.items():
         assert (patch.group == "speed") == (patch.speed is not None), name
         if patch.speed:

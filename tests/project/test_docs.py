@@ -10,7 +10,7 @@ import pytest
 from vae import MultivariateNormalDiag
 from vae.checks import Mistake, check
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "theano_compat" / "README.md",
          ROOT / "benchmarks" / "README.md", ROOT / "tests" / "theirs" / "README.md"]
 
