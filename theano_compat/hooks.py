@@ -23,9 +23,10 @@ import sys
 from contextlib import ExitStack, contextmanager
 from importlib.abc import MetaPathFinder
 from importlib.machinery import PathFinder
+from inspect import getattr_static
 from typing import Callable, NamedTuple
 
-__all__ = ["around_import", "activate", "Patch", "Speed", "GROUPS", "ORDER", "PATCHES"]
+__all__ = ["around_import", "replace", "activate", "Patch", "Speed", "GROUPS", "ORDER", "PATCHES"]
 
 #: What patches are there for: the folders here that they stand in.
 GROUPS = ("needed", "speed", "without_compiler", "old_programs")
@@ -36,32 +37,32 @@ GROUPS = ("needed", "speed", "without_compiler", "old_programs")
 ORDER = {
     # A compiler is looked for before the module's own code looks for one.
     "theano.configdefaults": (
-        "compiler_that_was_found", "no_compiler_is_said_once", "distutils",
-        "graphs_optimised_once"),
-    # `damaged_modules` writes a library's digest beside it, in the folder from which
-    # `numpy_2_headers` then moves both into place.
+        "use_found_compiler", "warn_once_of_no_compiler", "restore_distutils",
+        "keep_optimised_graphs"),
+    # `rebuild_damaged_modules` writes a library's digest beside it, in the folder from which
+    # `adapt_c_to_numpy_2` then moves both into place.
     "theano.gof.cmodule": (
-        "numpy_2_headers", "modules_without_libpython", "whole_keys", "damaged_modules",
-        "native_code", "modules_at_once", "distutils", "numpy_distutils"),
-    "theano.compile.function_module": ("graphs_optimised_once", "whole_calls"),
-    "theano.gof.cc": ("operations_without_properties", "thunks_called_by_ctypes"),
+        "adapt_c_to_numpy_2", "link_without_libpython", "write_keys_atomically", "rebuild_damaged_modules",
+        "detect_processor_by_compiler", "compile_modules_together", "restore_distutils", "restore_numpy_distutils"),
+    "theano.compile.function_module": ("keep_optimised_graphs", "finish_interrupted_calls"),
+    "theano.gof.cc": ("version_operations_by_code", "call_thunks_by_ctypes"),
     "theano.scalar.basic": (
-        "floats_that_differ", "numbers_as_arrays", "updates_in_one_pass"),
-    "theano.gof.vm": ("modules_at_once", "engine_in_python", "silence_of_c"),
+        "compare_floats_exactly", "compute_scalars_in_numpy", "fuse_shared_updates"),
+    "theano.gof.vm": ("compile_modules_together", "use_python_engine", "ignore_float_warnings"),
     "theano.tensor.blas": (
-        "numpy_distutils", "products_by_numpy", "products_computed_once", "zeros_left_out",
-        "scipy_when_asked_for"),
-    "theano.printing": ("tostring", "pydot_when_asked_for"),
-    "theano.tensor.sort": ("lists_of_slices", "partitions_in_one_order"),
-    "lasagne": ("pkg_resources", "old_spellings"),
-    "theano.tensor.opt": ("negatives_that_wrap", "updates_in_one_pass"),
-    # `vectorised_loops` asks for the C code of an operation; `expressions_by_numpy` prepares it.
+        "restore_numpy_distutils", "multiply_matrices_in_numpy", "compute_products_once", "skip_zeros_in_products",
+        "import_scipy_lazily"),
+    "theano.printing": ("restore_tostring", "import_pydot_lazily"),
+    "theano.tensor.sort": ("index_by_tuples", "make_topk_consistent"),
+    "lasagne": ("restore_pkg_resources", "accept_old_spellings"),
+    "theano.tensor.opt": ("wrap_negatives", "fuse_shared_updates"),
+    # `vectorise_loops` asks for the C code of an operation; `compute_elementwise_in_numpy` prepares it.
     "theano.tensor.elemwise": (
-        "expressions_by_numpy", "vectorised_loops", "vectorised_sums", "products_without_zeros",
-        "constants_by_numpy"),
-    "theano.sandbox.rng_mrg": ("streams_side_by_side", "streams_by_numpy"),
-    "theano.tensor.nnet.abstract_conv": ("scipy_when_asked_for", "convolutions_by_products"),
-    "theano.tensor.nnet.conv": ("scipy_when_asked_for", "old_convolutions_by_products"),
+        "compute_elementwise_in_numpy", "vectorise_loops", "vectorise_sums", "multiply_nonzeros_in_numpy",
+        "fold_constants_in_numpy"),
+    "theano.sandbox.rng_mrg": ("draw_all_streams_at_once", "seed_streams_in_numpy"),
+    "theano.tensor.nnet.abstract_conv": ("import_scipy_lazily", "convolve_by_products"),
+    "theano.tensor.nnet.conv": ("import_scipy_lazily", "convolve_old_ops_by_products"),
 }
 
 
@@ -122,6 +123,37 @@ def around_import(*modules, speed=None):
                               bool({name, file, group} & _OFF))
         return function
     return register
+
+
+def replace(owner, name=None):
+    """Decorate a function that takes the place of another one, which it can call.
+
+    In a patch, after its ``yield``::
+
+        @replace(module.SomeClass)
+        def method(self, x):
+            return method.original(self, x + 1)
+
+    Parameters
+    ----------
+    owner : module or type
+        Where the function is found.
+    name : str, optional
+        Its name there; by default, that of the decorated function.
+
+    Returns
+    -------
+    callable
+        A decorator.  The function's attribute ``original`` is what it has replaced; that of a static
+        method is the function itself, and so the new one is a static method, too.
+    """
+    def put(function):
+        place = name or function.__name__
+        function.original = getattr(owner, place)
+        is_static = isinstance(getattr_static(owner, place), staticmethod)
+        setattr(owner, place, staticmethod(function) if is_static else function)
+        return function
+    return put
 
 
 def patches_of(module):

@@ -356,7 +356,7 @@ theano.function([x], T.exp(x))
 
 # --- what is there for speed ---
 
-@pytest.mark.parametrize("off", ["loops", "vectorised_loops", "compiling,starting"])
+@pytest.mark.parametrize("off", ["loops", "vectorise_loops", "compiling,starting"])
 def test_patches_can_be_left_out(warm, off):
     assert warm.quietly(SMALL, THEANO_COMPAT_OFF=off) == SMALL_ANSWER
 
@@ -364,7 +364,7 @@ def test_patches_can_be_left_out(warm, off):
 def test_leaving_a_patch_out_leaves_it_out(warm):
     program = PRELUDE + "print(theano.tensor.elemwise.Elemwise.c_code.__module__)"
     assert warm.quietly(program) == "theano_compat.speed.elementwise_loops"
-    assert warm.quietly(program, THEANO_COMPAT_OFF="vectorised_loops") == "theano.tensor.elemwise"
+    assert warm.quietly(program, THEANO_COMPAT_OFF="vectorise_loops") == "theano.tensor.elemwise"
 
 
 def test_random_streams_are_theanos(warm):
@@ -378,7 +378,7 @@ for seed in 7, 12345, [1, 2, 3, 4, 5, 6]:
         print([[float(value.sum()) for value in draws()] for _ in range(2)])
     print(streams.rstate)
 """
-    assert warm.quietly(program) == warm.quietly(program, THEANO_COMPAT_OFF="streams_by_numpy")
+    assert warm.quietly(program) == warm.quietly(program, THEANO_COMPAT_OFF="seed_streams_in_numpy")
 
 
 OPERATION_IN_C = PRELUDE + """

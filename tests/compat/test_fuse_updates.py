@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 
 LINKER = "c|py" if theano.config.cxx else "vm"
 MODE = theano.Mode(linker=LINKER, optimizer="fast_run")
-EACH_BY_ITSELF = MODE.excluding("updates_in_one_pass")
+EACH_BY_ITSELF = MODE.excluding("fuse_shared_updates")
 
 #: How many results the one operation for a parameter has.
 OPTIMISERS = {"sgd": 1, "momentum": 2, "nesterov_momentum": 2, "adagrad": 2, "rmsprop": 2,
@@ -83,7 +83,7 @@ def test_any_updates(seed):
     """Of graphs where one update needs another, by a way that is no loop, or shares its parts."""
     states, merged = [], 0
     for optimizer in [theano.Mode(linker="py"),
-                      theano.Mode(linker="py").excluding("updates_in_one_pass")]:
+                      theano.Mode(linker="py").excluding("fuse_shared_updates")]:
         shared, updates, result = random_program(np.random.RandomState(seed))
         step = theano.function([], result, updates=updates, mode=optimizer)
         merged += sum(count for results, count in results_of_loops(step).items() if results > 1)
@@ -139,7 +139,7 @@ READ_EACH_OTHER = [
 
 ENVIRONMENTS = {
     "OpenMP": {"THEANO_FLAGS": "openmp=True,openmp_elemwise_minsize=0"},
-    "Theano's loops": {"THEANO_COMPAT_OFF": "vectorised_loops"},
+    "Theano's loops": {"THEANO_COMPAT_OFF": "vectorise_loops"},
     "no updates in one pass": {"THEANO_COMPAT_OFF": "updates"},
     "nothing for speed": {"THEANO_COMPAT_OFF": "speed"},
     "no compiler": {"THEANO_FLAGS": "cxx="},

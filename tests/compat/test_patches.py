@@ -75,25 +75,25 @@ except RuntimeError:
 
 NEEDS = {
     # --- removed_names.py ---
-    "distutils": Need("'distutils'", """
+    "restore_distutils": Need("'distutils'", """
         import sys, vae
         assert "distutils" not in sys.modules, "'distutils' is imported"
     """),
-    "numpy_distutils": Need("numpy.distutils", """
+    "restore_numpy_distutils": Need("numpy.distutils", """
         import sys, vae
         assert "numpy.distutils" not in sys.modules, "numpy.distutils is imported"
     """),
-    "imp": Need("'imp'", PRELUDE + """
+    "restore_imp": Need("'imp'", PRELUDE + """
 import sys
 theano.scan(lambda x: x, T.vector())
 assert "imp" not in sys.modules, "'imp' is imported"
 """),
-    "tostring": Need("tostring", PRELUDE + """
+    "restore_tostring": Need("tostring", PRELUDE + """
 import warnings
 warnings.simplefilter("error")  # until NumPy 2.3 it was deprecated
 assert len(theano.printing.hex_digest(np.arange(3))) > 64
 """),
-    "picklers_with_attributes": Need("read-only", PRELUDE + """
+    "allow_pickler_attributes": Need("read-only", PRELUDE + """
 import io
 from theano.misc.pkl_utils import dump, load
 file = io.BytesIO()
@@ -101,30 +101,30 @@ dump([theano.shared(np.arange(3.), name="x"), np.ones(2)], file)
 x, ones = load(file)
 assert x.get_value().tolist() == [0, 1, 2] and ones.tolist() == [1, 1]
 """, python=">=3.13,<3.14"),
-    "dtypes_by_name": Need("dtype", PRELUDE + """
+    "accept_dtype_names": Need("dtype", PRELUDE + """
 import warnings
 warnings.simplefilter("ignore")  # until NumPy 2.3 it was deprecated
 assert np.asarray(2, T.dvector()).dtype == np.asarray(2, theano.scalar.float64).dtype == "float64"
 """, numpy="2.4"),
-    "random_states_copied_whole": Need("the stream has moved on", PRELUDE + """
+    "copy_random_states_fully": Need("the stream has moved on", PRELUDE + """
 from theano.tensor.shared_randomstreams import RandomStreams
 draw = theano.function([], RandomStreams(1).uniform(), no_default_updates=True)
 assert draw() == draw(), "the stream has moved on"
 """),
-    "pydot_when_asked_for": Need("pydot is imported", """
+    "import_pydot_lazily": Need("pydot is imported", """
         import sys, vae
         assert "pydot" not in sys.modules, "pydot is imported"
     """),
-    "itemset": Need("itemset", PRELUDE + """
+    "restore_itemset": Need("itemset", PRELUDE + """
 x = theano.shared(np.asarray(1.))
 theano.function([], [], updates={x: 2 * x}, mode="DebugMode")()
 """),
-    "lists_of_slices": Need("only integers, slices", PRELUDE + """
+    "index_by_tuples": Need("only integers, slices", PRELUDE + """
 from theano.tensor.sort import topk
 x = T.matrix()
 assert theano.function([x], topk(x, 2, sorted=False))([[1, 3, 2]]).min() == 2
 """),
-    "partitions_in_one_order": Need("other values than the indices say", PRELUDE + """
+    "make_topk_consistent": Need("other values than the indices say", PRELUDE + """
 from theano.tensor.sort import argtopk, topk
 np.partition = lambda x, kth, axis: np.sort(x, axis)  # an order like any other
 x, array = T.vector(), np.random.RandomState(0).permutation(1000).astype("float32")
@@ -133,58 +133,58 @@ indices = theano.function([x], argtopk(x, 500, sorted=False))(array)
 assert values.min() == 500
 assert (values == array[indices]).all(), "other values than the indices say"
 """),
-    "whole_indices": Need("Inexact indices", PRELUDE + """
+    "use_integer_indices": Need("Inexact indices", PRELUDE + """
 from theano.sparse.sandbox.sp import max_pool
 image = T.matrix()
 pooled, shape = max_pool(image, (1, 4, 4), (2, 2))
 pool = theano.function([image], pooled)
 assert pool(np.arange(16, dtype="float32").reshape(1, 16)).tolist() == [[5, 7, 13, 15]]
 """),
-    "downsample": Need("cannot import name 'downsample' from 'theano.tensor.signal'", PRELUDE + """
+    "restore_downsample": Need("cannot import name 'downsample' from 'theano.tensor.signal'", PRELUDE + """
 from theano.tensor.signal import downsample
 pool = downsample.max_pool_2d(T.matrix(), (2, 3), True, st=(4, 5)).owner
 assert [x.data.tolist() for x in pool.inputs[1:3]] == [[2, 3], [4, 5]]
 """),
-    "pkg_resources": Need("'pkg_resources'", """
+    "restore_pkg_resources": Need("'pkg_resources'", """
         import sys, vae
         assert "pkg_resources" not in sys.modules, "'pkg_resources' is imported"
     """),
-    "old_spellings": Need("The `image_shape` keyword argument", PRELUDE + """
+    "accept_old_spellings": Need("The `image_shape` keyword argument", PRELUDE + """
 x = T.tensor4()
 layer = lasagne.layers.InputLayer((1, 1, 2, 2), x)
 lasagne.layers.get_output(lasagne.layers.Conv2DLayer(layer, 1, 2))
 compile(open(lasagne.updates.__file__, encoding="utf-8").read(), lasagne.updates.__file__, "exec")
 """),
-    "names_that_scipy_dropped": Need("scipy.misc has no comb", """
+    "restore_scipy_names": Need("scipy.misc has no comb", """
 from theano_compat.old_programs.environment import as_old_program
 as_old_program()
 import scipy.misc
 assert hasattr(scipy.misc, "comb"), "scipy.misc has no comb"
 """),
-    "integers_that_wrap": Need("1000 is a uint64", PRELUDE + """
+    "wrap_integers": Need("1000 is a uint64", PRELUDE + """
 dtype = T.as_tensor_variable(1000).dtype
 assert dtype == "int16", f"1000 is a {dtype}"
 """),
-    "negatives_that_wrap": Need("Python integer -1 out of bounds for uint8", PRELUDE + """
+    "wrap_negatives": Need("Python integer -1 out of bounds for uint8", PRELUDE + """
 x = T.bvector().astype("uint8")
 assert theano.function([x], -x)([1]).tolist() == [255]
 """),
-    "inverses_in_a_row": Need("(2, 2) for a vector", PRELUDE + """
+    "flatten_unique_inverse": Need("(2, 2) for a vector", PRELUDE + """
 from theano.tensor.extra_ops import Unique
 x = T.matrix()
 unique, inverse = theano.function([x], Unique(return_inverse=True)(x))([[3, 5], [5, 3]])
 assert inverse.shape == (4,), f"{inverse.shape} for a vector"
 assert inverse.tolist() == [0, 1, 1, 0]
 """),
-    "floats_that_differ": Need("0.1 is a float32", PRELUDE + """
+    "compare_floats_exactly": Need("0.1 is a float32", PRELUDE + """
 assert T.as_tensor_variable(0.5).dtype == "float32"
 assert T.as_tensor_variable(0.1).dtype == "float64", "0.1 is a float32"
 """, "floatX=float64,cxx="),
     # --- settings.py ---
-    "our_defaults": Need("floatX is float64", PRELUDE + """
+    "set_defaults": Need("floatX is float64", PRELUDE + """
 assert theano.config.floatX == "float32", f"floatX is {theano.config.floatX}"
 """, "cxx=,blas.ldflags="),
-    "compiler_that_was_found": Need("a compiler that is named is not used", """
+    "use_found_compiler": Need("a compiler that is named is not used", """
         import os, shutil, tempfile
         folder = tempfile.mkdtemp()
         for name in ("as", "ld"):
@@ -194,15 +194,15 @@ assert theano.config.floatX == "float32", f"floatX is {theano.config.floatX}"
         import vae, theano
         assert theano.config.linker == "cvm", "a compiler that is named is not used"
     """, WITH_COMPILER),
-    "no_compiler_is_said_once": Need("there is no c++ compiler", "import vae"),
+    "warn_once_of_no_compiler": Need("there is no c++ compiler", "import vae"),
 
     # --- compiled_code.py ---
-    "numpy_2_headers": Need("PyInt_AsLong", "import vae", "", numpy="2.1"),
-    "modules_without_libpython": Need("-lpython", PRELUDE + """
+    "adapt_c_to_numpy_2": Need("PyInt_AsLong", "import vae", "", numpy="2.1"),
+    "link_without_libpython": Need("-lpython", PRELUDE + """
 from theano.gof.cmodule import std_lib_dirs, std_libs
 assert not std_libs(), f"-l{std_libs()[0]}"
 """),
-    "whole_keys": Need("the key is lost", PRELUDE + """
+    "write_keys_atomically": Need("the key is lost", PRELUDE + """
 import pathlib, pickle, tempfile
 from theano.gof.cmodule import KeyData
 file = pathlib.Path(tempfile.mkdtemp(), "key.pkl")
@@ -215,29 +215,29 @@ try:
 except (pickle.PicklingError, AttributeError):
     assert file.exists() and file.read_bytes() == whole, "the key is lost"
 """),
-    "operations_without_properties": Need("Dot22 has no version", PRELUDE + """
+    "version_operations_by_code": Need("Dot22 has no version", PRELUDE + """
 from theano.gof import CLinker, FunctionGraph
 x = T.fmatrix()
 linker = CLinker().accept(FunctionGraph([x], [theano.tensor.blas._dot22(x, x)]))
 version, _ = linker.cmodule_key()
 assert version, "Dot22 has no version"
 """, WITH_COMPILER),
-    "versions_that_last": Need("a random hash", PRELUDE + """
+    "version_cops_by_text": Need("a random hash", PRELUDE + """
 operation = T.matrix().dimshuffle(0, "x", 1).owner.op
 version = operation.c_code_cache_version()
 assert hash(tuple(operation.func_codes)) not in version, "a random hash"
 """),
-    "sizes_of_structures": Need("numpy.broadcast size changed", """
+    "ignore_numpy_struct_sizes": Need("numpy.broadcast size changed", """
         import vae, warnings
         warnings.filterwarnings("always", "numpy")
         from theano.scan_module import scan_perform_ext
     """, WITH_COMPILER),
-    "increments_by_numpy": Need("PyArray_MapIterArray", PRELUDE + """
+    "increment_in_numpy": Need("PyArray_MapIterArray", PRELUDE + """
 x = T.fvector()
 f = theano.function([x], T.inc_subtensor(x[[0, 0]], 1), mode=theano.Mode("cvm", None))
 assert f([0]) == [2]
 """, WITH_COMPILER),
-    "damaged_engine": Need("it is still there", PRELUDE + """
+    "rebuild_damaged_engine": Need("it is still there", PRELUDE + """
 import pathlib
 folder = pathlib.Path(theano.config.compiledir, "lazylinker_ext")
 folder.mkdir(exist_ok=True)
@@ -247,7 +247,7 @@ try:
 except ImportError:
     assert not list(folder.glob("*.so")), "it is still there"
 """),
-    "damaged_modules": Need("it is still there", PRELUDE + """
+    "rebuild_damaged_modules": Need("it is still there", PRELUDE + """
 import pathlib, tempfile
 from theano.gof.cmodule import get_module_cache
 folder = pathlib.Path(tempfile.mkdtemp(dir=theano.config.compiledir))
@@ -257,7 +257,7 @@ try:
 except ImportError:
     assert not folder.exists(), "it is still there"
 """),
-    "lock_of_the_system": Need("Overriding existing lock by dead process", PRELUDE + """
+    "lock_by_filelock": Need("Overriding existing lock by dead process", PRELUDE + """
 import subprocess, sys
 lock = "import vae, os; from theano.gof.compilelock import get_lock; get_lock(); "
 subprocess.run([sys.executable, "-c", lock + "os._exit(0)  # as if killed"], check=True)
@@ -265,33 +265,33 @@ exec(lock)
 """),
 
     # --- compile_together.py ---
-    "arrays_checked_by_functions": Need("lines for each array", PRELUDE + """
+    "share_array_checks": Need("lines for each array", PRELUDE + """
 from theano.gof.cc import get_c_cleanup
 code = T.fmatrix.c_extract("x", {"fail": "return;"})
 assert "tensors::extract" in code, f"{len(code.splitlines())} lines for each array"
 assert get_c_cleanup(T.fmatrix(), "x", {}).strip() == "tensors::release(x, py_x);"
 """),
-    "native_code": Need("the compiler is asked", PRELUDE + """
+    "detect_processor_by_compiler": Need("the compiler is asked", PRELUDE + """
 from theano.gof import cmodule
 def run(*args, **kwargs):
     raise AssertionError("the compiler is asked")
 cmodule.subprocess_Popen = run
 assert "-march=native" in cmodule.GCC_compiler.compile_args()
 """, WITH_COMPILER),
-    "modules_at_once": Need("modules one by one", TWO_MODULES, WITH_COMPILER),
+    "compile_modules_together": Need("modules one by one", TWO_MODULES, WITH_COMPILER),
 
     # --- elementwise_loops.py ---
-    "vectorised_loops": Need("Theano's loops", code_of("[T.exp(x)]") + """
+    "vectorise_loops": Need("Theano's loops", code_of("[T.exp(x)]") + """
 assert "elementwise::run(" in code, "Theano's loops"
 """),
-    "sigmoids_of_floats": Need("computed in doubles", code_of("[T.nnet.sigmoid(x)]") + """
+    "compute_sigmoids_in_float32": Need("computed in doubles", code_of("[T.nnet.sigmoid(x)]") + """
 assert "vector_math::sigmoid(" in code, "computed in doubles"
 """),
-    "vectorised_sums": Need("Theano's loop", code_of("[T.sum(x)]") + """
+    "vectorise_sums": Need("Theano's loop", code_of("[T.sum(x)]") + """
 assert "elementwise::sum<" in code, "Theano's loop"
 """),
     # --- merge_gradients.py, fuse_updates.py, matrix_products.py ---
-    "equal_operations_derived_once": Need("2 products more", PRELUDE + """
+    "merge_equal_operations": Need("2 products more", PRELUDE + """
 x, w = T.matrices(2)
 y, the_same = T.tanh(T.dot(x, w)), T.tanh(T.dot(x, w))
 f = theano.function([x, w], theano.grad(T.sum(T.exp(y) * T.sqr(the_same)), w))
@@ -299,16 +299,16 @@ names = [type(node.op).__name__ for node in f.maker.fgraph.apply_nodes]
 n_products = len([name for name in names if name.startswith(("Dot", "Gemm"))])
 assert n_products == 2, f"{n_products - 1} products more"
 """),
-    "updates_in_one_pass": Need("two loops over its memory", PRELUDE + """
+    "fuse_shared_updates": Need("two loops over its memory", PRELUDE + """
 x = theano.shared(np.ones(3, "float32"))
 y = theano.shared(np.ones(3, "float32"))
 f = theano.function([], updates=[(x, 0.9 * x + y), (y, y - 0.1 * (0.9 * x + y))])
 assert len(f.maker.fgraph.apply_nodes) == 1, "two loops over its memory"
 """),
-    "zeros_left_out": Need("BLAS alone", code_of("[T.blas._dot22(x, x)]") + """
+    "skip_zeros_in_products": Need("BLAS alone", code_of("[T.blas._dot22(x, x)]") + """
 assert "sparse_product::compute" in code, "BLAS alone"
 """),
-    "products_computed_once": Need("computed 2 times", PRELUDE + """
+    "compute_products_once": Need("computed 2 times", PRELUDE + """
 x = T.matrix()
 product = T.dot(x, x)
 f = theano.function([x], [0.1 * product, T.sqr(product)])
@@ -318,7 +318,7 @@ assert n_products == 1, f"computed {n_products} times"
 """),
 
     # --- keep_graphs.py ---
-    "graphs_optimised_once": Need("optimised anew", PRELUDE + """
+    "keep_optimised_graphs": Need("optimised anew", PRELUDE + """
 def many_operations():
     x = theano.shared(np.ones(3, "float32"))
     for k in range(10):
@@ -334,41 +334,41 @@ assert not calls, "optimised anew"
 """),
 
     # --- fast_import.py ---
-    "scipy_when_asked_for": Need("scipy.stats is imported", """
+    "import_scipy_lazily": Need("scipy.stats is imported", """
         import sys, vae
         assert "scipy.stats" not in sys.modules, "scipy.stats is imported"
     """),
-    "thunks_called_by_ctypes": Need("a module is compiled", PRELUDE + """
+    "call_thunks_by_ctypes": Need("a module is compiled", PRELUDE + """
 from theano.gof import cutils
 assert not hasattr(cutils, "__file__"), "a module is compiled"
 """, WITH_COMPILER),
-    "streams_by_numpy": Need("a function is compiled", PRELUDE + """
+    "seed_streams_in_numpy": Need("a function is compiled", PRELUDE + """
 from theano.sandbox import rng_mrg
 def function(*args, **kwargs):
     raise AssertionError("a function is compiled")
 rng_mrg.function = function
 rng_mrg.MRG_RandomStreams(1).uniform((2,))
 """),
-    "constants_by_numpy": Need("no compiler", NOTHING_IS_COMPILED + """
+    "fold_constants_in_numpy": Need("no compiler", NOTHING_IS_COMPILED + """
 total = T.constant([0.25, 0.5]) + T.constant([1.5, 2])
 result, = T.opt.constant_folding.transform(total.owner)
 assert result.data.tolist() == [1.75, 2.5]
 """, WITH_COMPILER),
 
     # --- expressions.py ---
-    "expressions_by_numpy": Need("number by number", FEW_LINES + """
+    "compute_elementwise_in_numpy": Need("number by number", FEW_LINES + """
 x = T.fvector()
 few_lines(theano.function([x], T.exp(x) * x + 1), [1] * 2000)
 """),
-    "numbers_as_arrays": Need("Use `dtype` or", PRELUDE + """
+    "compute_scalars_in_numpy": Need("Use `dtype` or", PRELUDE + """
 x = theano.scalar.int8()
 assert abs(theano.function([x], theano.scalar.exp(x))(1) - np.e) < 1e-6
 """, numpy="2.3"),
-    "engine_in_python": Need("name 'CVM' is not defined", PRELUDE + """
+    "use_python_engine": Need("name 'CVM' is not defined", PRELUDE + """
 x = T.scalar()
 assert theano.function([x], T.exp(x), mode=theano.Mode("cvm", "fast_run"))(0) == 1
 """),
-    "whole_calls": Need("the update is lost", PRELUDE + """
+    "finish_interrupted_calls": Need("the update is lost", PRELUDE + """
 import signal
 from theano.compile.ops import as_op
 @as_op([T.fvector], [T.fvector])
@@ -382,35 +382,35 @@ try:
 except KeyboardInterrupt:
     assert value.get_value().tolist() == [1, 1], "the update is lost"
 """),
-    "silence_of_c": Need("RuntimeWarning: divide by zero", PRELUDE + """
+    "ignore_float_warnings": Need("RuntimeWarning: divide by zero", PRELUDE + """
 import threading  # Theano itself silences NumPy in the first one only
 x = T.fvector()
 threading.Thread(target=theano.function([x], T.log(x)), args=[[0]]).start()
 """),
 
     # --- conv_and_pool.py ---
-    "convolutions_by_products": Need("python package for scipy.signal", PRELUDE + """
+    "convolve_by_products": Need("python package for scipy.signal", PRELUDE + """
 x = T.ftensor4()
 theano.function([x], T.nnet.conv2d(x, x))(np.ones((1, 1, 2, 2), "float32"))
 """),
-    "convolutions_that_stay": Need("there is no implementation", PRELUDE + """
+    "keep_abstract_convolutions": Need("there is no implementation", PRELUDE + """
 x = T.ftensor4()
 theano.function([x], T.nnet.conv2d(x, x, border_mode=1))
 """),
-    "old_convolutions_by_products": Need("python package for scipy.signal", PRELUDE + """
+    "convolve_old_ops_by_products": Need("python package for scipy.signal", PRELUDE + """
 from theano.tensor.nnet.conv import ConvOp
 x = T.ftensor4()
 f = theano.function([x], ConvOp((1, 2, 2), (2, 2), 1, 1)(x, x))
 assert f(np.ones((1, 1, 2, 2), "float32")) == 4
 """),
-    "pooling_by_strides": Need("only integers, slices", FEW_LINES + """
+    "pool_by_strides": Need("only integers, slices", FEW_LINES + """
 from theano.tensor.signal.pool import pool_2d
 x = T.ftensor4()
 pooled = pool_2d(x, (2, 2), ignore_border=True)
 f = theano.function([x], [pooled, theano.grad(pooled.sum(), x)])
 few_lines(f, np.ones((9, 9, 9, 9), "float32"))
 """),
-    "neighbours_by_strides": Need("number by number", FEW_LINES + """
+    "extract_neighbours_by_strides": Need("number by number", FEW_LINES + """
 from theano.tensor.nnet.neighbours import images2neibs
 x = T.ftensor4()
 f = theano.function([x], images2neibs(x, (2, 2)))
@@ -418,36 +418,36 @@ few_lines(f, np.ones((10, 10, 10, 10), "float32"))
 """),
 
     # --- other_operations.py ---
-    "products_without_zeros": Need("number by number", FEW_LINES + """
+    "multiply_nonzeros_in_numpy": Need("number by number", FEW_LINES + """
 x = T.fmatrix()
 few_lines(theano.function([x], theano.grad(T.prod(x), x)), [[0, 2] * 1000])
 """),
-    "products_by_numpy": Need("number by number", FEW_LINES + """
+    "multiply_matrices_in_numpy": Need("number by number", FEW_LINES + """
 x = T.ftensor3()
 few_lines(theano.function([x], T.batched_dot(x, x)), np.ones((1000, 2, 2), "float32"))
 """),
-    "streams_side_by_side": Need("OverflowError: Python integer 4294967295", FEW_LINES + """
+    "draw_all_streams_at_once": Need("OverflowError: Python integer 4294967295", FEW_LINES + """
 from theano.sandbox.rng_mrg import MRG_RandomStreams
 few_lines(theano.function([], MRG_RandomStreams(1).uniform((2000,))))
 """),
-    "choices_in_all_rows": Need("number by number", FEW_LINES + """
+    "draw_all_rows_at_once": Need("number by number", FEW_LINES + """
 from theano.sandbox.multinomial import MultinomialFromUniform
 x, u = T.fmatrix(), T.fvector()
 f = theano.function([x, u], MultinomialFromUniform("auto")(x, u, np.int64(1)))
 few_lines(f, [[0.5, 0.5]] * 2000, [0.25] * 2000)
 """),
-    "softmax_of_all_rows": Need("number by number", FEW_LINES + """
+    "compute_softmax_in_numpy": Need("number by number", FEW_LINES + """
 x, y = T.fmatrix(), T.lvector()
 loss = T.nnet.categorical_crossentropy(T.nnet.softmax(x), y).mean()
 few_lines(theano.function([x, y], [loss, theano.grad(loss, x)]), [[1, 2]] * 1000, [1] * 1000)
 """),
-    "sparse_matrices_by_their_data": Need("number by number", FEW_LINES + """
+    "scale_sparse_in_numpy": Need("number by number", FEW_LINES + """
 import scipy.sparse, theano.sparse
 x, y = theano.sparse.csc_matrix(dtype="float32"), T.fvector()
 f = theano.function([x, y], theano.sparse.row_scale(x, y))
 few_lines(f, scipy.sparse.csc_matrix(np.ones((100, 100), "float32")), [2] * 100)
 """),
-    "blocks_at_once": Need("number by number", FEW_LINES + """
+    "multiply_blocks_in_numpy": Need("number by number", FEW_LINES + """
 from theano.tensor.nnet.blocksparse import sparse_block_gemv
 W, h, o = T.ftensor4(), T.ftensor3(), T.ftensor3()
 rows, columns = T.lmatrix(), T.lmatrix()
@@ -499,12 +499,13 @@ def test_the_table_of_patches(warm):
     """It is printed whole, by groups, and a patch that is left out is still there, and marked."""
     lines = warm.quietly("import runpy, sys; sys.argv[1:] = ['--patches']; "
                          "runpy.run_module('theano_compat', run_name='__main__')",
-                         THEANO_FLAGS="cxx=", THEANO_COMPAT_OFF="imp,elementwise_loops").splitlines()
+                         THEANO_FLAGS="cxx=", THEANO_COMPAT_OFF="restore_imp,elementwise_loops").splitlines()
     assert [line for line in lines if not line.startswith(" ")] == [f"{each}:" for each in GROUPS]
     named = [line.split()[0] for line in lines if re.match(r"  \w", line)]
     assert sorted(named) == sorted(PATCHES)
     left_out = {line.split()[0] for line in lines if line.endswith("(left out)")}
-    assert left_out == {"imp", *(name for name, patch in PATCHES.items() if patch.file == "elementwise_loops")}
+    assert left_out == {"restore_imp", *(name for name, patch in PATCHES.items()
+                                         if patch.file == "elementwise_loops")}
 
 
 #: `theano_compat` imports no Theano.

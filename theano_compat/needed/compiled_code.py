@@ -16,7 +16,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from theano_compat.hooks import around_import
+from theano_compat.hooks import around_import, replace
 from theano_compat.needed.settings import scipy_openblas32
 from theano_compat.originals import as_imported, digest_of_theano, is_theanos, what_writes_c
 
@@ -66,15 +66,15 @@ def flags(config):
 
 
 @around_import("theano.gof.cmodule")
-def numpy_2_headers(cmodule):
+def adapt_c_to_numpy_2(cmodule):
     """Compile generated code against NumPy 2 and the wheel's BLAS, and put it in place whole.
 
     A module is built in a folder of its own and then renamed into place, so
     that a process that is killed leaves no half of one.
     """
     yield
-    compile_whole = cmodule.GCC_compiler.compile_str
 
+    @replace(cmodule.GCC_compiler)
     def compile_str(module_name, src_code, location=None, include_dirs=None, lib_dirs=None,
                     libs=None, preargs=None, py_module=True, hide_symbols=True):
         for pattern, replacement in _REWRITES:
@@ -85,11 +85,11 @@ def numpy_2_headers(cmodule):
         location = Path(location)
         with tempfile.TemporaryDirectory(dir=location) as scratch:
             try:
-                compile_whole(module_name, src_code, location=scratch,
-                              include_dirs=[str(HEADERS), *(include_dirs or [])],
-                              lib_dirs=lib_dirs, libs=libs,
-                              preargs=[*(preargs or []), *flags(cmodule.config)],
-                              py_module=False, hide_symbols=hide_symbols)
+                compile_str.original(module_name, src_code, location=scratch,
+                                     include_dirs=[str(HEADERS), *(include_dirs or [])],
+                                     lib_dirs=lib_dirs, libs=libs,
+                                     preargs=[*(preargs or []), *flags(cmodule.config)],
+                                     py_module=False, hide_symbols=hide_symbols)
             except Exception as error:
                 if shutil.disk_usage(location).free < 2**20:
                     raise OSError(errno.ENOSPC, "no space left for compiled code",
@@ -102,11 +102,9 @@ def numpy_2_headers(cmodule):
             return cmodule.dlimport(
                 str(location / f"{module_name}.{cmodule.get_lib_extension()}"))
 
-    cmodule.GCC_compiler.compile_str = staticmethod(compile_str)
-
 
 @around_import("theano.gof.cmodule")
-def modules_without_libpython(cmodule):
+def link_without_libpython(cmodule):
     """Link with no library of Python's own: the process that loads a module has it.
 
     Theano looks for it where Python was built, and a Python that was moved, such as uv's, is
@@ -125,7 +123,7 @@ def write_whole(path, content):
 
 
 @around_import("theano.gof.cmodule")
-def whole_keys(cmodule):
+def write_keys_atomically(cmodule):
     """Replace a cached module's key at once: other processes read it without a lock.
 
     It ends with a digest of itself: a damaged one could be another operation's.
@@ -148,7 +146,7 @@ def whole_keys(cmodule):
 
 
 @around_import("theano.gof.cc")
-def operations_without_properties(cc):
+def version_operations_by_code(cc):
     """Keep what is compiled for operations that have no properties, such as Dot22 and Alloc.
 
     Their empty ``__props__`` are taken for a missing version, and they are compiled anew by every
@@ -202,7 +200,7 @@ def _digest_of_source(linker, nodes):
 
 
 @around_import("theano.gof.op")
-def versions_that_last(op):
+def version_cops_by_text(op):
     """Give operations with C code in files a version that the next process knows again.
 
     It is a hash of the text, which Python 3 randomises.
@@ -220,7 +218,7 @@ def versions_that_last(op):
 
 
 @around_import("theano.scan_module.scan_perform_ext")
-def sizes_of_structures(module):
+def ignore_numpy_struct_sizes(module):
     """NumPy 2.0's headers hide the end of structures that Scan's loop knows and does not use.
 
     Of some of them NumPy itself ignores the warning, but pytest and others begin without filters.
@@ -232,7 +230,7 @@ def sizes_of_structures(module):
 
 
 @around_import("theano.tensor.subtensor")
-def increments_by_numpy(subtensor):
+def increment_in_numpy(subtensor):
     """``x[indices] += y`` in C needs a structure that NumPy 2.0 has made private.
 
     NumPy then does the same.
@@ -296,14 +294,14 @@ def _remove_if_damaged(name):
 
 
 @around_import("theano.gof.lazylinker_c")
-def damaged_engine(lazylinker_c):
+def rebuild_damaged_engine(lazylinker_c):
     """Theano goes on without its engine where the file does not load, and fails much later."""
     _remove_if_damaged("lazylinker_ext")
     yield
 
 
 @around_import("theano.gof.cmodule")
-def damaged_modules(cmodule):
+def rebuild_damaged_modules(cmodule):
     """Compile a module anew if it is not what it was, or does not load."""
     yield
     for name in "cutils_ext", "scan_perform":
@@ -361,7 +359,7 @@ def passing_bar(bar_format, **options):
 
 
 @around_import("theano.gof.compilelock")
-def lock_of_the_system(compilelock):
+def lock_by_filelock(compilelock):
     """Lock the folder of compiled code through the operating system.
 
     Theano's own lock outlives a process that was killed, and waits in steps of

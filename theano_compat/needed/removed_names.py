@@ -139,7 +139,7 @@ def in_place_of(**modules):
 
 
 @around_import("theano.configdefaults", "theano.gof.cmodule")
-def distutils(module):
+def restore_distutils(module):
     """``distutils`` is gone on Python 3.12; before, setuptools takes its place, and its time."""
     spawn = stand_in("distutils.spawn", find_executable=which)
     config = stand_in(
@@ -155,7 +155,7 @@ def distutils(module):
 
 
 @around_import("theano.gof.cmodule", "theano.tensor.blas")
-def numpy_distutils(module):
+def restore_numpy_distutils(module):
     """``numpy.distutils`` is gone on Python 3.12; before, it needs setuptools older than 74.
 
     Theano wants one function of it.
@@ -170,7 +170,7 @@ def numpy_distutils(module):
 
 
 @around_import("theano.gof.type", "theano.gof.graph")
-def dtypes_by_name(module):
+def accept_dtype_names(module):
     """NumPy 2.4 asks what has a ``dtype`` for NumPy's own: types and variables know its name."""
     yield
     owner = module.PureType if hasattr(module, "PureType") else module.Variable
@@ -178,7 +178,7 @@ def dtypes_by_name(module):
 
 
 @around_import("theano.tests.breakpoint")
-def imp(module):
+def restore_imp(module):
     """``imp`` is gone on Python 3.12; Theano looks with it for a debugger.
 
     It does so whenever a loop of `theano.scan` is built.
@@ -191,7 +191,7 @@ def imp(module):
 
 
 @around_import("theano.printing")
-def tostring(printing):
+def restore_tostring(printing):
     """``ndarray.tostring`` is gone since NumPy 2.3."""
     yield
     digest = printing.hex_digest
@@ -204,7 +204,7 @@ def tostring(printing):
 
 
 @around_import("theano.printing")
-def pydot_when_asked_for(module):
+def import_pydot_lazily(module):
     """Theano starts Graphviz while it is imported, if there is pydot, in case that graphs will be drawn.
 
     Where there is none, whoever draws a graph learns what to install.
@@ -236,7 +236,7 @@ def _rewrite(owner, name, pattern, replacement):
 
 
 @around_import("theano.tensor.raw_random")
-def random_states_copied_whole(raw_random):
+def copy_random_states_fully(raw_random):
     """NumPy 1.24's shallow copy of a RandomState goes on with the same stream of numbers.
 
     Theano's own copies must not: a function without updates would change its random stream.
@@ -246,7 +246,7 @@ def random_states_copied_whole(raw_random):
 
 
 @around_import("theano.misc.pkl_utils")
-def picklers_with_attributes(pkl_utils):
+def allow_pickler_attributes(pkl_utils):
     """Python 3.13 alone lets no program set a pickler's ``persistent_id`` or ``persistent_load``.
 
     Those of classes derived from them it may set.
@@ -264,21 +264,21 @@ def picklers_with_attributes(pkl_utils):
 
 
 @around_import("theano.compile.debugmode")
-def itemset(debugmode):
+def restore_itemset(debugmode):
     """``ndarray.itemset`` is gone since NumPy 2.0; DebugMode overwrites scalars with it."""
     yield
     _rewrite(debugmode._Linker, "make_all", r"\.itemset\(", ".fill(")
 
 
 @around_import("theano.tensor.sort")
-def lists_of_slices(sort):
+def index_by_tuples(sort):
     """NumPy 1.23 takes a list for indices only; topk has a list of slices."""
     yield
     _rewrite(sort, "_topk_py_impl", r"\[idx\]", "[tuple(idx)]")
 
 
 @around_import("theano.tensor.sort")
-def partitions_in_one_order(sort):
+def make_topk_consistent(sort):
     """NumPy 1.25 orders the k greatest values otherwise than their indices.
 
     The gradient of topk takes one order for the other, so the values are looked up by the indices.
@@ -298,7 +298,7 @@ def partitions_in_one_order(sort):
 
 
 @around_import("theano.sparse.sandbox.sp")
-def whole_indices(sp):
+def use_integer_indices(sp):
     """SciPy 1.9 takes no float for an index into a sparse matrix; convolutions there have them."""
     yield
 
@@ -310,7 +310,7 @@ def whole_indices(sp):
 
 
 @around_import("theano.tensor.signal")
-def downsample(module):
+def restore_downsample(module):
     """``theano.tensor.signal.downsample``, which Lasagne 0.1 wants, left Theano in 0.9."""
     yield
 
@@ -335,7 +335,7 @@ def downsample(module):
 
 
 @around_import("lasagne", "theano.gpuarray.linalg")
-def pkg_resources(module):
+def restore_pkg_resources(module):
     """``pkg_resources`` left setuptools in 82: Lasagne asks it for its own version."""
     import theano  # noqa: F401  it may import setuptools, which wants the real one
     yield from in_place_of(pkg_resources=stand_in(
@@ -344,7 +344,7 @@ def pkg_resources(module):
 
 
 @around_import("theano", "theano.gpuarray", "lasagne")
-def old_spellings(module):
+def accept_old_spellings(module):
     """Warnings about Theano's and Lasagne's own sources: nothing that their user can mend."""
     warnings.filterwarnings("ignore", "The `(image|filter)_shape` keyword argument")
     # Whoever shows a traceback reads the sources again.
@@ -357,7 +357,7 @@ def old_spellings(module):
 
 
 @around_import("theano.misc.safe_asarray")
-def integers_that_wrap(safe_asarray):
+def wrap_integers(safe_asarray):
     """NumPy 2.0 refuses integers that do not fit a type; Theano looks for the smallest that does.
 
     It casts and compares, so it wants what NumPy 1 gave: the integer modulo the type's range.
@@ -375,7 +375,7 @@ def integers_that_wrap(safe_asarray):
 
 
 @around_import("theano.tensor.opt")
-def negatives_that_wrap(opt):
+def wrap_negatives(opt):
     """NumPy 2.0 refuses -1 as an unsigned integer; Theano takes -x for -1 * x, unsigned or not."""
     yield
 
@@ -388,7 +388,7 @@ def negatives_that_wrap(opt):
 
 
 @around_import("theano.scalar.basic")
-def floats_that_differ(scalar):
+def compare_floats_exactly(scalar):
     """NumPy 2.0 compares a float with a float32 in float32, where 0.1 equals its rounded self.
 
     So Theano, which takes the smallest type that holds a constant exactly, took float32 for all.
@@ -408,7 +408,7 @@ def floats_that_differ(scalar):
 
 
 @around_import("theano.tensor.extra_ops")
-def inverses_in_a_row(extra_ops):
+def flatten_unique_inverse(extra_ops):
     """NumPy 2.0: the indices that restore an array from its unique elements have its shape."""
     yield
     perform = extra_ops.Unique.perform

@@ -319,7 +319,7 @@ def floats_of_old_programs():
 
 
 @around_import("theano.configparser")
-def our_defaults(configparser):
+def set_defaults(configparser):
     """Look a setting up in `DEFAULTS` when the user has not set it."""
     yield
     user_value = configparser.fetch_val_for_key
@@ -337,7 +337,7 @@ def our_defaults(configparser):
 
 
 @around_import("theano.configdefaults")
-def compiler_that_was_found(configdefaults):
+def use_found_compiler(configdefaults):
     """Theano runs g++, and without it has neither C code nor an engine, whatever `cxx` says.
 
     Here `_compiler` looks for one; `cxx` is empty if there is none. Only macOS has to be asked: its
@@ -353,7 +353,7 @@ def compiler_that_was_found(configdefaults):
 
 
 @around_import("theano.configdefaults")
-def no_compiler_is_said_once(configdefaults):
+def warn_once_of_no_compiler(configdefaults):
     """Theano's own two messages about a missing compiler name no remedy; ours does."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*there is no c\\+\\+ compiler")

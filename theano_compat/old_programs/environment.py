@@ -79,7 +79,7 @@ def _restore_names(module):
 @around_import("scipy", "scipy.misc", "scipy.ndimage", "scipy.stats", "scipy.linalg",
                "scipy.signal", "scipy.integrate", "matplotlib.cm", "matplotlib.pyplot",
                "matplotlib.style")
-def names_that_scipy_dropped(module):
+def restore_scipy_names(module):
     """SciPy and Matplotlib dropped names; `DROPPED` has what old programs find in their place."""
     yield
     if _running:

@@ -26,7 +26,7 @@ _BAR = "Theano: C++: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}]"
             "extracts and lets go of them",
     brings="nothing cached 1.21",
     edge="tests/compat/test_compat.py::test_a_type_of_a_programs_own_cleans_up_itself"))
-def arrays_checked_by_functions(module):
+def share_array_checks(module):
     """Call a function for what takes Theano forty lines, before and after each operation."""
     yield
     from theano.gof import cc
@@ -62,7 +62,7 @@ def arrays_checked_by_functions(module):
     acts_on="g++ and clang++ on Linux, where gcc.cxxflags names no processor",
     brings="all cached 1.36",
     edge="tests/compat/test_compat.py::test_the_users_processor"))
-def native_code(cmodule):
+def detect_processor_by_compiler(cmodule):
     """Ask g++ or clang++ for the code of this very processor.
 
     Theano asks for its name, at every start, with three runs of the compiler.
@@ -94,7 +94,7 @@ _upcoming = []
             "C includes nothing by itself",
     brings="nothing cached 8.59",
     edge="tests/compat/test_compat.py::test_modules_with_names_in_common"))
-def modules_at_once(module):
+def compile_modules_together(module):
     """When the first of a function's modules has to be compiled, compile all that are missing."""
     yield
     if module.__name__ == "theano.gof.vm":
@@ -243,7 +243,7 @@ def _install(cmodule, cache, module, library):
         os.link(library, path)
     except OSError:  # not every file system has links
         shutil.copy(library, path)
-    if os.path.exists(f"{library}.sha256"):  # else `damaged_modules` is left out
+    if os.path.exists(f"{library}.sha256"):  # else `rebuild_damaged_modules` is left out
         shutil.copy(f"{library}.sha256", f"{path}.sha256")
     (location / "__init__.py").touch()
     loaded = cmodule.dlimport(str(path))

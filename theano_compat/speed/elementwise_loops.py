@@ -81,7 +81,7 @@ _CODE = """
             "x86-64 float32 results below 1.2e-38 become 0, also within",
     brings="VAE 1.70",
     edge="tests/compat/test_elementwise_loops.py::test_what_has_a_kernel"))
-def vectorised_loops(elemwise):
+def vectorise_loops(elemwise):
     """Write a kernel in place of each elementwise operation's loops."""
     yield
     its_own_loops = elemwise.Elemwise.c_code
@@ -111,7 +111,7 @@ def vectorised_loops(elemwise):
     acts_on="sigmoid and softplus of float32, with options of the compiler that are in a list",
     brings="VAE 1.30",
     edge="tests/compat/test_elementwise_loops.py::test_options_of_the_user"))
-def sigmoids_of_floats(sigm):
+def compute_sigmoids_in_float32(sigm):
     """Without branches, and without the doubles that Theano's 0.0 brings in."""
     yield
 
@@ -132,7 +132,7 @@ def sigmoids_of_floats(sigm):
             "dimensions; in several numbers at once only from float32 to float32",
     brings="CNN, 32 and 32 filters 1.03",
     edge="tests/compat/test_elementwise_loops.py::test_sums_in_float64_are_in_theanos_order"))
-def vectorised_sums(elemwise):
+def vectorise_sums(elemwise):
     """Add floats up in several doubles at once; Theano's loop waits for each addition."""
     yield
     from theano.scalar import Add

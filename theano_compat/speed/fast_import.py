@@ -15,7 +15,7 @@ from theano_compat.originals import is_theanos, what_writes_c
     acts_on="the imports of SciPy in these five modules of Theano's",
     brings="all cached 1.84",
     edge="tests/compat/test_compat.py::test_scipy_is_imported_when_it_is_called"))
-def scipy_when_asked_for(module):
+def import_scipy_lazily(module):
     """SciPy takes longer to import than all the rest, and few programs call it.
 
     Its modules import themselves when they are looked up.  Its BLAS and its convolutions are for
@@ -29,7 +29,7 @@ def scipy_when_asked_for(module):
     acts_on="calls of functions that consist of one C module, by Theano's linker c",
     brings="nothing cached 1.11",
     edge="tests/compat/test_compat.py::test_functions_of_one_module"))
-def thunks_called_by_ctypes(module):
+def call_thunks_by_ctypes(module):
     """Theano compiles a module for one call of C, though the functions it makes seldom use it."""
     api = ctypes.pythonapi
     pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
@@ -48,7 +48,7 @@ def thunks_called_by_ctypes(module):
     acts_on="the states of MRG_RandomStreams, of every seed and number of streams",
     brings="nothing cached 1.39",
     edge="tests/compat/test_compat.py::test_random_streams_are_theanos"))
-def streams_by_numpy(rng_mrg):
+def seed_streams_in_numpy(rng_mrg):
     """Set a random generator up by NumPy: Theano compiles a function for it, and calls it often.
 
     A stream's state is 2**72 steps after the one before: a product with a
@@ -88,7 +88,7 @@ def streams_by_numpy(rng_mrg):
             "operations",
     brings="nothing cached 1.99",
     edge="tests/compat/test_compat.py::test_constants_of_a_programs_own_operations_are_computed_as_theano_does"))
-def constants_by_numpy(elemwise):
+def fold_constants_in_numpy(elemwise):
     """Compute an expression of small constants by NumPy: it is computed once.
 
     Only if all of it is Theano's own: a program's operation may have Python and C that differ.

@@ -17,7 +17,7 @@ _FLOATS = {"float32", "float64"}
             "such arrays by elementwise operations of Theano's own",
     brings="VAE, 1024 units 1.08",
     edge="tests/compat/test_fuse_updates.py::test_what_is_not_joined"))
-def updates_in_one_pass(module):
+def fuse_shared_updates(module):
     """Compute a parameter's update in one loop with those of its optimiser's moments."""
     yield
     if module.__name__ == "theano.scalar.basic":
@@ -108,12 +108,12 @@ def _register(optdb):
                 replacements = joined(nodes)
                 if replacements:
                     try:
-                        fgraph.replace_all_validate(replacements, reason="updates_in_one_pass")
+                        fgraph.replace_all_validate(replacements, reason="fuse_shared_updates")
                     except InconsistencyError:  # the program overwrites some of it by itself
                         pass
 
     # After the fusion of others, before the first that overwrites its arguments.
-    optdb.register("updates_in_one_pass", UpdatesInOnePass(), 49.1, "fast_run", "fusion")
+    optdb.register("fuse_shared_updates", UpdatesInOnePass(), 49.1, "fast_run", "fusion")
 
 
 def _on_scalars(scalar_op, inputs, composite):

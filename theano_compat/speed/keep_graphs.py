@@ -387,7 +387,7 @@ def _save(path, fgraph, written):
             "Theano's own, with nothing of Theano replaced by the program's",
     brings="all cached 1.87",
     edge="tests/compat/test_keep_graphs.py::test_what_a_program_has_put_in_theanos_place"))
-def graphs_optimised_once(module):
+def keep_optimised_graphs(module):
     """Take what the optimiser has made of the same graph before.
 
     Theano has a setting for that, and a method that was never finished.

@@ -7,7 +7,7 @@ from theano_compat.hooks import Speed, around_import
     acts_on="products of matrices that more than one operation wants, times a number",
     brings="VAE, 1024 units 1.22",
     edge="tests/compat/test_compat.py::test_a_product_is_computed_once"))
-def products_computed_once(blas):
+def compute_products_once(blas):
     """Do not draw a factor into a matrix product that is wanted without it, too.
 
     Theano then computes the product twice: each gradient of Adam's, for one.
@@ -31,7 +31,7 @@ def products_computed_once(blas):
             "quarter of the first factor not zero",
     brings="VAE, 1024 units 1.07",
     edge="tests/compat/test_matrix_products.py::test_zero_times_what_is_not_finite"))
-def zeros_left_out(blas):
+def skip_zeros_in_products(blas):
     """Multiply only by what is not zero in a first factor that is mostly zeros, in float32.
 
     So are binary images, in the first layer's product and its weights' gradient.

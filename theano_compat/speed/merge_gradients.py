@@ -46,7 +46,7 @@ _FLOATS, _WHOLE = {"float16", "float32", "float64"}, {
             "has replaced nothing of Theano's",
     brings="VAE 1.09",
     edge="tests/compat/test_merge_gradients.py::test_what_is_derived_as_it_is_written"))
-def equal_operations_derived_once(gradient):
+def merge_equal_operations(gradient):
     """Add up what comes back to equal operations before it goes on to their arguments."""
     as_imported.start()
     yield

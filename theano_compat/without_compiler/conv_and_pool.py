@@ -15,7 +15,7 @@ _AT_ONCE = 2**24
 # --- convolution ---
 
 @around_import("theano.tensor.nnet.abstract_conv")
-def convolutions_by_products(abstract_conv):
+def convolve_by_products(abstract_conv):
     """Convolve by a matrix product of all windows and all filters."""
     yield
 
@@ -46,7 +46,7 @@ def convolutions_by_products(abstract_conv):
 
 
 @around_import("theano.tensor.nnet.opt")
-def convolutions_that_stay(opt):
+def keep_abstract_convolutions(opt):
     """Where there is no compiler, leave convolutions as they are: Theano then refuses them."""
     yield
 
@@ -59,7 +59,7 @@ def convolutions_that_stay(opt):
 
 
 @around_import("theano.tensor.nnet.conv")
-def old_convolutions_by_products(conv):
+def convolve_old_ops_by_products(conv):
     """So is Theano's older operation, `theano.tensor.nnet.conv.conv2d`."""
     yield
 
@@ -218,7 +218,7 @@ def _greatest(windows, y, x):
 
 
 @around_import("theano.tensor.signal.pool")
-def pooling_by_strides(pool):
+def pool_by_strides(pool):
     """Pool over all windows at once: as many steps as a window has pixels."""
     yield
 
@@ -299,7 +299,7 @@ def pooling_by_strides(pool):
 
 
 @around_import("theano.tensor.nnet.neighbours")
-def neighbours_by_strides(neighbours):
+def extract_neighbours_by_strides(neighbours):
     """Take all patches of an image at once."""
     yield
     one_by_one = neighbours.Images2Neibs.perform

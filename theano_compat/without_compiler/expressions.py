@@ -36,7 +36,7 @@ _spare = []
 
 
 @around_import("theano.tensor.elemwise")
-def expressions_by_numpy(elemwise):
+def compute_elementwise_in_numpy(elemwise):
     """Compute an elementwise operation by NumPy, whole arrays at a time."""
     yield
     prepare_c = elemwise.Elemwise.prepare_node
@@ -85,7 +85,7 @@ class _Same:
 
 
 @around_import("theano.scalar.basic")
-def numbers_as_arrays(scalar):
+def compute_scalars_in_numpy(scalar):
     """Compute an operation on numbers as one on arrays: in the types that Theano says."""
     yield
 
@@ -102,7 +102,7 @@ def numbers_as_arrays(scalar):
 
 
 @around_import("theano.gof.vm")
-def engine_in_python(vm):
+def use_python_engine(vm):
     """Run by the engine in Python what asks for that in C, which there is only with a compiler."""
     yield
     if hasattr(vm, "CVM"):
@@ -117,7 +117,7 @@ def engine_in_python(vm):
 
 
 @around_import("theano.gof.vm")
-def silence_of_c(vm):
+def ignore_float_warnings(vm):
     """Compute without NumPy's warnings of nan and infinity, as C does."""
     yield
 
@@ -132,7 +132,7 @@ def silence_of_c(vm):
 
 
 @around_import("theano.compile.function_module")
-def whole_calls(function_module):
+def finish_interrupted_calls(function_module):
     """Finish a call, with its updates, before a KeyboardInterrupt is raised, as C does.
 
     In between a shared variable may hold anything: an operation in place has taken its memory.

@@ -16,7 +16,7 @@ from theano_compat.hooks import around_import
 # --- products ---
 
 @around_import("theano.tensor.elemwise")
-def products_without_zeros(elemwise):
+def multiply_nonzeros_in_numpy(elemwise):
     """Multiply what is not zero, in the gradient of a product, whole arrays at a time."""
     yield
     known = elemwise.CAReduce.set_ufunc
@@ -33,7 +33,7 @@ def products_without_zeros(elemwise):
 
 
 @around_import("theano.tensor.blas")
-def products_by_numpy(blas):
+def multiply_matrices_in_numpy(blas):
     """Multiply batches of matrices at once; and on one thread, as compiled code does."""
     yield
     if not blas.config.cxx and not {"OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"} & set(os.environ):
@@ -55,7 +55,7 @@ def products_by_numpy(blas):
 # --- random numbers ---
 
 @around_import("theano.sandbox.rng_mrg")
-def streams_side_by_side(rng_mrg):
+def draw_all_streams_at_once(rng_mrg):
     """Advance all streams of a random generator at once.
 
     MRG31k3p of L'Ecuyer and Touzin (2000), "Fast combined multiple recursive
@@ -99,7 +99,7 @@ def streams_side_by_side(rng_mrg):
 
 
 @around_import("theano.sandbox.multinomial")
-def choices_in_all_rows(multinomial):
+def draw_all_rows_at_once(multinomial):
     """Draw from all rows' distributions at once."""
     yield
 
@@ -147,7 +147,7 @@ def choices_in_all_rows(multinomial):
 # --- softmax and cross-entropy ---
 
 @around_import("theano.tensor.nnet.nnet")
-def softmax_of_all_rows(nnet):
+def compute_softmax_in_numpy(nnet):
     """Compute softmax, cross-entropy and their gradients for all rows at once."""
     yield
 
@@ -209,7 +209,7 @@ def softmax_of_all_rows(nnet):
 # --- sparse matrices ---
 
 @around_import("theano.sparse.basic")
-def sparse_matrices_by_their_data(sparse):
+def scale_sparse_in_numpy(sparse):
     """Compute with all numbers of a sparse matrix at once."""
     yield
 
@@ -270,7 +270,7 @@ def sparse_matrices_by_their_data(sparse):
 
 
 @around_import("theano.tensor.nnet.blocksparse")
-def blocks_at_once(blocksparse):
+def multiply_blocks_in_numpy(blocksparse):
     """Multiply the blocks of all rows at once."""
     yield
 
