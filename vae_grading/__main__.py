@@ -30,9 +30,9 @@ try:
         write_class_reports,
         write_notebook_reports,
     )
-    from vae_grading.sandbox import Limits, out_of_reach
+    from vae_grading.sandbox.process import Limits, out_of_reach
+    from vae_grading.sandbox.worker import WorkerError
     from vae_grading.submissions import collect
-    from vae_grading.worker import WorkerError
 except ModuleNotFoundError as error:
     if error.name in sys.stdlib_module_names:  # on Windows
         raise

@@ -16,9 +16,10 @@ import numpy as np
 from vae.checks import EXERCISES, MAX_SIZE, Mistake
 from vae.language import _, language
 from vae.mnist import load_dataset
-from vae_grading.notebook import cells_of, in_package
-from vae_grading.sandbox import Limits
-from vae_grading.worker import THEANO_FLAGS, Worker, WorkerError, own_files
+from vae_grading.notebook.cells import cells_of
+from vae_grading.notebook.package_stubs import in_package
+from vae_grading.sandbox.process import Limits
+from vae_grading.sandbox.worker import THEANO_FLAGS, Worker, WorkerError, own_files
 
 __all__ = ["Grade", "Reference", "Verdict", "close_workers", "grade", "the_worker",
            "what_reference_lacks"]
@@ -165,7 +166,7 @@ def grade(name, content, reference, limits=Limits()):
 
     Raises
     ------
-    vae_grading.worker.WorkerError
+    vae_grading.sandbox.worker.WorkerError
         If the process for students' code does not start.
     """
     for attempt in range(2):

@@ -18,7 +18,7 @@ from pathlib import Path
 from vae.language import _, language
 from vae_grading.grader import Grade, Reference, grade
 from vae_grading.reports import results_json
-from vae_grading.sandbox import Limits
+from vae_grading.sandbox.process import Limits
 from vae_grading.submissions import collect
 
 __all__ = ["grade_submission", "make_archive"]
@@ -76,7 +76,7 @@ def make_archive(target, reference, limits):
         The archive, replaced if it is there.
     reference : path
         The solved notebook.
-    limits : vae_grading.sandbox.Limits
+    limits : vae_grading.sandbox.process.Limits
 
     Raises
     ------

@@ -33,7 +33,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from vae.checks import EXERCISES
 from vae.language import _, language
 from vae_grading.grader import Grade, Verdict
-from vae_grading.sandbox import Limits
+from vae_grading.sandbox.process import Limits
 
 __all__ = ["check_folder", "read_grade", "results_json", "write_class_reports",
            "write_notebook_reports"]
@@ -57,7 +57,7 @@ def write_notebook_reports(folder, grade, digest, limits=Limits()):
     grade : vae_grading.grader.Grade
     digest : str
         Of all that the grade depends on, but the limits; see `read_grade`.
-    limits : vae_grading.sandbox.Limits, optional
+    limits : vae_grading.sandbox.process.Limits, optional
         Which it was graded under.
 
     Raises
@@ -82,7 +82,7 @@ def read_grade(folder, name, digest, limits=Limits()):
         The notebook's.
     digest : str
         Of all that the grade depends on, but the limits.
-    limits : vae_grading.sandbox.Limits, optional
+    limits : vae_grading.sandbox.process.Limits, optional
         Which it is to be graded under.
 
     Returns

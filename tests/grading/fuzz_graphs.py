@@ -23,7 +23,7 @@ from theano.sandbox.rng_mrg import MRG_RandomStreams
 from theano.tensor.shared_randomstreams import RandomStreams
 
 from vae.checks import Mistake
-from vae_grading import graphs
+from vae_grading.graphs.operations import OPERATION_CLASSES, SCALARS
 from vae_grading.graphs import dump_graph, load_graph
 
 #: What Python tells of when code runs, a file is opened, or a process starts.
@@ -87,7 +87,7 @@ def change(data, choose):
     elif kind == 3 and isinstance(one[last], int):
         one[last] += choose.choice([-1, 1, 2, 10**9])
     elif kind == 4:
-        name = choose.choice([*graphs._CLASSES, *graphs._SCALARS])
+        name = choose.choice([*OPERATION_CLASSES, *SCALARS])
         one[last] = name
     else:
         one[last] = json.loads(json.dumps(choose.choice(_WORDS)))

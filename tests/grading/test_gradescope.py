@@ -17,7 +17,7 @@ from grading_notebooks import FOLDER, notebook
 from vae_grading import gradescope
 from vae_grading.gradescope import grade_submission, make_archive
 from vae_grading.grader import Grade
-from vae_grading.sandbox import Limits
+from vae_grading.sandbox.process import Limits
 
 SOLUTION = FOLDER / "solution" / "vae_seminar_solution.ipynb"
 

@@ -22,8 +22,9 @@ from theano.tensor.signal import conv, pool
 
 import vae
 from vae.checks import Mistake
-from vae_grading.graphs import MAX_PARTS, dump_graph, load_graph
-from vae_grading.transport import from_json, lines_of_json, to_json
+from vae_grading.graphs import dump_graph, load_graph
+from vae_grading.graphs.bounds import MAX_PARTS
+from vae_grading.json_lines import from_json, lines_of_json, to_json
 
 PYTHON = theano.Mode(linker="py", optimizer=None)
 
@@ -469,7 +470,7 @@ def added(n, variable):
 def test_the_number_of_variables_is_bounded(monkeypatch):
     graph = dict(y=added(50, X))
     text = dump_graph(graph)
-    monkeypatch.setattr("vae_grading.graphs.MAX_VARIABLES", 45)
+    monkeypatch.setattr("vae_grading.graphs.bounds.MAX_VARIABLES", 45)
     with pytest.raises(Mistake, match="слишком много"):
         dump_graph(graph)
     with pytest.raises(Mistake, match="too many variables"):
@@ -480,9 +481,9 @@ def test_variables_of_loops_count(monkeypatch):
     text = dump_graph(dict(y=theano.map(lambda row: added(20, row), X)[0]))
     parts = json.loads(text)["parts"]
     inner = next(part[2]["parts"] for part in parts if part[1] == "scan_op.Scan")
-    monkeypatch.setattr("vae_grading.graphs.MAX_VARIABLES", len(parts) + len(inner))
+    monkeypatch.setattr("vae_grading.graphs.bounds.MAX_VARIABLES", len(parts) + len(inner))
     load_graph(text)
-    monkeypatch.setattr("vae_grading.graphs.MAX_VARIABLES", max(len(parts), len(inner)))
+    monkeypatch.setattr("vae_grading.graphs.bounds.MAX_VARIABLES", max(len(parts), len(inner)))
     with pytest.raises(Mistake, match="too many variables"):
         load_graph(text)
 
@@ -523,7 +524,7 @@ def test_what_lines_may_take_is_bounded(name):
     """Ten times what a process may say at most; it was thirty for lists."""
     program = """
 import resource, sys, vae
-from vae_grading.transport import lines_of_json
+from vae_grading.json_lines import lines_of_json
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 lines_of_json(sys.stdin.buffer.read())
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)

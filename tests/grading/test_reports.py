@@ -18,7 +18,7 @@ from vae_grading import reports
 from vae_grading.grader import Grade, Verdict
 from vae_grading.reports import (check_folder, read_grade, write_class_reports,
                                  write_notebook_reports)
-from vae_grading.sandbox import Limits
+from vae_grading.sandbox.process import Limits
 
 HINT = "код не выполняется: TypeError: не число\nСтрока 3 ячейки: x <- y & z"
 TRACEBACK = "ячейка 7, строка 2:\n    x <- y & z\nTypeError: не число"

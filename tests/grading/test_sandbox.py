@@ -16,8 +16,8 @@ import threading
 
 import pytest
 
-from vae_grading.sandbox import Limits, out_of_reach, run_limited, why_not_isolated
-from vae_grading.system_calls import _FORBIDDEN, MACHINES
+from vae_grading.sandbox.process import Limits, out_of_reach, run_limited, why_not_isolated
+from vae_grading.sandbox.system_calls import _FORBIDDEN, MACHINES
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or platform.machine() not in MACHINES, reason="the kernel is Linux's")

@@ -2,7 +2,7 @@
 
 It needs no rights, only ``no_new_privs``, and so holds where namespaces are
 not allowed, too.  What a process may use beyond what is counted for it
-(`vae_grading.sandbox`) is of these kinds.
+(`vae_grading.sandbox.process`) is of these kinds.
 
 Forbidden here:
 

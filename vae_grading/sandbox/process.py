@@ -6,7 +6,7 @@ folder, and on the number of processes; that folder is its own, and is deleted
 afterwards; no environment variables; never the superuser's rights.
 
 On Linux also: no sockets, and nothing of the kernel's that is not counted, see
-`vae_grading.system_calls`.  Where namespaces are allowed, no other processes
+`vae_grading.sandbox.system_calls`.  Where namespaces are allowed, no other processes
 in sight, and of the disk only the system's libraries, Python and its packages
 to read, and the working folder, in memory, to write to, with a bound on its
 bytes and one on its files, links and folders.
@@ -26,7 +26,7 @@ from dataclasses import dataclass
 
 import psutil
 
-from vae_grading.system_calls import forbid_calls
+from vae_grading.sandbox.system_calls import forbid_calls
 
 __all__ = ["Limits", "out_of_reach", "run_limited", "why_not_isolated"]
 

@@ -1,7 +1,7 @@
 """Numbers on their way from processes that are not trusted.
 
 They come as lines of JSON: reading them runs nothing, and how much they may take is bounded before
-they are parsed (`vae_grading.graphs.check_size`, for all the lines of a process together).  What
+they are parsed (`vae_grading.graphs.bounds.check_size`, for all the lines of a process together).  What
 `from_json` returns is arrays of numbers, numbers and texts; whether they are those that were asked
 for is not known before the checks have looked, and whatever goes wrong there is a failed exercise.
 """
@@ -11,7 +11,7 @@ import json
 
 import numpy as np
 
-from vae_grading.graphs import check_size
+from vae_grading.graphs.bounds import check_size
 
 __all__ = ["to_json", "from_json", "lines_of_json"]
 

@@ -19,14 +19,18 @@ import theano
 import theano.tensor as T
 
 from vae import BinaryVector, vae_decoder_mlp
-from vae_grading.notebook import cells_of, given_by
-from vae_grading.sandbox import Limits, run_limited, why_not_isolated
-from vae_grading.stand_ins import keep_language, use_few_images
-from vae_grading.tasks import TASKS
-from vae_grading.transport import to_json
-from vae_grading.worker import receive, send
+from vae_grading.json_lines import to_json
+from vae_grading.notebook.cells import cells_of
+from vae_grading.notebook.execution import given_by
+from vae_grading.notebook.fakes import keep_language, use_few_images
+from vae_grading.sandbox.graph_builder import build
+from vae_grading.sandbox.graph_evaluator import measure
+from vae_grading.sandbox.process import Limits, run_limited, why_not_isolated
+from vae_grading.sandbox.worker import receive, send
 
 __all__ = ["serve"]
+
+_TASKS = {"build": build, "measure": measure}
 
 
 def serve(control, hidden):
@@ -68,7 +72,7 @@ def serve(control, hidden):
 def _run_task(connection, given, images, readable, hidden, isolated):
     task = json.loads(receive(connection))
     limits = Limits(**task.pop("limits"))
-    function = TASKS[task.pop("do")]
+    function = _TASKS[task.pop("do")]
 
     def run(write):
         function(given, images, lambda value: write(to_json(value).encode() + b"\n"), **task)

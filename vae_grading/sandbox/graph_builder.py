@@ -1,4 +1,4 @@
-"""What the forked processes do: one builds the graphs, another evaluates them."""
+"""What the process of a student's code does: build the graphs of exercises."""
 
 import ast
 import base64
@@ -9,23 +9,15 @@ import traceback
 import numpy as np
 
 import vae.checks
-from vae.checks import EXERCISES, Mistake, Names, explain, sizes_of
+from vae.checks import EXERCISES, Mistake, Names, explain
 from vae.language import N_, _
-from vae_grading import stand_ins
-from vae_grading.graphs import dump_graph, load_graph
-from vae_grading.notebook import (
-    Overdue,
-    cells_of,
-    fill_package,
-    in_package,
-    main_module,
-    orders_of,
-    place_of,
-    run,
-    student_lines,
-)
+from vae_grading.graphs import dump_graph
+from vae_grading.notebook import fakes
+from vae_grading.notebook.cells import cells_of, orders_of, place_of, student_lines
+from vae_grading.notebook.execution import Overdue, main_module, run
+from vae_grading.notebook.package_stubs import fill_package, in_package
 
-__all__ = ["TASKS", "build", "measure"]
+__all__ = ["build"]
 
 _EXHAUSTED = {errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.EAGAIN}
 _MAX_EARLY = 32 * 2**20  # characters of graphs, sent before all has been run
@@ -67,7 +59,7 @@ def build(given, images, say, notebook, order, replacements, package, skip, pati
         say({"unreadable": str(error)})
         return
     say({"orders": len(orders)})
-    stand_ins.install()
+    fakes.install()
     fill_package({int(number): source for number, source in package.items()
                   if int(number) in in_package()}, given)
     names = main_module()
@@ -187,36 +179,3 @@ def _is_of_the_package(error):
 def _lacking(error):
     return {"sample": "MultivariateNormalDiag"}.get(
         name := traceback.extract_tb(error.__traceback__)[-1].name, name)
-
-
-def measure(given, images, say, graphs, seed):
-    """Evaluate the graphs of some exercises on inputs drawn from a seed.
-
-    Parameters
-    ----------
-    given : dict
-        Not used: no code of a student's runs here.
-    images : numpy.ndarray
-        Real images.
-    say : callable
-        Sends a value.
-    graphs : dict
-        Graphs as text, by the number of the exercise as text.
-    seed : int
-    """
-    for number, text in graphs.items():
-        exercise = EXERCISES[int(number)]
-        say({"stage": _("упражнение {number}").format(number=number), "exercises": [int(number)]})
-        try:
-            graph = load_graph(text)
-            sizes = sizes_of(graph)
-            inputs = exercise.draw(np.random.RandomState(seed), images, **sizes)
-            say({"exercise": int(number), "sizes": sizes,
-                 "measured": exercise.measure(graph, inputs)})
-        except Exception as error:
-            hint = str(error) if isinstance(error, Mistake) else explain(error)
-            say({"exercise": int(number),
-                 "failed": {"hint": hint, "traceback": "", "undone": None}})
-
-
-TASKS = {"build": build, "measure": measure}

@@ -19,7 +19,7 @@ import numpy as np
 import platformdirs
 
 from vae.language import language
-from vae_grading.transport import lines_of_json
+from vae_grading.json_lines import lines_of_json
 
 __all__ = ["THEANO_FLAGS", "Worker", "WorkerError", "receive", "send"]
 
@@ -41,7 +41,7 @@ class WorkerError(RuntimeError):
 
 def own_files():
     """Return the files of our packages and utils.py, by their paths in the project."""
-    project = Path(__file__).parents[1]
+    project = Path(__file__).parents[2]
     files = [project / "utils.py", *(
         path for package in _PACKAGES for path in (project / package).rglob("*")
         if path.suffix in (".py", ".h", ".html", ".po"))]
@@ -93,7 +93,7 @@ class Worker:
 
     def _start(self):
         self._control, theirs = socket.socketpair()
-        hidden = [str(Path(__file__).parents[1] / package) for package in _PACKAGES]
+        hidden = [str(Path(__file__).parents[2] / package) for package in _PACKAGES]
         environment = {
             "PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8",
             "HOME": str(self._folder), "PYTHONPATH": str(self._folder), "MPLBACKEND": "Agg",
@@ -101,7 +101,7 @@ class Worker:
             "THEANO_FLAGS": THEANO_FLAGS, "VAE_LANGUAGE": language()}
         with open(self._folder / "log", "w+b") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "vae_grading.fork_server", str(theirs.fileno()),
+                [sys.executable, "-m", "vae_grading.sandbox.fork_server", str(theirs.fileno()),
                  json.dumps(hidden)],
                 cwd=self._folder, env=environment, pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
@@ -125,8 +125,8 @@ class Worker:
         Parameters
         ----------
         task : dict
-            What to do: the name of a function of `vae_grading.tasks`, and its arguments.
-        limits : vae_grading.sandbox.Limits
+            What to do: ``build`` or ``measure``, and its arguments.
+        limits : vae_grading.sandbox.process.Limits
 
         Returns
         -------

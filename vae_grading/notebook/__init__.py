@@ -1,0 +1,1 @@
+"""A student's notebook: its cells, and running them."""

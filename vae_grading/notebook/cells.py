@@ -1,0 +1,272 @@
+"""A notebook's code cells, their statements, and the orders that they may be run in."""
+
+import ast
+import asyncio
+import dis
+import inspect
+import linecache
+import re
+import selectors
+import sys
+import traceback
+import warnings
+from dataclasses import dataclass, field
+from functools import lru_cache
+from types import CodeType
+
+from IPython.core.inputtransformer2 import TransformerManager
+
+from vae.checks import EXERCISES
+from vae.language import _
+
+# With it, jsonschema compiles grammars of internet addresses for longer than a notebook is built.
+_grammars = sys.modules.setdefault("rfc3987_syntax", None)
+import nbformat  # noqa: E402
+
+if _grammars is None:
+    del sys.modules["rfc3987_syntax"]
+
+__all__ = ["Cell", "Statement", "cells_of", "orders_of", "place_of", "python_of", "student_lines"]
+
+_RUNS_ITS_BODY = re.compile(r"\A\s*%%(time|timeit|capture|prun)\b.*\n?")
+_WRITES_ITS_BODY = re.compile(r"\A\s*%%(?:writefile|file)\s+(-a\s+)?(\S+)\s*\n")
+_RUNS_ITS_LINE = re.compile(r"^(\s*)%(time|timeit|prun)\s+(?=[^-\s])", re.M)
+
+
+class _Loop(asyncio.SelectorEventLoop):
+    """A loop without the sockets by which threads wake it: the sandbox allows none."""
+
+    def __init__(self):
+        super().__init__(selectors.SelectSelector())
+
+    def _make_self_pipe(self):
+        pass
+
+    def _close_self_pipe(self):
+        pass
+
+
+@dataclass(eq=False)
+class Statement:
+    """One statement of a cell."""
+
+    node: ast.stmt
+    code: CodeType
+    binds: set  #: global names
+    uses: set  #: global names
+
+    @property
+    def exercises(self):
+        """The exercises whose names this statement binds."""
+        return [number for number, exercise in EXERCISES.items()
+                if self.binds.intersection(exercise.names)]
+
+    def run(self, names):
+        """Run it, as Jupyter would, in a namespace."""
+        left = eval(self.code, names)
+        if self.code.co_flags & inspect.CO_COROUTINE:
+            _Loop().run_until_complete(left)
+
+    @property
+    def lines(self):
+        """Its first and last line."""
+        return (min(node.lineno for node in [
+            self.node, *getattr(self.node, "decorator_list", [])]), self.node.end_lineno)
+
+
+@dataclass(eq=False)
+class Cell:
+    """A code cell, taken apart; ``error`` if it is not Python."""
+
+    name: str
+    source: str
+    execution_count: int = None
+    statements: list = field(default_factory=list)
+    error: SyntaxError = None
+
+    def __post_init__(self):
+        try:
+            python = python_of(self.source)
+            lines = python.splitlines(keepends=True)
+            linecache.cache[self.name] = (len(python), None, lines, self.name)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                nodes = ast.parse(python, self.name).body
+                self.statements = [_statement(node, self.name) for node in nodes]
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+            # ValueError: a null byte; the last two: too deep for the parser.  Its frames may hold
+            # all the memory there is.
+            self.error = error.with_traceback(None)
+
+    @property
+    def exercises(self):
+        """The exercises whose names this cell binds."""
+        if self.error is not None:
+            return [number for number, exercise in EXERCISES.items()
+                    if any(re.search(rf"^\s*((def|class)\s+{name}\b|.*\b{name}\b[^=\n]*=[^=])",
+                                     self.source, re.M) for name in exercise.names)]
+        return sorted({number for statement in self.statements for number in statement.exercises})
+
+    def exercise_at(self, line):
+        """The exercise that a line of this cell is part of, or None."""
+        for statement in self.statements:
+            first, last = statement.lines
+            if first <= line <= last and statement.exercises:
+                return statement.exercises[0]
+        return self.exercises[0] if len(self.exercises) == 1 else None
+
+    def code_of(self, exercise, owners):
+        """What of this cell is an exercise: its statements, and others up to each of them.
+
+        Parameters
+        ----------
+        exercise : int
+        owners : callable
+            (statement) -> the exercises that it defines.
+        """
+        if self.error is not None:
+            return self.source if exercise in self.exercises else ""
+        lines, end = python_of(self.source).splitlines(), 0
+        chosen, latest = [], []
+        for statement in self.statements:
+            if owners(statement):
+                start, end, latest = end, statement.lines[1], owners(statement)
+                chosen += lines[start:end] if exercise in latest else []
+        return "\n".join(chosen + (lines[end:] if exercise in latest else [])).strip()
+
+
+@lru_cache(maxsize=None)
+def python_of(source):
+    """A cell's source as plain Python: magics and shell lines become calls of get_ipython()."""
+    written = _WRITES_ITS_BODY.match(source)
+    if written:
+        append, path = written.groups()
+        return (f"with open({path!r}, {'a' if append else 'w'!r}) as file:\n"
+                f"    file.write({source[written.end():]!r})\n")
+    source = _RUNS_ITS_LINE.sub(r"\1", _RUNS_ITS_BODY.sub("", source))
+    if source.lstrip().startswith("%%"):
+        return ""
+    return TransformerManager().transform_cell(source)
+
+
+def _statement(node, name):
+    code = compile(ast.Module([node], []), name, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT,
+                   dont_inherit=True)
+    binds, uses = set(), set()
+    _names_in(code, binds, uses)
+    return Statement(node, code, binds, uses)
+
+
+def _names_in(code, binds, uses, nested=False):
+    for instruction in dis.get_instructions(code):
+        if instruction.opname in ("LOAD_NAME", "LOAD_GLOBAL"):
+            uses.add(instruction.argval)
+        elif instruction.opname == "STORE_GLOBAL" or (
+                not nested and instruction.opname == "STORE_NAME"):
+            binds.add(instruction.argval)
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            _names_in(constant, binds, uses, nested=True)
+
+
+# --- reading ---
+
+def cells_of(content):
+    """Return the code cells of a notebook, in the order in which they stand.
+
+    Parameters
+    ----------
+    content : bytes
+        The file, of any version of the format.
+
+    Raises
+    ------
+    ValueError
+        If it is not a notebook.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            notebook = nbformat.reads(content.decode("utf-8-sig"), as_version=4)
+        sources = [("".join(cell.source), cell.get("execution_count"))
+                   for cell in notebook.cells if cell.cell_type == "code"]
+    except Exception as error:  # nbformat raises all sorts of them
+        raise ValueError(f"{type(error).__name__}: {error}") from None
+    if not sources:
+        raise ValueError(_("в нём нет ячеек с кодом"))
+    name = _("<ячейка {number}>")
+    return [Cell(name.format(number=number), source, count if type(count) is int else None)
+            for number, (source, count) in enumerate(sources, start=1)]
+
+
+def orders_of(cells):
+    """Return the orders in which a student may have meant the cells to be run, likeliest first.
+
+    1. As their execution counts tell. Solutions that were not run come first, so that those
+       that were run win; other cells that were not run come last.
+    2. The same, but counts start again with the kernel: cells above a gap in the counts may be
+       left over from an earlier session, so they come first.  Only where an exercise has more
+       than one solution, so that one of them can be older.
+    3. As they stand: from top to bottom.
+
+    A notebook that gives right answers in any of them is right.
+    """
+    solutions = [cell for cell in cells if cell.exercises]
+    if all(cell.execution_count is None for cell in solutions):
+        return [cells]
+
+    def count(cell):
+        if cell.execution_count is None:
+            return -1 if cell.exercises else float("inf")
+        return cell.execution_count
+
+    as_run = sorted(cells, key=count)
+    orders = [as_run]
+    counts = {cell.execution_count for cell in cells} - {None}
+    last = min(counts)
+    while last + 1 in counts:
+        last += 1
+    solved = [number for cell in solutions for number in cell.exercises]
+    if len(set(solved)) < len(solved):
+        orders.append(sorted(as_run, key=lambda cell: not last < count(cell) < float("inf")))
+    orders.append(cells)
+    return [order for position, order in enumerate(orders) if order not in orders[:position]]
+
+
+def place_of(cell, statement):
+    """Where a statement is, for a person."""
+    return _("{cell}, строка {line}").format(cell=cell.name.strip("<>"), line=statement.lines[0])
+
+
+def student_lines(error, cells):
+    """Return the lines of the student's own cells that an exception went through.
+
+    Parameters
+    ----------
+    error : BaseException
+        What a cell raised, then or when it was called.
+    cells : list of Cell
+        The student's.
+
+    Returns
+    -------
+    text : str
+        The traceback, cut to those lines.
+    exercise : int or None
+        The exercise that the innermost of them is part of.
+    """
+    by_name = {cell.name: cell for cell in cells}
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__)
+              if frame.filename in by_name]
+    lines = [_("{cell}, строка {line}").format(cell=frame.filename.strip("<>"), line=frame.lineno)
+             + (_(", в {name}").format(name=frame.name) if frame.name != "<module>" else "")
+             + f":\n    {frame.line}"
+             for frame in frames]
+    if isinstance(error, SyntaxError) and error.filename in by_name:
+        lines.append(_("{cell}, строка {line}").format(
+            cell=error.filename.strip("<>"), line=error.lineno)
+            + f":\n    {(error.text or '').strip()}")
+    message = "\n".join(str(error).strip().splitlines()[:5])
+    lines.append(f"{type(error).__name__}: {message}")
+    exercise = by_name[frames[-1].filename].exercise_at(frames[-1].lineno) if frames else None
+    return "\n".join(lines), exercise

@@ -1,0 +1,1 @@
+"""Processes for code that is not trusted, and what they do."""
