@@ -1,7 +1,6 @@
 """One student's notebook to its grade."""
 
 import atexit
-import base64
 import dataclasses
 import hashlib
 import secrets
@@ -13,9 +12,21 @@ from pathlib import Path
 
 import numpy as np
 
-from vae.checks import EXERCISES, MAX_SIZE, Mistake
+from vae.checks import EXERCISES, Mistake
 from vae.language import _, language
 from vae.mnist import load_dataset
+from vae_grading.messages import (
+    BuildTask,
+    BuiltGraph,
+    Checked,
+    Failure,
+    MeasureTask,
+    Measurement,
+    OrderCount,
+    SourceCode,
+    Stage,
+    Unreadable,
+)
 from vae_grading.notebook.cells import cells_of
 from vae_grading.notebook.package_stubs import in_package
 from vae_grading.sandbox.process import Limits
@@ -25,10 +36,7 @@ __all__ = ["Grade", "Reference", "Verdict", "close_workers", "grade", "the_worke
            "what_reference_lacks"]
 
 _N_IMAGES = 10000  # of the training set: enough for a few hundred batches
-_MAX_TEXT = 5000  # characters of what a student's process says
-_MAX_CODE = 20000  # characters of an exercise's source
 _MAX_RUNS = 12  # of one notebook: five exercises, and statements that end the process
-_MAX_ORDERS = 3
 
 
 @dataclass(frozen=True)
@@ -220,11 +228,11 @@ class _Clock:
         left = self._deadline - time.monotonic()
         if left <= 0:
             raise _TimeIsUp
-        said, ended = self._worker.run(task, dataclasses.replace(
+        messages, ended = self._worker.run(task, dataclasses.replace(
             self.limits, timeout=min(self.limits.timeout, left)))
         if ended == "time" and left < self.limits.timeout:
             raise _TimeIsUp
-        return said, ended
+        return messages, ended
 
 
 class _Attempt:
@@ -232,8 +240,7 @@ class _Attempt:
 
     def __init__(self, content, reference, clock, order):
         self._reference, self._clock = reference, clock
-        self._task = {"do": "build", "order": order, "patience": clock.limits.timeout / 2,
-                      "notebook": base64.b64encode(content).decode("ascii")}
+        self._content, self._order = content, order
         self._verdicts, self._code, self._skipped = {}, {}, []
         self._exhausted, self._note = False, ""
         self.n_orders = 1
@@ -265,11 +272,12 @@ class _Attempt:
         run = _Run(self._clock, [number for number in EXERCISES if number not in self._verdicts],
                    package_is_filled=self._verdicts.keys() >= set(in_package()))
         try:
-            run.build({**self._task, "skip": self._skipped,
-                       "replacements": {number: solutions[number]
-                                        for number, verdict in self._verdicts.items()
-                                        if not verdict.passed},
-                       "package": {number: solutions[number] for number in self._verdicts}})
+            run.build(BuildTask(
+                self._content, self._order, patience=self._clock.limits.timeout / 2,
+                skipped=self._skipped, wanted=run.wanted,
+                replacements={number: solutions[number]
+                              for number, verdict in self._verdicts.items() if not verdict.passed},
+                package={number: solutions[number] for number in self._verdicts}))
             run.measure()
         finally:  # what is known when time is up
             self.n_orders = max(self.n_orders, run.n_orders)
@@ -295,7 +303,7 @@ class _Run:
     """One run of a notebook: which exercises passed, and why the others did not."""
 
     def __init__(self, clock, wanted, package_is_filled):
-        self._clock, self._wanted, self._package_is_filled = clock, wanted, package_is_filled
+        self._clock, self.wanted, self._package_is_filled = clock, wanted, package_is_filled
         self._graphs, self._checked = {}, {}  #: in the end, and where the notebook checks them
         self._measured = {}
         self.passed, self.failures, self.code = set(), {}, {}
@@ -304,26 +312,23 @@ class _Run:
         self.n_orders, self.exhausted = 1, False
 
     def build(self, task):
-        said, ended = self._clock.run({**task, "wanted": self._wanted})
-        for value in said:
-            if not isinstance(value, dict):
-                continue
-            if isinstance(value.get("unreadable"), str):
-                raise _Unreadable(value["unreadable"][:_MAX_TEXT])
-            if type(value.get("orders")) is int:
-                self.n_orders = min(value["orders"], _MAX_ORDERS)
-            elif isinstance(value.get("code"), dict):
-                self.code.update((number, str(value["code"].get(str(number), ""))[:_MAX_CODE])
-                                 for number in self._wanted)
-            elif self._is_about_an_exercise(value) and isinstance(value.get("graph"), str):
-                self._graphs[value["exercise"]] = value["graph"]
-            elif self._is_about_an_exercise(value) and value.get("checked") is True:
-                self._checked[value["exercise"]] = self._graphs.get(value["exercise"])
-        self._read(said, ended)
+        messages, ended = self._run(task)
+        for message in messages:
+            if isinstance(message, Unreadable):
+                raise _Unreadable(message.reason)
+            if isinstance(message, OrderCount):
+                self.n_orders = message.n
+            elif isinstance(message, SourceCode):
+                self.code[message.exercise] = message.text
+            elif isinstance(message, BuiltGraph):
+                self._graphs[message.exercise] = message.text
+            elif isinstance(message, Checked):
+                self._checked[message.exercise] = self._graphs.get(message.exercise)
+        self._read(messages, ended)
 
     def measure(self):
         for trains in (False, True):
-            if trains and not self.passed.issuperset(number for number in self._wanted
+            if trains and not self.passed.issuperset(number for number in self.wanted
                                                      if not EXERCISES[number].trains):
                 return  # training takes long, and will have the reference in their place
             for graphs in (self._graphs, self._checked):
@@ -341,21 +346,19 @@ class _Run:
             return
         self._measured.update(graphs)
         seed = secrets.randbits(31)
-        said, ended = self._clock.run({"do": "measure", "graphs": graphs, "seed": seed})
-        self._read(said, ended)
-        for value in said:
-            if self._is_about_an_exercise(value) and "measured" in value:
-                self._judge(value["exercise"], seed, value)
+        messages, ended = self._run(MeasureTask(graphs, seed))
+        self._read(messages, ended)
+        for message in messages:
+            if isinstance(message, Measurement) and message.exercise in graphs:
+                self._judge(message, seed)
 
-    def _judge(self, number, seed, value):
+    def _judge(self, measurement, seed):
+        number = measurement.exercise
         exercise = EXERCISES[number]
         try:
-            sizes = {name: int(size) for name, size in value["sizes"].items()}
-            if any(not 0 < size <= MAX_SIZE for size in sizes.values()):
-                raise ValueError(f"Got sizes {sizes}")
-            inputs = exercise.draw(np.random.RandomState(seed), _images(), **sizes)
+            inputs = exercise.draw(np.random.RandomState(seed), _images(), **measurement.sizes)
             with np.errstate(all="ignore"):
-                exercise.judge(inputs, value["measured"])
+                exercise.judge(inputs, measurement.values)
             self.passed.add(number)
             _right_graphs.add(_digest(number, self._measured[number]))
         except Mistake as mistake:
@@ -364,38 +367,33 @@ class _Run:
             self._fail(number, _("проверка получила не те числа, что ожидала: {error}").format(
                                    error=error)[:500])
 
-    def _is_about_an_exercise(self, value):
-        return isinstance(value, dict) and self._is_wanted(value.get("exercise"))
-
-    def _is_wanted(self, number):
-        return type(number) is int and number in self._wanted
+    def _run(self, task):
+        """Return the messages, without those about exercises that are decided, and the end."""
+        messages, ended = self._clock.run(task)
+        return [message for message in messages
+                if getattr(message, "exercise", None) in (None, *self.wanted)], ended
 
     def _fail(self, number, hint, traceback=""):
         self.failures.setdefault(number, {"hint": hint, "traceback": traceback})
 
-    def _read(self, said, ended):
-        stage = {}
-        for value in said:
-            if not isinstance(value, dict):
-                continue
-            if "stage" in value:
-                stage = value
-            elif self._is_about_an_exercise(value) and isinstance(value.get("failed"), dict):
-                failed = value["failed"]
-                self._fail(value["exercise"], *(str(failed.get(text))[:_MAX_TEXT]
-                                                for text in ["hint", "traceback"]))
-                if self._is_wanted(failed.get("undone")):
-                    self._undone.add(failed["undone"])
-                if failed.get("waits") is True:
-                    self._waits.add(value["exercise"])
-                self.exhausted |= failed.get("exhausted") is True
+    def _read(self, messages, ended):
+        stage = Stage("")
+        for message in messages:
+            if isinstance(message, Stage):
+                stage = message
+            elif isinstance(message, Failure):
+                self._fail(message.exercise, message.hint, message.traceback)
+                if message.undone in self.wanted:
+                    self._undone.add(message.undone)
+                if message.awaits_package:
+                    self._waits.add(message.exercise)
+                self.exhausted |= message.exhausted
         if ended:
             self.why_died = _why(ended, self._clock.limits)
-            self.fatal = str(stage.get("stage"))[:100]
+            self.fatal = stage.place
             self.exhausted |= ended in ("time", "memory", "disk", "output", "SIGKILL")
-            exercises = stage.get("exercises")
-            for number in exercises if isinstance(exercises, list) else []:
-                if self._is_wanted(number):
+            for number in stage.exercises:
+                if number in self.wanted:
                     self._died.add(number)
                     self.failures[number] = {"hint": self.why_died, "traceback": ""}
                     return
@@ -403,7 +401,7 @@ class _Run:
     def final_failures(self):
         """The exercises that failed by themselves, not for want of an earlier one."""
         final = (self._undone | self._died) & set(self.failures) - self.passed
-        first = next((number for number in self._wanted if number not in self.passed), None)
+        first = next((number for number in self.wanted if number not in self.passed), None)
         if first in self.failures and (self.fatal is None or first in self._died) and (
                 first not in self._waits or self._package_is_filled):
             final.add(first)

@@ -19,6 +19,7 @@ from grading_notebooks import (FORMS, OTHER_WAYS, RIGHT, SOLVED, TODO, WRONG, at
 import vae
 from vae.checks import EXERCISES
 from vae_grading.grader import Reference, grade, the_worker
+from vae_grading.messages import BuildTask
 from vae_grading.sandbox.process import Limits
 from vae_grading.sandbox.worker import Worker
 
@@ -268,9 +269,9 @@ def test_equal_graphs_are_evaluated_once(reference, monkeypatch):
     done = []
     run = Worker.run
     monkeypatch.setattr(Worker, "run",
-                        lambda self, task, limits: done.append(task["do"]) or run(self, task, limits))
+                        lambda self, task, limits: done.append(type(task)) or run(self, task, limits))
     assert grade("", notebook(), reference).points == FULL
-    assert done == ["build"]
+    assert done == [BuildTask]
 
 
 # --- files that are no notebooks ---
@@ -440,8 +441,8 @@ PATCHES = {
     "what stands outside": """
         import gc
         for value in gc.get_objects():
-            if type(value) is dict and "replacements" in value and "wanted" in value:
-                value["wanted"].clear(), value["replacements"].update({"3": ""})
+            if type(value).__name__ == "BuildTask":
+                value.wanted.clear(), value.replacements.update({3: ""})
         """,
 }
 
@@ -504,7 +505,7 @@ EXHAUSTION = {
     "many lines said": r"""
         import os
         while True:
-            os.write(3, b'{"stage": "x", "exercises": [1]}\n' * 2**14)
+            os.write(3, b'["Stage", {"place": "x", "exercises": [1]}]\n' * 2**14)
         """,
 }
 
@@ -513,49 +514,57 @@ FORGERIES = {
         arrays = {name: {"dtype": "<f8", "shape": [0], "data": ""} for name in [
             "z", "again", "dz_dloc", "loc", "scale", "mean", "std", "prior", "logits", "elbo"]}
         for number in range(1, 6):
-            say({"exercise": number, "sizes": {"batch_size": 1}, "measured": arrays})
-            say({"exercise": number, "passed": True, "points": 10, "failed": None})
+            say("Measurement", exercise=number, sizes={"batch_size": 1}, values=arrays)
+            say("Verdict", exercise=number, passed=True, points=10, failed=None)
         """,
     "empty graphs": """
         import base64, pickle
         for number in range(1, 6):
-            say({"exercise": number, "graph": base64.b64encode(pickle.dumps({})).decode()})
-            say({"exercise": number, "graph": "?"})
+            say("BuiltGraph", exercise=number, text=base64.b64encode(pickle.dumps({})).decode())
+            say("BuiltGraph", exercise=number, text="?")
+            say("Checked", exercise=number)
         """,
     "numbers of exercises": """
         array = {"dtype": "<i8", "shape": [2], "data": "AQAAAAAAAAACAAAAAAAAAA=="}
         for number in [array, [1], {}, True, 1.5, "1", None, 10**400, -1, float("nan")]:
-            for key in ["graph", "measured", "failed", "stage"]:
-                say({"exercise": number, key: number, "exercises": number, "sizes": number})
-                say({"exercise": 1, key: number})
-                say({"stage": number, "exercises": [number]})
-                say({"exercise": 1,
-                     "failed": {"hint": number, "traceback": array, "undone": number}})
+            for text in ["", number]:
+                say("BuiltGraph", exercise=number, text=text)
+                say("Checked", exercise=number)
+                say("SourceCode", exercise=number, text=text)
+                say("Measurement", exercise=number, sizes=number, values=number)
+                say("Failure", exercise=number, hint=text, traceback=text, undone=number,
+                    awaits_package=number, exhausted=number)
+                say("Stage", place=text, exercises=[number])
+                say("Stage", place=text, exercises=number)
+            for message in ["BuiltGraph", "Checked", "SourceCode", "Failure", number]:
+                say(message, exercise=1, text=number)
+            say("OrderCount", n=number)
         """,
     "arrays": """
         for dtype in ["O", "V8", "<f8,<f8", "(1000000,)f8", "{", "M8[s]", "U5", "(", "f8" * 99, 5]:
             for shape in [[2], [-1], [10**12], "x", {"a": 1}, [[1]], None]:
-                say({"exercise": 1, "graph": {"dtype": dtype, "shape": shape, "data": "AAAA"}})
+                say("BuiltGraph", exercise=1, text={"dtype": dtype, "shape": shape, "data": "AAAA"})
         """,
     "nested": "write(b'[' * 10**6 + b'\\n'); write(b'{\"a\":' * 10**5 + b'\\n')",
     "not text": "write(bytes(range(256)) * 1000 + b'\\n')",
     "a long hint": """
-        say({"stage": "x" * 10**6, "exercises": [3]})
-        say({"exercise": 3, "failed": {"hint": "x" * 10**7, "traceback": "x" * 10**7, "undone": 3}})
+        say("Stage", place="x" * 10**6, exercises=[3])
+        say("Failure", exercise=3, hint="x" * 10**7, traceback="x" * 10**7, undone=3,
+            awaits_package=False, exhausted=False)
         """,
     "a stage of others": """
-        say({"stage": "<ячейка 1>", "exercises": list(range(9))})
+        say("Stage", place="<ячейка 1>", exercises=[1, 2, 3, 4, 5])
         os._exit(1)
         """,
-    "unreadable": 'say({"unreadable": "x" * 10**6})',
+    "unreadable": 'say("Unreadable", reason="x" * 10**6)',
 }
 _SAY = """
 import json, os
 def write(data):
     while data:
         data = data[os.write(3, data):]
-def say(value):
-    write(json.dumps(value).encode() + b"\\n")
+def say(message, **fields):
+    write(json.dumps([message, fields]).encode() + b"\\n")
 """
 
 
@@ -612,7 +621,7 @@ def test_a_forged_graph_is_not_run(reference, unharmed, tmp_path):
                                                             + '","scalar_op"')]
         for text in texts:
             for number in range(1, 6):
-                say({{"exercise": number, "graph": text}})
+                say("BuiltGraph", exercise=number, text=text)
         """).replace("import base64", "import vae_grading.graphs, base64"), reference)
     assert not marker.exists()
 

@@ -19,18 +19,16 @@ import theano
 import theano.tensor as T
 
 from vae import BinaryVector, vae_decoder_mlp
-from vae_grading.json_lines import to_json
+from vae_grading.messages import BuildTask, line_of, task_from_json
 from vae_grading.notebook.cells import cells_of
 from vae_grading.notebook.execution import given_by
 from vae_grading.notebook.fakes import keep_language, use_few_images
 from vae_grading.sandbox.graph_builder import build
 from vae_grading.sandbox.graph_evaluator import measure
-from vae_grading.sandbox.process import Limits, run_limited, why_not_isolated
+from vae_grading.sandbox.process import run_limited, why_not_isolated
 from vae_grading.sandbox.worker import receive, send
 
 __all__ = ["serve"]
-
-_TASKS = {"build": build, "measure": measure}
 
 
 def serve(control, hidden):
@@ -70,12 +68,16 @@ def serve(control, hidden):
 
 
 def _run_task(connection, given, images, readable, hidden, isolated):
-    task = json.loads(receive(connection))
-    limits = Limits(**task.pop("limits"))
-    function = _TASKS[task.pop("do")]
+    task, limits = task_from_json(receive(connection))
 
     def run(write):
-        function(given, images, lambda value: write(to_json(value).encode() + b"\n"), **task)
+        def send_message(message):
+            write(line_of(message).encode() + b"\n")
+
+        if isinstance(task, BuildTask):
+            build(task, given, send_message)
+        else:
+            measure(task, images, send_message)
 
     output, ended = run_limited(run, limits, readable, hidden, isolated, cancel=connection)
     send(connection, ended.encode())

@@ -1,7 +1,6 @@
 """What the process of a student's code does: build the graphs of exercises."""
 
 import ast
-import base64
 import errno
 import sys
 import traceback
@@ -12,6 +11,15 @@ import vae.checks
 from vae.checks import EXERCISES, Mistake, Names, explain
 from vae.language import N_, _
 from vae_grading.graphs import dump_graph
+from vae_grading.messages import (
+    BuiltGraph,
+    Checked,
+    Failure,
+    OrderCount,
+    SourceCode,
+    Stage,
+    Unreadable,
+)
 from vae_grading.notebook import fakes
 from vae_grading.notebook.cells import cells_of, orders_of, place_of, student_lines
 from vae_grading.notebook.execution import Overdue, main_module, run
@@ -26,47 +34,35 @@ _FROM_PACKAGE = N_("{} взято из пакета vae, а его нужно н
                    "в пакете при проверке решения нет.")
 
 
-def build(given, images, say, notebook, order, replacements, package, skip, patience, wanted):
+def build(task, given, say):
     """Run a student's notebook and send the graphs of its exercises.
 
     Parameters
     ----------
+    task : vae_grading.messages.BuildTask
     given : dict
-        What it may rely on where it does not define it.
-    images : numpy.ndarray
+        What the notebook may rely on where it does not define it.
     say : callable
-        Sends a value.
-    notebook : str
-        The file, in base64.
-    order : int
-        Which of its orders to run it in.
-    replacements : dict
-        The reference's code for some exercises, by number as text.
-    package : dict
-        The reference's code for exercises already decided, which the package may have again.
-    skip : list of str
-        Places of statements not to run.
-    patience : float
-        Seconds for all statements that define no exercise.
-    wanted : list of int
-        The exercises to build.
+        Takes a message.
     """
-    say({"stage": _("чтение ноутбука")})
+    wanted = task.wanted
+    say(Stage(_("чтение ноутбука")))
     try:
-        cells = cells_of(base64.b64decode(notebook))
+        cells = cells_of(task.notebook)
         orders = orders_of(cells)
     except ValueError as error:
-        say({"unreadable": str(error)})
+        say(Unreadable(str(error)))
         return
-    say({"orders": len(orders)})
+    say(OrderCount(len(orders)))
     fakes.install()
-    fill_package({int(number): source for number, source in package.items()
-                  if int(number) in in_package()}, given)
+    fill_package({number: source for number, source in task.package.items()
+                  if number in in_package()}, given)
     names = main_module()
     sys.path.insert(0, "")  # for modules that the notebook writes
     belong = {number: {one for cell in cells for one in cell.statements
                        if number in one.exercises} for number in EXERCISES}
-    say({"code": _code(cells, belong, wanted)})
+    for message in _code(cells, belong, wanted):
+        say(message)
 
     def failed(error, exercise):
         text, origin = student_lines(error, cells)
@@ -80,14 +76,14 @@ def build(given, images, say, notebook, order, replacements, package, skip, pati
                    or isinstance(error, OSError) and error.errno in _EXHAUSTED}
         if undone and _is_of_the_package(error):
             own = exercise in in_package()
-            failure.update(hint=_(_FROM_PACKAGE).format(_lacking(error)), waits=not own,
+            failure.update(hint=_(_FROM_PACKAGE).format(_lacking(error)), awaits_package=not own,
                            undone=exercise if own else None)
         return failure
 
     graphs, sent, to_look_at, left = {}, {}, set(wanted), _MAX_EARLY
 
     def try_exercise(number):
-        say({"stage": _("упражнение {number}").format(number=number), "exercises": [number]})
+        say(Stage(_("упражнение {number}").format(number=number), (number,)))
         state = np.random.get_state()  # to look at an exercise changes no later one
         try:
             np.random.seed(number)
@@ -98,7 +94,7 @@ def build(given, images, say, notebook, order, replacements, package, skip, pati
     def send(number):
         if sent.get(number) is not graphs[number]:
             sent[number] = graphs[number]
-            say({"exercise": number, "graph": graphs[number]})
+            say(BuiltGraph(number, graphs[number]))
 
     def look_at(number):
         nonlocal left
@@ -119,14 +115,14 @@ def build(given, images, say, notebook, order, replacements, package, skip, pati
         for number in sorted(to_look_at):
             if first or any(number < later for later in statement.exercises):
                 look_at(number)
-        say({"stage": place_of(cell, statement), "exercises": statement.exercises})
+        say(Stage(place_of(cell, statement), tuple(statement.exercises)))
 
     def check(number=None, *args, **kwargs):
         # Where the student has it checked, an exercise is what it is then.
         if type(number) is int and number in wanted:
             if number in to_look_at:
                 look_at(number)
-            say({"exercise": number, "checked": True})
+            say(Checked(number))
 
     def changed(number, cell, statement):
         if number in wanted:
@@ -136,14 +132,14 @@ def build(given, images, say, notebook, order, replacements, package, skip, pati
 
     vae.checks.check = check
     given = {**given, "check": check}
-    replacements = {int(number): source for number, source in replacements.items()}
     raised = {}
-    for cell, error in run(orders[order], replacements, given, names, skip, patience, before,
-                           changed):
+    for cell, error in run(orders[task.order], task.replacements, given, names, task.skipped,
+                           task.patience, before, changed):
         frames = traceback.extract_tb(error.__traceback__)
         line = next((one.lineno for one in reversed(frames) if one.filename == cell.name), 0)
         raised.setdefault(cell.exercise_at(line), failed(error, cell.exercise_at(line)))
-    say({"code": _code(cells, belong, wanted)})
+    for message in _code(cells, belong, wanted):
+        say(message)
     for number in wanted:
         try:
             if number in to_look_at or number not in graphs:
@@ -159,7 +155,7 @@ def build(given, images, say, notebook, order, replacements, package, skip, pati
                     failure = raised[number]
                 elif None in raised and isinstance(error, Mistake):
                     failure["traceback"] = raised[None]["traceback"]
-            say({"exercise": number, "failed": failure})
+            say(Failure(number, **failure))
 
 
 def _code(cells, belong, wanted):
@@ -167,8 +163,8 @@ def _code(cells, belong, wanted):
     def owners(statement):
         return [number for number in EXERCISES if statement in belong[number]]
 
-    return {str(number): "\n\n".join(filter(None, (
-        cell.code_of(number, owners) for cell in cells))) for number in wanted}
+    return [SourceCode(number, "\n\n".join(filter(None, (
+        cell.code_of(number, owners) for cell in cells)))) for number in wanted]
 
 
 def _is_of_the_package(error):

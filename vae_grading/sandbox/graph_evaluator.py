@@ -2,38 +2,37 @@
 
 import numpy as np
 
-from vae.checks import EXERCISES, Mistake, explain, sizes_of
+from vae.checks import EXERCISES, MAX_SIZE, Mistake, explain, sizes_of
 from vae.language import _
 from vae_grading.graphs import load_graph
+from vae_grading.messages import Failure, Measurement, Stage
 
 __all__ = ["measure"]
 
 
-def measure(given, images, say, graphs, seed):
+def measure(task, images, send):
     """Evaluate the graphs of some exercises on inputs drawn from a seed.
 
     Parameters
     ----------
-    given : dict
-        Not used: no code of a student's runs here.
-    images : numpy.ndarray
+    task : vae_grading.messages.MeasureTask
+    images : numpy.ndarray, shape (n, 1, 28, 28)
         Real images.
-    say : callable
-        Sends a value.
-    graphs : dict
-        Graphs as text, by the number of the exercise as text.
-    seed : int
+    send : callable
+        Takes a message.
     """
-    for number, text in graphs.items():
-        exercise = EXERCISES[int(number)]
-        say({"stage": _("упражнение {number}").format(number=number), "exercises": [int(number)]})
+    for number, text in task.graphs.items():
+        send(Stage(_("упражнение {number}").format(number=number), (number,)))
         try:
-            graph = load_graph(text)
-            sizes = sizes_of(graph)
-            inputs = exercise.draw(np.random.RandomState(seed), images, **sizes)
-            say({"exercise": int(number), "sizes": sizes,
-                 "measured": exercise.measure(graph, inputs)})
+            send(_measured(number, text, images, task.seed))
         except Exception as error:
-            hint = str(error) if isinstance(error, Mistake) else explain(error)
-            say({"exercise": int(number),
-                 "failed": {"hint": hint, "traceback": "", "undone": None}})
+            send(Failure(number, str(error) if isinstance(error, Mistake) else explain(error)))
+
+
+def _measured(number, text, images, seed):
+    exercise, graph = EXERCISES[number], load_graph(text)
+    sizes = sizes_of(graph)
+    if any(not 0 < size <= MAX_SIZE for size in sizes.values()):
+        raise ValueError(f"Got sizes {sizes}, expected 1 to {MAX_SIZE}")
+    inputs = exercise.draw(np.random.RandomState(seed), images, **sizes)
+    return Measurement(number, sizes, exercise.measure(graph, inputs))

@@ -20,6 +20,7 @@ import platformdirs
 
 from vae.language import language
 from vae_grading.json_lines import lines_of_json
+from vae_grading.messages import answers_in, task_to_json
 
 __all__ = ["THEANO_FLAGS", "Worker", "WorkerError", "receive", "send"]
 
@@ -124,14 +125,13 @@ class Worker:
 
         Parameters
         ----------
-        task : dict
-            What to do: ``build`` or ``measure``, and its arguments.
+        task : vae_grading.messages.BuildTask or MeasureTask
         limits : vae_grading.sandbox.process.Limits
 
         Returns
         -------
-        said : list
-            The values that the process has sent: not to be trusted.
+        messages : list
+            What the process has sent: see `vae_grading.messages.answers_in`.
         ended : str
             How it ended, "" if by itself.
 
@@ -147,11 +147,11 @@ class Worker:
                     socket.send_fds(self._control, [b"!"], [theirs.fileno()])
                 theirs.close()
                 ours.settimeout(limits.timeout + _CLEANING)
-                send(ours, json.dumps({**task, "limits": vars(limits)}).encode())
+                send(ours, task_to_json(task, limits).encode())
                 ended, output = receive(ours).decode(), receive(ours)
             except OSError as error:
                 raise WorkerError(f"The process for students' code is gone: {error}") from None
-        return lines_of_json(output), ended
+        return answers_in(lines_of_json(output), task), ended
 
     def close(self):
         """Stop the process and all that runs in it, and remove its folder."""
