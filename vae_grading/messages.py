@@ -13,7 +13,6 @@ import json
 from dataclasses import dataclass
 
 from vae.checks import EXERCISES, MAX_SIZE
-from vae_grading.graphs.bounds import MAX_TEXT
 from vae_grading.graphs.parameters import as_any_of, as_integer, as_list, as_one_of, converted
 from vae_grading.json_lines import to_json
 from vae_grading.sandbox.process import Limits
@@ -149,6 +148,13 @@ def _as_text(max_length):
     return convert
 
 
+def _as_graph(value):
+    """Return the text of a graph: ASCII, unlike half a surrogate pair, can be encoded."""
+    if type(value) is not str or not value.isascii():
+        raise ValueError(f"Got {type(value).__name__}, expected ASCII text")
+    return value
+
+
 def _as_sizes(value):
     if type(value) is not dict:
         raise ValueError(f"Got {type(value).__name__}, expected a dict of sizes")
@@ -169,7 +175,7 @@ _FIELDS = {
     Unreadable: {"reason": _as_text(_MAX_HINT)},
     OrderCount: {"n": as_integer(1, _MAX_ORDERS)},
     SourceCode: {"exercise": _as_exercise, "text": _as_text(_MAX_CODE)},
-    BuiltGraph: {"exercise": _as_exercise, "text": _as_text(MAX_TEXT)},
+    BuiltGraph: {"exercise": _as_exercise, "text": _as_graph},
     Checked: {"exercise": _as_exercise},
     Failure: {"exercise": _as_exercise, "hint": _as_text(_MAX_HINT),
               "traceback": _as_text(_MAX_HINT),

@@ -522,6 +522,7 @@ FORGERIES = {
         for number in range(1, 6):
             say("BuiltGraph", exercise=number, text=base64.b64encode(pickle.dumps({})).decode())
             say("BuiltGraph", exercise=number, text="?")
+            say("BuiltGraph", exercise=number, text=chr(0xd800))
             say("Checked", exercise=number)
         """,
     "numbers of exercises": """

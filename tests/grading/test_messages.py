@@ -61,7 +61,8 @@ WRONG_NUMBERS = [0, 6, -1, 10**400, True, 1.0, float("nan"), "1", None, [1], {},
     *(["Stage", {"place": "x", "exercises": numbers}] for numbers in [
         1, None, "1", {"1": 1}, [6], [True], [[1]], [1] * 6]),
     *(["OrderCount", {"n": n}] for n in [0, 4, True, 1.0, "1", 10**400]),
-    *(["BuiltGraph", {"exercise": 1, "text": text}] for text in [None, 1, ["{}"], {}, np.zeros(2)]),
+    *(["BuiltGraph", {"exercise": 1, "text": text}] for text in [
+        None, 1, ["{}"], {}, np.zeros(2), "\ud800", "é"]),
     *(["Failure", {"exercise": 1, "hint": "", "traceback": "", "undone": None,
                    "awaits_package": False, "exhausted": False, field: value}]
       for field, value in [("hint", 1), ("traceback", None), ("undone", 6), ("undone", True),
