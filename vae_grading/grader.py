@@ -7,6 +7,7 @@ import secrets
 import threading
 import time
 from dataclasses import dataclass, field
+from enum import Enum
 from functools import lru_cache
 from pathlib import Path
 
@@ -41,20 +42,20 @@ _MAX_RUNS = 12  # of one notebook: five exercises, and statements that end the p
 
 @dataclass(frozen=True)
 class Reference:
-    """The solved notebook: what takes the place of an exercise that failed."""
+    """The solved notebook, whose code replaces exercises that failed."""
 
     content: bytes  #: the file
-    setup: str  #: the code that a notebook begins with
-    solutions: dict  #: the code of each exercise, by its number
+    setup: str  #: the code of the first cell
+    solutions: dict[int, str]  #: the code of each exercise
 
     @classmethod
     def read(cls, path):
-        """Take it from a notebook.
+        """Read it from a notebook.
 
         Raises
         ------
         ValueError
-            If the file is no notebook, or does not solve each exercise in one cell.
+            If the file is not a notebook, or does not solve each exercise in one cell.
         """
         content = Path(path).read_bytes()
         cells = cells_of(content)
@@ -65,7 +66,7 @@ class Reference:
         return cls(content, cells[0].source, solutions)
 
     def digest(self):
-        """Return what changes whenever the reference, the checks or the grader do."""
+        """Return a text that changes with the reference, the checks and the grader."""
         parts = [THEANO_FLAGS, language(), self.setup,
                  *map(str, sorted(self.solutions.items())), *_own_code()]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
@@ -84,7 +85,7 @@ class Verdict:
     exercise: int
     passed: bool
     hint: str = ""  #: in Russian, what to look at
-    traceback: str = ""  #: the student's own lines of it
+    traceback: str = ""  #: reduced to the student's own lines
     code: str = ""  #: the student's own source of the exercise
 
     @property
@@ -97,9 +98,9 @@ class Grade:
     """The result of one notebook."""
 
     name: str
-    verdicts: list = field(default_factory=list)
+    verdicts: list[Verdict] = field(default_factory=list)
     note: str = ""  #: in Russian, what is wrong with the file as a whole
-    exhausted: bool = False  #: whether time, memory or another limit ran out: more might help
+    exhausted: bool = False  #: whether a limit was reached: more time or memory might help
 
     @classmethod
     def without_points(cls, name, note):
@@ -119,7 +120,7 @@ _closed = threading.Event()
 
 
 def the_worker(reference):
-    """Return this process's worker for a reference, started if need be."""
+    """Return this process's worker for a reference; start it if there is none."""
     digest = reference.digest()
     with _lock:
         if _closed.is_set():
@@ -131,13 +132,13 @@ def the_worker(reference):
 
 def _discard(worker):
     with _lock:
-        for digest in [digest for digest, one in _workers.items() if one is worker]:
+        for digest in [digest for digest, known in _workers.items() if known is worker]:
             _workers.pop(digest).close()
 
 
 @atexit.register
 def close_workers():
-    """Stop this process's workers and all that runs in them, for good."""
+    """Stop this process's workers and all that runs in them; no new one will start."""
     _closed.set()
     with _lock:
         while _workers:
@@ -154,19 +155,19 @@ def _images():
 def grade(name, content, reference, limits=Limits()):
     """Grade one notebook.
 
-    An exercise that fails costs only its own points: the reference takes its
-    place for those after it.
+    An exercise that fails costs only its own points: the reference replaces it
+    for later ones.
 
     Parameters
     ----------
     name : str
-        What to call it.
+        The notebook's name in reports.
     content : bytes
         The file.
     reference : Reference
     limits : Limits, optional
-        For each run of the notebook; it is run again for each exercise that
-        failed.
+        For each run of the notebook, and for all runs together. The notebook is
+        run again after an exercise has failed.
 
     Returns
     -------
@@ -181,7 +182,7 @@ def grade(name, content, reference, limits=Limits()):
         worker = the_worker(reference)
         try:
             return _grade(name, content, reference, limits, worker)
-        except WorkerError:  # whoever ended it, the next notebook gets a new one
+        except WorkerError:  # this notebook or another one has ended the worker
             _discard(worker)
     return Grade.without_points(name, _("Код этого ноутбука дважды остановил процесс проверки."))
 
@@ -189,12 +190,12 @@ def grade(name, content, reference, limits=Limits()):
 def what_reference_lacks(reference):
     """Grade the reference itself; return the hints, "" if it gets all points.
 
-    What it replaces would cost each student points, were it not right.
+    A wrong reference would cost students points where it replaces their exercises.
     """
-    grade_ = grade("", reference.content, reference)
-    return "\n".join(filter(None, [grade_.note, *(
-        f"{EXERCISES[verdict.exercise].title}: {verdict.hint}" for verdict in grade_.verdicts
-        if not verdict.passed)]))
+    result = grade("", reference.content, reference)
+    hints = [f"{EXERCISES[verdict.exercise].title}: {verdict.hint}"
+             for verdict in result.verdicts if not verdict.passed]
+    return "\n".join(filter(None, [result.note, *hints]))
 
 
 def _grade(name, content, reference, limits, worker):
@@ -210,11 +211,15 @@ def _grade(name, content, reference, limits, worker):
 
 
 class _TimeIsUp(Exception):
-    """What all runs of a notebook may take together has been taken."""
+    """The runs of a notebook have taken all the time that they may take together."""
+
+
+class _UnreadableNotebook(Exception):
+    """The file is not a notebook."""
 
 
 class _Clock:
-    """A worker whose tasks have a limit on their time together."""
+    """A worker, with a limit on the time of all its tasks together."""
 
     def __init__(self, worker, limits):
         self._worker, self.limits = worker, limits
@@ -225,22 +230,26 @@ class _Clock:
         return time.monotonic() >= self._deadline
 
     def run(self, task):
-        left = self._deadline - time.monotonic()
-        if left <= 0:
+        remaining = self._deadline - time.monotonic()
+        if remaining <= 0:
             raise _TimeIsUp
         messages, ended = self._worker.run(task, dataclasses.replace(
-            self.limits, timeout=min(self.limits.timeout, left)))
-        if ended == "time" and left < self.limits.timeout:
+            self.limits, timeout=min(self.limits.timeout, remaining)))
+        if ended == "time" and remaining < self.limits.timeout:
             raise _TimeIsUp
         return messages, ended
 
 
 class _Attempt:
-    """The runs of a notebook in one order, each with more of its exercises decided."""
+    """The runs of a notebook in one order, each with more of its exercises decided.
+
+    An exercise is decided when it has a verdict. In later runs the reference replaces it if it
+    failed, and the package `vae` contains its solution again.
+    """
 
     def __init__(self, content, reference, clock, order):
-        self._reference, self._clock = reference, clock
         self._content, self._order = content, order
+        self._reference, self._clock = reference, clock
         self._verdicts, self._code, self._skipped = {}, {}, []
         self._exhausted, self._note = False, ""
         self.n_orders = 1
@@ -251,7 +260,7 @@ class _Attempt:
             for run in range(_MAX_RUNS):
                 if len(self._verdicts) == len(EXERCISES) or not self._run_once():
                     break
-        except _Unreadable as error:
+        except _UnreadableNotebook as error:
             return Grade.without_points(
                 name, _("Файл не удалось прочитать как ноутбук: {error}").format(error=error))
         except _TimeIsUp:
@@ -267,149 +276,236 @@ class _Attempt:
         return Grade(name, verdicts, self._note, self._exhausted)
 
     def _run_once(self):
-        """Decide more exercises; return whether anything is new."""
-        solutions = self._reference.solutions
-        run = _Run(self._clock, [number for number in EXERCISES if number not in self._verdicts],
-                   package_is_filled=self._verdicts.keys() >= set(in_package()))
+        """Decide more exercises; return whether another run can find out more."""
+        wanted = [number for number in EXERCISES if number not in self._verdicts]
+        package_is_filled = self._verdicts.keys() >= set(in_package())  # during this run
+        run = _Run(self._clock, wanted)
         try:
-            run.build(BuildTask(
-                self._content, self._order, patience=self._clock.limits.timeout / 2,
-                skipped=self._skipped, wanted=run.wanted,
-                replacements={number: solutions[number]
-                              for number, verdict in self._verdicts.items() if not verdict.passed},
-                package={number: solutions[number] for number in self._verdicts}))
+            run.build(self._task(wanted))
             run.measure()
-        finally:  # what is known when time is up
+        finally:  # keep what is known when time is up
             self.n_orders = max(self.n_orders, run.n_orders)
             self._exhausted |= run.exhausted
             self._code = {**run.code, **self._code}
-            self._verdicts.update((number, Verdict(number, True)) for number in run.passed)
-        final = run.final_failures()
-        for number in final:
-            self._verdicts[number] = Verdict(number, False, **run.failures[number])
-        if run.fatal is not None and not final:
-            if run.fatal in self._skipped:
+            self._verdicts.update((number, Verdict(number, True)) for number in run.passed())
+        failures = run.final_failures(package_is_filled)
+        for failure in failures:
+            self._verdicts[failure.exercise] = Verdict(failure.exercise, False, failure.hint,
+                                                       failure.traceback)
+        if run.death is not None and not failures:
+            if run.death.place in self._skipped:
                 return False
-            self._skipped.append(run.fatal)
-            self._note = f"{run.fatal.capitalize()}: {run.why_died}"
-        return bool(run.passed or final or run.fatal is not None)
+            self._skipped.append(run.death.place)
+            self._note = f"{run.death.place.capitalize()}: {run.death.reason}"
+        return bool(run.passed() or failures or run.death is not None)
+
+    def _task(self, wanted):
+        solutions = self._reference.solutions
+        return BuildTask(
+            self._content, self._order, patience=self._clock.limits.timeout / 2,
+            skipped=self._skipped, wanted=wanted,
+            replacements={number: solutions[number]
+                          for number, verdict in self._verdicts.items() if not verdict.passed},
+            package={number: solutions[number] for number in self._verdicts})
 
 
-class _Unreadable(Exception):
-    """The file is no notebook."""
+class _State(Enum):
+    """What one run has found out about an exercise."""
+
+    OPEN = "nothing yet: no graph of it was right, and it has no failure"
+    FAILED = "it has a failure, which may come from an earlier exercise"
+    OWN_FAULT = "it has a failure, which cannot come from an earlier exercise"
+    PASSED = "a graph of it was right"
+
+
+@dataclass
+class _Progress:
+    """One exercise in one run of a notebook.
+
+    Its state changes only from OPEN to FAILED or OWN_FAULT, from FAILED to OWN_FAULT, and from any
+    state to PASSED: one right graph is enough, and the first failure is the one to show.
+    """
+
+    number: int
+    graph: str | None = None  #: the latest, as text
+    checked_graph: str | None = None  #: the latest when the notebook checked it
+    measured_graph: str | None = None  #: the one that was evaluated last
+    failure: Failure | None = None
+    is_undone: bool = False  #: some failure says that the student has not done this exercise
+    has_died: bool = False  #: its code has ended the process
+    has_passed: bool = False
+
+    @property
+    def state(self):
+        if self.has_passed:
+            return _State.PASSED
+        if self.failure is None:
+            return _State.OPEN
+        return _State.OWN_FAULT if self.is_undone or self.has_died else _State.FAILED
+
+    def fail(self, failure):
+        if self.failure is None:
+            self.failure = failure
+
+    def die(self, reason):
+        """Its code has ended the process: this explains more than an earlier failure."""
+        self.failure, self.has_died = Failure(self.number, reason), True
+
+
+@dataclass(frozen=True)
+class _Death:
+    """How a process ended before it was done."""
+
+    place: str  #: what it was doing
+    reason: str  #: for the student
 
 
 class _Run:
-    """One run of a notebook: which exercises passed, and why the others did not."""
+    """One run of a notebook: which exercises pass, and why the others do not.
 
-    def __init__(self, clock, wanted, package_is_filled):
-        self._clock, self.wanted, self._package_is_filled = clock, wanted, package_is_filled
-        self._graphs, self._checked = {}, {}  #: in the end, and where the notebook checks them
-        self._measured = {}
-        self.passed, self.failures, self.code = set(), {}, {}
-        self._undone, self._died, self._waits = set(), set(), set()
-        self.fatal = self.why_died = None
+    Parameters
+    ----------
+    clock : _Clock
+    wanted : list of int
+        The exercises that are not decided yet.
+    """
+
+    def __init__(self, clock, wanted):
+        self._clock = clock
+        self._progress = {number: _Progress(number) for number in wanted}
+        self.code = {}  #: the student's own source, by exercise
+        self.death = None  #: of the last process that died
         self.n_orders, self.exhausted = 1, False
 
+    def passed(self):
+        """Return the numbers of the exercises that passed."""
+        return [number for number, progress in self._progress.items()
+                if progress.state is _State.PASSED]
+
+    def final_failures(self, package_is_filled):
+        """Return the failures that no other run can change.
+
+        These are the failures of exercises that are at fault themselves. The first exercise that has
+        not passed is also at fault, because all earlier ones are right or replaced. This does not
+        hold if a process died elsewhere, or if the exercise uses a solution that the package lacked
+        in this run.
+        """
+        undecided = [progress for progress in self._progress.values()
+                     if progress.state is not _State.PASSED]
+        final = [progress.failure for progress in undecided if progress.state is _State.OWN_FAULT]
+        if undecided and undecided[0].state is _State.FAILED and self.death is None:
+            failure = undecided[0].failure
+            if package_is_filled or not failure.awaits_package:
+                final.append(failure)
+        return final
+
+    # --- the student's process ---
+
     def build(self, task):
-        messages, ended = self._run(task)
+        """Run the notebook.
+
+        Raises
+        ------
+        _UnreadableNotebook, _TimeIsUp
+        """
+        messages = self._messages(task)
         for message in messages:
             if isinstance(message, Unreadable):
-                raise _Unreadable(message.reason)
+                raise _UnreadableNotebook(message.reason)
             if isinstance(message, OrderCount):
                 self.n_orders = message.n
             elif isinstance(message, SourceCode):
                 self.code[message.exercise] = message.text
             elif isinstance(message, BuiltGraph):
-                self._graphs[message.exercise] = message.text
+                self._progress[message.exercise].graph = message.text
             elif isinstance(message, Checked):
-                self._checked[message.exercise] = self._graphs.get(message.exercise)
-        self._read(messages, ended)
+                progress = self._progress[message.exercise]
+                progress.checked_graph = progress.graph
+
+    def _messages(self, task):
+        """Run a task; return its messages about undecided exercises, and record its failures."""
+        messages, ended = self._clock.run(task)
+        messages = [message for message in messages
+                    if not hasattr(message, "exercise") or message.exercise in self._progress]
+        for message in messages:
+            if isinstance(message, Failure):
+                self._record_failure(message)
+        if ended:
+            stages = [message for message in messages if isinstance(message, Stage)]
+            self._record_death(stages[-1] if stages else Stage(""), ended)
+        return messages
+
+    def _record_failure(self, failure):
+        self._progress[failure.exercise].fail(failure)
+        if failure.undone in self._progress:
+            self._progress[failure.undone].is_undone = True
+        self.exhausted |= failure.exhausted
+
+    def _record_death(self, stage, ended):
+        """Note how a process ended, and whose code has ended it."""
+        self.death = _Death(stage.place, _why(ended, self._clock.limits))
+        self.exhausted |= ended in ("time", "memory", "disk", "output", "SIGKILL")
+        culprit = next((number for number in stage.exercises if number in self._progress), None)
+        if culprit is not None:
+            self._progress[culprit].die(self.death.reason)
+
+    # --- the process that evaluates graphs ---
 
     def measure(self):
-        for trains in (False, True):
-            if trains and not self.passed.issuperset(number for number in self.wanted
-                                                     if not EXERCISES[number].trains):
-                return  # training takes long, and will have the reference in their place
-            for graphs in (self._graphs, self._checked):
-                self._measure({number: graph for number, graph in graphs.items()
-                               if EXERCISES[number].trains == trains
-                               and graph is not None and number not in self.passed})
+        """Evaluate the graphs; those that train only if all others are right.
+
+        Training takes long, and another run repeats it with the reference in place of the others.
+
+        Raises
+        ------
+        _TimeIsUp
+        """
+        self._measure_all(trains=False)
+        if all(progress.state is _State.PASSED for progress in self._progress.values()
+               if not EXERCISES[progress.number].trains):
+            self._measure_all(trains=True)
+
+    def _measure_all(self, trains):
+        chosen = [progress for progress in self._progress.values()
+                  if EXERCISES[progress.number].trains == trains]
+        self._measure({progress.number: progress.graph for progress in chosen})
+        self._measure({progress.number: progress.checked_graph for progress in chosen
+                       if progress.state is not _State.PASSED})
 
     def _measure(self, graphs):
-        known = {number for number, graph in graphs.items()
-                 if _digest(number, graph) in _right_graphs}
-        self.passed |= known
-        graphs = {number: graph for number, graph in graphs.items()
-                  if number not in known and self._measured.get(number) != graph}
-        if not graphs:
+        """Evaluate those of some graphs that are not known from earlier."""
+        unknown = {}
+        for number, graph in graphs.items():
+            progress = self._progress[number]
+            if graph is not None and _digest(number, graph) in _right_graphs:
+                progress.has_passed = True
+            elif graph is not None and graph != progress.measured_graph:
+                unknown[number] = progress.measured_graph = graph
+        if not unknown:
             return
-        self._measured.update(graphs)
         seed = secrets.randbits(31)
-        messages, ended = self._run(MeasureTask(graphs, seed))
-        self._read(messages, ended)
-        for message in messages:
-            if isinstance(message, Measurement) and message.exercise in graphs:
+        for message in self._messages(MeasureTask(unknown, seed)):
+            if isinstance(message, Measurement) and message.exercise in unknown:
                 self._judge(message, seed)
 
     def _judge(self, measurement, seed):
         number = measurement.exercise
-        exercise = EXERCISES[number]
+        exercise, progress = EXERCISES[number], self._progress[number]
         try:
             inputs = exercise.draw(np.random.RandomState(seed), _images(), **measurement.sizes)
             with np.errstate(all="ignore"):
                 exercise.judge(inputs, measurement.values)
-            self.passed.add(number)
-            _right_graphs.add(_digest(number, self._measured[number]))
+            progress.has_passed = True
+            _right_graphs.add(_digest(number, progress.measured_graph))
         except Mistake as mistake:
-            self._fail(number, str(mistake))
-        except Exception as error:  # whatever can be wrong with numbers that come from outside
-            self._fail(number, _("проверка получила не те числа, что ожидала: {error}").format(
-                                   error=error)[:500])
-
-    def _run(self, task):
-        """Return the messages, without those about exercises that are decided, and the end."""
-        messages, ended = self._clock.run(task)
-        return [message for message in messages
-                if getattr(message, "exercise", None) in (None, *self.wanted)], ended
-
-    def _fail(self, number, hint, traceback=""):
-        self.failures.setdefault(number, {"hint": hint, "traceback": traceback})
-
-    def _read(self, messages, ended):
-        stage = Stage("")
-        for message in messages:
-            if isinstance(message, Stage):
-                stage = message
-            elif isinstance(message, Failure):
-                self._fail(message.exercise, message.hint, message.traceback)
-                if message.undone in self.wanted:
-                    self._undone.add(message.undone)
-                if message.awaits_package:
-                    self._waits.add(message.exercise)
-                self.exhausted |= message.exhausted
-        if ended:
-            self.why_died = _why(ended, self._clock.limits)
-            self.fatal = stage.place
-            self.exhausted |= ended in ("time", "memory", "disk", "output", "SIGKILL")
-            for number in stage.exercises:
-                if number in self.wanted:
-                    self._died.add(number)
-                    self.failures[number] = {"hint": self.why_died, "traceback": ""}
-                    return
-
-    def final_failures(self):
-        """The exercises that failed by themselves, not for want of an earlier one."""
-        final = (self._undone | self._died) & set(self.failures) - self.passed
-        first = next((number for number in self.wanted if number not in self.passed), None)
-        if first in self.failures and (self.fatal is None or first in self._died) and (
-                first not in self._waits or self._package_is_filled):
-            final.add(first)
-        return sorted(final)
+            progress.fail(Failure(number, str(mistake)))
+        except Exception as error:  # untrusted numbers may raise anything
+            progress.fail(Failure(number, _(
+                "проверка получила не те числа, что ожидала: {error}").format(error=error)[:500]))
 
 
-#: Graphs that an exercise has passed with, in this process: equal ones need no second look.  What
-#: has failed is looked at anew, as a verdict that rests on drawn numbers may err.
+#: Digests of graphs that passed in this process: equal ones need no second look. Graphs that failed
+#: are evaluated again, because a verdict on random numbers may be wrong.
 _right_graphs = set()
 
 
@@ -418,6 +514,7 @@ def _digest(number, graph):
 
 
 def _why(ended, limits):
+    """Return why a process ended, for the student."""
     return {
         "time": _("код не закончил работу за {timeout:.0f} с: нет ли бесконечного цикла?").format(
                     timeout=limits.timeout),

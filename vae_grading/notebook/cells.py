@@ -19,7 +19,8 @@ from IPython.core.inputtransformer2 import TransformerManager
 from vae.checks import EXERCISES
 from vae.language import _
 
-# With it, jsonschema compiles grammars of internet addresses for longer than a notebook is built.
+# With rfc3987_syntax, jsonschema takes longer to import than a notebook to grade: it compiles
+# grammars of internet addresses.
 _grammars = sys.modules.setdefault("rfc3987_syntax", None)
 import nbformat  # noqa: E402
 
@@ -34,7 +35,7 @@ _RUNS_ITS_LINE = re.compile(r"^(\s*)%(time|timeit|prun)\s+(?=[^-\s])", re.M)
 
 
 class _Loop(asyncio.SelectorEventLoop):
-    """A loop without the sockets by which threads wake it: the sandbox allows none."""
+    """An event loop without the sockets by which threads wake it: the sandbox allows no sockets."""
 
     def __init__(self):
         super().__init__(selectors.SelectSelector())
@@ -61,11 +62,15 @@ class Statement:
         return [number for number, exercise in EXERCISES.items()
                 if self.binds.intersection(exercise.names)]
 
+    @property
+    def is_import(self):
+        return isinstance(self.node, (ast.Import, ast.ImportFrom))
+
     def run(self, names):
         """Run it, as Jupyter would, in a namespace."""
-        left = eval(self.code, names)
+        result = eval(self.code, names)
         if self.code.co_flags & inspect.CO_COROUTINE:
-            _Loop().run_until_complete(left)
+            _Loop().run_until_complete(result)
 
     @property
     def lines(self):
@@ -76,13 +81,13 @@ class Statement:
 
 @dataclass(eq=False)
 class Cell:
-    """A code cell, taken apart; ``error`` if it is not Python."""
+    """A code cell and its statements."""
 
-    name: str
+    name: str  #: the file name in its tracebacks
     source: str
-    execution_count: int = None
-    statements: list = field(default_factory=list)
-    error: SyntaxError = None
+    execution_count: int | None = None
+    statements: list[Statement] = field(default_factory=list)
+    error: Exception | None = None  #: why it is not Python
 
     def __post_init__(self):
         try:
@@ -94,8 +99,8 @@ class Cell:
                 nodes = ast.parse(python, self.name).body
                 self.statements = [_statement(node, self.name) for node in nodes]
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-            # ValueError: a null byte; the last two: too deep for the parser.  Its frames may hold
-            # all the memory there is.
+            # ValueError: a null byte. RecursionError and MemoryError: nested too deep for the
+            # parser. The traceback would keep alive the frames that use up the memory.
             self.error = error.with_traceback(None)
 
     @property
@@ -116,13 +121,18 @@ class Cell:
         return self.exercises[0] if len(self.exercises) == 1 else None
 
     def code_of(self, exercise, owners):
-        """What of this cell is an exercise: its statements, and others up to each of them.
+        """Return the source of one exercise: its statements, with the lines above each of them.
 
         Parameters
         ----------
         exercise : int
         owners : callable
             (statement) -> the exercises that it defines.
+
+        Returns
+        -------
+        str
+            "" if this cell does not define the exercise.
         """
         if self.error is not None:
             return self.source if exercise in self.exercises else ""
@@ -137,12 +147,12 @@ class Cell:
 
 @lru_cache(maxsize=None)
 def python_of(source):
-    """A cell's source as plain Python: magics and shell lines become calls of get_ipython()."""
-    written = _WRITES_ITS_BODY.match(source)
-    if written:
-        append, path = written.groups()
+    """Return a cell's source as plain Python: magics and shell lines become get_ipython() calls."""
+    match = _WRITES_ITS_BODY.match(source)
+    if match:
+        append, path = match.groups()
         return (f"with open({path!r}, {'a' if append else 'w'!r}) as file:\n"
-                f"    file.write({source[written.end():]!r})\n")
+                f"    file.write({source[match.end():]!r})\n")
     source = _RUNS_ITS_LINE.sub(r"\1", _RUNS_ITS_BODY.sub("", source))
     if source.lstrip().startswith("%%"):
         return ""
@@ -153,11 +163,12 @@ def _statement(node, name):
     code = compile(ast.Module([node], []), name, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT,
                    dont_inherit=True)
     binds, uses = set(), set()
-    _names_in(code, binds, uses)
+    _collect_names(code, binds, uses)
     return Statement(node, code, binds, uses)
 
 
-def _names_in(code, binds, uses, nested=False):
+def _collect_names(code, binds, uses, nested=False):
+    """Add the global names that code binds and uses to two sets."""
     for instruction in dis.get_instructions(code):
         if instruction.opname in ("LOAD_NAME", "LOAD_GLOBAL"):
             uses.add(instruction.argval)
@@ -166,7 +177,7 @@ def _names_in(code, binds, uses, nested=False):
             binds.add(instruction.argval)
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
-            _names_in(constant, binds, uses, nested=True)
+            _collect_names(constant, binds, uses, nested=True)
 
 
 # --- reading ---
@@ -190,7 +201,7 @@ def cells_of(content):
             notebook = nbformat.reads(content.decode("utf-8-sig"), as_version=4)
         sources = [("".join(cell.source), cell.get("execution_count"))
                    for cell in notebook.cells if cell.cell_type == "code"]
-    except Exception as error:  # nbformat raises all sorts of them
+    except Exception as error:  # nbformat raises many classes of errors
         raise ValueError(f"{type(error).__name__}: {error}") from None
     if not sources:
         raise ValueError(_("в нём нет ячеек с кодом"))
@@ -202,14 +213,24 @@ def cells_of(content):
 def orders_of(cells):
     """Return the orders in which a student may have meant the cells to be run, likeliest first.
 
-    1. As their execution counts tell. Solutions that were not run come first, so that those
-       that were run win; other cells that were not run come last.
-    2. The same, but counts start again with the kernel: cells above a gap in the counts may be
-       left over from an earlier session, so they come first.  Only where an exercise has more
-       than one solution, so that one of them can be older.
-    3. As they stand: from top to bottom.
+    1. By execution count. Solutions without a count come first, so that those with one win; other
+       cells without a count come last.
+    2. The same, but as if the kernel had been restarted, which resets the counts: cells above a gap
+       in the counts may be older, so they come first. Only where an exercise has more than one
+       solution, because only then can one of them be older.
+    3. From top to bottom.
 
-    A notebook that gives right answers in any of them is right.
+    A notebook that gives right answers in any of these orders is right.
+
+    Parameters
+    ----------
+    cells : list of Cell
+        As they stand in the notebook.
+
+    Returns
+    -------
+    list of list of Cell
+        One to three different orders.
     """
     solutions = [cell for cell in cells if cell.exercises]
     if all(cell.execution_count is None for cell in solutions):
@@ -223,7 +244,7 @@ def orders_of(cells):
     as_run = sorted(cells, key=count)
     orders = [as_run]
     counts = {cell.execution_count for cell in cells} - {None}
-    last = min(counts)
+    last = min(counts)  # before the first gap
     while last + 1 in counts:
         last += 1
     solved = [number for cell in solutions for number in cell.exercises]
@@ -234,7 +255,7 @@ def orders_of(cells):
 
 
 def place_of(cell, statement):
-    """Where a statement is, for a person."""
+    """Return where a statement stands, for the student."""
     return _("{cell}, строка {line}").format(cell=cell.name.strip("<>"), line=statement.lines[0])
 
 
@@ -244,16 +265,16 @@ def student_lines(error, cells):
     Parameters
     ----------
     error : BaseException
-        What a cell raised, then or when it was called.
+        Raised by a cell, or by a function that a cell defined.
     cells : list of Cell
         The student's.
 
     Returns
     -------
     text : str
-        The traceback, cut to those lines.
+        The traceback, reduced to those lines.
     exercise : int or None
-        The exercise that the innermost of them is part of.
+        The exercise that the innermost of these lines is part of.
     """
     by_name = {cell.name: cell for cell in cells}
     frames = [frame for frame in traceback.extract_tb(error.__traceback__)

@@ -1,20 +1,18 @@
-"""A student's notebook: its cells, the orders that they may be run in, and running them.
+"""Running a student's notebook.
 
-Notebooks come with cells added, split, merged, reordered, run out of order and
-copied from one to another.  So an exercise is what its names are in the end, by
-whatever means they came there: every cell is run whole, as Jupyter would, but
+Notebooks come with cells added, split, merged, reordered, run out of order, and copied from one to
+another. So an exercise is what its names are in the end, however they got there. Every cell is run
+whole, as Jupyter would run it, with these exceptions:
 
-* a statement that fails does not keep the others of its cell from running, unless
-  it is a ``raise``: what the notebook imports may be missing here;
-* a statement that defines no exercise may take half of the time that is left for
-  all such statements, then it is left out;
-* where a name is missing, the cell that defines it, of those not yet run, is run
-  first;
-* where an exercise is replaced by the reference, the statements that only define
-  its names are left out, and what others do to them is undone.
+* A statement that fails does not stop the rest of its cell, unless it is a ``raise``: a module that
+  the notebook imports may be missing here.
+* A statement that defines no exercise may take half of the time that all such statements have left,
+  then it is interrupted.
+* Where a name is missing, the cell that defines it is run first, if it has not been run yet.
+* Where the reference replaces an exercise, statements that only define this exercise are left out,
+  and changes that others make to its names are undone.
 
-What is slow and changes no exercise is replaced beforehand: see
-`vae_grading.notebook.fakes`.
+`vae_grading.notebook.fakes` replaces beforehand what is slow and changes no exercise.
 """
 
 import ast
@@ -23,20 +21,22 @@ import signal
 import sys
 import time
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from itertools import islice
 from types import ModuleType
+from typing import Callable
 
 import theano
 
 from vae.checks import EXERCISES
 from vae.language import _
 from vae_grading.notebook.cells import Cell, place_of, python_of
-from vae_grading.notebook.fakes import Enough, Shell
+from vae_grading.notebook.fakes import StatementInterrupted, Shell
 from vae_grading.notebook.package_stubs import PACKAGE_STUBS
 
-__all__ = ["Overdue", "given_by", "main_module", "run"]
+__all__ = ["Execution", "Overdue", "given_by", "main_module"]
 
-_MAX_PARTS = 1000  # of a value, that are looked at
+_MAX_PARTS = 1000  # of a value that a snapshot holds
 
 
 def given_by(setup):
@@ -61,23 +61,23 @@ def main_module():
     return names
 
 
-# --- running ---
-
-class Overdue(Enough):
+class Overdue(StatementInterrupted):
     """A statement that defines no exercise takes too long."""
 
 
+# --- which exercises a statement has changed ---
+
 def _parts(value):
-    """A value and what it consists of: if these are the same objects, nothing has changed it."""
-    kind = type(value)
+    """Return a value and its parts: if these are the same objects later, nothing changed it."""
+    value_type = type(value)
     try:
-        if kind in (list, tuple, set):
+        if value_type in (list, tuple, set):
             inner = value
-        elif kind is dict:
+        elif value_type is dict:
             inner = [*value, *value.values()]
         elif isinstance(value, type):
-            inner = [part for one in value.__mro__ if one is not object
-                     for part in vars(one).values()]
+            inner = [part for base in value.__mro__ if base is not object
+                     for part in vars(base).values()]
         elif isinstance(value, (ModuleType, theano.Variable)):
             inner = []
         else:
@@ -87,129 +87,200 @@ def _parts(value):
         return [value]
 
 
-def _snapshot(names, some):
-    return [part for name in sorted(some) for part in _parts(names.get(name))]
+def _snapshot(names, chosen):
+    """Return the parts of the values that the chosen names have."""
+    return [part for name in sorted(chosen) for part in _parts(names.get(name))]
 
 
-def _same(one, other):
-    return len(one) == len(other) and all(map(lambda a, b: a is b, one, other))
+def _same(parts, later_parts):
+    return len(parts) == len(later_parts) and all(
+        part is later_part for part, later_part in zip(parts, later_parts))
 
+
+def _snapshots(names):
+    """Return a snapshot of each exercise."""
+    return {number: _snapshot(names, exercise.names) for number, exercise in EXERCISES.items()}
+
+
+# --- running ---
 
 class _Replacement:
-    """The reference's code in the place of an exercise."""
+    """The reference's code in place of an exercise."""
 
     def __init__(self, number, source):
         self.number, self.cell = number, Cell(f"<reference {number}>", source)
-        self.binds = set().union(*(one.binds for one in self.cell.statements))
-        self.uses = {name for one in self.cell.statements for name in one.uses - self.binds
+        statements = self.cell.statements
+        self.binds = set().union(*(statement.binds for statement in statements))
+        self.uses = {name for statement in statements for name in statement.uses - self.binds
                      if not hasattr(builtins, name)}
-        self.seen = None  #: what it has used and given
+        self.is_new = True  #: it has not run through, nor been started to define a missing name
+        self._snapshot = None  #: of what it used and defined when it last ran through
 
     def is_due(self, names):
-        """Whether what it needs is there, and anything has changed that or what it has given."""
+        """Whether all it uses is there, and something has changed since it last ran."""
         return self.uses <= names.keys() and (
-            self.seen is None or not _same(self.seen, _snapshot(names, self.binds | self.uses)))
+            self._snapshot is None
+            or not _same(self._snapshot, _snapshot(names, self.binds | self.uses)))
 
     def run(self, names):
         for statement in self.cell.statements:
             statement.run(names)
         if self.number == 4:
-            _give_once(names["qz_x"], names["z"])
-        self.seen = _snapshot(names, self.binds | self.uses)
+            _sample_once(names["qz_x"], names["z"])
+        self._snapshot = _snapshot(names, self.binds | self.uses)
+        self.is_new = False
 
 
-def _give_once(qz_x, z):
-    """Let the student's own name for a sample of q(z | x) be the one that the reference decodes."""
-    sample, left = qz_x.sample, [z]
-    qz_x.sample = lambda: left.pop() if left else sample()
+def _sample_once(qz_x, z):
+    """Let the next sample of q(z | x) be z, the sample that the reference decodes.
+
+    A student who calls the sample by another name then has the same variable.
+    """
+    sample, unused = qz_x.sample, [z]
+    qz_x.sample = lambda: unused.pop() if unused else sample()
 
 
-class _Runner:
-    def __init__(self, cells, replacements, given, names, skipped, patience, before, changed):
-        self.cells, self.given, self.names, self.skipped = cells, given, names, skipped
-        self._patience = patience
-        self.replacements = [_Replacement(*one) for one in sorted(replacements.items())]
-        self.before, self.changed = before, changed
-        self.errors, self._started = [], set()
-        bound = set().union(*(one.binds for cell in cells for one in cell.statements),
-                            *(one.binds for one in self.replacements))
-        names.update((name, value) for name, value in given.items()
-                     if name not in bound and name not in names)
+@dataclass(eq=False)
+class Execution:
+    """One execution of a notebook in a namespace.
+
+    A name that is missing starts the cell that defines it in the middle of another cell::
+
+        cell 1    qz_x = MultivariateNormalDiag(mean, scale)
+        cell 2    mean, scale = vae_encoder_mlp(input_x)
+
+    ``_run_cell(1)`` runs its statement in ``_execute``. That raises NameError, so ``_execute`` calls
+    ``_provide("mean")``. Cell 2 binds this name and has not been started, so ``_provide`` calls
+    ``_run_cell(2)``. If the reference replaces exercise 2, that calls ``_provide("vae_encoder_mlp")``
+    in the same way, which runs the replacement. Then ``_execute`` runs the statement of cell 1 again.
+    A cell is started once, and a replacement is started once for a missing name, so this ends.
+
+    Attributes
+    ----------
+    cells : list of Cell
+        The student's, in the order to run them in.
+    names : dict
+        The namespace, changed in place.
+    given : dict
+        What a notebook may rely on where it does not define it.
+    replacements : dict
+        The reference's code for some exercises, by number.
+    skipped : list of str
+        Places of statements not to run, see `place_of`.
+    patience : float
+        Seconds for all statements that define no exercise.
+    before_statement : callable
+        (cell, statement) -> None, called before the student's statement runs.
+    on_change : callable
+        (exercise, cell, statement) -> None, called after a statement that has changed what an
+        exercise defines.
+    """
+
+    cells: list
+    names: dict
+    given: dict
+    replacements: dict
+    skipped: list
+    patience: float
+    before_statement: Callable
+    on_change: Callable
+    _started: set = field(default_factory=set, init=False)
+    _errors: list = field(default_factory=list, init=False)
 
     def run(self):
+        """Run all cells.
+
+        Returns
+        -------
+        list of (Cell, exception)
+            What they raised.
+        """
+        signal.signal(signal.SIGALRM, _interrupt)
+        self._replacements = [_Replacement(number, source)
+                              for number, source in sorted(self.replacements.items())]
+        bound = set().union(
+            *(statement.binds for cell in self.cells for statement in cell.statements),
+            *(replacement.binds for replacement in self._replacements))
+        self.names.update((name, value) for name, value in self.given.items()
+                          if name not in bound and name not in self.names)
         for cell in self.cells:
             self._run_cell(cell)
-        for replacement in self.replacements:
-            if replacement.seen is None:
-                self._execute(lambda: replacement.run(self.names))
+        for replacement in self._replacements:
+            if replacement.is_new:
+                self._run_replacement(replacement)
+        return [(cell, error) for cell, statement, error in self._errors
+                if not _is_obsolete_raise(cell, statement, self.names)]
 
     def _run_cell(self, cell):
         if cell in self._started:
             return
         self._started.add(cell)
-        replaced = {one.number for one in self.replacements}
-        if cell.error is not None and not replaced.issuperset(cell.exercises or [None]):
-            self.errors.append((cell, None, cell.error))
+        if cell.error is not None and not self._all_replaced(cell.exercises):
+            self._errors.append((cell, None, cell.error))
         for statement in cell.statements:
             if place_of(cell, statement) in self.skipped or (
-                    statement.exercises and replaced.issuperset(statement.exercises)
-                    and not isinstance(statement.node, (ast.Import, ast.ImportFrom))):
+                    self._all_replaced(statement.exercises) and not statement.is_import):
                 continue
             error = self._run_statement(cell, statement)
             if error is not None:
-                self.errors.append((cell, statement, error))
+                self._errors.append((cell, statement, error))
                 if isinstance(statement.node, ast.Raise):
                     return
 
+    def _all_replaced(self, exercises):
+        """Whether there are exercises, and the reference replaces all of them."""
+        return bool(exercises) and self.replacements.keys() >= set(exercises)
+
     def _run_statement(self, cell, statement):
-        self.before(cell, statement)
-        before = self._state()
-        error = self._execute(lambda: self._exec(statement))
-        self._keep_the_students_own(before)
-        for number, state in self._state().items():
-            if not _same(before[number], state):
-                self.changed(number, cell, statement)
-        for replacement in self.replacements:
+        """Run a statement and the replacements that it makes due; return what it raised."""
+        self.before_statement(cell, statement)
+        before = _snapshots(self.names)
+        error = self._execute(lambda: self._run_in_time(statement))
+        self._restore_solutions(before)
+        for number, after in _snapshots(self.names).items():
+            if not _same(before[number], after):
+                self.on_change(number, cell, statement)
+        for replacement in self._replacements:
             if replacement.is_due(self.names):
-                self._execute(lambda: replacement.run(self.names))
+                self._run_replacement(replacement)
         return error
 
-    def _exec(self, statement):
+    def _run_in_time(self, statement):
         if statement.exercises:
             statement.run(self.names)
         else:
-            with self._not_for_ever():
+            with self._half_of_the_patience():
                 statement.run(self.names)
 
     @contextmanager
-    def _not_for_ever(self):
+    def _half_of_the_patience(self):
         started = time.monotonic()
-        signal.setitimer(signal.ITIMER_REAL, self._patience / 2)
+        signal.setitimer(signal.ITIMER_REAL, self.patience / 2)
         try:
             yield
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
-            self._patience -= time.monotonic() - started
+            self.patience -= time.monotonic() - started
 
-    def _state(self):
-        return {number: _snapshot(self.names, exercise.names)
-                for number, exercise in EXERCISES.items()}
-
-    def _keep_the_students_own(self, before):
-        """Undo an import of what the package has in the place of what the student has written."""
+    def _restore_solutions(self, before):
+        """Undo an import of the package's stub over what the student has written."""
         for number, stubs in PACKAGE_STUBS.items():
             for name, stub in stubs.items():
                 own = before[number][0]  # such an exercise has one name
                 if own is not None and own is not stub and self.names.get(name) is stub:
                     self.names[name] = own
 
+    def _run_replacement(self, replacement):
+        """Run the reference's code; return what it raised."""
+        return self._execute(lambda: replacement.run(self.names))
+
     def _execute(self, code):
-        """Run code, and where a name is missing, first what gives it; return what it raised."""
+        """Run code, and where a name is missing, first what defines it; return what it raised."""
         while True:
             try:
                 code()
                 return None
-            except Enough as error:
+            except StatementInterrupted as error:
                 return error if isinstance(error, Overdue) else None
             except NameError as error:
                 if not self._provide(error.name):
@@ -218,61 +289,29 @@ class _Runner:
                 return error
 
     def _provide(self, name):
+        """Run what defines a name; return whether it is worth trying again."""
         for cell in self.cells:
-            if cell not in self._started and any(name in one.binds for one in cell.statements):
+            if cell not in self._started and any(
+                    name in statement.binds for statement in cell.statements):
                 self._run_cell(cell)
                 return True
-        for replacement in self.replacements:
-            if name in replacement.binds and replacement.seen is None:
-                replacement.seen = []  # not again from within
-                return self._execute(lambda: replacement.run(self.names)) is None
+        for replacement in self._replacements:
+            if name in replacement.binds and replacement.is_new:
+                replacement.is_new = False  # it may lack a name that leads back here
+                return self._run_replacement(replacement) is None
         if name in self.given and name not in self.names:
             self.names[name] = self.given[name]
             return True
         return False
 
 
-def run(cells, replacements, given, names, skipped, patience, before, changed):
-    """Run a notebook.
-
-    Parameters
-    ----------
-    cells : list of Cell
-        The student's, in order.
-    replacements : dict
-        The reference's code for some exercises, by number.
-    given : dict
-        What a notebook may rely on, where it does not define it itself.
-    names : dict
-        The namespace, changed in place.
-    skipped : list of str
-        Places of statements not to run.
-    patience : float
-        Seconds for all statements that define no exercise.
-    before : callable
-        Told of each statement of the student's, and its cell, before it runs.
-    changed : callable
-        Told of each exercise, cell and statement that has changed what the exercise defines.
-
-    Returns
-    -------
-    list of (Cell, exception)
-        What was raised.
-    """
-    signal.signal(signal.SIGALRM, _leave_out)
-    runner = _Runner(cells, replacements, given, names, skipped, patience, before, changed)
-    runner.run()
-    return [(cell, error) for cell, statement, error in runner.errors
-            if not _is_left_over(cell, statement, names)]
-
-
-def _leave_out(*args):
+def _interrupt(*args):
     raise Overdue(_("строка выполнялась слишком долго и была пропущена: "
                     "нет ли в ней бесконечного цикла?"))
 
 
-def _is_left_over(cell, statement, names):
-    """Tell whether a statement is the exercise's own ``raise``, in a cell that solves it."""
+def _is_obsolete_raise(cell, statement, names):
+    """Whether a statement is the exercise's own ``raise``, left in a cell that solves it."""
     return (statement is not None and isinstance(statement.node, ast.Raise) and cell.exercises
             and all(names.get(name) is not None for number in cell.exercises
                     for name in EXERCISES[number].names))

@@ -1,8 +1,14 @@
-"""What stands in a student's process for what is slow and changes no exercise.
+"""Fakes, in a student's process, of what is slow and changes no exercise.
 
-Training: a compiled function with updates returns zeros, and others are compiled when they are first
-called.  Pictures: nothing is drawn.  Downloads: a few images take the place of all.  Waiting:
-there is none.
+Training
+    A compiled function with updates returns zeros. Other functions are compiled when they are first
+    called.
+Pictures
+    Nothing is drawn.
+Downloads
+    A few images take the place of the data set.
+Waiting
+    ``time.sleep`` returns at once.
 """
 
 import time
@@ -15,22 +21,22 @@ import theano
 
 import vae
 
-__all__ = ["Enough", "Shell", "install", "use_few_images"]
+__all__ = ["Shell", "StatementInterrupted", "install", "keep_language", "use_few_images"]
 
-_ENOUGH = 10000  # calls: a loop until the model is trained would go on for ever
+_MAX_TRAINING_CALLS = 10000  # a loop that waits until the model is trained would never end
 
 
-class Enough(BaseException):
-    """The statement goes on and on: the rest of it is left out."""
+class StatementInterrupted(BaseException):
+    """The rest of the statement is left out, because it would not end."""
 
 
 class Shell:
-    """IPython's shell: magics and commands do nothing, but those that run Python.
+    """IPython's shell, in which only magics that run Python do anything.
 
     Parameters
     ----------
     names : dict
-        The notebook's.
+        The notebook's namespace.
     """
 
     def __init__(self, names):
@@ -54,7 +60,7 @@ class Shell:
 
 
 class _Nothing:
-    """A picture, or part of one: whatever is done to it, nothing happens."""
+    """A picture or a part of one: nothing that is done to it has an effect."""
 
     def __call__(self, *args, **kwargs):
         return self
@@ -62,7 +68,7 @@ class _Nothing:
     __getitem__ = __enter__ = __call__
 
     def __getattr__(self, name):
-        if name.startswith("__"):  # NumPy and others ask what else it is
+        if name.startswith("__"):  # NumPy, for one, looks for protocols
             raise AttributeError(name)
         return self
 
@@ -77,7 +83,7 @@ class _Nothing:
 
 
 class _Function:
-    """A compiled function that is compiled when need be, and does not train."""
+    """A function that is compiled when it is first called, and never if it trains."""
 
     _compile = staticmethod(theano.function)
 
@@ -90,16 +96,17 @@ class _Function:
         if not self._trains:
             return self._get()(*args, **kwargs)
         self._n_calls += 1
-        if self._n_calls > _ENOUGH:
-            raise Enough
-        several = isinstance(self._outputs, (list, tuple))
-        values = [np.zeros([1] * one.ndim, one.dtype) for one in self._variables()]
-        return values if several else values[0] if values else []
+        if self._n_calls > _MAX_TRAINING_CALLS:
+            raise StatementInterrupted
+        zeros = [np.zeros([1] * variable.ndim, variable.dtype) for variable in self._variables()]
+        if isinstance(self._outputs, (list, tuple)) or not zeros:
+            return zeros
+        return zeros[0]
 
     def _variables(self):
         outputs = self._outputs
         outputs = outputs if isinstance(outputs, (list, tuple)) else [outputs]
-        return [getattr(one, "variable", one) for one in outputs if one is not None]
+        return [getattr(output, "variable", output) for output in outputs if output is not None]
 
     def _get(self):
         if self._compiled is None:
@@ -113,7 +120,7 @@ class _Function:
 
 def use_few_images(images):
     """Let `load_dataset` return a few of these images."""
-    import utils  # in a worker's process alone: the copy of ours that lies in its folder
+    import utils  # the copy of ours in the worker's folder: only a worker calls this
 
     labels = np.arange(100, dtype=np.uint8) % 10
     few = tuple(part for start in (0, 100, 200) for part in (images[start:start + 100], labels))
@@ -121,13 +128,13 @@ def use_few_images(images):
 
 
 def keep_language():
-    """Hints are in the grader's language, whatever the notebook's."""
+    """Keep hints in the grader's language, whatever language the notebook chooses."""
     vae.use_language(vae.language.language())
     vae.use_language = vae.language.use_language = lambda name: None
 
 
 def install():
-    """Put the other stand-ins in the place of the real things, in this process."""
+    """Replace the rest in this process: pictures, weights, training and waiting."""
     import utils  # as above
 
     nothing = _Nothing()

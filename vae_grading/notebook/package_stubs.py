@@ -1,4 +1,8 @@
-"""The exercises that the package `vae` solves as well: stubs in the sandbox, filled on demand."""
+"""The exercises whose solutions the package `vae` contains, too.
+
+The copy of the package in the sandbox has stubs in their place (`vae_grading.sandbox.worker`). A stub
+gets its solution back as soon as its exercise has a verdict.
+"""
 
 import vae
 from vae.checks import EXERCISES
@@ -6,25 +10,26 @@ from vae_grading.notebook.cells import python_of
 
 __all__ = ["PACKAGE_STUBS", "fill_package", "in_package"]
 
-#: What the package's own names for exercises are: in the worker, without the solutions.
-PACKAGE_STUBS = {number: {name: getattr(vae, name) for name in exercise.names if hasattr(vae, name)}
-               for number, exercise in EXERCISES.items()}
+#: By exercise, the package's classes and functions that have a name of the exercise.
+PACKAGE_STUBS = {
+    number: {name: getattr(vae, name) for name in exercise.names if hasattr(vae, name)}
+    for number, exercise in EXERCISES.items()}
 
 
 def in_package():
-    """The exercises that the package solves, too."""
+    """Return the numbers of the exercises that the package solves, too."""
     return [number for number, stubs in PACKAGE_STUBS.items() if stubs]
 
 
 def fill_package(solutions, given):
-    """Let the package's classes and functions do what they do where it has its solutions.
+    """Put solutions into the package's stubs.
 
     Parameters
     ----------
-    solutions : dict
+    solutions : dict of str
         The reference's code, by the number of an exercise.
     given : dict
-        What it may rely on.
+        The names that this code may rely on.
     """
     for number, source in solutions.items():
         names = dict(given)

@@ -1,9 +1,9 @@
 """What the process of a student's code does: build the graphs of exercises."""
 
-import ast
 import errno
 import sys
 import traceback
+from dataclasses import replace
 
 import numpy as np
 
@@ -22,19 +22,19 @@ from vae_grading.messages import (
 )
 from vae_grading.notebook import fakes
 from vae_grading.notebook.cells import cells_of, orders_of, place_of, student_lines
-from vae_grading.notebook.execution import Overdue, main_module, run
+from vae_grading.notebook.execution import Execution, Overdue, main_module
 from vae_grading.notebook.package_stubs import fill_package, in_package
 
 __all__ = ["build"]
 
 _EXHAUSTED = {errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.EAGAIN}
-_MAX_EARLY = 32 * 2**20  # characters of graphs, sent before all has been run
+_MAX_EARLY = 32 * 2**20  # characters of graphs that are sent before the notebook has run
 _PACKAGE = vae.__file__.removesuffix("__init__.py")
-_FROM_PACKAGE = N_("{} взято из пакета vae, а его нужно написать самостоятельно: "
+_FROM_PACKAGE = N_("{name} взято из пакета vae, а его нужно написать самостоятельно: "
                    "в пакете при проверке решения нет.")
 
 
-def build(task, given, say):
+def build(task, given, send):
     """Run a student's notebook and send the graphs of its exercises.
 
     Parameters
@@ -42,129 +42,181 @@ def build(task, given, say):
     task : vae_grading.messages.BuildTask
     given : dict
         What the notebook may rely on where it does not define it.
-    say : callable
+    send : callable
         Takes a message.
     """
-    wanted = task.wanted
-    say(Stage(_("чтение ноутбука")))
+    send(Stage(_("чтение ноутбука")))
     try:
         cells = cells_of(task.notebook)
         orders = orders_of(cells)
     except ValueError as error:
-        say(Unreadable(str(error)))
+        send(Unreadable(str(error)))
         return
-    say(OrderCount(len(orders)))
+    send(OrderCount(len(orders)))
     fakes.install()
     fill_package({number: source for number, source in task.package.items()
                   if number in in_package()}, given)
-    names = main_module()
     sys.path.insert(0, "")  # for modules that the notebook writes
-    belong = {number: {one for cell in cells for one in cell.statements
-                       if number in one.exercises} for number in EXERCISES}
-    for message in _code(cells, belong, wanted):
-        say(message)
+    _GraphBuilder(task, orders[task.order], cells, main_module(), send).run(given)
 
-    def failed(error, exercise):
-        text, origin = student_lines(error, cells)
-        undone, explained = (isinstance(error, kinds) for kinds in [
-            NotImplementedError, (Mistake, Overdue)])
-        failure = {"hint": str(error) if explained else
-                   _("ещё не выполнено.") if undone else explain(error),
-                   "traceback": "" if undone or isinstance(error, Mistake) else text,
-                   "undone": origin or exercise if undone else None,
-                   "exhausted": isinstance(error, (MemoryError, Overdue))
-                   or isinstance(error, OSError) and error.errno in _EXHAUSTED}
-        if undone and _is_of_the_package(error):
-            own = exercise in in_package()
-            failure.update(hint=_(_FROM_PACKAGE).format(_lacking(error)), awaits_package=not own,
-                           undone=exercise if own else None)
-        return failure
 
-    graphs, sent, to_look_at, left = {}, {}, set(wanted), _MAX_EARLY
+class _GraphBuilder:
+    """Builds the graphs of exercises while and after the notebook runs.
 
-    def try_exercise(number):
-        say(Stage(_("упражнение {number}").format(number=number), (number,)))
-        state = np.random.get_state()  # to look at an exercise changes no later one
+    The graph of an exercise is built early, before the statements that use it and where the notebook
+    checks it. Then it is known whose code has ended the process, and an exercise that is right stays
+    right if the process ends or a training loop puts numbers into its names. An exercise whose names
+    change afterwards is built again.
+
+    Parameters
+    ----------
+    task : vae_grading.messages.BuildTask
+    order : list of Cell
+        The cells in the order to run them in.
+    cells : list of Cell
+        The same cells, as they stand in the notebook.
+    names : dict
+        The namespace to run them in.
+    send : callable
+        Takes a message.
+    """
+
+    def __init__(self, task, order, cells, names, send):
+        self._task, self._order, self._cells, self._names = task, order, cells, names
+        self._send = send
+        #: By exercise, the statements that define or change it.
+        self._statements = {
+            number: {statement for cell in cells for statement in cell.statements
+                     if number in statement.exercises} for number in EXERCISES}
+        self._outdated = set(task.wanted)  #: exercises that have changed since they were built
+        self._graphs = {}  #: the latest graph of each exercise, as text
+        self._sent = {}  #: those of them that have been sent
+        self._early_budget = _MAX_EARLY
+        self._raised = {}  #: the first error in the code of each exercise, and by None elsewhere
+
+    def run(self, given):
+        """Run the notebook and send the graphs of the wanted exercises, or why they fail."""
+        self._send_sources()
+        vae.checks.check = self._on_check
+        errors = Execution(
+            self._order, self._names, {**given, "check": self._on_check}, self._task.replacements,
+            self._task.skipped, self._task.patience, self._before_statement, self._on_change).run()
+        for cell, error in errors:
+            self._raised.setdefault(cell.exercise_at(_line_in(cell, error)), error)
+        self._send_sources()
+        for number in self._task.wanted:
+            self._finish(number)
+
+    # --- while the notebook runs ---
+
+    def _before_statement(self, cell, statement):
+        is_first = statement is cell.statements[0]
+        for number in sorted(self._outdated):
+            if is_first or any(number < later for later in statement.exercises):
+                self._build_early(number)
+        self._send(Stage(place_of(cell, statement), tuple(statement.exercises)))
+
+    def _on_change(self, number, cell, statement):
+        if number in self._task.wanted:
+            self._outdated.add(number)
+        if not statement.is_import:
+            self._statements[number].add(statement)
+
+    def _on_check(self, number=None, *args, **kwargs):
+        """Stand for `vae.checks.check` in the notebook."""
+        if type(number) is int and number in self._task.wanted:
+            if number in self._outdated:
+                self._build_early(number)
+            self._send(Checked(number))
+
+    def _build_early(self, number):
+        self._outdated.discard(number)
+        try:
+            self._graphs[number] = self._build(number)
+        except BaseException:
+            return  # `_finish` tries again
+        self._early_budget -= len(self._graphs[number])
+        if self._early_budget > 0:
+            self._send_graph(number)
+
+    # --- afterwards ---
+
+    def _finish(self, number):
+        """Send the graph of an exercise, or why there is none."""
+        try:
+            if number in self._outdated or number not in self._graphs:
+                self._graphs[number] = self._build(number)
+            self._send_graph(number)
+        except BaseException as error:
+            if number in self._graphs and isinstance(error, Mistake):
+                self._send_graph(number)  # later cells have put something else into its names
+            else:
+                self._send(self._explained(number, error))
+
+    def _build(self, number):
+        """Return the graph of an exercise as text."""
+        self._send(Stage(_("упражнение {number}").format(number=number), (number,)))
+        state = np.random.get_state()  # building an exercise must not change later ones
         try:
             np.random.seed(number)
-            return dump_graph(EXERCISES[number].build(Names(names)))
+            return dump_graph(EXERCISES[number].build(Names(self._names)))
         finally:
             np.random.set_state(state)
 
-    def send(number):
-        if sent.get(number) is not graphs[number]:
-            sent[number] = graphs[number]
-            say(BuiltGraph(number, graphs[number]))
+    def _send_graph(self, number):
+        if self._sent.get(number) is not self._graphs[number]:
+            self._sent[number] = self._graphs[number]
+            self._send(BuiltGraph(number, self._graphs[number]))
 
-    def look_at(number):
-        nonlocal left
-        to_look_at.discard(number)
-        try:
-            graphs[number] = try_exercise(number)
-        except BaseException:
-            return  # to be tried again when all has been run
-        left -= len(graphs[number])
-        if left > 0:
-            send(number)
+    def _send_sources(self):
+        """Send the student's own source of each exercise."""
+        def owners(statement):
+            return [number for number in EXERCISES if statement in self._statements[number]]
 
-    def before(cell, statement):
-        # What an exercise calls of an earlier one is called first for that one: then it is
-        # known whose code has ended the process.  What is right before the process ends, or
-        # before a training loop puts numbers into its names, stays right.
-        first = statement is cell.statements[0]
-        for number in sorted(to_look_at):
-            if first or any(number < later for later in statement.exercises):
-                look_at(number)
-        say(Stage(place_of(cell, statement), tuple(statement.exercises)))
+        for number in self._task.wanted:
+            sources = [cell.code_of(number, owners) for cell in self._cells]
+            self._send(SourceCode(number, "\n\n".join(filter(None, sources))))
 
-    def check(number=None, *args, **kwargs):
-        # Where the student has it checked, an exercise is what it is then.
-        if type(number) is int and number in wanted:
-            if number in to_look_at:
-                look_at(number)
-            say(Checked(number))
+    # --- what went wrong ---
 
-    def changed(number, cell, statement):
-        if number in wanted:
-            to_look_at.add(number)
-        if not isinstance(statement.node, (ast.Import, ast.ImportFrom)):
-            belong[number].add(statement)
+    def _explained(self, number, error):
+        """Return the failure of an exercise: a name may be missing because its cell failed."""
+        if all(self._names.get(name) is not None for name in EXERCISES[number].names):
+            return self._failure(number, error)
+        if number in self._raised:
+            return self._failure(number, self._raised[number])
+        failure = self._failure(number, error)
+        if None in self._raised and isinstance(error, Mistake):
+            return replace(failure, traceback=self._traceback(self._raised[None]))
+        return failure
 
-    vae.checks.check = check
-    given = {**given, "check": check}
-    raised = {}
-    for cell, error in run(orders[task.order], task.replacements, given, names, task.skipped,
-                           task.patience, before, changed):
-        frames = traceback.extract_tb(error.__traceback__)
-        line = next((one.lineno for one in reversed(frames) if one.filename == cell.name), 0)
-        raised.setdefault(cell.exercise_at(line), failed(error, cell.exercise_at(line)))
-    for message in _code(cells, belong, wanted):
-        say(message)
-    for number in wanted:
-        try:
-            if number in to_look_at or number not in graphs:
-                graphs[number] = try_exercise(number)
-            send(number)
-        except BaseException as error:
-            if number in graphs and isinstance(error, Mistake):
-                send(number)
-                continue
-            failure = failed(error, number)
-            if any(names.get(name) is None for name in EXERCISES[number].names):
-                if number in raised:
-                    failure = raised[number]
-                elif None in raised and isinstance(error, Mistake):
-                    failure["traceback"] = raised[None]["traceback"]
-            say(Failure(number, **failure))
+    def _failure(self, number, error):
+        exhausted = isinstance(error, (MemoryError, Overdue)) or (
+            isinstance(error, OSError) and error.errno in _EXHAUSTED)
+        if not isinstance(error, NotImplementedError):
+            is_explained = isinstance(error, (Mistake, Overdue))
+            return Failure(number, str(error) if is_explained else explain(error),
+                           self._traceback(error), exhausted=exhausted)
+        if _is_of_the_package(error):
+            is_own = number in in_package()
+            hint = _(_FROM_PACKAGE).format(name=_missing_from_package(error))
+            return Failure(number, hint, undone=number if is_own else None,
+                           awaits_package=not is_own)
+        _lines, exercise = student_lines(error, self._cells)
+        return Failure(number, _("ещё не выполнено."), undone=exercise or number)
+
+    def _traceback(self, error):
+        """Return the student's lines that an error went through, where they help."""
+        if isinstance(error, (NotImplementedError, Mistake)):
+            return ""
+        lines, _exercise = student_lines(error, self._cells)
+        return lines
 
 
-def _code(cells, belong, wanted):
-    """The student's own source of each exercise."""
-    def owners(statement):
-        return [number for number in EXERCISES if statement in belong[number]]
-
-    return [SourceCode(number, "\n\n".join(filter(None, (
-        cell.code_of(number, owners) for cell in cells)))) for number in wanted]
+def _line_in(cell, error):
+    """Return the innermost line of a cell that an error went through, 0 if there is none."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return next((frame.lineno for frame in reversed(frames) if frame.filename == cell.name), 0)
 
 
 def _is_of_the_package(error):
@@ -172,6 +224,7 @@ def _is_of_the_package(error):
     return bool(frames) and frames[-1].filename.startswith(_PACKAGE)
 
 
-def _lacking(error):
-    return {"sample": "MultivariateNormalDiag"}.get(
-        name := traceback.extract_tb(error.__traceback__)[-1].name, name)
+def _missing_from_package(error):
+    """Return the name of the class or function whose solution the package lacks."""
+    function = traceback.extract_tb(error.__traceback__)[-1].name
+    return "MultivariateNormalDiag" if function == "sample" else function
