@@ -1,34 +1,32 @@
-"""Grading students' notebooks, whose code is not to be trusted.
+"""Grading students' notebooks, whose code is not trusted.
 
     python -m vae_grading FOLDER
 
+``__main__``
+    a class: the command above;
+``submissions``
+    finding notebooks in folders and archives;
 ``grader``
     one notebook to its grade, by the checks of `vae.checks`;
-``notebook``
-    a notebook's cells, the orders that they may be run in, and running them;
-``stand_ins``
-    what stands for training, pictures and downloads there;
-``tasks``
-    what the processes do: build graphs, evaluate graphs;
-``graphs``
-    Theano's graphs as data;
-``transport``
-    numbers between processes;
-``sandbox``, ``system_calls``
-    limits and isolation of a process, and what the kernel refuses it;
-``worker``, ``fork_server``
-    the process that forks for each task, from without and within;
-``submissions``
-    what is handed in: folders, archives;
-``reports``
-    a class's grades as tables and pages;
+``reports``, ``feedback.html``
+    grades as tables and pages;
 ``gradescope``
-    the archive that grades in Gradescope's container.
+    the archive that grades in Gradescope's container;
+``pytest_plugin``
+    ``pytest --notebook=PATH``;
+``notebook/``
+    cells, running them, and fakes of what is slow;
+``sandbox/``
+    processes with limits, and what runs in them;
+``graphs/``
+    Theano graphs as data;
+``messages``, ``json_lines``
+    what the processes say to each other, and how it is written.
 
-A student's code builds its graphs in one forked process; another, in which it
-has never run, evaluates them on numbers drawn for that run; the grader's own
-process looks at the results.  The processes hold no solutions, but those that
-stand for exercises already decided.
+One forked process runs a student's notebook and sends the graphs that its code builds. A second one,
+in which this code has never run, evaluates the graphs on random inputs. The grader's own process
+judges the results. Neither process in the sandbox has the solution of an exercise that has no
+verdict yet.
 """
 
 import theano_compat  # noqa: F401  before anything imports Theano

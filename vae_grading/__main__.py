@@ -40,14 +40,12 @@ except ModuleNotFoundError as error:
 
 _REFERENCE = (Path(__file__).resolve().parents[1]
               / "notebooks" / "solution" / "vae_seminar_solution.ipynb")
-
-
-_LISTED = 10  # of what has been skipped
+_MAX_LISTED = 10  # files that were skipped
 
 
 @contextmanager
 def _executor(reference, jobs, scheduler):
-    """Where notebooks are graded: threads here, each waiting for a process, or Dask's workers."""
+    """Yield an executor: threads that each wait for a process here, or Dask's workers."""
     if scheduler is None:
         reason = the_worker(reference).not_isolated
         if reason is not None:
@@ -75,26 +73,26 @@ def _executor(reference, jobs, scheduler):
 
 
 def grade_class(submissions, output, reference, limits, jobs=None, scheduler=None):
-    """Grade notebooks; go on where an earlier run has stopped.
+    """Grade notebooks; keep the grades of an earlier run that was stopped.
 
     Parameters
     ----------
     submissions : dict of vae_grading.submissions.Submission
         By name.
     output : path
-        Where the reports go.
+        Folder of the reports.
     reference : Reference
     limits : Limits
     jobs : int, optional
-        How many notebooks at a time; by default one for each core.
+        Number of notebooks at a time; by default one for each core.
     scheduler : str, optional
-        Address of a Dask scheduler, whose workers grade in place of this machine.
+        Address of a Dask scheduler, whose workers grade instead of this machine.
 
     Returns
     -------
     grades : list of Grade
     failed : list of str
-        What could not be graded for no fault of a student's, and why.
+        Notebooks that the grader itself failed on, and why.
     """
     grades, failed, waiting = {}, [], {}
     for name, submission in submissions.items():
@@ -103,11 +101,11 @@ def grade_class(submissions, output, reference, limits, jobs=None, scheduler=Non
             write_notebook_reports(output, grades[name], digest="")
             continue
         digest = hashlib.sha256(submission.content + reference.digest().encode()).hexdigest()
-        before = read_grade(output, name, digest, limits)
-        if before is None:
+        stored = read_grade(output, name, digest, limits)
+        if stored is None:
             waiting[name] = submission.content, digest
         else:
-            grades[name] = before
+            grades[name] = stored
 
     if waiting:
         with _executor(reference, jobs, scheduler) as executor, tqdm(
@@ -124,7 +122,7 @@ def grade_class(submissions, output, reference, limits, jobs=None, scheduler=Non
                     try:
                         grades[name] = future.result()
                         write_notebook_reports(output, grades[name], waiting[name][1], limits)
-                    except Exception as error:  # ours, not the student's: to be tried again
+                    except Exception as error:  # the grader's fault: the next run tries again
                         failed.append(f"{name}: {error}")
                         grades.setdefault(
                             name, Grade.without_points(name, _("Проверка не состоялась.")))
@@ -142,7 +140,7 @@ def grade_class(submissions, output, reference, limits, jobs=None, scheduler=Non
 
 @contextmanager
 def _only_run_into(output):
-    """Keep a folder for this run, and find before it that nothing can be written there."""
+    """Lock a folder for this run; exit if nothing can be written there."""
     try:
         check_folder(output)
     except OSError as error:
@@ -158,8 +156,8 @@ def _only_run_into(output):
 def _list(skipped):
     lines = [f"  {os.fsencode(path).decode(errors='backslashreplace')!r}: {why}"
              for path, why in skipped.items()]
-    if len(lines) > _LISTED:
-        lines[_LISTED:] = [f"  and {len(lines) - _LISTED} more"]
+    if len(lines) > _MAX_LISTED:
+        lines[_MAX_LISTED:] = [f"  and {len(lines) - _MAX_LISTED} more"]
     return "\n".join(lines)
 
 
@@ -230,7 +228,7 @@ def main():
     except KeyboardInterrupt:
         print("\nStopped. The same command goes on from here.", file=sys.stderr)
         os._exit(130)
-    mean = sum(one.points for one in grades) / len(grades)
+    mean = sum(grade.points for grade in grades) / len(grades)
     print(f"{len(grades)} notebooks, {mean:.1f} points on average: "
           f"{arguments.output / 'grades.xlsx'}")
     if skipped:

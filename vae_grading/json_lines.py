@@ -1,9 +1,8 @@
-"""Numbers on their way from processes that are not trusted.
+"""Lines of JSON with arrays in them, from processes that are not trusted.
 
-They come as lines of JSON: reading them runs nothing, and how much they may take is bounded before
-they are parsed (`vae_grading.graphs.bounds.check_size`, for all the lines of a process together).  What
-`from_json` returns is arrays of numbers, numbers and texts; whether they are those that were asked
-for is not known before the checks have looked, and whatever goes wrong there is a failed exercise.
+Reading such lines runs no code. Their size is bounded before they are parsed
+(`vae_grading.graphs.bounds.check_size`, for all lines of a process together). The values are arrays
+of numbers, numbers, texts, lists and dicts; `vae_grading.messages` checks what they mean.
 """
 
 import base64
@@ -15,29 +14,29 @@ from vae_grading.graphs.bounds import check_size
 
 __all__ = ["to_json", "from_json", "lines_of_json"]
 
-#: The types of arrays, by what `to_json` calls them: NumPy reads more than that from a text.
+#: The dtypes of arrays, by their names in JSON: NumPy would make others from a text, too.
 _DTYPES = {np.dtype(code).str: np.dtype(code) for code in "?bhilqBHILQefd"}
 
-_MAX_LINES = 10000  # of what a process says, far above what an honest one does
+_MAX_LINES = 10000  # of a process: far more than an honest one writes
 
 
-def to_json(numbers):
-    """Return a dict of arrays, numbers and lists of text as one line of JSON."""
+def to_json(values):
+    """Return lists and dicts of arrays, numbers and texts as one line of JSON."""
     def encode(value):
-        value = np.asarray(value)
-        return {"dtype": value.dtype.str, "shape": value.shape,
-                "data": base64.b64encode(value.tobytes()).decode("ascii")}
+        array = np.asarray(value)
+        return {"dtype": array.dtype.str, "shape": array.shape,
+                "data": base64.b64encode(array.tobytes()).decode("ascii")}
 
-    return json.dumps(numbers, default=encode)
+    return json.dumps(values, default=encode)
 
 
 def from_json(line):
-    """Return what `to_json` was given, arrays of numbers and truth values only.
+    """Return what `to_json` was given.
 
     Raises
     ------
     ValueError
-        If the line is anything else, or too large.
+        If the line is too large, or is not JSON, or has an array of anything but numbers.
     """
     def decode(value):
         if set(value) != {"dtype", "shape", "data"}:
@@ -57,12 +56,16 @@ def from_json(line):
 
 
 def lines_of_json(output):
-    """Return what the lines that a process has said are, up to the first that is none.
+    """Return the values of the lines that a process has written, up to the first invalid line.
 
     Parameters
     ----------
     output : bytes
-        All of it; nothing is read of what is too large.
+        All that the process has written. If it is too large, no line is read.
+
+    Returns
+    -------
+    list
     """
     text = output.decode("utf-8", errors="replace")
     values = []

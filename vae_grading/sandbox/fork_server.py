@@ -1,6 +1,6 @@
-"""A server that forks a process for each task: it has imported everything.
+"""A server that has imported everything, and forks a process for each task.
 
-Nothing in its memory, or in sight of its children, tells an answer.
+Neither its memory nor any file that its children see contains a solution.
 """
 
 import gc
@@ -32,14 +32,14 @@ __all__ = ["serve"]
 
 
 def serve(control, hidden):
-    """Wait for tasks, each with a connection of its own, until the grader is gone.
+    """Wait for tasks, each with its own connection, until the grader has ended.
 
     Parameters
     ----------
     control : socket
-        Where they come from.
+        Brings the connections.
     hidden : list of path
-        What the forked processes may not read.
+        Folders that the forked processes may not read.
     """
     images = np.load("images.npy")
     use_few_images(images)
@@ -85,7 +85,7 @@ def _run_task(connection, given, images, readable, hidden, isolated):
 
 
 def _warm_up():
-    """Make a function: much of Theano is imported only then."""
+    """Read a notebook and compile a function: much is imported only then."""
     cells_of(b'{"cells": [{"cell_type": "code", "source": "pass", "metadata": {}, "outputs": []}],'
              b' "metadata": {}, "nbformat": 4, "nbformat_minor": 4}')
     codes, x = T.matrix(), T.tensor4()

@@ -1,6 +1,6 @@
-"""Starting the process in which students' code runs, and talking to it.
+"""Starting the fork server of the sandbox, and sending tasks to it.
 
-What it imports is a copy of the package without the solutions.
+The server imports a copy of our packages without the solutions.
 """
 
 import json
@@ -25,19 +25,19 @@ from vae_grading.messages import answers_in, task_to_json
 __all__ = ["THEANO_FLAGS", "Worker", "WorkerError", "receive", "send"]
 
 _SOLUTION = re.compile(r"^( *)### BEGIN SOLUTION\n.*?### END SOLUTION\n", re.M | re.S)
-_STARTUP = 120  # seconds
+_STARTUP_TIMEOUT = 120  # seconds
 _PACKAGES = ("vae", "vae_grading", "theano_compat")
-_CLEANING = 120  # seconds: to kill what a task has started, and to delete what it has written
+_CLEANUP_TIMEOUT = 120  # seconds: to kill a task's processes and delete its files
 
-#: Graphs are computed by NumPy: nothing has to be compiled for an answer that nobody gave before,
-#: and there is no compiler to attack.  Of the optimisations, those that keep results finite.
+#: NumPy computes the graphs: a new answer needs no compilation, and there is no compiler to attack.
+#: Of Theano's optimisations, only those are on that keep results finite.
 THEANO_FLAGS = ("cxx=,optimizer=fast_compile,"
                 "optimizer_including=stabilize:BlasOpt:local_pow_specialize,"
                 "traceback.limit=0,base_compiledir=theano,cache_optimizations=False")
 
 
 class WorkerError(RuntimeError):
-    """The process that runs students' code did not start, or went away."""
+    """The process that runs students' code did not start, or has ended."""
 
 
 def own_files():
@@ -64,9 +64,9 @@ class Worker:
     Parameters
     ----------
     setup : str
-        Python code of the cell that a notebook begins with.
+        Code of the first cell of a notebook.
     images : numpy.ndarray, shape (n, 1, 28, 28)
-        Real images, in [0, 1], to train on.
+        Real images in [0, 1], to train on.
 
     Raises
     ------
@@ -76,7 +76,7 @@ class Worker:
     Attributes
     ----------
     not_isolated : str or None
-        Why this machine allows no namespaces, if so.
+        Why this machine allows no namespaces; None if it does.
     """
 
     def __init__(self, setup, images):
@@ -107,13 +107,13 @@ class Worker:
                 cwd=self._folder, env=environment, pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
             theirs.close()
-            self._control.settimeout(_STARTUP)
+            self._control.settimeout(_STARTUP_TIMEOUT)
             try:
                 hello = self._control.recv(4096)
             except OSError:
                 hello = b""
             if not hello:
-                self.close()  # by then it has said why
+                self.close()  # waits until the process has written why
                 log.seek(0)
                 raise WorkerError("The process for students' code did not start:\n"
                                   + log.read().decode(errors="replace")[-2000:])
@@ -133,12 +133,12 @@ class Worker:
         messages : list
             What the process has sent: see `vae_grading.messages.answers_in`.
         ended : str
-            How it ended, "" if by itself.
+            How the process ended: see `vae_grading.sandbox.process.run_limited`.
 
         Raises
         ------
         WorkerError
-            If this worker is gone.
+            If this worker has ended.
         """
         ours, theirs = socket.socketpair()
         with ours, theirs:
@@ -146,7 +146,7 @@ class Worker:
                 with self._lock:
                     socket.send_fds(self._control, [b"!"], [theirs.fileno()])
                 theirs.close()
-                ours.settimeout(limits.timeout + _CLEANING)
+                ours.settimeout(limits.timeout + _CLEANUP_TIMEOUT)
                 send(ours, task_to_json(task, limits).encode())
                 ended, output = receive(ours).decode(), receive(ours)
             except OSError as error:
@@ -167,12 +167,12 @@ class Worker:
 
 
 def send(connection, data):
-    """Send bytes, preceded by their number."""
+    """Send bytes, after their length."""
     connection.sendall(struct.pack("!Q", len(data)) + data)
 
 
 def receive(connection):
-    """Return the bytes that `send` was given."""
+    """Return the bytes that `send` has sent."""
     size, = struct.unpack("!Q", _receive_exactly(connection, 8))
     return _receive_exactly(connection, size)
 
