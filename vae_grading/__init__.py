@@ -23,10 +23,10 @@
 ``messages``, ``json_lines``
     what the processes say to each other, and how it is written.
 
-One forked process runs a student's notebook and sends the graphs that its code builds. A second one,
-in which this code has never run, evaluates the graphs on random inputs. The grader's own process
-judges the results. Neither process in the sandbox has the solution of an exercise that has no
-verdict yet.
+One forked process runs a student's notebook and sends the graphs that its code builds. A second
+one, in which this code has never run, evaluates the graphs on random inputs. The grader's own
+process judges the results. Neither process in the sandbox has the solution of an exercise that has
+no verdict yet.
 """
 
 import theano_compat  # noqa: F401  before anything imports Theano

@@ -74,7 +74,8 @@ class Reference:
 
 @lru_cache(maxsize=None)
 def _own_code():
-    return [f"{name}\0{path.read_text(encoding='utf-8')}" for name, path in sorted(own_files().items())
+    return [f"{name}\0{path.read_text(encoding='utf-8')}"
+            for name, path in sorted(own_files().items())
             if name.suffix == ".py" and name.parts[0] != "theano_compat"]
 
 
@@ -385,10 +386,10 @@ class _Run:
     def final_failures(self, package_is_filled):
         """Return the failures that no other run can change.
 
-        These are the failures of exercises that are at fault themselves. The first exercise that has
-        not passed is also at fault, because all earlier ones are right or replaced. This does not
-        hold if a process died elsewhere, or if the exercise uses a solution that the package lacked
-        in this run.
+        These are the failures of exercises that are at fault themselves. The first exercise that
+        has not passed is also at fault, because all earlier ones are right or replaced. This does
+        not hold if a process died elsewhere, or if the exercise uses a solution that the package
+        lacked in this run.
         """
         undecided = [progress for progress in self._progress.values()
                      if progress.state is not _State.PASSED]

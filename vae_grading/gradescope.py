@@ -1,11 +1,12 @@
-"""Grading in Gradescope's own container: the archive that it wants, and what runs there.
+"""Grading in Gradescope's container: the archive to upload, and what runs there.
 
-Gradescope unpacks the archive into /autograder/source, runs ``setup.sh`` once,
-and for each submission, in a new container, ``run_autograder``: from
-/autograder/submission to /autograder/results/results.json.  Both run as the
-superuser, and namespaces are not allowed there: students' code is another user
-then, who can't enter /autograder/source.  The environment lies elsewhere and
-holds no solutions, since the package is not copied into it.
+Gradescope unpacks the archive into /autograder/source and runs ``setup.sh``
+once. For each submission it runs ``run_autograder`` in a new container; that
+reads /autograder/submission and writes /autograder/results/results.json. Both
+run as the superuser, and namespaces are not allowed there. So students' code
+runs as another user, who can't enter /autograder/source. The Python
+environment lies elsewhere. It contains no solutions, because the package is
+not copied into it.
 """
 
 import json
@@ -31,7 +32,7 @@ _SUFFIXES = {".py", ".h", ".html", ".md", ".po", ".toml", ".txt"}
 
 _SETUP = """\
 #!/usr/bin/env bash
-# Run once: installs the grader, and grades its own reference, to see that all is there.
+# Run once: installs the grader and grades its own reference as a test.
 set -e
 cd /autograder/source
 if ! python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))'; then
@@ -73,7 +74,7 @@ def make_archive(target, reference, limits):
     Parameters
     ----------
     target : path
-        The archive, replaced if it is there.
+        The archive; an existing file is replaced.
     reference : path
         The solved notebook.
     limits : vae_grading.sandbox.process.Limits
@@ -81,7 +82,7 @@ def make_archive(target, reference, limits):
     Raises
     ------
     OSError
-        If it can't be written, or this package does not stand in its project's folder.
+        If it can't be written, or this package is not in its project's folder.
     """
     files = {name: (_PROJECT / name).read_bytes() for name in _FILES}
     for path in sorted(path for folder in _FOLDERS for path in (_PROJECT / folder).rglob("*")):
@@ -97,19 +98,19 @@ def make_archive(target, reference, limits):
                   "run_autograder": _RUN.replace("{language}", language()).encode()})
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in files.items():
-            entry = zipfile.ZipInfo(name)  # without the time: equal contents make equal archives
+            entry = zipfile.ZipInfo(name)  # no time: equal contents make equal archives
             entry.compress_type = zipfile.ZIP_DEFLATED
             entry.external_attr = (0o100755 if content.startswith(b"#!") else 0o100644) << 16
             archive.writestr(entry, content)
 
 
 def grade_submission(root):
-    """Grade the one notebook in a folder laid out as Gradescope's, whatever happens.
+    """Grade the one notebook of a submission to Gradescope; always write a result.
 
     Parameters
     ----------
     root : path
-        In it are ``source``, ``submission`` and ``results``.
+        Contains ``source``, ``submission`` and ``results``.
     """
     root = Path(root)
     limits = Limits()
@@ -117,7 +118,7 @@ def grade_submission(root):
         limits = Limits(**json.loads((root / "source" / _LIMITS).read_text("utf-8")))
         result = _grade(root, limits)
     except Exception:
-        traceback.print_exc()  # which Gradescope shows to teachers
+        traceback.print_exc()  # Gradescope shows it to teachers
         result = Grade.without_points("", _("Проверка не состоялась. Покажите это преподавателю."))
     (root / "results").mkdir(exist_ok=True)
     (root / "results" / "results.json").write_text(results_json(result, "", limits), "utf-8")
@@ -126,10 +127,10 @@ def grade_submission(root):
 def _grade(root, limits):
     submissions, skipped = collect([root / "submission"])
     if not submissions:
-        others = ", ".join([*skipped][:10])
+        names = ", ".join([*skipped][:10])
         return Grade.without_points(
             "", _("Сдайте ноутбук: файл с именем на .ipynb.") + " "
-                + (_("Сданы другие файлы или ссылки: {others}.").format(others=others) if others
+                + (_("Сданы другие файлы или ссылки: {names}.").format(names=names) if names
                    else _("Не сдано ни одного файла.")))
     if len(submissions) > 1:
         return Grade.without_points(

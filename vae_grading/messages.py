@@ -105,7 +105,7 @@ class SourceCode:
 
 @dataclass(frozen=True)
 class BuiltGraph:
-    """The graph of an exercise, see `vae_grading.graphs`; a later message replaces an earlier one."""
+    """The graph of an exercise (`vae_grading.graphs`); a later message replaces an earlier one."""
 
     exercise: int
     text: str

@@ -10,12 +10,12 @@ from vae.language import _
 
 def pytest_addoption(parser):
     parser.addoption("--notebook", metavar="PATH", type=Path,
-                     help="grade a student's notebook: only tests/seminar/test_exercises.py runs, on it; "
-                          "written with =, for pytest takes other paths for tests")
+                     help="grade a student's notebook: only tests/seminar/test_exercises.py runs, "
+                          "on it; written with =, because pytest takes other paths for tests")
 
 
 def pytest_configure(config):
-    """Stop at once where what grading needs is not installed."""
+    """Stop at once if packages that the grader needs are missing."""
     if config.getoption("--notebook") is None:
         return
     try:
@@ -30,10 +30,11 @@ def pytest_ignore_collect(collection_path, config):
 
 
 def pytest_terminal_summary(terminalreporter):
-    """Sum up what `test_exercise` has recorded, in whichever process it ran."""
+    """Show the points that `test_exercise` has recorded, in whichever process it ran."""
     recorded = [dict(getattr(report, "user_properties", []))
                 for reports in terminalreporter.stats.values() for report in reports]
-    points = {one["exercise"]: one["points"] for one in recorded if "exercise" in one}
+    points = {properties["exercise"]: properties["points"] for properties in recorded
+              if "exercise" in properties}
     if points:
         terminalreporter.section("points")
         for number, exercise in EXERCISES.items():

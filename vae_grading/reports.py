@@ -1,18 +1,18 @@
-"""A class's grades as tables and pages.
+"""Grades as tables and pages.
 
-In the output folder, of each notebook, as soon as it is graded::
+For each notebook, as soon as it is graded::
 
-    feedback/<name>.html     what its author reads
-    results/<name>.json      by which a run goes on; in the format of Gradescope's results.json
+    feedback/<name>.html     a page for its author
+    results/<name>.json      what a later run resumes from, in Gradescope's format
 
-and of the class::
+For the class::
 
     grades.xlsx, grades.csv  tables
     junit.xml                for a CI server
 
-Students decide what their notebooks are called and what an error says, so no
-text is written as it comes: neither markup nor formulas nor odd characters of
-theirs take effect.
+Students choose the names of their notebooks and the texts of their errors. So
+all texts are escaped or cleaned: markup, formulas and control characters in
+them have no effect.
 """
 
 import csv
@@ -38,10 +38,10 @@ from vae_grading.sandbox.process import Limits
 __all__ = ["check_folder", "read_grade", "results_json", "write_class_reports",
            "write_notebook_reports"]
 
-_LONGEST_CELL = 32767  # characters, by Excel
+_LONGEST_CELL = 32767  # characters: Excel's limit
 _MAX_POINTS = sum(exercise.points for exercise in EXERCISES.values())
 
-#: What XML 1.0 forbids; of it, half a surrogate pair cannot be encoded, either.
+#: Characters that XML 1.0 forbids. Among them is half a surrogate pair, which cannot be encoded.
 _UNPRINTABLE = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _REPORT = re.compile(r"\.(html|json)_*$", re.I)
 _FORMULA = re.compile(r"\s*[=+\-@＝＋－＠]")
@@ -53,17 +53,17 @@ def write_notebook_reports(folder, grade, digest, limits=Limits()):
     Parameters
     ----------
     folder : path
-        Of all reports; made if need be.
+        Of all reports; made if it does not exist.
     grade : vae_grading.grader.Grade
     digest : str
-        Of all that the grade depends on, but the limits; see `read_grade`.
+        Of all that the grade depends on except the limits; see `read_grade`.
     limits : vae_grading.sandbox.process.Limits, optional
-        Which it was graded under.
+        The limits that it was graded under.
 
     Raises
     ------
     ValueError
-        If the grade's name leads out of the folder.
+        If the notebook's name leads out of the folder.
     """
     page, results = _paths(folder, grade.name)
     grade = _printable(grade)
@@ -72,7 +72,7 @@ def write_notebook_reports(folder, grade, digest, limits=Limits()):
 
 
 def read_grade(folder, name, digest, limits=Limits()):
-    """Return the grade of a notebook whose reports are there already.
+    """Return the grade of a notebook whose reports exist.
 
     Parameters
     ----------
@@ -81,18 +81,18 @@ def read_grade(folder, name, digest, limits=Limits()):
     name : str
         The notebook's.
     digest : str
-        Of all that the grade depends on, but the limits.
+        Of all that the grade depends on except the limits.
     limits : vae_grading.sandbox.process.Limits, optional
-        Which it is to be graded under.
+        The limits of this run.
 
     Returns
     -------
     vae_grading.grader.Grade or None
-        None if there are no reports, or they are damaged, of another digest,
-        or not quite those that this version writes; or if the limits might
-        change it: larger ones what ran out of something, smaller ones what did
-        not.  Characters that cannot be
-        printed are not given back.
+        None if there are no reports, if they are damaged, have another digest
+        or come from another version, or if the limits of this run might change
+        the grade. Larger limits might change the grade of a notebook that has
+        reached one; smaller limits, that of one that has not. Characters that
+        cannot be printed are not restored.
 
     Raises
     ------
@@ -103,13 +103,13 @@ def read_grade(folder, name, digest, limits=Limits()):
     try:
         text = results.read_bytes().decode()
         stored = json.loads(text)["extra_data"]
-        grade = Grade(name, [Verdict(**one) for one in stored["verdicts"]], stored["note"],
+        grade = Grade(name, [Verdict(**fields) for fields in stored["verdicts"]], stored["note"],
                       stored["exhausted"])
-        before = Limits(**stored["limits"])
-        whole = text == results_json(grade, digest, before)
-        holds = all(old >= new if grade.exhausted else old <= new
-                    for old, new in zip(astuple(before), astuple(limits)))
-        return grade if whole and holds and page.is_file() else None
+        old_limits = Limits(**stored["limits"])
+        is_intact = text == results_json(grade, digest, old_limits) and page.is_file()
+        still_holds = all(old >= new if grade.exhausted else old <= new
+                          for old, new in zip(astuple(old_limits), astuple(limits)))
+        return grade if is_intact and still_holds else None
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
@@ -120,7 +120,7 @@ def write_class_reports(folder, grades):
     Parameters
     ----------
     folder : path
-        Of all reports; made if need be.
+        Of all reports; made if it does not exist.
     grades : iterable of vae_grading.grader.Grade
     """
     grades = sorted(map(_printable, grades), key=lambda grade: grade.name)
@@ -135,14 +135,14 @@ def _paths(folder, name):
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts:
         raise ValueError(f"Got the name {name!r}, expected a path inside the class's folder")
-    # Beside x.html, the page of x, there can be no folder of that name.
-    name = "/".join([*(_REPORT.sub(r"\g<0>_", part) for part in name.split("/")[:-1]),
-                     name.split("/")[-1]])
+    # A folder called x.html would collide with the page of a notebook x.
+    *folders, last = name.split("/")
+    name = "/".join([*(_REPORT.sub(r"\g<0>_", part) for part in folders), last])
     return Path(folder, "feedback", f"{name}.html"), Path(folder, "results", f"{name}.json")
 
 
 def check_folder(folder):
-    """Make the folder of reports, and raise OSError where they could not be written."""
+    """Make the folder of reports; raise OSError if reports cannot be written into it."""
     for place in [Path(folder), Path(folder, "feedback"), Path(folder, "results")]:
         place.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=place):
@@ -154,7 +154,7 @@ def check_folder(folder):
 
 
 def _write(path, content):
-    """Write a file at once: a run that is killed leaves what was there, or the whole."""
+    """Write a file atomically: a run that is killed leaves the old file or the whole new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")  # short, however long the name is
     try:
@@ -176,7 +176,7 @@ def _printable(grade):
 
 
 def _visible(name):
-    r"""A name in which all can be seen: bytes that are no UTF-8 as \xc8, others as \u202e."""
+    r"""Return a name in visible characters: bytes that are not UTF-8 as \xc8, others as \u202e."""
     return "".join(character if character.isprintable() else
                    f"\\x{ord(character) - 0xdc00:02x}" if "\udc80" <= character <= "\udcff" else
                    character.encode("unicode_escape", "surrogatepass").decode()
@@ -184,7 +184,7 @@ def _visible(name):
 
 
 def _points(number):
-    """The number with the Russian for "points" in the form that it asks for."""
+    """Return a number with the form of the Russian word for "points" that agrees with it."""
     if number % 10 == 1 and number % 100 != 11:
         return _("{number} балл").format(number=number)
     if number % 10 in (2, 3, 4) and number % 100 not in (12, 13, 14):
@@ -197,7 +197,7 @@ def _capital(text):
 
 
 def _sentence(text):
-    """A capital letter for what begins with a Russian word, not with a name from code."""
+    """Capitalise a text that begins with a Russian word, but not one that begins with code."""
     return _capital(text) if "а" <= text[:1] <= "ё" else text
 
 
@@ -222,7 +222,7 @@ def _page(grade):
 
 
 def results_json(grade, digest, limits):
-    """Return a grade, and what it depends on, as Gradescope's results.json."""
+    """Return a grade and what it depends on, in the format of Gradescope's results.json."""
     grade = _printable(grade)
     return json.dumps({
         "output": grade.note,
@@ -261,7 +261,7 @@ def _rows(grades):
 
 def _table(grades):
     file = io.StringIO()
-    # In quotes no name is taken apart, even by an Excel that goes by semicolons (the Russian one).
+    # A Russian Excel splits lines at semicolons; quotes keep it from splitting names.
     csv.writer(file, quoting=csv.QUOTE_NONNUMERIC).writerows([_HEADER, *_rows(grades)])
     return file.getvalue()
 
@@ -272,7 +272,7 @@ def _workbook(grades):
         sheet = workbook.add_worksheet("grades")
         for number, row in enumerate([_HEADER, *_rows(grades)]):
             for column, value in enumerate(row):
-                if isinstance(value, str):  # text stays text, whatever it looks like
+                if isinstance(value, str):  # never a formula or a number
                     sheet.write_string(number, column, value[:_LONGEST_CELL])
                 else:
                     sheet.write_number(number, column, value)
@@ -284,8 +284,8 @@ def _workbook(grades):
 
 
 def _junit(grades):
-    everything = [verdict for grade in grades for verdict in grade.verdicts]
-    root = ElementTree.Element("testsuites", _counts(everything), name="vae_grading")
+    verdicts = [verdict for grade in grades for verdict in grade.verdicts]
+    root = ElementTree.Element("testsuites", _counts(verdicts), name="vae_grading")
     for grade in grades:
         suite = ElementTree.SubElement(root, "testsuite", _counts(grade.verdicts), name=grade.name)
         properties = ElementTree.SubElement(suite, "properties")

@@ -1,10 +1,10 @@
-"""A fuzzer of graphs as data: run it by hand, for as long as you like.
+"""A fuzzer of graphs as data, to be run by hand.
 
     python tests/grading/fuzz_graphs.py [SECONDS]
 
-It changes the texts of real graphs, a few values at a time, and loads what comes out.  A text either
-is a graph or is refused by `Mistake`; while it is read nothing is executed, opened or started, and
-no more memory is taken than the module says.
+It changes the texts of real graphs, a few values at a time, and loads the results. A text either is
+a graph or is refused with `Mistake`. While it is read, nothing is executed, opened or started, and
+no more memory is taken than `vae_grading.graphs` states.
 """
 
 import json
@@ -26,11 +26,11 @@ from vae.checks import Mistake
 from vae_grading.graphs.operations import OPERATION_CLASSES, SCALARS
 from vae_grading.graphs import dump_graph, load_graph
 
-#: What Python tells of when code runs, a file is opened, or a process starts.
+#: Python's audit events of code that runs, files that are opened, and processes that start.
 _FORBIDDEN = ("exec", "compile", "open", "os.", "subprocess.", "socket.", "ctypes.", "import",
               "shutil.", "tempfile.", "pickle.")
-_WORDS = [None, True, False, 0, 1, -1, 2, 3, 31, 64, 2**31, -2**63, 10**30, 0.5, -0.0, 1e308, "", "x",
-          "float32(00)", "float64()", "scalar int64", "none", "slice", "random state", "input",
+_WORDS = [None, True, False, 0, 1, -1, 2, 3, 31, 64, 2**31, -2**63, 10**30, 0.5, -0.0, 1e308, "",
+          "x", "float32(00)", "float64()", "scalar int64", "none", "slice", "random state", "input",
           "constant", "shared", "apply", "__class__", "c_code", 'system("touch evil");', "\x00",
           "\ud800", [], {}, [[]], [0], {"variable": 0}]
 
@@ -40,8 +40,8 @@ def seeds():
     x, i = T.matrix("x"), T.lvector("i")
     image = T.tensor4("image")
     layer = lasagne.layers.DenseLayer(lasagne.layers.InputLayer((None, 1, 2, 2), image), 3)
-    heads = [lasagne.layers.DenseLayer(layer, 2, nonlinearity=one)
-             for one in (None, T.nnet.softplus)]
+    heads = [lasagne.layers.DenseLayer(layer, 2, nonlinearity=nonlinearity)
+             for nonlinearity in (None, T.nnet.softplus)]
     q = vae.MultivariateNormalDiag(*lasagne.layers.get_output(heads))
     z = q.sample()
     elbo = T.mean(q.log_prob(z))
@@ -58,43 +58,51 @@ def seeds():
     yield dict(y=[y, T.grad(T.sum(y), image)], n=3, text="→", nested={"a": [1, None]})
 
 
-def places(value, way=()):
-    """Every place in a text, as the keys that lead there."""
-    yield way
-    for key, one in (value.items() if isinstance(value, dict) else
-                     enumerate(value) if isinstance(value, list) else ()):
-        yield from places(one, (*way, key))
+def paths(value, path=()):
+    """Yield the path of every value in a text: the keys that lead to it."""
+    yield path
+    if isinstance(value, dict):
+        items = value.items()
+    else:
+        items = enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        yield from paths(item, (*path, key))
+
+
+def at(data, path):
+    """Return the value at a path."""
+    for key in path:
+        data = data[key]
+    return data
+
+
+def copied(value):
+    return json.loads(json.dumps(value))
 
 
 def change(data, choose):
-    """Change one value: for another of the text's own, for an odd one, or for none at all."""
-    *way, last = choose.choice([place for place in places(data) if place] or [(None,)])
-    if last is None:  # nothing is left of it
+    """Change one value of a text in place."""
+    *folders, last = choose.choice([path for path in paths(data) if path] or [(None,)])
+    if last is None:  # the text is empty
         return
-    one = data
-    for key in way:
-        one = one[key]
-    kind = choose.randrange(6)
-    if kind == 0:
-        del one[last]
-    elif kind == 1 and isinstance(one, list):
-        one.insert(last, json.loads(json.dumps(choose.choice(one))))
-    elif kind == 2:
-        other = data
-        for key in choose.choice(list(places(data))):
-            other = other[key]
-        one[last] = json.loads(json.dumps(other))
-    elif kind == 3 and isinstance(one[last], int):
-        one[last] += choose.choice([-1, 1, 2, 10**9])
-    elif kind == 4:
-        name = choose.choice([*OPERATION_CLASSES, *SCALARS])
-        one[last] = name
+    container = at(data, folders)
+    change_number = choose.randrange(6)
+    if change_number == 0:
+        del container[last]
+    elif change_number == 1 and isinstance(container, list):
+        container.insert(last, copied(choose.choice(container)))
+    elif change_number == 2:
+        container[last] = copied(at(data, choose.choice(list(paths(data)))))
+    elif change_number == 3 and isinstance(container[last], int):
+        container[last] += choose.choice([-1, 1, 2, 10**9])
+    elif change_number == 4:
+        container[last] = choose.choice([*OPERATION_CLASSES, *SCALARS])
     else:
-        one[last] = json.loads(json.dumps(choose.choice(_WORDS)))
+        container[last] = copied(choose.choice(_WORDS))
 
 
 class Watch:
-    """Counts what Python tells of while it is on."""
+    """Records forbidden audit events while it is on."""
 
     def __init__(self):
         self.on, self.seen = False, []
@@ -106,8 +114,8 @@ class Watch:
 
     @staticmethod
     def _is_theanos_own(event, arguments):
-        # Theano imports some of its modules when an operation is first made, and evaluates small
-        # constants, for which theano_compat writes a function of NumPy's ufuncs ("<expression>").
+        # Theano imports some modules when an operation is first made. It also evaluates small
+        # constants; theano_compat compiles a Python function for that ("<expression>").
         return event == "import" or event in ("open", "exec", "compile", "os.listdir") and (
             ".py" in str(arguments) or "code object <module>" in str(arguments)
             or "site-packages" in str(arguments) or "lib/python" in str(arguments)
@@ -115,7 +123,13 @@ class Watch:
 
 
 def fuzz(seconds=None, examples=None, seed=0):
-    """Return how many texts were tried and how many were graphs; raise if one was neither."""
+    """Return how many texts were tried, how many were graphs, and the memory taken in MB.
+
+    Raises
+    ------
+    AssertionError
+        If reading a text ran code or took too much memory.
+    """
     choose, watch = random.Random(seed), Watch()
     texts = [dump_graph(graph) for graph in seeds()]
     for text in texts:

@@ -1,4 +1,4 @@
-"""Grading a class from the command line: reports, stopping, going on, Dask."""
+"""Grading a class from the command line: reports, stopping, resuming, Dask."""
 
 import csv
 import json
@@ -46,7 +46,7 @@ def graded(output):
 
 
 def wait_for(condition):
-    while not condition():  # as long as pytest's own time limit allows
+    while not condition():  # until pytest's time limit ends the test
         time.sleep(0.05)
 
 
@@ -55,7 +55,7 @@ N_STUDENTS = 6
 
 @pytest.fixture
 def students(tmp_path):
-    """A class whose notebooks, without exercise 5, are quickly graded: 7 points each."""
+    """A class whose notebooks get 7 points each; without exercise 5 they are graded quickly."""
     folder = tmp_path / "class"
     folder.mkdir()
     for number in range(N_STUDENTS):
@@ -64,7 +64,7 @@ def students(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["utils.py", "tools.py"])
-def test_a_file_of_the_graders_own_with_such_a_name(name, tmp_path):
+def test_a_users_file_with_the_name_of_our_module(name, tmp_path):
     (tmp_path / name).write_text("raise SystemExit('the wrong file')")
     (tmp_path / "half.ipynb").write_bytes(notebook(unfilled(5)))
     done = subprocess.run(command(tmp_path / "half.ipynb", tmp_path / "grades"), cwd=tmp_path,
@@ -149,7 +149,7 @@ def test_a_folder_that_can_not_be_written_is_found_first(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_run_that_is_stopped_goes_on(how, students, tmp_path):
+def test_a_run_that_was_stopped_is_resumed(how, students, tmp_path):
     output, last = tmp_path / "grades", students / f"student{N_STUDENTS - 1}.ipynb"
     quick = last.read_bytes()
     last.write_bytes(notebook({2: HANGS}))
@@ -166,7 +166,7 @@ def test_a_run_that_is_stopped_goes_on(how, students, tmp_path):
     first = graded(output)
     assert 1 <= len(first) < N_STUDENTS
     assert started
-    wait_for(lambda: not any(one.is_running() for one in started))
+    wait_for(lambda: not any(process.is_running() for process in started))
     times = {name: (output / "results" / f"{name}.json").stat().st_mtime_ns for name in first}
     last.write_bytes(quick)
     result = run(students, output)
@@ -236,7 +236,7 @@ def test_on_the_workers_of_a_dask_scheduler_one_of_which_dies(dask, students, tm
     assert table(output) == {f"student{number}": 7 for number in range(N_STUDENTS)}
 
 
-def test_no_scheduler_there(students, tmp_path):
+def test_no_scheduler_answers(students, tmp_path):
     result = run(students, tmp_path / "grades", "--scheduler", "tcp://127.0.0.1:1")
     assert result.returncode == 1
     assert "No Dask scheduler answers at tcp://127.0.0.1:1" in result.stderr

@@ -1,4 +1,4 @@
-"""The archive for Gradescope, and what its two scripts do where Gradescope runs them."""
+"""The archive for Gradescope, and its two scripts in a container like Gradescope's."""
 
 import json
 import os
@@ -24,7 +24,7 @@ SOLUTION = FOLDER / "solution" / "vae_seminar_solution.ipynb"
 
 @pytest.fixture
 def root(tmp_path):
-    """A folder laid out as Gradescope's, with the archive unpacked."""
+    """A folder with Gradescope's layout and the unpacked archive."""
     root = tmp_path / "autograder"
     for name in ["source", "submission", "results"]:
         (root / name).mkdir(parents=True)
@@ -88,7 +88,7 @@ def test_one_notebook(root, monkeypatch):
 
 
 @pytest.mark.parametrize("spoil", ["source/limits.json", "source/notebooks", "submission"])
-def test_whatever_happens_there_are_results(spoil, root, capsys):
+def test_results_are_always_written(spoil, root, capsys):
     (root / "submission" / "lab.ipynb").write_bytes(notebook())
     path = root / spoil
     shutil.rmtree(path) if path.is_dir() else path.unlink()

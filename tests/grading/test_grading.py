@@ -1,5 +1,5 @@
-"""Grading: right notebooks in any form get full points, mistakes cost only their own, attacks
-earn nothing and break nothing."""
+"""Grading: right notebooks of any form get full points, a mistake costs only its own exercise, and
+attacks earn nothing and break nothing."""
 
 import json
 import os
@@ -68,14 +68,14 @@ def test_right_notebooks_of_any_form(form, reference):
 
 
 @pytest.mark.parametrize("way", OTHER_WAYS)
-def test_what_cells_define_in_other_ways(way, reference):
+def test_exercises_defined_in_other_ways(way, reference):
     result = grade(way, notebook(OTHER_WAYS[way]), reference, Limits(timeout=20.))
     assert result.points == FULL, result
 
 
-@pytest.mark.parametrize("kind", RIGHT)
-def test_other_right_answers(kind, reference):
-    result = grade(kind, notebook(RIGHT[kind]), reference)
+@pytest.mark.parametrize("name", RIGHT)
+def test_other_right_answers(name, reference):
+    result = grade(name, notebook(RIGHT[name]), reference)
     assert result.points == FULL, result
 
 
@@ -96,7 +96,7 @@ def test_an_unfilled_notebook(reference):
 @pytest.mark.parametrize("name", WRONG)
 def test_a_mistake_costs_its_own_points_and_is_named(name, reference):
     number, source, expected = WRONG[name]
-    others = {} if number == 5 else unfilled(5)  # which takes longest
+    others = {} if number == 5 else unfilled(5)  # exercise 5 takes longest
     result = grade("", notebook({**others, number: source}), reference)
     assert failed(result) == sorted({number, *others}), result
     assert re.search(expected, hint(result, number), re.S), hint(result, number)
@@ -112,7 +112,7 @@ def test_mistakes_in_several_exercises(reference):
 
 
 def test_a_mistake_that_is_made_consistently_costs_once(reference):
-    """The encoder gives log σ, and exercise 3 takes it for that."""
+    """The encoder returns log σ, and exercise 3 uses it as log σ."""
     result = grade("", notebook({
         2: changed(SOLVED[2], "nonlinearity=T.nnet.softplus", "nonlinearity=None"),
         3: changed(SOLVED[3], "scale=lasagne.layers.get_output(encoder_scale)",
@@ -153,11 +153,12 @@ def test_code_that_does_not_run_costs_its_own_points(number, source, expected, r
     assert re.search(expected, verdict.hint + verdict.traceback), verdict
 
 
-# --- what the package has of the exercises ---
+# --- exercises that the package solves, too ---
 
 @pytest.mark.parametrize("number, source", [
     (1, "from vae import MultivariateNormalDiag"),
-    (1, "import vae.distributions\nMultivariateNormalDiag = vae.distributions.MultivariateNormalDiag"),
+    (1, "import vae.distributions\n"
+        "MultivariateNormalDiag = vae.distributions.MultivariateNormalDiag"),
     (1, "class MultivariateNormalDiag(vae.MultivariateNormalDiag):\n    pass"),
     (1, changed(SOLVED[1], "z = self.loc + self.scale * eps",
                 "z = vae.MultivariateNormalDiag(self.loc, self.scale).sample()")),
@@ -172,7 +173,7 @@ def test_what_is_imported_from_the_package_costs_its_own_points(number, source, 
 
 
 def test_a_wrong_method_put_into_a_class_costs_its_own_points(reference):
-    """It does not spoil the reference's class, which takes the place of the student's."""
+    """The reference's class, which replaces the student's, is not spoilt."""
     source = (OTHER_WAYS["a method from a decorator"][1]
               .replace("self.scale *", "self.scale ** 2 *"))
     result = grade("", notebook({1: source}), reference)
@@ -187,7 +188,7 @@ _ATTEMPT = WRONG["scale of any sign"][1]
 @pytest.mark.parametrize("where, count", [
     ("above", 57), ("above", 9), ("above", None), ("below", 57), ("below", None)])
 def test_an_older_attempt_does_not_win(where, count, reference):
-    """Counts start again with the kernel: a higher one, or the same as another's, may be older."""
+    """A restart of the kernel resets counts: an older cell may have a higher or an equal one."""
     sources, counts = notebooks.cells(unfilled(5)), list(range(1, len(notebooks.SOURCES) + 1))
     place = sources.index(SOLVED[2]) + (where == "below")
     sources.insert(place, _ATTEMPT)
@@ -205,7 +206,7 @@ def test_the_last_attempt_counts_where_nothing_else_tells(counts, reference):
     assert failed(result) == [2, 5], result
 
 
-# --- what a grade tells besides ---
+# --- what else a grade contains ---
 
 def test_a_verdict_has_the_students_own_code(reference):
     sources = {1: OTHER_WAYS["a method set by a helper"][1], 2: "# код\n" + SOLVED[2] + "\n)",
@@ -220,11 +221,18 @@ def test_a_verdict_has_the_students_own_code(reference):
     assert not any("### BEGIN" in code or "SOLUTION" in code for code in codes)
 
 
-_HANGS = "while True:\n    try:\n        while True:\n            pass\n    except BaseException:\n        pass"
+_HANGS = """\
+while True:
+    try:
+        while True:
+            pass
+    except BaseException:
+        pass
+"""
 
 
 def test_all_runs_of_a_notebook_have_a_limit_together(reference):
-    """What was decided before keeps its points."""
+    """Exercises that were decided in time keep their points."""
     sources = notebooks.cells(unfilled(5))
     place = sources.index(SOLVED[3])
     sources[place:place] = [_HANGS] * 12
@@ -248,7 +256,7 @@ def test_names_that_are_used_again_in_later_cells(reference):
 
 
 def test_an_exercise_that_was_right_where_it_was_checked(reference):
-    """What is built of the same names afterwards, to try something else, costs nothing."""
+    """Later experiments with the same names cost nothing."""
     later = ["codes = T.matrix()\ndecoder_logits = vae_decoder_mlp(codes)\n"
              "encoder_mean, encoder_scale = vae_encoder_mlp(input_x, hidden_dim=7)"]
     result = grade("", notebooks.to_bytes(notebooks.cells(unfilled(5)) + later), reference)
@@ -259,22 +267,25 @@ def test_an_exercise_that_was_right_where_it_was_checked(reference):
     ("while True: pass", True), ("return [bytearray(2**30) for _ in range(100)]", True),
     ("with open('file', 'wb') as file:\n    while True:\n        file.write(b'x' * 2**20)", True),
     ("raise OSError", False)], ids=["time", "memory", "disk", "other"])
-def test_it_is_told_whether_more_might_help(code, exhausted, reference):
+def test_a_grade_says_whether_a_limit_was_reached(code, exhausted, reference):
     assert attacked(code, reference, Limits(timeout=2., memory=2**30, disk=2**26)
                     ).exhausted == exhausted
 
 
 def test_equal_graphs_are_evaluated_once(reference, monkeypatch):
     grade("", notebook(), reference)
-    done = []
-    run = Worker.run
-    monkeypatch.setattr(Worker, "run",
-                        lambda self, task, limits: done.append(type(task)) or run(self, task, limits))
+    tasks, run = [], Worker.run
+
+    def recorded(self, task, limits):
+        tasks.append(type(task))
+        return run(self, task, limits)
+
+    monkeypatch.setattr(Worker, "run", recorded)
     assert grade("", notebook(), reference).points == FULL
-    assert done == [BuildTask]
+    assert tasks == [BuildTask]
 
 
-# --- files that are no notebooks ---
+# --- files that are not notebooks ---
 
 def json_bytes(value):
     return json.dumps(value).encode()
@@ -314,17 +325,17 @@ HALF = notebook(unfilled(5))
 
 @pytest.fixture
 def unharmed(reference):
-    """The next notebook is graded as ever, by the same worker, and nothing is left running."""
+    """Afterwards the same worker grades the next notebook as usual, and nothing is left running."""
     worker = the_worker(reference)
     yield
     assert the_worker(reference) is worker and worker._process.poll() is None
-    left = psutil.Process(worker._process.pid).children(recursive=True)
-    psutil.wait_procs(left)  # without end, were they left running
+    children = psutil.Process(worker._process.pid).children(recursive=True)
+    psutil.wait_procs(children)  # never returns if one of them goes on running
     assert failed(grade("следующий", HALF, reference)) == [5]
 
 
 def attacked(code, reference, limits=QUICK, exercise=3):
-    """Grade a notebook of which one exercise does something bad; it earns nothing."""
+    """Grade a notebook in which one exercise attacks the grader; it earns nothing."""
     result = grade("атака", attack(code, exercise), reference, limits)
     assert result.points == 0, result
     assert [verdict.exercise for verdict in result.verdicts] == list(EXERCISES)
@@ -332,7 +343,7 @@ def attacked(code, reference, limits=QUICK, exercise=3):
 
 
 def report_of(code, reference, limits=QUICK):
-    """What an attack in exercise 1 has raised, in which it tells what it has found."""
+    """Return the message of the RuntimeError by which an attack in exercise 1 reports."""
     verdict = attacked(code, reference, limits, exercise=1).verdicts[0]
     assert "RuntimeError: " in verdict.hint, verdict
     return re.search("RuntimeError: (.*)", verdict.hint)[1]
@@ -438,7 +449,7 @@ PATCHES = {
         for frame in [sys._getframe(depth) for depth in range(5)]:
             frame.f_trace = spy
         """,
-    "what stands outside": """
+    "the grader's task": """
         import gc
         for value in gc.get_objects():
             if type(value).__name__ == "BuildTask":
@@ -477,9 +488,9 @@ EXHAUSTION = {
     "memory in files": """
         import os
         kept = [os.memfd_create(str(number)) for number in range(40)]
-        for one in kept:
+        for descriptor in kept:
             for _ in range(60):
-                os.write(one, b"x" * 2**20)
+                os.write(descriptor, b"x" * 2**20)
         """,
     "a huge file": """
         with open("file", "wb") as file:
@@ -497,12 +508,12 @@ EXHAUSTION = {
             print("x" * 10**6)
             sys.stderr.write("x" * 10**6)
         """,
-    "much said": """
+    "much output": """
         import os
         while True:
             os.write(3, b"x" * 2**20)
         """,
-    "many lines said": r"""
+    "many lines": r"""
         import os
         while True:
             os.write(3, b'["Stage", {"place": "x", "exercises": [1]}]\n' * 2**14)
@@ -587,13 +598,13 @@ def test_forged_lines_earn_nothing(code, reference, unharmed):
     ("import os; os._exit(7)", "остановил процесс"),
     ("import os\nwhile True: os.write(3, b'x' * 2**20)", "вывел слишком много"),
 ], ids=["time", "exit 0", "exit 7", "output"])
-def test_how_a_process_ended_is_told(ending, expected, reference):
+def test_the_hint_says_how_the_process_ended(ending, expected, reference):
     verdict = attacked(ending, reference, Limits(timeout=2.)).verdicts[2]
     assert re.search(expected, verdict.hint), verdict
 
 
 def test_an_attack_costs_only_its_own_exercise(reference):
-    """The other exercises' points are kept, and no more are lost than those of one."""
+    """The other exercises keep their points."""
     source = f"import os\n{SOLVED[3]}\nqz_x = os._exit(1)"
     result = grade("", notebook({3: source, **unfilled(5)}), reference, QUICK)
     assert failed(result) == [3, 5], result
@@ -605,7 +616,7 @@ def test_a_daemon_is_not_waited_for(reference, unharmed):
 
 
 def test_a_forged_graph_is_not_run(reference, unharmed, tmp_path):
-    """Neither a pickle nor what could become C reaches the process that measures."""
+    """A pickle or C code in place of a graph is never run."""
     tmp_path.chmod(0o777)
     marker = tmp_path / "run"
     attacked(_SAY + textwrap.dedent(f"""
@@ -640,7 +651,7 @@ class Cheat(theano.Op):
         outputs[0][0] = np.float32(-100)
 """
 CHEATS = {
-    "an operation of one's own": _CHEAT + "elbo = Cheat()(input_x)",
+    "a new operation": _CHEAT + "elbo = Cheat()(input_x)",
     "an operation put into Theano": _CHEAT + (
         "theano.tensor.Cheat = Cheat\nCheat.__module__ = 'theano.tensor'\n"
         "elbo = Cheat()(input_x)"),
@@ -662,14 +673,14 @@ def test_graphs_that_would_run_code_are_refused(code, reference, unharmed):
     "elbo.owner.op.perform = theano.scalar.basic.specific_out(-100)",
     "elbo.owner.inputs[0].owner.op.scalar_op.c_code = lambda *args: 'system(\"touch evil\");'",
     "type(elbo.owner.op).perform = lambda self, node, inputs, outputs: None",
-], ids=["a tag", "a method of an operation", "C code of one's own", "a method of a class"])
-def test_what_is_put_into_operations_stays_behind(code, reference, unharmed):
-    """Only which operations there are is sent: what has been changed in them counts for nothing."""
+], ids=["a tag", "a method of an operation", "C code", "a method of a class"])
+def test_changes_of_operations_are_not_exported(code, reference, unharmed):
+    """A text contains names of operations, so changes in them have no effect."""
     result = grade("", notebook({5: f"{SOLVED[5]}\n{code}"}), reference)
     assert result.points == FULL, result
 
 
-# --- attacks: looking and reaching out of the sandbox ---
+# --- attacks: reading and changing what is outside the sandbox ---
 
 _SEARCH = """
 def look(path):
@@ -711,7 +722,7 @@ def test_the_reference_is_not_in_memory(reference, unharmed):
                     found.append(value)
             if type(value) in (list, tuple, dict):
                 inside = list(value.values()) if type(value) is dict else value
-                found += [one for one in inside if type(one) is str and needle in one]
+                found += [text for text in inside if type(text) is str and needle in text]
         raise RuntimeError(str(found)[:300])
         """, reference)
     assert found == "[]"
@@ -719,7 +730,8 @@ def test_the_reference_is_not_in_memory(reference, unharmed):
 
 def test_the_reference_is_not_on_disk(reference, unharmed, isolated):
     files = [str(ROOT / name) for name in [
-        "vae/distributions.py", "notebooks/solution/vae_seminar_solution.ipynb", "notebooks/vae_seminar.py"]]
+        "vae/distributions.py", "notebooks/solution/vae_seminar_solution.ipynb",
+        "notebooks/vae_seminar.py"]]
     found = report_of(_SEARCH + textwrap.dedent(f"""
         import glob, os, site, sys
         found = [path for path in {files} if os.path.exists(path)]
@@ -736,7 +748,7 @@ def test_the_reference_is_not_on_disk(reference, unharmed, isolated):
     assert found == "[]"
 
 
-def test_what_is_hidden_stays_hidden_from_who_mounts(reference, unharmed, isolated):
+def test_hidden_folders_can_not_be_unmounted(reference, unharmed, isolated):
     folder = str(ROOT / "vae")
     found = report_of(f"""
         import ctypes, os
@@ -750,7 +762,7 @@ def test_what_is_hidden_stays_hidden_from_who_mounts(reference, unharmed, isolat
     assert found == "[] False"
 
 
-def test_no_memory_is_had_that_is_not_counted(reference, unharmed, isolated):
+def test_memory_that_is_not_counted_can_not_be_had(reference, unharmed, isolated):
     found = report_of("""
         import ctypes, os
         libc = ctypes.CDLL(None)
@@ -791,7 +803,7 @@ def test_no_file_outside_can_be_written(reference, unharmed, isolated, tmp_path)
     assert not (tmp_path / "file").read_bytes()
 
 
-def test_environment_variables_are_not_seen(reference, unharmed, monkeypatch):
+def test_environment_variables_can_not_be_read(reference, unharmed, monkeypatch):
     monkeypatch.setenv("MNIST_DIR", os.environ.get("MNIST_DIR", "."))
     names = report_of("""
         import ctypes, os

@@ -1,4 +1,4 @@
-"""Graphs as data: what comes back computes the same, and nothing else is ever built or run."""
+"""Graphs as data: a loaded graph computes the same, and nothing else is ever built or run."""
 
 import base64
 import json
@@ -30,14 +30,14 @@ PYTHON = theano.Mode(linker="py", optimizer=None)
 
 
 def compute(graph, values):
-    """The values of a graph's outputs, twice: random ones differ."""
+    """Compute a graph's outputs twice, because random ones change with each call."""
     function = theano.function(graph["inputs"], graph["outputs"], mode=PYTHON,
                                on_unused_input="ignore")
-    return [np.asarray(one) for _ in range(2) for one in function(*values)]
+    return [np.asarray(output) for _ in range(2) for output in function(*values)]
 
 
 def assert_the_same_after(outputs, inputs=(), values=()):
-    """A graph and what comes back of it compute the same; a text is the same every time."""
+    """A graph computes the same after dump and load, and its text is the same every time."""
     graph = dict(inputs=list(inputs), outputs=list(outputs))
     text = dump_graph(graph)
     loaded = load_graph(text)
@@ -91,7 +91,7 @@ LAYERS = {
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_layers(name, monkeypatch):
-    """Their outputs, and the gradients of their parameters."""
+    """Their outputs and the gradients of their parameters."""
     monkeypatch.setattr("lasagne.random._rng", np.random.RandomState(1))
     layer = LAYERS[name]()
     output = layers.get_output(layer)
@@ -145,12 +145,13 @@ def test_regularisation(penalty):
     updates.sgd, updates.momentum, updates.nesterov_momentum, updates.adagrad, updates.rmsprop,
     updates.adadelta, updates.adam], ids=lambda rule: rule.__name__)
 def test_updates(rule):
-    """A step of what has come back, and a step of what it was, go to the same place."""
+    """A step with the loaded graph and a step with the original give the same parameters."""
     w, x = theano.shared(images(3, 2), "w"), T.matrix()
     loss = T.sum(T.dot(x, w) ** 2)
     gradients = updates.total_norm_constraint(T.grad(loss, [w]), 1.)
     steps = rule(gradients, [w], 0.1)
-    loaded = load_graph(dump_graph(dict(x=x, steps=[[one, new] for one, new in steps.items()])))
+    steps_as_data = [[variable, new] for variable, new in steps.items()]
+    loaded = load_graph(dump_graph(dict(x=x, steps=steps_as_data)))
     before, after = (theano.function([x], [new for _, new in steps], updates=list(steps),
                                      mode=PYTHON)
                      for x, steps in [(x, list(steps.items())),
@@ -241,32 +242,33 @@ EXPRESSIONS = {
                           initial=T.ones(2), taps=[-2, -1])], n_steps=5)[0],
                       theano.scan(lambda a: (2 * a, theano.scan_module.until(a > 9)),
                                   outputs_info=T.ones(()), n_steps=50)[0],
-                      theano.scan(lambda row: theano.scan(lambda one: one ** 2, row)[0], X)[0],
+                      theano.scan(lambda row: theano.scan(lambda x: x ** 2, row)[0], X)[0],
                       T.grad(T.sum(theano.scan(lambda row, s: T.tanh(s + row), X,
                                                T.zeros_like(X[0]))[0]), X)],
 }
 
 
-@pytest.mark.parametrize("kind", EXPRESSIONS)
-def test_expressions(kind):
-    outputs = [one for each in EXPRESSIONS[kind]()
-               for one in (each if isinstance(each, (list, tuple)) else [each])]
+@pytest.mark.parametrize("name", EXPRESSIONS)
+def test_expressions(name):
+    outputs = []
+    for expression in EXPRESSIONS[name]():
+        outputs += expression if isinstance(expression, (list, tuple)) else [expression]
     assert_the_same_after(outputs, [X, INDEX], [images(3, 4), np.array([0, 1])])
 
 
 def test_a_graph_that_is_used_as_an_operation():
     loss = nnet.sigmoid_binary_crossentropy(X, T.round(X)).sum()
     loaded = load_graph(dump_graph(dict(X=X, loss=loss)))
-    for one, other in [(loss, loaded["loss"]), (T.grad(loss, X), T.grad(loaded["loss"],
-                                                                        loaded["X"]))]:
-        np.testing.assert_allclose(one.eval({X: images(3, 4)}),
-                                   other.eval({loaded["X"]: images(3, 4)}), rtol=1e-5)
+    gradient, loaded_gradient = T.grad(loss, X), T.grad(loaded["loss"], loaded["X"])
+    for before, after in [(loss, loaded["loss"]), (gradient, loaded_gradient)]:
+        np.testing.assert_allclose(before.eval({X: images(3, 4)}),
+                                   after.eval({loaded["X"]: images(3, 4)}), rtol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["valid", "full", "half", 1, (1, 2)])
-def test_convolutions(kind):
+@pytest.mark.parametrize("border_mode", ["valid", "full", "half", 1, (1, 2)])
+def test_convolutions(border_mode):
     x, w = T.tensor4(), T.tensor4()
-    y = nnet.conv2d(x, w, border_mode=kind, subsample=(1, 2), filter_flip=False)
+    y = nnet.conv2d(x, w, border_mode=border_mode, subsample=(1, 2), filter_flip=False)
     assert_the_same_after([y, *T.grad(T.sum(y ** 2), [x, w])], [x, w],
                           [images(2, 3, 6, 6), images(2, 3, 3, 3)])
 
@@ -290,7 +292,7 @@ def test_pooling(mode):
 
 @pytest.mark.parametrize("streams", [MRG_RandomStreams, RandomStreams])
 def test_random_streams(streams):
-    """The same numbers as before, others at each call; also inside a loop."""
+    """The loaded graph draws the same numbers, new ones at each call, also inside a loop."""
     random = streams(3)
     outputs = [random.normal((3, 2)), random.uniform(X.shape), random.binomial((4,), p=.3),
                random.multinomial(pvals=T.ones((2, 4)) / 4)]
@@ -300,7 +302,7 @@ def test_random_streams(streams):
     assert_the_same_after(outputs, [X], [images(2, 3)])
     values, _ = theano.scan(lambda: random.normal((2,)), n_steps=3)
     (graph, loaded) = (dict(y=values), load_graph(dump_graph(dict(y=values))))
-    first, second = (theano.function([], one["y"], mode=PYTHON)() for one in (graph, loaded))
+    first, second = (theano.function([], which["y"], mode=PYTHON)() for which in (graph, loaded))
     np.testing.assert_array_equal(first, second)
     assert len(np.unique(second)) == 6
 
@@ -337,7 +339,7 @@ GRAPH = json.loads(dump_graph(dict(
 
 
 class Evil(theano.Op):
-    """An operation of one's own."""
+    """An operation that is not in the table."""
     __props__ = ()
 
     def make_node(self, x):
@@ -352,14 +354,14 @@ class Evil(theano.Op):
     (lambda: theano.compile.ops.as_op([T.fmatrix], [T.fmatrix])(lambda x: x)(X), "FromFunctionOp"),
     (lambda: theano.tensor.io.load("weights.npy", "float32", (False,)), "LoadFromDisk|Generic"),
     (lambda: sparse.csr_matrix(), "(?i)sparse"),
-], ids=["one's own", "as_op", "a file", "sparse"])
+], ids=["a new operation", "as_op", "a file", "sparse"])
 def test_what_is_not_in_the_table_is_named(make, name):
     with pytest.raises(Mistake, match=name):
         dump_graph(dict(y=make()))
 
 
-def test_what_was_changed_in_an_operation_stays_behind():
-    """Neither code nor anything else that a student has put there is in the text."""
+def test_changes_in_an_operation_are_not_exported():
+    """The text contains neither code nor anything else that a student puts into an operation."""
     y = T.exp(X)
     y.owner.op.scalar_op.c_code = lambda *args: 'system("touch evil");'
     try:
@@ -375,13 +377,13 @@ CONVOLUTION = json.loads(dump_graph(dict(y=nnet.conv2d(T.tensor4(), T.tensor4())
 
 
 def changed(*path, value):
-    """The text of a graph with one of its parts replaced."""
+    """Return the text of a graph with the value at one path replaced."""
     data = json.loads(json.dumps(GRAPH))
-    *way, last = path
-    one = data
-    for step in way:
-        one = one[step]
-    one[last] = value
+    *folders, last = path
+    container = data
+    for key in folders:
+        container = container[key]
+    container[last] = value
     return json.dumps(data)
 
 
@@ -392,7 +394,7 @@ def place_of(name):
 
 EXP, SUM = place_of("elemwise.Elemwise"), place_of("elemwise.Sum")
 HOSTILE = {
-    "no JSON": "graph", "nothing": "", "a number": "3", "a list": "[]",
+    "not JSON": "graph", "nothing": "", "a number": "3", "a list": "[]",
     "no parts": changed("parts", value=None),
     "an unknown kind": changed("parts", 0, 0, value="__class__"),
     "an unknown operation": changed("parts", EXP, 1, value="os.system"),
@@ -404,12 +406,12 @@ HOSTILE = {
     "C for a type": changed("parts", 0, 1, value='float32(00)"; evil'),
     "a type of objects": changed("parts", 0, 1, value="object(00)"),
     "too many dimensions": changed("parts", 0, 1, value=f"float32({'0' * 33})"),
-    "an axis that is no number": changed("parts", SUM, 2, "axis", value="0; evil()"),
+    "an axis that is not a number": changed("parts", SUM, 2, "axis", value="0; evil()"),
     "a huge axis": changed("parts", SUM, 2, "axis", value=[10**400]),
     "a float for an axis": changed("parts", SUM, 2, "axis", value=[0.5]),
     "a step of 0": json.dumps(CONVOLUTION).replace('"subsample": [1, 1]', '"subsample": [0, 1]'),
-    "a variable to come": changed("parts", EXP, 3, value=[10**6]),
-    "a variable of before": changed("parts", EXP, 3, value=[-1]),
+    "a later variable": changed("parts", EXP, 3, value=[10**6]),
+    "a negative variable": changed("parts", EXP, 3, value=[-1]),
     "too many inputs": changed("parts", EXP, 3, value=[0, 0, 0]),
     "another type of output": changed("parts", EXP, 4, value=["float64(00)"]),
     "deep lists": "[" * 10**5 + "]" * 10**5,
@@ -425,7 +427,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
-def test_what_is_no_graph_is_refused(text):
+def test_text_that_is_not_a_graph_is_refused(text):
     assert load_graph(json.dumps(GRAPH))
     with pytest.raises(Mistake, match="граф"):
         load_graph(text)
@@ -437,7 +439,7 @@ def test_what_is_no_graph_is_refused(text):
     ["object", [1], False, "AAAAAAAAAAA="], ["float32", [1], False, "?"], ["float32", [1], 2, ""],
     ["float32", [1] * 40, True, "AAAAAA=="], None, {"a": 1}, "AAAA", [[[[]]]],
 ])
-def test_what_is_no_array_is_refused(array):
+def test_data_that_is_not_an_array_is_refused(array):
     text = json.dumps({"parts": [["shared", "float32(00)", array, None]], "updates": [],
                        "graph": {"names": {"x": {"variable": 0}}}})
     with pytest.raises(Mistake, match="граф не читается"):
@@ -454,12 +456,12 @@ def test_a_loop_is_checked_too():
 
 
 def test_changed_graphs_are_graphs_or_refused():
-    """For some seconds; `fuzz_graphs.py` runs for longer."""
+    """A short run of `fuzz_graphs.py`."""
     tried, loaded, _ = fuzz(examples=400)
     assert tried == 400 and 0 < loaded < 200
 
 
-# --- lines, and what they may take ---
+# --- bounds of graphs and lines ---
 
 def added(n, variable):
     for _ in range(n):
@@ -488,7 +490,7 @@ def test_variables_of_loops_count(monkeypatch):
         load_graph(text)
 
 
-def test_numbers_are_what_they_were():
+def test_values_survive_a_line():
     numbers = dict(a=np.arange(6.).reshape(2, 3), b=[np.bool_(True), np.float32(0.5)], c=["d"])
     again = from_json(to_json(numbers))
     np.testing.assert_array_equal(again["a"], numbers["a"])
@@ -502,8 +504,8 @@ def test_numbers_are_what_they_were():
     *({"dtype": "<f4", "shape": shape, "data": "AAAAAAAAAAA="} for shape in [
         [-1], None, 2, [10**12], [1.5], ["2"], [[2]], {}, [True, 2], [1] * 100]),
     {"dtype": "<f4", "shape": [2], "data": "AAAA"}, {"dtype": "<f4", "shape": [2], "data": 3}])
-def test_what_is_no_array_of_numbers_is_no_line(array):
-    """Nothing else than ValueError comes out of a line, however odd."""
+def test_a_line_with_an_invalid_array_is_refused(array):
+    """A line raises ValueError and nothing else, however odd it is."""
     with pytest.raises(ValueError):
         from_json(json.dumps(array))
     assert lines_of_json(b'{"a": 1}\n' + json.dumps(array).encode() + b"\n") == [{"a": 1}]
@@ -520,8 +522,8 @@ BOMBS = {
 
 
 @pytest.mark.parametrize("name", BOMBS)
-def test_what_lines_may_take_is_bounded(name):
-    """Ten times what a process may say at most; it was thirty for lists."""
+def test_the_memory_for_lines_is_bounded(name):
+    """Ten times the largest output of a process. Without the bound on parts, lists take thirty."""
     program = """
 import resource, sys, vae
 from vae_grading.json_lines import lines_of_json
@@ -535,7 +537,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 
 
 def test_as_many_parts_as_are_allowed():
-    """... take less than 500 MB."""
+    """They take less than 500 MB."""
     for unit in ("[],", '"%d":{},'):
         n = MAX_PARTS // (unit.count(",") + unit.count("[") + unit.count("{") + unit.count(":"))
         body = "".join(unit % i if "%" in unit else unit for i in range(n - 2))[:-1]

@@ -1,4 +1,4 @@
-"""The course of nbgrader: made, generated and autograded by the commands that a lecturer runs."""
+"""The nbgrader course, made, generated and autograded by the commands that a lecturer runs."""
 
 import json
 import os
@@ -40,7 +40,7 @@ def run(*arguments, cwd, **variables):
 
 
 def run_in(course, *arguments):
-    """Return what Python prints in a course's folder, whatever Jupyter its user has elsewhere."""
+    """Run Python in a course's folder, without the user's Jupyter settings; return its output."""
     folders = {name: str(course.parent / name)
                for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "IPYTHONDIR")}
     process = run(*arguments, cwd=course, JUPYTER_PATH="", JUPYTER_PREFER_ENV_PATH="1", **folders)
@@ -49,9 +49,10 @@ def run_in(course, *arguments):
 
 
 def ask(course, script):
-    """Return the JSON that a script prints which imports nbgrader.
+    """Return the JSON that a script prints.
 
-    In a process of its own: after Theano, nbgrader's old setuptools can not be imported.
+    The script imports nbgrader, so it runs in a new process: after Theano, nbgrader's old
+    setuptools cannot be imported.
     """
     return json.loads(run_in(course, "-c", script))
 
@@ -167,7 +168,7 @@ def solved(course):
 
 @pytest.fixture(scope="module")
 def grades(course):
-    """By students and cells: what the computer gave and whether a human must look."""
+    """By student and cell: the automatic score, and whether a person must grade it."""
     wrong = solved(course)
     change(tagged(wrong, "exercise-2"), "nonlinearity=None", "nonlinearity=T.tanh")
     change(tagged(wrong, "exercise-5"), "loss = -elbo", "loss = elbo")

@@ -1,4 +1,4 @@
-"""The reports of a class: whole or not at all, and inert whatever students write."""
+"""Reports: written whole or not at all, and inert whatever students write."""
 
 import csv
 import io
@@ -45,7 +45,7 @@ def files_in(folder):
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
-# --- the grade, there and back ---
+# --- writing and reading a grade ---
 
 @pytest.mark.parametrize("name", NAMES, ids=[name[:20] for name in NAMES])
 def test_any_name_there_and_back(name, tmp_path):
@@ -100,7 +100,7 @@ def test_strange_characters(tmp_path):
     stored = read_grade(tmp_path, "petrov", "digest")
     assert [verdict.passed for verdict in stored.verdicts] == [True, True, False, False, True]
     assert stored.verdicts[2].hint == "��[31m�����\x7f\x85\u2028\U0010ffff😀\thint\n2\n3"
-    (tmp_path / "grades.xlsx").unlink()  # it tells the time
+    (tmp_path / "grades.xlsx").unlink()  # it contains the time
     before = {name: (tmp_path / name).read_bytes() for name in files_in(tmp_path)}
     assert len(before) == 4
     for name, content in before.items():
@@ -113,10 +113,10 @@ def test_strange_characters(tmp_path):
 @pytest.mark.parametrize("name", ["x.html/y", "x.json/y", "x.HTML/y", "x.html_/y", "a/x.html/y"])
 def test_a_notebook_beside_a_folder_called_like_its_page(name, tmp_path):
     names = [name, name.partition(".")[0], "x.html_/y", "x.html", "x.json"]
-    for one in names:
-        write_notebook_reports(tmp_path, some_grade(one), one)
-    for one in names:
-        assert read_grade(tmp_path, one, one) == some_grade(one)
+    for notebook in names:
+        write_notebook_reports(tmp_path, some_grade(notebook), digest=notebook)
+    for notebook in names:
+        assert read_grade(tmp_path, notebook, digest=notebook) == some_grade(notebook)
 
 
 @pytest.mark.parametrize("spoil", [
@@ -287,7 +287,7 @@ def test_permissions_are_those_of_any_new_file(tmp_path):
 # --- the page ---
 
 class _Page(HTMLParser):
-    """What a browser makes of a page: its elements, and the text in each sort of them."""
+    """A parsed page: its elements, and the text of each."""
 
     def __init__(self, text):
         super().__init__()
@@ -350,8 +350,8 @@ pz = "<b>&amp;</b>"  # </pre></details>
 
 def test_the_page_shows_the_students_code(tmp_path):
     grade = some_grade()
-    grade = replace(grade, verdicts=[replace(one, code=CODE if one.exercise in (2, 3) else "")
-                                     for one in grade.verdicts])
+    grade = replace(grade, verdicts=[replace(verdict, code=CODE if verdict.exercise in (2, 3)
+                                             else "") for verdict in grade.verdicts])
     page = page_of(tmp_path, grade)
     assert page.all("pre", "code") == [CODE] * 2
     assert [attributes for name, attributes in page.elements if name == "details"] == [
@@ -434,7 +434,7 @@ def results_of(folder, grade):
 @pytest.mark.parametrize("failed", [(), (3, 4), tuple(EXERCISES)])
 def test_results_follow_gradescopes_specification(failed, tmp_path):
     results = results_of(tmp_path, some_grade(failed=failed, hint=MARKUP))
-    for value, allowed in [(results, TOP_LEVEL), *((one, OF_A_TEST) for one in results["tests"])]:
+    for value, allowed in [(results, TOP_LEVEL), *((test, OF_A_TEST) for test in results["tests"])]:
         for key, content in value.items():
             assert isinstance(content, allowed[key]) and not isinstance(content, bool), key
             if key.endswith("_format"):
@@ -445,8 +445,8 @@ def test_results_follow_gradescopes_specification(failed, tmp_path):
                 assert content in {"passed", "failed"}
     for value in [results, *results["tests"]]:  # anything else would render a student's markup
         assert value["output_format"] == "text"
-    assert sum(one["score"] for one in results["tests"]) == some_grade(failed=failed).points
-    assert sum(one["max_score"] for one in results["tests"]) == 10
+    assert sum(test["score"] for test in results["tests"]) == some_grade(failed=failed).points
+    assert sum(test["max_score"] for test in results["tests"]) == 10
     assert "score" not in results  # it would override the sum
 
 
@@ -455,11 +455,11 @@ def test_results(tmp_path):
     assert results["output"] == NOTE
     assert results["visibility"] == "visible"
     assert results["extra_data"]["digest"] == "digest"
-    assert [one["number"] for one in results["tests"]] == list("12345")
-    assert [one["status"] for one in results["tests"]] == [
+    assert [test["number"] for test in results["tests"]] == list("12345")
+    assert [test["status"] for test in results["tests"]] == [
         "passed", "passed", "failed", "failed", "passed"]
-    assert [one["score"] for one in results["tests"]] == [2, 2, 0, 0, 3]
-    assert [one["max_score"] for one in results["tests"]] == [2, 2, 1, 2, 3]
+    assert [test["score"] for test in results["tests"]] == [2, 2, 0, 0, 3]
+    assert [test["max_score"] for test in results["tests"]] == [2, 2, 1, 2, 3]
     assert results["tests"][0]["name"] == "Сэмплирование из q(z | x)"
     assert results["tests"][0]["output"] == "Верно."
     assert results["tests"][2]["output"] == (
@@ -511,7 +511,7 @@ def test_names_that_are_not_utf8_can_be_told_apart(tmp_path):
 
 
 def workbook_of(folder, grades):
-    """The cells of the workbook, as a spreadsheet sees them: text or numbers."""
+    """Return the cells of the workbook: texts and numbers."""
     write_class_reports(folder, grades)
     with zipfile.ZipFile(folder / "grades.xlsx") as workbook:
         sheet = ElementTree.fromstring(workbook.read("xl/worksheets/sheet1.xml"))
@@ -597,7 +597,8 @@ def test_junit(tmp_path):
     assert (ivanov.get("name"), petrov.get("name")) == ("ivanov", "petrov")
     assert counts(ivanov) == [5, 2, 0] and counts(petrov) == [5, 0, 0]
     assert petrov.findall(".//failure") == []
-    properties = {one.get("name"): one.get("value") for one in ivanov.iter("property")}
+    properties = {element.get("name"): element.get("value")
+                  for element in ivanov.iter("property")}
     assert properties == {"points": "7", "max_points": "10", "note": NOTE}
     cases = ivanov.findall("testcase")
     assert [case.get("classname") for case in cases] == ["ivanov"] * 5

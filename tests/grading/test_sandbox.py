@@ -1,4 +1,4 @@
-"""What code in the sandbox can and cannot have, with namespaces and without."""
+"""What code in the sandbox can and cannot do, with and without namespaces."""
 
 import ctypes
 import fcntl
@@ -60,13 +60,13 @@ def refused(function, *arguments):
         return True
 
 
-def test_sockets_of_no_family(sandboxed):
+def test_sockets_of_any_family(sandboxed):
     def try_all():
         return [family for family in range(64)
-                for kind in [socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_RAW,
-                             socket.SOCK_SEQPACKET]
-                if not refused(socket.socket, family, kind)
-                or not refused(socket.socketpair, family, kind)]
+                for socket_type in [socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_RAW,
+                                    socket.SOCK_SEQPACKET]
+                if not refused(socket.socket, family, socket_type)
+                or not refused(socket.socketpair, family, socket_type)]
 
     assert sandboxed(try_all) == ([], "")
 
@@ -78,7 +78,7 @@ def system_call(number, *arguments):
 
 
 @pytest.mark.parametrize("name", _FORBIDDEN)
-def test_calls_that_are_forbidden(name, sandboxed):
+def test_forbidden_calls(name, sandboxed):
     number = _FORBIDDEN[name][list(MACHINES).index(platform.machine())]
     if number is None:
         pytest.skip("this processor has no such call")
@@ -86,16 +86,16 @@ def test_calls_that_are_forbidden(name, sandboxed):
 
 
 @pytest.mark.parametrize("number", [435, 463, 500, 0x3fffffff])
-def test_calls_that_are_not_known(number, sandboxed):
+def test_unknown_calls(number, sandboxed):
     assert sandboxed(lambda: system_call(number, 0, 0, 0, 0, 0, 0)) == (-38, "")  # ENOSYS
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="other processors have no x32")
-def test_calls_by_their_other_numbers(sandboxed):
+def test_calls_of_other_architectures(sandboxed):
     assert sandboxed(lambda: system_call(0x40000000 + 41, 1, 1, 0)) == (-1, "")
 
 
-def test_calls_by_their_namesakes_in_libc(sandboxed):
+def test_calls_through_libc(sandboxed):
     def try_all():
         library = ctypes.CDLL(None)
         calls = {"memfd": lambda: library.memfd_create(b"m", 0),
@@ -126,7 +126,7 @@ def test_locks_of_ranges(sandboxed):
     lambda number: os.symlink("x" * 1000, f"link{number}"),
     lambda number: os.mkfifo(f"pipe{number}"),
     lambda number: (open("one", "a").close(), os.link("one", f"hard{number}"))])
-def test_files_without_end(make, sandboxed, request):
+def test_too_many_files(make, sandboxed, request):
     def count():
         for number in itertools.count():
             try:
@@ -158,7 +158,7 @@ def test_bytes_of_many_files(sandboxed, request):
         assert ended == "" and 100 < made <= 160
 
 
-def test_bytes_without_end(sandboxed):
+def test_too_large_a_file(sandboxed):
     def fill():
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         with open("file", "wb") as file:

@@ -1,4 +1,4 @@
-"""What is handed in: folders and archives in which anything may lie."""
+"""Finding notebooks in folders and archives, which may contain anything."""
 
 import os
 import socket
@@ -18,7 +18,7 @@ SECRET = b"the reference"
 
 
 def contents(found):
-    return {name: one.content for name, one in found.items()}
+    return {name: submission.content for name, submission in found.items()}
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_a_file_that_is_too_large(folder):
     assert found["huge"] == Submission(None, "Файл не открывается: больше 50 МБ.")
 
 
-def test_folders_without_end(folder):
+def test_folders_that_are_too_deep(folder):
     os.makedirs(folder / "/".join(["d"] * 200))
     found, skipped = collect([folder])
     assert list(found) == ["a/lab"] and list(skipped.values()) == ["too deep"]
@@ -163,7 +163,7 @@ def test_moodles_archive(tmp_path):
 
 
 @pytest.mark.parametrize("letters", ["cp866", "utf-8"])
-def test_names_in_letters_that_are_not_said(letters, tmp_path):
+def test_names_in_an_encoding_that_is_not_stated(letters, tmp_path):
     raw = "Иванов/лаба.ipynb".encode(letters)
     placeholder = "x" * len(raw)
     path = archive(tmp_path, [(placeholder, b"lab")])
@@ -183,7 +183,7 @@ def test_names_in_letters_that_are_not_said(letters, tmp_path):
     (entry("a/.hidden.ipynb", 0), "hidden"), (entry("x" * 260 + ".ipynb", 0), "too long a name"),
     (entry("d/" * 2000 + "x.ipynb", 0), "too long a name"),
     (entry("inner.zip", 0), "not a notebook")])
-def test_entries_that_are_not_taken(made, why, tmp_path):
+def test_entries_that_are_skipped(made, why, tmp_path):
     found, skipped = collect([archive(tmp_path, [(made, b"../secret"), ("lab.ipynb", b"lab")])])
     assert contents(found) == {"lab": b"lab"} and [*skipped.values()] == [why]
 

@@ -1,6 +1,6 @@
-"""Notebooks as students hand them in: right ones in many forms, and each known mistake.
+"""Notebooks as students hand them in: right ones of many forms, and known mistakes.
 
-All are made from the code of the solved notebook and of the student's.
+All are made from the code of the solved notebook and of the student's notebook.
 """
 
 import textwrap
@@ -37,17 +37,17 @@ def changed(source, *pairs):
     return source
 
 
-def cells(replacements={}):
-    """Return the code cells of the solved notebook, some of its exercises replaced.
+def cells(replacements=None):
+    """Return the code cells of the solved notebook, with some exercises replaced.
 
     Parameters
     ----------
-    replacements : dict
-        The code of exercises by number, and of the first cell by 0.
+    replacements : dict, optional
+        New code by the number of an exercise, and by 0 for the first cell.
     """
-    wanted = {SETUP: replacements.get(0, SETUP),
-              **{SOLVED[number]: replacements.get(number, SOLVED[number]) for number in SOLVED}}
-    return [wanted.get(source, source) for source in SOURCES]
+    originals = {0: SETUP, **SOLVED}
+    new_code = {originals[number]: source for number, source in (replacements or {}).items()}
+    return [new_code.get(source, source) for source in SOURCES]
 
 
 def to_bytes(sources, counts=None, outputs=(), version=None):
@@ -59,16 +59,16 @@ def to_bytes(sources, counts=None, outputs=(), version=None):
     counts : list of int, optional
         Their execution counts.
     outputs : list, optional
-        What each has printed and drawn.
+        The outputs of each cell.
     version : tuple of int, optional
-        The format to write it in.
+        The version of the file format.
     """
-    made = []
+    all_cells = []
     for number, source in enumerate(sources):
         cell = new_code_cell(source, outputs=list(outputs))
         cell.execution_count = counts[number] if counts else None
-        made += [new_markdown_cell("Пояснение к следующей ячейке: *почему* так?"), cell]
-    written = new_notebook(cells=made)
+        all_cells += [new_markdown_cell("Пояснение к следующей ячейке: *почему* так?"), cell]
+    written = new_notebook(cells=all_cells)
     if version is not None and version[0] == 3:
         written = nbformat.convert(written, 3)
     elif version is not None:
@@ -78,7 +78,7 @@ def to_bytes(sources, counts=None, outputs=(), version=None):
     return nbformat.writes(written, version=nbformat.NO_CONVERT).encode()
 
 
-def notebook(replacements={}, **options):
+def notebook(replacements=None, **options):
     """Return the solved notebook with other code in some exercises, as bytes."""
     return to_bytes(cells(replacements), **options)
 
@@ -88,7 +88,7 @@ def unfilled(*numbers):
     return {number: TODO[number] for number in numbers}
 
 
-# --- right answers of other kinds ---
+# --- other right answers ---
 
 _EPS = "self.rng.normal((self.loc + self.scale).shape)"
 _SAMPLE = "z = self.loc + self.scale * eps"
@@ -176,7 +176,7 @@ _ELBO = "T.mean(px_z.log_prob(input_x) + pz.log_prob(z) - qz_x.log_prob(z))"
 _NETWORKS = "[encoder_mean, encoder_scale, decoder_logits]"
 
 
-#: Mistakes: the exercise, its code and what the hint must say.
+#: Mistakes: the exercise, its code, and a pattern that the hint must match.
 WRONG = {
     "not reparameterised": (
         1, changed(SOLVED[1], _SAMPLE,
@@ -242,7 +242,7 @@ WRONG = {
 }
 
 
-# --- the forms in which notebooks come ---
+# --- forms of notebooks ---
 
 def _with_outputs():
     outputs = [new_output("stream", name="stdout", text="✓ Упражнение 1: верно.\n"),
@@ -285,13 +285,13 @@ def _one_cell():
 def _split():
     mine = changed(SOLVED[1], _SAMPLE, "raise NotImplementedError", "return z", "return None")
     heads = SOLVED[3].splitlines()
-    elbo, rest = SOLVED[5].split("params =")
-    params, rest = rest.split("loss =")
+    elbo, params_and_loss = SOLVED[5].split("params =")
+    params, loss = params_and_loss.split("loss =")
     return to_bytes([
         SETUP, mine, "def my_sample(self):\n    return self.loc + self.scale * noise(self)",
         "MultivariateNormalDiag.sample = my_sample",
         changed(SOLVED[2], "T.nnet.softplus", "positive"), "\n".join(heads[:2]),
-        "\n".join(heads[2:]), SOLVED[4], elbo, "params =" + params, "loss =" + rest,
+        "\n".join(heads[2:]), SOLVED[4], elbo, "params =" + params, "loss =" + loss,
         "def noise(distribution):\n    return distribution.rng.normal(distribution.loc.shape)",
         "positive = T.nnet.softplus"])
 
@@ -301,7 +301,7 @@ def _reordered():
 
 
 def _out_of_order():
-    """Wrong attempts at the end, but run first."""
+    """Wrong attempts stand at the end, but were run first."""
     wrong = [WRONG["noise shared by the batch"][1], WRONG["scale of any sign"][1]]
     counts = list(range(1, len(wrong + SOURCES) + 1))
     return to_bytes(SOURCES + wrong, counts=counts[len(wrong):] + counts[:len(wrong)])
@@ -349,7 +349,7 @@ FORMS = {
 }
 
 
-# --- the ways in which a cell may define what an exercise asks for ---
+# --- other ways in which cells may define an exercise ---
 
 _ADD_TO_CLASS = """\
 def add_to_class(Class):
@@ -398,7 +398,8 @@ OTHER_WAYS = {
     "updates changed": {5: SOLVED[5] + "\nmore = lasagne.updates.adam(loss, params)\n"
                         "updates.clear()\nupdates.update(more)"},
     "global in a function": {
-        3: _indented(SOLVED[3], "def model():\n    global input_x, encoder_mean, encoder_scale, qz_x")
+        3: _indented(
+            SOLVED[3], "def model():\n    global input_x, encoder_mean, encoder_scale, qz_x")
         + "\n\nmodel()",
         5: _indented(SOLVED[5], "def objective():\n    global elbo, params, loss, updates")
         + "\n\nobjective()"},
@@ -472,12 +473,12 @@ OTHER_WAYS = {
 
 
 def attack(code, exercise=3):
-    """Return a notebook that does something bad in one exercise and solves none.
+    """Return a notebook that attacks the grader in one exercise and solves none.
 
     Parameters
     ----------
     code : str
-        The body of a function: what it returns becomes all that the exercise defines.
+        The body of a function. All names of the exercise are set to what it returns.
     exercise : int, optional
     """
     names = " = ".join(EXERCISES[exercise].names)
@@ -487,7 +488,7 @@ def attack(code, exercise=3):
 
 
 def write_class(folder, n=40):
-    """Write a class's notebooks: right ones of all forms, wrong ones, and files that are none.
+    """Write the notebooks of a class: right ones of all forms, wrong ones, and other files.
 
     Parameters
     ----------
@@ -502,13 +503,13 @@ def write_class(folder, n=40):
     total = sum(exercise.points for exercise in EXERCISES.values())
     right = [*FORMS.values(), *(lambda answers=answers: notebook(answers)
                                 for answers in RIGHT.values())]
-    kinds = [(make, total) for make in right]
-    kinds += [(lambda number=number, source=source: notebook({number: source}),
-               total - EXERCISES[number].points) for number, source, _ in WRONG.values()]
-    kinds += [(lambda: notebook(unfilled(4, 5)), 5), (lambda: notebook(unfilled(*EXERCISES)), 0),
-              (lambda: b"not a notebook", 0)]
+    made = [(make, total) for make in right]
+    made += [(lambda number=number, source=source: notebook({number: source}),
+              total - EXERCISES[number].points) for number, source, _ in WRONG.values()]
+    made += [(lambda: notebook(unfilled(4, 5)), 5), (lambda: notebook(unfilled(*EXERCISES)), 0),
+             (lambda: b"not a notebook", 0)]
     points = {}
-    for number, (make, expected) in enumerate(islice(cycle(kinds), n), start=1):
+    for number, (make, expected) in enumerate(islice(cycle(made), n), start=1):
         name = f"студент {number:02d}.ipynb"
         (Path(folder) / name).write_bytes(make())
         points[name] = expected

@@ -103,8 +103,8 @@ class _Operation:
 
 _CONVOLUTION_3D = {
     "imshp": as_shape, "kshp": as_shape, "border_mode": as_border,
-    "subsample": as_list(as_stride, 3), "filter_flip": as_boolean, "filter_dilation": as_list(as_stride, 3),
-    "num_groups": as_integer(1, 10**6)}
+    "subsample": as_list(as_stride, 3), "filter_flip": as_boolean,
+    "filter_dilation": as_list(as_stride, 3), "num_groups": as_integer(1, 10**6)}
 _CONVOLUTION_2D = {**_CONVOLUTION_3D, "unshared": as_boolean}
 _POOL_MODE = as_one_of("max", "sum", "average_inc_pad", "average_exc_pad")
 _POOL = {"ignore_border": as_boolean, "mode": _POOL_MODE, "ndim": as_integer(1, 3)}
@@ -132,7 +132,8 @@ _PLAIN = {
     elemwise.Sum: {"axis": as_axes, "dtype": as_optional_dtype, "acc_dtype": as_optional_dtype},
     elemwise.Prod: {"axis": as_axes, "dtype": as_optional_dtype, "acc_dtype": as_optional_dtype,
                     "no_zeros_in_input": as_boolean},
-    elemwise.ProdWithoutZeros: {"axis": as_axes, "dtype": as_optional_dtype, "acc_dtype": as_optional_dtype},
+    elemwise.ProdWithoutZeros: {"axis": as_axes, "dtype": as_optional_dtype,
+                                "acc_dtype": as_optional_dtype},
     T.Mean: {"axis": as_axes},
     subtensor.Subtensor: {"idx_list": as_list(as_index, 32)},
     subtensor.IncSubtensor: {"idx_list": as_list(as_index, 32), **_INCREMENT},
@@ -145,7 +146,8 @@ _PLAIN = {
     extra_ops.FillDiagonalOffset: {},
     extra_ops.CumOp: {"axis": as_any_of(as_none, as_axis), "mode": as_one_of("add", "mul")},
     extra_ops.DiffOp: {"n": as_integer(0, 100), "axis": as_axis},
-    extra_ops.RavelMultiIndex: {"mode": as_one_of("raise", "wrap", "clip"), "order": as_one_of("C", "F")},
+    extra_ops.RavelMultiIndex: {"mode": as_one_of("raise", "wrap", "clip"),
+                                "order": as_one_of("C", "F")},
     extra_ops.RepeatOp: {"axis": as_any_of(as_none, as_axis)},
     extra_ops.SearchsortedOp: {"side": as_one_of("left", "right")},
     extra_ops.Unique: {"return_index": as_boolean, "return_inverse": as_boolean,
@@ -167,8 +169,9 @@ _PLAIN = {
     slinalg.CholeskyGrad: {"lower": as_boolean}, slinalg.Eigvalsh: {"lower": as_boolean},
     slinalg.EigvalshGrad: {"lower": as_boolean}, slinalg.Expm: {}, slinalg.ExpmGrad: {},
     slinalg.Solve: {"A_structure": as_one_of("general", "lower_triangular", "upper_triangular",
-                                           "symmetric"),
-                    "lower": as_boolean, "overwrite_A": as_not_inplace, "overwrite_b": as_not_inplace},
+                                             "symmetric"),
+                    "lower": as_boolean, "overwrite_A": as_not_inplace,
+                    "overwrite_b": as_not_inplace},
     blas.BatchedDot: {}, blas.Dot22: {}, blas.Dot22Scalar: {}, blas.Gemm: _INPLACE,
     blas.Gemv: _INPLACE, blas.Ger: {"destructive": as_not_inplace},
     fft.RFFTOp: {}, fft.IRFFTOp: {},
@@ -211,7 +214,7 @@ def _random_function(fn, outtype, ndim_added):
 
 
 def _name_of_random_function(op):
-    fn = next((name for name, one in _FUNCTIONS.items() if one is op.fn), op.fn)
+    fn = next((name for name, function in _FUNCTIONS.items() if function is op.fn), op.fn)
     return {"fn": fn if isinstance(fn, str) else str(fn), "outtype": op.outtype,
             "ndim_added": op.ndim_added}
 

@@ -173,7 +173,8 @@ class _Reader:
             variable, update = self._variable(variable), self._variable(update)
             if not isinstance(variable, theano.compile.SharedVariable) \
                     or variable.type != update.type:
-                raise ValueError("Got an update of something that is not shared, or of another type")
+                raise ValueError("Got an update of something that is not shared, or of another "
+                                 "type")
             variable.default_update = update
 
     def structure(self, value, depth):

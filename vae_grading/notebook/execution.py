@@ -149,11 +149,12 @@ class Execution:
         cell 1    qz_x = MultivariateNormalDiag(mean, scale)
         cell 2    mean, scale = vae_encoder_mlp(input_x)
 
-    ``_run_cell(1)`` runs its statement in ``_execute``. That raises NameError, so ``_execute`` calls
-    ``_provide("mean")``. Cell 2 binds this name and has not been started, so ``_provide`` calls
-    ``_run_cell(2)``. If the reference replaces exercise 2, that calls ``_provide("vae_encoder_mlp")``
-    in the same way, which runs the replacement. Then ``_execute`` runs the statement of cell 1 again.
-    A cell is started once, and a replacement is started once for a missing name, so this ends.
+    ``_run_cell(1)`` runs its statement in ``_execute``. That raises NameError, so ``_execute``
+    calls ``_provide("mean")``. Cell 2 binds this name and has not been started, so ``_provide``
+    calls ``_run_cell(2)``. If the reference replaces exercise 2, that calls
+    ``_provide("vae_encoder_mlp")`` in the same way, which runs the replacement. Then ``_execute``
+    runs the statement of cell 1 again. A cell is started once, and a replacement is started once
+    for a missing name, so this ends.
 
     Attributes
     ----------

@@ -1,7 +1,7 @@
 """The exercises whose solutions the package `vae` contains, too.
 
-The copy of the package in the sandbox has stubs in their place (`vae_grading.sandbox.worker`). A stub
-gets its solution back as soon as its exercise has a verdict.
+The copy of the package in the sandbox has stubs in their place (`vae_grading.sandbox.worker`). A
+stub gets its solution back as soon as its exercise has a verdict.
 """
 
 import vae

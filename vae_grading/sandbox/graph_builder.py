@@ -63,10 +63,10 @@ def build(task, given, send):
 class _GraphBuilder:
     """Builds the graphs of exercises while and after the notebook runs.
 
-    The graph of an exercise is built early, before the statements that use it and where the notebook
-    checks it. Then it is known whose code has ended the process, and an exercise that is right stays
-    right if the process ends or a training loop puts numbers into its names. An exercise whose names
-    change afterwards is built again.
+    The graph of an exercise is built early, before the statements that use it and where the
+    notebook checks it. Then it is known whose code has ended the process, and an exercise that is
+    right stays right if the process ends or a training loop puts numbers into its names. An
+    exercise whose names change afterwards is built again.
 
     Parameters
     ----------

@@ -1,15 +1,16 @@
-"""A process for code that is not to be trusted, with limits, and cut off where Linux can.
+"""A process for code that is not trusted: limited everywhere, isolated where Linux allows it.
 
-Everywhere (Linux, macOS): a time limit; limits on the memory of the process
-and all that it starts, on the bytes and the number of files in its working
-folder, and on the number of processes; that folder is its own, and is deleted
-afterwards; no environment variables; never the superuser's rights.
+On Linux and macOS the process has limits on time, on the memory of itself and
+all that it starts, on the bytes and the number of files in its working folder,
+and on the number of processes. The working folder is its own and is deleted
+afterwards. The process gets almost no environment variables, and never the
+superuser's rights.
 
-On Linux also: no sockets, and nothing of the kernel's that is not counted, see
-`vae_grading.sandbox.system_calls`.  Where namespaces are allowed, no other processes
-in sight, and of the disk only the system's libraries, Python and its packages
-to read, and the working folder, in memory, to write to, with a bound on its
-bytes and one on its files, links and folders.
+On Linux it gets no sockets and no kernel memory that is not counted for it:
+see `vae_grading.sandbox.system_calls`. Where namespaces are allowed, it sees no
+other processes. Of the disk it can read only the system's libraries, Python
+and its packages, and can write only to its working folder. That folder is in
+memory and has bounds on its bytes and on its files, links and folders.
 """
 
 import ctypes
@@ -31,7 +32,7 @@ from vae_grading.sandbox.system_calls import forbid_calls
 __all__ = ["Limits", "out_of_reach", "run_limited", "why_not_isolated"]
 
 _MAX_OUTPUT = 64 * 2**20  # bytes
-_POLL = 0.05  # seconds
+_POLL_INTERVAL = 0.05  # seconds
 
 # From Linux's headers.
 _CLONE_NEWNS, _CLONE_NEWUTS, _CLONE_NEWIPC = 0x00020000, 0x04000000, 0x08000000
@@ -49,19 +50,20 @@ _DEVICES = ["/dev/null", "/dev/zero", "/dev/urandom", "/dev/random"]
 
 @dataclass(frozen=True)
 class Limits:
-    """What a process may use, with all that it starts."""
+    """What a process, together with all that it starts, may use."""
 
     timeout: float = 120.  #: seconds
     total: float = 300.  #: seconds, for all processes of one notebook together
     memory: int = 4 * 2**30  #: bytes
     disk: int = 256 * 2**20  #: bytes, in the working folder
-    files: int = 16384  #: with links and folders, in the working folder
+    files: int = 16384  #: files, links and folders in the working folder
     processes: int = 64
 
 
 def _libc(function, *arguments):
     library = ctypes.CDLL(None, use_errno=True)
-    arguments = [os.fsencode(one) if isinstance(one, str) else one for one in arguments]
+    arguments = [os.fsencode(argument) if isinstance(argument, str) else argument
+                 for argument in arguments]
     if getattr(library, function)(*arguments) != 0:
         number = ctypes.get_errno()
         raise OSError(number, f"{function}: {os.strerror(number)}")
@@ -75,10 +77,10 @@ def _prctl(option, value):
 # --- isolation, on Linux ---
 
 def _unshare_processes():
-    """Let the children of this process see no other processes."""
+    """Hide other processes from the children of this process."""
     user, group = os.geteuid(), os.getegid()
     _libc("unshare", _CLONE_NEWPID | (_CLONE_NEWUSER if user != 0 else 0))
-    if user != 0:  # the user stays who it is, but may mount, inside
+    if user != 0:  # in the namespace, the same user may mount
         for file, line in [("setgroups", "deny"), ("gid_map", f"{group} {group} 1"),
                            ("uid_map", f"{user} {user} 1")]:
             with open(f"/proc/self/{file}", "w") as opened:
@@ -86,7 +88,7 @@ def _unshare_processes():
 
 
 def _bind(path, root):
-    """Show a file or folder, read-only, at the same path in the new root."""
+    """Mount a file or folder, read-only, at the same path in the new root."""
     target = root + path
     os.makedirs(os.path.dirname(target), exist_ok=True)
     if os.path.islink(path):
@@ -105,7 +107,7 @@ def _bind(path, root):
 
 
 def _enter_new_root(root, readable, hidden, limits):
-    """Leave in sight what may be read, read-only, and an empty /tmp."""
+    """Replace the root by one with an empty /tmp and, read-only, what may be read."""
     _libc("unshare", _CLONE_NEWNS | _CLONE_NEWNET | _CLONE_NEWIPC | _CLONE_NEWUTS)
     _libc("mount", None, "/", None, ctypes.c_ulong(_MS_REC | _MS_PRIVATE), None)
     _libc("mount", "tmpfs", root, "tmpfs", ctypes.c_ulong(_MS_NOSUID | _MS_NODEV),
@@ -123,7 +125,7 @@ def _enter_new_root(root, readable, hidden, limits):
         _libc("mount", "proc", root + "/proc", "proc",
               ctypes.c_ulong(_MS_NOSUID | _MS_NODEV | _MS_NOEXEC), None)
     except OSError:
-        pass  # not allowed inside some containers, and nothing needs it
+        pass  # some containers do not allow it, and nothing needs it
     os.chdir(root)
     _libc("syscall", ctypes.c_long(_SYS_PIVOT_ROOT[os.uname().machine]), b".", b"old")
     os.chdir("/")
@@ -159,17 +161,17 @@ def _limit(limits):
                         ("RLIMIT_SIGPENDING", 1024), ("RLIMIT_MSGQUEUE", 0),
                         ("RLIMIT_AS", usage.memory_info().vms + limits.memory)]:
         if not hasattr(resource, name):
-            continue  # Linux's own
+            continue  # only Linux has it
         hard = resource.getrlimit(getattr(resource, name))[1]
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
         try:
             resource.setrlimit(getattr(resource, name), (value, value))
         except (ValueError, OSError):
-            pass  # macOS refuses some; the supervisor watches time and memory, too
+            pass  # macOS refuses some; the supervisor, too, watches time and memory
 
 
 def _run_here(task, output, folder, user, limits, readable, hidden, isolated):
-    """The process of the untrusted code: give everything away, then run it."""
+    """Give up all rights of this process, then run the untrusted code in it."""
     os.setsid()
     nothing = os.open(os.devnull, os.O_RDWR)
     for number in (0, 1, 2):
@@ -206,31 +208,31 @@ def _write_all(descriptor, data):
 
 
 def run_limited(task, limits, readable=(), hidden=(), isolated=False, cancel=None):
-    """Run a function in a process of its own, under limits.
+    """Run a function in a new process, under limits.
 
-    It forks, and takes over the handling of child processes and of SIGTERM:
-    for a process with nothing else to do.
+    Call it in a process that does nothing else: it forks, and takes over the
+    handling of child processes and of SIGTERM.
 
     Parameters
     ----------
     task : callable
-        Called with a function that takes bytes: what it has to say.
+        Takes a function that takes bytes, the output.
     limits : Limits
     readable, hidden : list of path
-        Where isolated: what it may read besides the system, and folders in
-        there that it may not.
+        Where isolated: what the process may read besides the system, and the
+        folders in there that it may not read.
     isolated : bool
         Use namespaces.
     cancel : socket, optional
-        Stop when its other end is closed.
+        The process is stopped when the other end is closed.
 
     Returns
     -------
     output : bytes
-        What it has said.
     ended : str
-        How it ended: "", or "time", "memory", "disk", "output", "cancelled", or
-        what went wrong with the process.
+        "" if the function returned. Otherwise why the process ended: "time",
+        "memory", "disk" or "output" for a limit, "cancelled", or the signal or
+        exit code.
     """
     signal.signal(signal.SIGTERM, lambda *args: sys.exit())
     _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
@@ -239,7 +241,7 @@ def run_limited(task, limits, readable=(), hidden=(), isolated=False, cancel=Non
     else:
         _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     folder = tempfile.mkdtemp(prefix="vae-grading-")
-    user = 2_000_000 + os.getpid()  # in the superuser's place: owns nothing, nobody else's limits
+    user = 2_000_000 + os.getpid()  # instead of the superuser: owns no files, shares no limits
     end, start = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -264,9 +266,10 @@ def _supervise(pid, end, limits, cancel, folder):
     output, ended = bytearray(), None
     deadline = time.monotonic() + limits.timeout
     os.set_blocking(end, False)
-    next_look = 0.
+    next_usage_check = 0.
     while ended is None:
-        ready, _, _ = select.select([end] + [cancel] * (cancel is not None), [], [], _POLL)
+        ready, _, _ = select.select([end] + [cancel] * (cancel is not None), [], [],
+                                    _POLL_INTERVAL)
         if cancel in ready:
             ended = "cancelled"
         exited, status = os.waitpid(pid, os.WNOHANG)
@@ -281,11 +284,11 @@ def _supervise(pid, end, limits, cancel, folder):
         if len(output) > _MAX_OUTPUT:
             ended = "output"
         elif exited:
-            ended = _how(status)
+            ended = _describe(status)
         elif time.monotonic() > deadline:
             ended = "time"
-        elif time.monotonic() > next_look:
-            next_look = time.monotonic() + 0.2
+        elif time.monotonic() > next_usage_check:
+            next_usage_check = time.monotonic() + 0.2
             if _memory_of(pid) > limits.memory:
                 ended = "memory"
             elif _holds_too_much(folder, limits):
@@ -293,7 +296,8 @@ def _supervise(pid, end, limits, cancel, folder):
     return bytes(output[:_MAX_OUTPUT]), ended
 
 
-def _how(status):
+def _describe(status):
+    """Return how a process ended: "" for exit code 0, which `_run_here` uses on success."""
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
         return "time" if number == signal.SIGXCPU else signal.Signals(number).name
@@ -304,21 +308,24 @@ def _memory_of(pid):
     total = 0
     try:
         process = psutil.Process(pid)
-        for one in [process, *process.children(recursive=True)]:
-            total += one.memory_info().rss
+        for member in [process, *process.children(recursive=True)]:
+            total += member.memory_info().rss
     except psutil.NoSuchProcess:
         pass
     return total
 
 
 def _holds_too_much(folder, limits):
-    """Whether a folder has outgrown the limits; a file system of its own can't, and looks empty."""
+    """Whether a folder exceeds the limits.
+
+    With namespaces it looks empty here, but then the kernel keeps the limits.
+    """
     files = size = 0
     for parent, folders, names in os.walk(folder):
         for name in folders + names:
             try:
                 size += os.lstat(os.path.join(parent, name)).st_blocks * 512
-            except OSError:  # it is gone, or its path is too long
+            except OSError:  # it no longer exists, or its path is too long
                 pass
             files += 1
             if files > limits.files or size > limits.disk:
@@ -327,12 +334,12 @@ def _holds_too_much(folder, limits):
 
 
 def _kill_everything():
-    """Kill all that this process has started, and what that has."""
+    """Kill all descendants of this process."""
     for attempt in range(100):
-        left = psutil.Process().children(recursive=True)
-        if not left:
+        descendants = psutil.Process().children(recursive=True)
+        if not descendants:
             return
-        for process in left:
+        for process in descendants:
             try:
                 process.kill()
             except psutil.NoSuchProcess:
@@ -346,23 +353,20 @@ def _kill_everything():
 
 
 def _fork():
-    """Fork, whatever threads there are: the child needs nothing that another of them may hold.
-
-    Python 3.12 and later warn of it.
-    """
+    """Fork without Python 3.12's warning of threads: the child needs no lock that one may hold."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         return os.fork()
 
 
 def why_not_isolated():
-    """Return None where namespaces are allowed, else the reason, for a person."""
+    """Return why namespaces are not allowed, as text for a person; None if they are."""
     if sys.platform != "linux":
         return f"{sys.platform} has no namespaces"
     if os.uname().machine not in _SYS_PIVOT_ROOT:
         return f"not tried on {os.uname().machine}"
     end, start = os.pipe()
-    pid = _fork()  # this process itself must stay as it is
+    pid = _fork()  # because `run_limited` changes the process that calls it
     if pid == 0:
         try:
             output, ended = run_limited(lambda write: write(b"fine"), Limits(timeout=10),
@@ -380,7 +384,10 @@ def why_not_isolated():
 
 
 def out_of_reach(paths):
-    """Return the first path that students' code, in the superuser's place, can't enter, or None."""
+    """Return the first path that students' code can't enter, or None.
+
+    Only the superuser can have such paths: students' code then runs as another user.
+    """
     if os.geteuid() != 0:
         return None
     end, start = os.pipe()

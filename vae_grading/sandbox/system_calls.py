@@ -1,25 +1,24 @@
-"""What the Linux kernel refuses to a process of code that is not to be trusted.
+"""System calls that the Linux kernel refuses to code that is not trusted.
 
-It needs no rights, only ``no_new_privs``, and so holds where namespaces are
-not allowed, too.  What a process may use beyond what is counted for it
-(`vae_grading.sandbox.process`) is of these kinds.
+A seccomp filter needs no rights, only ``no_new_privs``. So it works where
+namespaces are not allowed, too. The limits in `vae_grading.sandbox.process`
+count the memory and the files of a process; this filter forbids what they do
+not count:
 
-Forbidden here:
-
-* sockets of all families: the network, virtual machines (AF_VSOCK, which no
-  namespace holds back), other processes' services, the kernel's own; with the
-  ways round: io_uring, descriptors taken from other processes;
-* memory that belongs to no process: memfd, System V's and POSIX queues,
-  segments and semaphores, keyrings, BPF, performance events, pages given to
-  pipes, rings of asynchronous input and output;
+* sockets of all families: the network, virtual machines (AF_VSOCK, which
+  namespaces do not separate), services of other processes and of the kernel;
+  and the ways round this: io_uring, and descriptors taken from other processes;
+* memory that belongs to no process: memfd, queues, segments and semaphores of
+  System V and POSIX, keyrings, BPF, performance events, pages given to pipes,
+  rings of asynchronous input and output;
 * lists in the kernel that no limit counts: watches of files and of
-  descriptors, locks of ranges, extended attributes, Landlock's rules;
-* other processes' memory, new namespaces, calls of other architectures, and
-  calls that are newer than this list.
+  descriptors, locks of ranges, extended attributes, Landlock rules;
+* the memory of other processes, new namespaces, calls of other architectures,
+  and calls that are newer than this list.
 
-Bounded by the limits on processes and their open files: pipes (a page or two
+The limits on processes and open files bound what remains: pipes (a page or two
 each, above the user's share), files and their locks, timers, threads and their
-stacks, processes that have ended.
+stacks, and processes that have ended.
 """
 
 import ctypes
@@ -29,7 +28,7 @@ import struct
 
 __all__ = ["MACHINES", "forbid_calls"]
 
-#: The architectures that are known, by their numbers in Linux's audit.h.
+#: The known architectures, with their numbers in Linux's audit.h.
 MACHINES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 
 #: The numbers of system calls on x86-64 and aarch64.
@@ -65,17 +64,18 @@ class _Program(ctypes.Structure):
 
 
 def forbid_calls():
-    """Let the kernel refuse the calls to this process and to all that it starts, for good.
+    """Forbid the calls to this process and to all that it starts. This cannot be undone.
 
     Raises
     ------
     OSError
-        If the kernel does not do that, or the processor is unknown.
+        If the kernel has no such filters, or the processor is unknown.
     """
     machine = os.uname().machine
     if machine not in MACHINES:
         raise OSError(errno.ENOSYS, f"not tried on {machine}")
-    instructions = b"".join(struct.pack("=HBBI", *one) for one in _filter(machine))
+    instructions = b"".join(struct.pack("=HBBI", *instruction)
+                            for instruction in _filter(machine))
     program = _Program(len(instructions) // 8, instructions)
     library = ctypes.CDLL(None, use_errno=True)
     if library.prctl(_PR_SET_SECCOMP, ctypes.c_ulong(_SECCOMP_MODE_FILTER),
@@ -84,19 +84,19 @@ def forbid_calls():
 
 
 def _filter(machine):
-    """Return the instructions: what to do, where to go if so and if not, and with what."""
-    which = list(MACHINES).index(machine)
+    """Return the BPF instructions: code, jump if true, jump if false, and operand."""
+    column = list(MACHINES).index(machine)  # of the numbers above
     refuse = (_END, 0, 0, _ERROR | errno.EPERM)
     unknown = (_END, 0, 0, _ERROR | errno.ENOSYS)  # libc then takes an older call
     lines = [(_LOAD, 0, 0, _ARCHITECTURE), (_EQUAL, 1, 0, MACHINES[machine]), refuse,
              (_LOAD, 0, 0, _THE_CALL), (_GREATER, 0, 1, _X32 - 1), refuse,
              (_GREATER, 0, 1, _NEWEST), unknown, (_EQUAL, 0, 1, _CLONE3), unknown]
     for numbers in _FORBIDDEN.values():
-        if numbers[which] is not None:
-            lines += [(_EQUAL, 0, 1, numbers[which]), refuse]
-    lines += [(_EQUAL, 0, 3, _CLONE[which]), (_LOAD, 0, 0, _ARGUMENT),
+        if numbers[column] is not None:
+            lines += [(_EQUAL, 0, 1, numbers[column]), refuse]
+    lines += [(_EQUAL, 0, 3, _CLONE[column]), (_LOAD, 0, 0, _ARGUMENT),
               (_ANY_BIT, 0, 1, _NEW_USER_NAMESPACE), refuse, (_LOAD, 0, 0, _THE_CALL),
-              (_EQUAL, 0, 1 + 2 * len(_FORBIDDEN_OF_FCNTL), _FCNTL[which]),
+              (_EQUAL, 0, 1 + 2 * len(_FORBIDDEN_OF_FCNTL), _FCNTL[column]),
               (_LOAD, 0, 0, _ARGUMENT + 8)]
     for command in _FORBIDDEN_OF_FCNTL:
         lines += [(_EQUAL, 0, 1, command), refuse]
