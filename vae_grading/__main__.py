@@ -43,20 +43,25 @@ _REFERENCE = (Path(__file__).resolve().parents[1]
 _MAX_LISTED = 10  # files that were skipped
 
 
+def _warn_of_missing_isolation(reason):
+    """Warn that students' code can read the disk; raise WorkerError if it could not run at all."""
+    unreadable = out_of_reach([sys.prefix, sys.base_prefix, tempfile.gettempdir()])
+    if unreadable is not None:
+        raise WorkerError("Students' code would run as nobody, who can't enter "
+                          f"{unreadable}: make this environment elsewhere, or grade as "
+                          "a user who isn't the superuser.")
+    print("Warning: students' code runs with limits, but can read this disk"
+          f"{'' if sys.platform == 'linux' else ' and reach the network'}: no namespaces "
+          f"here ({reason}).", file=sys.stderr)
+
+
 @contextmanager
 def _executor(reference, jobs, scheduler):
     """Yield an executor: threads that each wait for a process here, or Dask's workers."""
     if scheduler is None:
         reason = the_worker(reference).not_isolated
         if reason is not None:
-            unreadable = out_of_reach([sys.prefix, sys.base_prefix, tempfile.gettempdir()])
-            if unreadable is not None:
-                raise WorkerError("Students' code would run as nobody, who can't enter "
-                                  f"{unreadable}: make this environment elsewhere, or grade as "
-                                  "a user who isn't the superuser.")
-            print("Warning: students' code runs with limits, but can read this disk"
-                  f"{'' if sys.platform == 'linux' else ' and reach the network'}: no namespaces "
-                  f"here ({reason}).", file=sys.stderr)
+            _warn_of_missing_isolation(reason)
         with ThreadPoolExecutor(jobs) as executor:
             yield executor
         return

@@ -74,9 +74,9 @@ class Statement:
 
     @property
     def lines(self):
-        """Its first and last line."""
-        return (min(node.lineno for node in [
-            self.node, *getattr(self.node, "decorator_list", [])]), self.node.end_lineno)
+        """Its first and last line; decorators are part of it."""
+        decorators = getattr(self.node, "decorator_list", [])
+        return min(node.lineno for node in [self.node, *decorators]), self.node.end_lineno
 
 
 @dataclass(eq=False)
@@ -136,13 +136,17 @@ class Cell:
         """
         if self.error is not None:
             return self.source if exercise in self.exercises else ""
-        lines, end = python_of(self.source).splitlines(), 0
-        chosen, latest = [], []
+        lines = python_of(self.source).splitlines()
+        chosen, end, last_owners = [], 0, []
         for statement in self.statements:
             if owners(statement):
-                start, end, latest = end, statement.lines[1], owners(statement)
-                chosen += lines[start:end] if exercise in latest else []
-        return "\n".join(chosen + (lines[end:] if exercise in latest else [])).strip()
+                start, end = end, statement.lines[1]
+                last_owners = owners(statement)
+                if exercise in last_owners:
+                    chosen += lines[start:end]
+        if exercise in last_owners:
+            chosen += lines[end:]
+        return "\n".join(chosen).strip()
 
 
 @lru_cache(maxsize=None)
