@@ -102,7 +102,7 @@ def test_images_that_are_none(shape, names):
 
 
 def test_how_far_training_goes(names, monkeypatch):
-    monkeypatch.setattr("vae.checks.elbo.ENOUGH_ELBO", 0.)
+    monkeypatch.setattr("vae.checks.trial_training.ENOUGH_ELBO", 0.)
     monkeypatch.setattr("vae.checks.elbo.LEAST_ELBO", -195.)
     check(5, names)
     monkeypatch.setattr("vae.checks.elbo.LEAST_ELBO", -150.)

@@ -19,16 +19,16 @@ process that the student's code has to itself, ``measure`` in one where it has
 never run, and ``judge`` in the grader's own.
 
 Any step may raise `Mistake` with a hint, in Russian, of what to look at. Each
-exercise is a module here, and `common` what they share: a new exercise is a
+exercise is a module here: a new exercise is a
 new module and a line in `EXERCISES`.
 """
 
 import numpy as np
 
 from vae.checks import elbo, encoder, generative_model, posterior, sample
-from vae.checks.common import (
-    MAX_SIZE, N_HELD_OUT, Exercise, Interrupted, Mistake, Names, explain, require, sizes_of)
-from vae.checks.runs import Runs, why_failed
+from vae.checks.exercise import (
+    Exercise, Interrupted, MAX_SIZE, Mistake, N_HELD_OUT, Names, explain, require, sizes_of)
+from vae.checks.cell_history import Runs, why_failed
 from vae.language import _
 
 __all__ = ["EXERCISES", "Exercise", "MAX_SIZE", "Mistake", "Names", "check", "explain", "sizes_of"]
@@ -43,7 +43,7 @@ _runs = Runs(EXERCISES)
 def check(exercise, names):
     """Check one exercise and print the verdict.
 
-    In Jupyter it knows which cells were run (`runs`): an exercise whose cell has failed since, or
+    In Jupyter it knows which cells were run (`cell_history`): an exercise whose cell has failed since, or
     whose cell is older than one that it builds on, is not right.
 
     Parameters

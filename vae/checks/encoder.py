@@ -5,9 +5,10 @@ import theano
 import theano.tensor as T
 from lasagne.layers import Layer, get_output, get_output_shape
 
-from vae.checks.common import (
-    Exercise, close, compiled, draw_images, parameters_of, randomise, require,
-    same_parameters_afterwards, size_of)
+from vae.checks.closed_forms import close
+from vae.checks.exercise import Exercise, require, size_of
+from vae.checks.graph_tools import compiled, parameters_of, randomise, same_parameters_afterwards
+from vae.checks.random_images import draw_images
 from vae.language import N_, _
 
 

@@ -5,9 +5,12 @@ import theano
 import theano.tensor as T
 from lasagne.layers import InputLayer, Layer, get_all_layers, get_output
 
-from vae.checks.common import (
-    Exercise, Mistake, binary_images, close, compiled, is_tensor, judge_code, normal_log_prob,
-    parameters_of, randomise, require, same_parameters_afterwards, size_of)
+from vae.checks.closed_forms import close, normal_log_prob
+from vae.checks.exercise import Exercise, Mistake, require, size_of
+from vae.checks.graph_tools import (
+    compiled, is_tensor, parameters_of, randomise, same_parameters_afterwards)
+from vae.checks.latent_code import judge_code
+from vae.checks.random_images import binary_images
 from vae.language import N_, _
 
 _N_NUMBERS = 8000  # of the code, to tell its distribution by

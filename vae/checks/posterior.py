@@ -4,9 +4,11 @@ import numpy as np
 import theano
 from lasagne.layers import Layer, get_output
 
-from vae.checks.common import (
-    Exercise, Mistake, close, compiled, draw_images, is_tensor, parameters_of, randomise, require,
-    same_parameters_afterwards, size_of)
+from vae.checks.closed_forms import close
+from vae.checks.exercise import Exercise, Mistake, require, size_of
+from vae.checks.graph_tools import (
+    compiled, is_tensor, parameters_of, randomise, same_parameters_afterwards)
+from vae.checks.random_images import draw_images
 from vae.language import N_, _
 
 

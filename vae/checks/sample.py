@@ -5,8 +5,9 @@ import theano
 import theano.tensor as T
 from theano.sandbox.rng_mrg import MRG_RandomStreams
 
-from vae.checks.common import (
-    Exercise, Mistake, close, compiled, first_line, is_tensor, normal_log_prob, require)
+from vae.checks.closed_forms import close, normal_log_prob
+from vae.checks.exercise import Exercise, Mistake, first_line, require
+from vae.checks.graph_tools import compiled, is_tensor
 from vae.language import N_, _
 
 

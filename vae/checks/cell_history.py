@@ -9,7 +9,7 @@ import re
 import sys
 from dataclasses import dataclass
 
-from vae.checks.common import first_line
+from vae.checks.exercise import first_line
 from vae.language import _
 
 __all__ = ["Runs", "why_failed"]
@@ -29,7 +29,7 @@ class Runs:
 
     Parameters
     ----------
-    exercises : dict of vae.checks.common.Exercise
+    exercises : dict of vae.checks.exercise.Exercise
         By number.
     """
 
