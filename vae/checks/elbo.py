@@ -6,23 +6,48 @@ import theano.tensor as T
 from lasagne.layers import InputLayer, Layer, get_all_layers, get_output
 from theano.scan_module.scan_op import Scan
 
-from vae.checks.closed_forms import close, kl_to_standard_normal
+from vae.checks.closed_forms import close
 from vae.checks.elbo_diagnosis import diagnose
-from vae.checks.elbo_draws import draw_elbo, estimates_of_terms
+from vae.checks.elbo_draws import Draws, draw_elbo
 from vae.checks.exercise import N_HELD_OUT, Exercise, Mistake, require, size_of
 from vae.checks.graph_tools import (
-    compiled, is_tensor, parameters_of, same_parameters_afterwards)
+    compiled, is_tensor, nodes_of, parameters_of, same_parameters_afterwards)
 from vae.checks.latent_code import judge_code
 from vae.checks.random_images import binary_images
-from vae.checks.trial_training import compare_updates_with_adam, held_out_elbo, n_steps_of, train
+from vae.checks.trial_training import (
+    compare_updates_with_adam, description_of, held_out_elbo, n_steps_of, train)
 from vae.language import N_, _
 
-#: ELBO after them on held-out images, nats an image: the reference goes from -544 to -183, other
-#: right networks to -200 and better.
+#: ELBO that a trained model must exceed on held-out images, in nats an image. The reference starts
+#: at -544 and reaches -183 after all steps, other right networks -200 and more.
 LEAST_ELBO = -210.
 
 
 def build(names):
+    """Return the graph of ELBO, of the loss and of the updates.
+
+    Parameters
+    ----------
+    names : Names
+        What the student's cells have defined.
+
+    Returns
+    -------
+    dict
+        ``input_x``: the images, a symbolic tensor of shape (batch, 1, 28, 28).
+        ``elbo``, ``loss``: symbolic scalars, in nats.
+        ``params``: list of shared variables.
+        ``updates``: list of pairs of a shared variable and its new value.
+        ``loc``, ``scale``: of q(z | x), symbolic matrices of shape (batch, HIDDEN_DIM).
+        ``z``: what the decoder decodes, a symbolic matrix of shape (K * batch, HIDDEN_DIM).
+        ``code``, ``logits``: a symbolic matrix, and the decoder's output for it in place of ``z``.
+        ``described``: list of pairs of a parameter and how the student can find it, a str.
+        ``batch_size``: int.
+
+    Raises
+    ------
+    Mistake
+    """
     elbo, params, loss = names.elbo, names.params, names.loss
     for name, value in [("elbo", elbo), ("loss", loss)]:
         require(is_tensor(value, ndim=0),
@@ -33,9 +58,9 @@ def build(names):
     except TypeError:
         params = []
     require(params, _("params должен быть списком параметров: lasagne.layers.get_all_params."))
-    require(not any(isinstance(one, Layer) for one in params),
+    require(not any(isinstance(parameter, Layer) for parameter in params),
             _("в params лежат слои, а нужны их параметры: lasagne.layers.get_all_params(слои)."))
-    require(all(isinstance(one, theano.compile.SharedVariable) for one in params),
+    require(all(isinstance(parameter, theano.compile.SharedVariable) for parameter in params),
             _("params должен быть списком параметров сетей: lasagne.layers.get_all_params."))
     code = T.matrix("code")
     code_layer, = (layer for layer in get_all_layers(names.decoder_logits)
@@ -62,7 +87,7 @@ def _updates(names):
 
 
 def _described(*networks):
-    """Pairs of a parameter and what the student can find it by."""
+    """Pairs of a parameter and how the student can find it."""
     return [[parameter, _description(layer, parameter)] for network in networks
             for layer in get_all_layers(network) for parameter in layer.params]
 
@@ -77,6 +102,23 @@ def _description(layer, parameter):
 
 
 def draw(random, images, batch_size):
+    """Return the inputs on which the graph is evaluated.
+
+    Parameters
+    ----------
+    random : numpy.random.RandomState
+    images : numpy.ndarray, shape (n, 1, 28, 28)
+        Real images, numbers from 0 to 1.
+    batch_size : int
+
+    Returns
+    -------
+    dict
+        ``x``: random binary images, bool, shape (batch_size, 1, 28, 28).
+        ``held_out``: real binary images, bool, shape (N_HELD_OUT, 1, 28, 28).
+        ``images``: the other real images, to train on.
+        ``seed``: int, of the weights and of the training.
+    """
     held_out = images[-N_HELD_OUT:]
     return dict(x=binary_images(random, batch_size),
                 held_out=random.uniform(size=held_out.shape) < held_out,
@@ -85,97 +127,133 @@ def draw(random, images, batch_size):
 
 
 def measure(graph, inputs):
+    """Evaluate ELBO with random weights, then compare the updates with Adam and train the model.
+
+    What comes after a mistake that `judge` is going to find is left out.
+
+    Parameters
+    ----------
+    graph, inputs : dict
+        What `build` and `draw` return.
+
+    Returns
+    -------
+    dict
+        The fields of `Draws`, by name.
+        ``missing``: two lists of str, the parameters of encoder and decoder that are not in params.
+        ``repeated``: bool, whether a parameter is in params twice.
+        ``irrelevant``: list of str, the parameters in params on which the loss does not depend.
+        Further what `compare_updates_with_adam` and `train` return.
+
+    Raises
+    ------
+    Mistake
+        If the loss has no gradient.
+    """
     loc, scale, params = (graph[name] for name in ["loc", "scale", "params"])
     x, random = inputs["x"], np.random.RandomState(inputs["seed"])
     encoder, decoder = parameters_of([loc, scale]), parameters_of([graph["logits"]])
     decode = compiled([graph["code"]], graph["logits"])
     measured = draw_elbo(graph, x, encoder, decoder, decode, random)
-    measured.update(in_a_loop=any(type(node.op) is Scan for node in theano.gof.graph.io_toposort(
-        theano.gof.graph.inputs([graph["elbo"]]), [graph["elbo"]])))
+    measured["samples_in_a_loop"] = any(
+        type(node.op) is Scan for node in nodes_of(graph["elbo"]))
     try:
         _judge_bound(inputs, measured)
     except Mistake:
-        return measured  # that is enough for a verdict
+        return measured
 
     described = {parameter: text for parameter, text in graph["described"]}
-    missing = [[described.get(one, str(one.name)) for one in network if one not in params]
-               for network in (encoder, decoder)]
+    missing = [[description_of(parameter, described) for parameter in network
+                if parameter not in params] for network in (encoder, decoder)]
     try:
         gradients = T.grad(graph["loss"], params, disconnected_inputs="ignore",
                            return_disconnected="None")
-    except theano.gradient.NullTypeGradError:
+    except theano.gradient.NullTypeGradError as error:
         raise Mistake(_("градиент loss по параметрам не вычисляется: на пути к ним есть операция "
-                        "без градиента."))
+                        "без градиента.")) from error
+    irrelevant = [description_of(parameter, described)
+                  for parameter, gradient in zip(params, gradients) if gradient is None]
     measured.update(missing=missing, repeated=len(set(params)) < len(params),
-                    irrelevant=[described.get(one, str(one.name)) for one, gradient
-                                in zip(params, gradients) if gradient is None])
-    if any(missing) or measured["repeated"] or measured["irrelevant"]:
+                    irrelevant=irrelevant)
+    if any(missing) or measured["repeated"] or irrelevant:
         return measured
 
-    gradients = theano.function([graph["input_x"]], [theano.Out(one, borrow=True)
-                                                     for one in gradients],
-                                on_unused_input="ignore")
-    measured.update(compare_updates_with_adam(graph, x, encoder, decoder, gradients, described, random))
+    compute_gradients = theano.function(
+        [graph["input_x"]], [theano.Out(gradient, borrow=True) for gradient in gradients],
+        on_unused_input="ignore")
+    measured.update(compare_updates_with_adam(
+        graph, x, encoder, decoder, compute_gradients, described, random))
     with same_parameters_afterwards(list(dict.fromkeys([*encoder, *decoder, *params]))):
-        measured.update(train(graph, inputs, gradients, random, decode, described))
+        measured.update(train(graph, inputs, compute_gradients, random, decode, described))
     return measured
 
 
-def _judge_bound(inputs, measured):
-    x = inputs["x"]
-    values, losses, loc, scale, z, log_px_z, own_log_px_z = (
-        np.asarray(measured[name], dtype=float)
-        for name in ["elbo", "loss", "loc", "scale", "z", "log_px_z", "own_log_px_z"])
-    n_draws, n, hidden_dim = loc.shape
-    require(n == len(x) and scale.shape == loc.shape and z.shape[2] == hidden_dim,
-            _("для батча из {n} изображений в декодировщик подаются коды формы {z}, а "
-              "распределение q(z | x) — для {n_2} изображений.").format(
-                n=len(x), z=z.shape[1:], n_2=n))
-    bounds = list(estimates_of_terms(z, loc, scale, log_px_z))
-    kl = np.mean(kl_to_standard_normal(loc, scale), axis=1)
-    rounding = 1e-4 * np.sum(np.abs(bounds[0]), axis=0)
-    judge_code(n, z, loc, scale)
-
-    def equal(bound):
-        return (np.abs(values - bound) < rounding).all()
-
-    if not any(equal(sum(terms)) for terms in bounds):
-        diagnose(values, own_log_px_z, kl, bounds, rounding, measured, x, loc, scale, z,
-                             log_px_z)
-
-    ratio = losses / values
-    require((ratio < 0).all(), _("loss растёт вместе с elbo, а оптимизатор loss уменьшает: "
-              "какой нужен знак?"))
-    require(any(close(ratio, np.full(n_draws, -factor)) for factor in (1., n, z.shape[1])),
-            _("loss должна быть равна -elbo (средней по батчу или просуммированной)."))
-
-
 def judge(inputs, measured):
-    _judge_bound(inputs, measured)
-    held_out, n = inputs["held_out"], len(inputs["x"])
-    for network, missing in zip([_("кодировщика"), _("декодировщика")], measured["missing"]):
-        require(not missing, _("в params нет параметров {network}: {names}.").format(
-                                 network=network, names=', '.join(missing)))
-    require(not measured["repeated"], _("некоторые параметры попали в params дважды."))
-    require(not measured["irrelevant"], _("loss не зависит от параметров {names} из params, "
-                                          "или градиент до них не доходит.").format(
-                                            names=', '.join(measured['irrelevant'])))
-    require(not measured["no_gradient_of_kl"], _("KL-дивергенция в elbo есть, но градиент от неё не "
-              "доходит до кодировщика."))
-    require(not measured["unmoved"], _("updates не меняют параметров {names}: верните строку "
-                                       "updates = lasagne.updates.adam(loss, params).").format(
-                                         names=', '.join(measured['unmoved'])))
-    require(measured["agreement"] > 0,
-            _("updates увеличивают loss, или не всю её уменьшают: верните "
-              "строку updates = lasagne.updates.adam(loss, params)."))
+    """Require that ELBO, params, loss and updates are right, and that the model learns.
 
-    elbo = held_out_elbo(held_out, *(measured[f"trained_{name}"]
-                                      for name in ["loc", "scale", "logits"]))
+    Parameters
+    ----------
+    inputs, measured : dict
+        What `draw` and `measure` return.
+
+    Raises
+    ------
+    Mistake
+    """
+    _judge_bound(inputs, measured)
+    _judge_params(measured)
+    _judge_updates(measured)
+    elbo = held_out_elbo(inputs["held_out"], measured["trained_loc"], measured["trained_scale"],
+                         measured["trained_logits"])
     require(elbo > LEAST_ELBO,
             _("модель не обучается: за {n} шагов Adam elbo на отложенных изображениях дошла до "
               "{elbo:.0f}, а должна хотя бы до {LEAST_ELBO:.0f}. Доходит ли градиент от loss "
               "до всех параметров, с каких весов начинают сети?").format(
-                n=n_steps_of(n), elbo=elbo, LEAST_ELBO=LEAST_ELBO))
+                n=n_steps_of(len(inputs["x"])), elbo=elbo, LEAST_ELBO=LEAST_ELBO))
+
+
+def _judge_bound(inputs, measured):
+    """Require that elbo is a right estimate of the bound, and loss the same with a minus."""
+    draws, batch_size = Draws.from_measured(measured), len(inputs["x"])
+    n_draws, n, hidden_dim = draws.loc.shape
+    require(n == batch_size and draws.scale.shape == draws.loc.shape
+            and draws.code.shape[2] == hidden_dim,
+            _("для батча из {n} изображений в декодировщик подаются коды формы {z}, а "
+              "распределение q(z | x) — для {n_2} изображений.").format(
+                n=batch_size, z=draws.code.shape[1:], n_2=n))
+    judge_code(batch_size, draws.code, draws.loc, draws.scale)
+    if not any(draws.elbo_equals(sum(terms)) for terms in draws.estimates):
+        hint = diagnose(draws)
+        require(hint is None, hint)
+
+    ratio = draws.loss / draws.elbo
+    require((ratio < 0).all(), _("loss растёт вместе с elbo, а оптимизатор loss уменьшает: "
+                                 "какой нужен знак?"))
+    n_codes = draws.code.shape[1]
+    require(any(close(ratio, np.full(n_draws, -factor)) for factor in (1., batch_size, n_codes)),
+            _("loss должна быть равна -elbo (средней по батчу или просуммированной)."))
+
+
+def _judge_params(measured):
+    networks = [_("кодировщика"), _("декодировщика")]
+    for network, missing in zip(networks, measured["missing"]):
+        require(not missing, _("в params нет параметров {network}: {names}.").format(
+            network=network, names=", ".join(missing)))
+    require(not measured["repeated"], _("некоторые параметры попали в params дважды."))
+    require(not measured["irrelevant"],
+            _("loss не зависит от параметров {names} из params, или градиент до них не "
+              "доходит.").format(names=", ".join(measured["irrelevant"])))
+
+
+def _judge_updates(measured):
+    require(not measured["no_gradient_of_kl"],
+            _("KL-дивергенция в elbo есть, но градиент от неё не доходит до кодировщика."))
+    require(not measured["unmoved"],
+            _("updates не меняют параметров {names}: верните строку updates = "
+              "lasagne.updates.adam(loss, params).").format(names=", ".join(measured["unmoved"])))
+    require(measured["agreement"] > 0,
+            _("updates увеличивают loss, или не всю её уменьшают: верните "
+              "строку updates = lasagne.updates.adam(loss, params)."))
 
 
 EXERCISE = Exercise(N_("ELBO, параметры и функция потерь"), 3, ("elbo", "params", "loss", "updates"),

@@ -13,7 +13,8 @@ from vae.checks.latent_code import judge_code
 from vae.checks.random_images import binary_images
 from vae.language import N_, _
 
-_N_NUMBERS = 8000  # of the code, to tell its distribution by
+#: How many numbers of the code are drawn to judge its distribution.
+_N_CODE_NUMBERS = 8000
 
 
 def build(names):
@@ -70,53 +71,67 @@ def measure(graph, inputs):
 
 
 def _n_draws(code):
-    return int(np.clip(_N_NUMBERS // max(code.size, 1), 2, 2000))
+    return int(np.clip(_N_CODE_NUMBERS // max(code.size, 1), 2, 2000))
 
 
 def _log_prior(graph):
-    hint = (_("pz.log_prob(z) не вычисляется: pz должен быть объектом MultivariateNormalDiag "
-              "с параметрами формы (batch, HIDDEN_DIM)."))
+    """Compile log p(z).
+
+    Returns
+    -------
+    callable
+        ``(x, z, n) -> log p(z)`` of n codes, or of ``len(z)`` codes if p(z) has that many rows: n is
+        the number of codes that are decoded, and `z`, shape (batch, HIDDEN_DIM), has one for an
+        image. The codes are those of `z` in turn.
+    """
+    hint = _("pz.log_prob(z) не вычисляется: pz должен быть объектом MultivariateNormalDiag "
+             "с параметрами формы (batch, HIDDEN_DIM).")
     try:
         compute = compiled([graph["input_x"], graph["z"]], graph["prior"])
-    except theano.gof.MissingInputError:
-        raise Mistake(hint)
+    except theano.gof.MissingInputError as error:
+        raise Mistake(hint) from error
 
     def log_prior(x, z, n):
-        try:
-            try:  # of as many codes as are decoded, or of one an image
-                return compute(x, np.resize(z, (n, z.shape[1])))
-            except ValueError:
-                return compute(x, z)
-        except (TypeError, ValueError):
-            raise Mistake(hint)
+        for n_codes in [n, len(z)]:
+            try:
+                return compute(x, np.resize(z, (n_codes, z.shape[1])))
+            except ValueError as error:
+                failure = error
+            except TypeError as error:
+                raise Mistake(hint) from error
+        raise Mistake(hint) from failure
 
     return log_prior
 
 
 def _gradient_error(graph, x, random, shape):
-    """How far the gradient through the code is from that of loc + scale * eps, relatively.
+    """Return the relative error of the gradient through the code.
 
-    With respect to the encoder's parameters, of a random combination of the code's coordinates;
-    for the better of the two orders that K samples an image may stand in.
+    The gradient is that of a random combination of the code's coordinates with respect to the
+    encoder's parameters. It is compared with that of loc + scale * eps, in the better of the two
+    orders in which K samples for an image may stand.
     """
     code, loc, scale = graph["code"], graph["loc"], graph["scale"]
     encoder, weights, k = parameters_of([loc, scale]), T.matrix(), shape[0] // len(x)
 
-    def gradients(z):
-        every = T.grad(T.sum(weights * z), encoder, disconnected_inputs="ignore")
-        return T.concatenate([T.flatten(one) for one in every])
+    def gradient_of(code):
+        gradients = T.grad(T.sum(weights * code), encoder, disconnected_inputs="ignore")
+        return T.concatenate([T.flatten(gradient) for gradient in gradients])
 
     try:
-        got = gradients(code)
+        gradient = gradient_of(code)
     except (theano.gradient.DisconnectedInputError, theano.gradient.NullTypeGradError):
         return 1.
+    if k == 1:
+        orders = [(loc, scale)]
+    else:
+        orders = [(T.repeat(loc, k, axis=0), T.repeat(scale, k, axis=0)),
+                  (T.tile(loc, (k, 1)), T.tile(scale, (k, 1)))]
     errors = []
-    for order in [lambda v: v] if k == 1 else [lambda v: T.repeat(v, k, axis=0),
-                                               lambda v: T.tile(v, (k, 1))]:
-        loc_k, scale_k = order(loc), order(scale)
-        eps = theano.gradient.disconnected_grad((code - loc_k) / scale_k)
-        expected = gradients(loc_k + scale_k * eps)
-        errors.append(T.sqrt(T.sum((got - expected) ** 2) / T.sum(expected ** 2)))
+    for loc_of_code, scale_of_code in orders:
+        eps = theano.gradient.disconnected_grad((code - loc_of_code) / scale_of_code)
+        expected = gradient_of(loc_of_code + scale_of_code * eps)
+        errors.append(T.sqrt(T.sum((gradient - expected) ** 2) / T.sum(expected ** 2)))
     return float(min(compiled([graph["input_x"], weights], errors)(x, random.normal(size=shape))))
 
 

@@ -7,23 +7,26 @@ from vae.language import _
 
 
 def judge_code(batch_size, code, loc, scale):
-    """What is decoded must be distributed as q(z | x), each sample of it.
+    """Require that each code is an independent sample from q(z | x).
 
     Parameters
     ----------
     batch_size : int
     code : numpy.ndarray, shape (draws, K * batch, dim)
-        What the decoder gets, K samples for an image.
+        What the decoder gets: K samples for an image, in either of the `both_orders`.
     loc, scale : numpy.ndarray, shape (draws, batch, dim)
+        Of q(z | x).
+
+    Raises
+    ------
+    Mistake
     """
-    n_draws, n, hidden_dim = code.shape
-    require(n % batch_size == 0 and loc.shape == scale.shape == (n_draws, batch_size, hidden_dim),
+    n_draws, n_codes, hidden_dim = code.shape
+    require(n_codes % batch_size == 0
+            and loc.shape == scale.shape == (n_draws, batch_size, hidden_dim),
             _("для {batch_size} изображений в декодировщик подаются коды формы {code}.").format(
                 batch_size=batch_size, code=code.shape[1:]))
-    k = n // batch_size
-    eps = min((_noise(code, order(loc), order(scale)) for order in [
-        lambda v: np.repeat(v, k, axis=1), lambda v: np.tile(v, (1, k, 1))]),
-        key=lambda one: abs(np.nanmean(one ** 2) - 1))
+    eps = _noise_in_better_order(code, loc, scale)
     require(np.nanmax(np.abs(eps)) > 1e-3,
             _("декодируется не сэмпл из q(z | x), а среднее: выход декодировщика не случаен."))
     tolerance = 5 / np.sqrt(eps.size)
@@ -41,6 +44,19 @@ def judge_code(batch_size, code, loc, scale):
               "каждом вычислении шум должен быть свой."))
 
 
+def _noise_in_better_order(code, loc, scale):
+    """The noise in a code, for the order of samples in which its variance is closer to 1."""
+    locs, scales = (both_orders(values, code.shape[1], axis=1) for values in (loc, scale))
+    per_image, tiled = (_noise(code, *parameters) for parameters in zip(locs, scales))
+    if _error_of_variance(tiled) < _error_of_variance(per_image):
+        return tiled
+    return per_image
+
+
+def _error_of_variance(eps):
+    return abs(np.nanmean(eps ** 2) - 1)
+
+
 def _noise(code, loc, scale):
     """The noise that a code was made of; nan where float32 has lost it in the sum."""
     with np.errstate(all="ignore"):
@@ -48,6 +64,23 @@ def _noise(code, loc, scale):
 
 
 def both_orders(values, n, axis):
-    """Both orders of K samples an image: those of one image together, or a batch apart."""
+    """Repeat a batch for K samples of each of its elements, in both orders of the samples.
+
+    Parameters
+    ----------
+    values : numpy.ndarray
+    n : int
+        The number of samples, K times the size of the batch.
+    axis : int
+        The axis of the batch.
+
+    Returns
+    -------
+    per_image, tiled : numpy.ndarray
+        With the samples of one element next to each other, and with whole batches one after
+        another. `axis` has n elements.
+    """
     k = n // values.shape[axis]
-    return np.repeat(values, k, axis), np.concatenate([values] * k, axis)
+    repetitions = [1] * values.ndim
+    repetitions[axis] = k
+    return np.repeat(values, k, axis), np.tile(values, repetitions)
