@@ -12,7 +12,7 @@ from vae.language import _
 
 #: The largest BATCH_SIZE and HIDDEN_DIM.
 MAX_SIZE = 4096
-#: Of a hint's lines, in characters.
+#: The width of a hint's lines, in characters.
 WIDTH = 80
 #: Real images on which no model is trained, only evaluated.
 N_HELD_OUT = 500
@@ -20,21 +20,42 @@ N_HELD_OUT = 500
 
 @dataclass(frozen=True)
 class Exercise:
-    """One exercise: what it is called and how it is checked."""
+    """One exercise: its title and how it is checked.
 
-    label: str  #: in Russian
+    Parameters
+    ----------
+    label : str
+        The title in Russian, marked by `N_`.
+    points : int
+    names : tuple of str
+        What the student's cells must define.
+    build : callable
+        ``(names: Names) -> graph``, a dict of Theano variables, numbers, texts and lists of these.
+    draw : callable
+        ``(random, images, **sizes) -> inputs``, a dict. `sizes_of` the graph gives the sizes.
+    measure : callable
+        ``(graph, inputs) -> measured``, a dict of arrays, truth values, numbers and lists of texts.
+    judge : callable
+        ``(inputs, measured) -> None``.
+    uses : tuple of int
+        The numbers of the exercises whose results its cell uses.
+    trains : bool
+        Whether `draw` needs real images.
+    """
+
+    label: str
     points: int
-    names: tuple  #: what the student's cells must define
-    build: Callable  #: (names: Names) -> the graph, a dict
-    draw: Callable  #: (random, images, **sizes of the graph) -> inputs, a dict
-    measure: Callable  #: (graph, inputs) -> a dict of arrays, truth values and lists of texts
-    judge: Callable  #: (inputs, measured) -> None
-    uses: tuple = ()  #: the exercises whose results its cell takes, by number
-    trains: bool = False  #: whether it draws from real images
+    names: tuple
+    build: Callable
+    draw: Callable
+    measure: Callable
+    judge: Callable
+    uses: tuple = ()
+    trains: bool = False
 
     @property
     def title(self):
-        """What it is called, as the student reads it."""
+        """The title in the reader's language."""
         return _(self.label)
 
 
@@ -42,19 +63,30 @@ class Mistake(Exception):
     """An exercise is not right; the message says what to look at."""
 
     def _render_traceback_(self):
-        # Jupyter shows this in place of a traceback, which would only tell of our own code.
+        # Jupyter shows this in place of a traceback, which would only show our own code.
         return [textwrap.fill(line, WIDTH, break_long_words=False, break_on_hyphens=False)
                 for line in str(self).splitlines()]
 
 
 class Interrupted(KeyboardInterrupt):
-    """Jupyter shows a check that was interrupted in one line."""
+    """A check was interrupted. Jupyter shows this in one line."""
 
     _render_traceback_ = Mistake._render_traceback_
 
 
 def explain(error):
-    """Return the first line of an error, and the line of the student's code that it came from."""
+    """Return a hint for an error that the student's code has raised.
+
+    Parameters
+    ----------
+    error : Exception
+
+    Returns
+    -------
+    str
+        In the reader's language: the error's first line, the line of the student's cell that raised
+        it, and advice for some types of error.
+    """
     message = _("код не выполняется: {name}: {what}").format(
                   name=type(error).__name__, what=first_line(error))
     frames = [frame for frame in traceback.extract_tb(error.__traceback__)
@@ -73,16 +105,21 @@ def explain(error):
 
 
 def first_line(error):
+    """Return the first line of an error's message, "" if it has none."""
     return next(iter(str(error).strip().splitlines()), "")
 
 
 class Names:
-    """The student's names as attributes; one that is not there is a mistake.
+    """What the student's cells have defined, as attributes.
 
     Parameters
     ----------
     names : dict
-        What the student's cells have defined.
+
+    Raises
+    ------
+    Mistake
+        When an attribute is read that is not defined, or None.
     """
 
     def __init__(self, names):
@@ -96,16 +133,57 @@ class Names:
 
 
 def require(condition, hint):
+    """Raise a `Mistake` unless a condition holds.
+
+    Parameters
+    ----------
+    condition : object
+        Anything with a truth value.
+    hint : str
+        What to look at, in the reader's language.
+
+    Raises
+    ------
+    Mistake
+    """
     if not condition:
         raise Mistake(hint)
 
 
 def sizes_of(graph):
-    """Return the sizes that an exercise's inputs are drawn for: its graph's plain numbers."""
+    """Return the sizes for which an exercise's inputs are drawn: the integers of its graph.
+
+    Parameters
+    ----------
+    graph : dict
+        What the exercise's ``build`` returns.
+
+    Returns
+    -------
+    dict of int
+        By name, as keyword arguments of the exercise's ``draw``.
+    """
     return {name: value for name, value in graph.items() if type(value) is int}
 
 
 def size_of(names, name):
+    """Return a size that the student has defined, such as BATCH_SIZE.
+
+    Parameters
+    ----------
+    names : Names
+        What the student's cells have defined.
+    name : str
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    Mistake
+        If it is not an integer from 1 to `MAX_SIZE`.
+    """
     size = getattr(names, name)
     require(isinstance(size, (int, np.integer)) and 0 < size <= MAX_SIZE,
             _("{name} = {size!r}, а должно быть целым числом от 1 до {MAX_SIZE}.").format(

@@ -18,6 +18,28 @@ _N_CODE_NUMBERS = 8000
 
 
 def build(names):
+    """Return the graph of p(x | z) and p(z).
+
+    Parameters
+    ----------
+    names : Names
+        What the student's cells have defined.
+
+    Returns
+    -------
+    dict
+        ``input_x``: the images, a symbolic tensor of shape (batch, 1, 28, 28).
+        ``code``: what the decoder decodes, a symbolic matrix of shape (K * batch, HIDDEN_DIM).
+        ``loc``, ``scale``: of q(z | x), symbolic matrices of shape (batch, HIDDEN_DIM).
+        ``layer_output``, ``logits``: of the decoder and of p(x | z), symbolic tensors of shape
+        (K * batch, 1, 28, 28).
+        ``z``, ``prior``: a symbolic matrix, and log p(z) of its rows, in nats.
+        ``batch_size``, ``hidden_dim``: int.
+
+    Raises
+    ------
+    Mistake
+    """
     input_x, decoder_logits, px_z = names.input_x, names.decoder_logits, names.px_z
     require(isinstance(decoder_logits, Layer),
             _("decoder_logits должен быть слоем Lasagne: его возвращает vae_decoder_mlp."))
@@ -30,9 +52,9 @@ def build(names):
     z = T.matrix("z")
     try:
         prior = names.pz.log_prob(z)
-    except (AttributeError, TypeError, ValueError):
+    except (AttributeError, TypeError, ValueError) as error:
         raise Mistake(_("pz.log_prob(z) не вычисляется: pz должен быть объектом "
-                        "MultivariateNormalDiag с параметрами формы (batch, HIDDEN_DIM)."))
+                        "MultivariateNormalDiag с параметрами формы (batch, HIDDEN_DIM).")) from error
     return dict(input_x=input_x, z=z, prior=prior, layer_output=get_output(decoder_logits),
                 logits=px_z.logits, code=sources[0].input_var,
                 loc=names.qz_x.loc, scale=names.qz_x.scale,
@@ -40,37 +62,78 @@ def build(names):
 
 
 def draw(random, images, batch_size, hidden_dim):
+    """Return the inputs on which the graph is evaluated.
+
+    Parameters
+    ----------
+    random : numpy.random.RandomState
+    images : numpy.ndarray or None
+        Not used.
+    batch_size, hidden_dim : int
+
+    Returns
+    -------
+    dict
+        ``x``: random binary images, bool, shape (batch_size, 1, 28, 28).
+        ``z``: codes, float64, shape (batch_size, hidden_dim).
+        ``seed``: int, of the random weights.
+    """
     return dict(x=binary_images(random, batch_size), seed=random.randint(2 ** 31 - 1),
                 z=random.normal(size=(batch_size, hidden_dim)))
 
 
 def measure(graph, inputs):
-    input_x, z, code, loc, scale = (graph[name] for name in ["input_x", "z", "code", "loc", "scale"])
+    """Evaluate code, logits and prior: first as they are, then with three sets of random weights.
+
+    Parameters
+    ----------
+    graph, inputs : dict
+        What `build` and `draw` return.
+
+    Returns
+    -------
+    dict
+        ``n``: int, the number of codes that are decoded, K * batch.
+        ``prior``: list of 3 arrays of shape (n,) or (batch,), log p(z) in nats.
+        ``layer_output``, ``logits``: lists of 4 arrays, each of about 50 of the n outputs.
+        ``again``: the last ``layer_output``, evaluated once more.
+        ``code``, ``loc``, ``scale``: tuples of arrays of shapes (n, HIDDEN_DIM) and
+        (batch, HIDDEN_DIM), an array for each draw.
+        ``gradient_error``: float, the relative error of the gradient through the code.
+
+    Raises
+    ------
+    Mistake
+        If the graph needs other inputs than ``input_x``, or log p(z) cannot be computed.
+    """
+    input_x, code, loc, scale = (graph[name] for name in ["input_x", "code", "loc", "scale"])
     x, random = inputs["x"], np.random.RandomState(inputs["seed"])
     try:
         compute = compiled([input_x], [graph["layer_output"], graph["logits"]])
         sample = compiled([input_x], [code, loc, scale])
-    except theano.gof.MissingInputError:
+    except theano.gof.MissingInputError as error:
         raise Mistake(_("p(x | z) должно зависеть от input_x и больше ни от каких входов: "
-                        "на вход декодировщика нужен qz_x.sample()."))
-    codes, locs, scales = zip(*(sample(x) for _ in range(_n_draws(sample(x)[0]))))
+                        "на вход декодировщика нужен qz_x.sample().")) from error
+    n_draws = _n_draws(sample(x)[0])
+    codes, locs, scales = zip(*(sample(x) for _draw in range(n_draws)))
     parameters = parameters_of([graph["logits"], graph["layer_output"], graph["prior"]])
     log_prior = _log_prior(graph)
     outputs, priors = [compute(x)], []
     with same_parameters_afterwards(parameters):
-        for weights in range(3):  # what is so before training must be so after it
+        for _weights in range(3):  # what holds before training must hold after it
             priors.append(log_prior(x, inputs["z"], n=len(outputs[0][1])))
             randomise(parameters, random)
             outputs.append(compute(x))
     again, n = compute(x)[0], len(outputs[0][1])
-    some = slice(None, None, max(1, n // 50))
-    return dict(n=n, prior=priors, layer_output=[one[some] for one, _ in outputs],
-                logits=[one[some] for _, one in outputs], again=again[some],
+    subset = slice(None, None, max(1, n // 50))
+    return dict(n=n, prior=priors, layer_output=[output[subset] for output, _logits in outputs],
+                logits=[logits[subset] for _output, logits in outputs], again=again[subset],
                 code=codes, loc=locs, scale=scales,
                 gradient_error=_gradient_error(graph, x, random, codes[0].shape))
 
 
 def _n_draws(code):
+    """Return how often to draw a code of this size, to know its distribution."""
     return int(np.clip(_N_CODE_NUMBERS // max(code.size, 1), 2, 2000))
 
 
@@ -136,12 +199,23 @@ def _gradient_error(graph, x, random, shape):
 
 
 def judge(inputs, measured):
+    """Require that p(z) is N(0, I), and p(x | z) what the decoder says of a sample from q(z | x).
+
+    Parameters
+    ----------
+    inputs, measured : dict
+        What `draw` and `measure` return.
+
+    Raises
+    ------
+    Mistake
+    """
     x = inputs["x"]
     prior, logits, expected = (np.array(measured[name]) for name in [
         "prior", "logits", "layer_output"])
     n = int(measured["n"])
-    require(prior.shape[1:] in [(n,), (len(x),)] and close(prior, np.array([
-        np.resize(normal_log_prob(inputs["z"], 0., 1.), prior.shape[1:])] * len(prior))),
+    require(prior.shape[1:] in [(n,), (len(x),)]
+            and close(prior, _standard_normal_log_prob(inputs["z"], prior.shape)),
             _("p(z) должно быть стандартным нормальным распределением N(0, I), и до обучения, "
               "и после."))
     require(logits.shape[2:] == x.shape[1:] and n > 0 and n % len(x) == 0,
@@ -158,6 +232,12 @@ def judge(inputs, measured):
     require(measured["gradient_error"] < 0.01,
             _("градиент от p(x | z) не доходит до кодировщика таким, какой он у сэмпла "
               "qz_x.sample(): ничего не должно его останавливать или менять."))
+
+
+def _standard_normal_log_prob(z, shape):
+    """The log-density of codes in turn, in each row of a result of this shape."""
+    n_rows, *row_shape = shape
+    return np.array([np.resize(normal_log_prob(z, 0., 1.), row_shape)] * n_rows)
 
 
 EXERCISE = Exercise(N_("генеративная модель p(x, z)"), 2, ("decoder_logits", "pz", "px_z"),

@@ -12,6 +12,25 @@ from vae.language import N_, _
 
 
 def build(names):
+    """Return the graph of two samples from the student's distribution and of its log-density.
+
+    Parameters
+    ----------
+    names : Names
+        What the student's cells have defined.
+
+    Returns
+    -------
+    dict
+        ``loc``, ``scale``, ``point``: inputs, symbolic matrices of shape (batch, dim).
+        ``z``, ``again``: samples by two calls of ``sample()``, symbolic matrices.
+        ``log_prob``: of ``point``, in nats.
+        ``kept_loc``, ``kept_scale``: the distribution's attributes ``loc`` and ``scale``.
+
+    Raises
+    ------
+    Mistake
+    """
     loc, scale = T.matrix("loc"), T.matrix("scale")
     distribution = names.MultivariateNormalDiag(loc, scale, rng=MRG_RandomStreams(20))
     z, again = distribution.sample(), distribution.sample()
@@ -21,37 +40,69 @@ def build(names):
     point = T.matrix("point")
     try:
         log_prob = distribution.log_prob(point)
-        kept = [distribution.loc, distribution.scale]
-    except Exception as error:  # of the student's class
+        kept_loc, kept_scale = distribution.loc, distribution.scale
+    except Exception as error:  # whatever the student's class raises
         raise Mistake(_("метод sample() написан, но log_prob() или loc и scale этого класса "
                         "больше не работают ({name}: {what}). Верните их, какими они были: "
                         "меняется только sample().").format(
-                          name=type(error).__name__, what=first_line(error)))
+                          name=type(error).__name__, what=first_line(error))) from error
     return dict(loc=loc, scale=scale, z=z, again=again, point=point, log_prob=log_prob,
-                kept_loc=kept[0], kept_scale=kept[1])
+                kept_loc=kept_loc, kept_scale=kept_scale)
 
 
 def draw(random, images):
+    """Return the inputs on which the graph is evaluated.
+
+    Parameters
+    ----------
+    random : numpy.random.RandomState
+    images : numpy.ndarray or None
+        Not used.
+
+    Returns
+    -------
+    dict of numpy.ndarray, shape (10000, 2), float64
+        ``loc``, ``scale`` and ``point``.
+    """
     shape = (10000, 2)
     return dict(loc=random.normal(0, 3, shape), scale=random.uniform(0.2, 3, shape),
                 point=random.normal(0, 3, shape))
 
 
 def measure(graph, inputs):
+    """Evaluate the samples, their gradients and the log-density.
+
+    Parameters
+    ----------
+    graph, inputs : dict
+        What `build` and `draw` return.
+
+    Returns
+    -------
+    dict of numpy.ndarray
+        ``z``, ``again``, ``kept_loc``, ``kept_scale``: shape (10000, 2).
+        ``dz_dloc``, ``dz_dscale``: the gradients of the sum of ``z``, shape (10000, 2).
+        ``log_prob``: shape (10000,), in nats.
+
+    Raises
+    ------
+    Mistake
+        If one of them cannot be computed.
+    """
     loc, scale, z, again = (graph[name] for name in ["loc", "scale", "z", "again"])
     try:
         gradients = T.grad(T.sum(z), [loc, scale])
-    except (theano.gradient.DisconnectedInputError, theano.gradient.NullTypeGradError):
+    except (theano.gradient.DisconnectedInputError, theano.gradient.NullTypeGradError) as error:
         raise Mistake(
             _("градиент не проходит через сэмпл к loc и scale. Нужна репараметризация: сначала "
               "шум из N(0, 1), который от параметров не зависит, потом его сдвиг и растяжение "
-              "(сам self.rng.normal() градиента к своим avg и std не пропускает)."))
+              "(сам self.rng.normal() градиента к своим avg и std не пропускает).")) from error
     try:
         values = compiled([loc, scale], [z, again, *gradients])(inputs["loc"], inputs["scale"])
     except ValueError as error:
         raise Mistake(_("размеры не сходятся: какой формы шум? Размер батча заранее не "
                         "известен, а умножать нужно поэлементно.\n{what}").format(
-                          what=first_line(error)))
+                          what=first_line(error))) from error
     measured = dict(zip(["z", "again", "dz_dloc", "dz_dscale"], values))
     names = ["log_prob", "kept_loc", "kept_scale"]
     try:
@@ -59,11 +110,22 @@ def measure(graph, inputs):
             inputs["loc"], inputs["scale"], inputs["point"])
     except (TypeError, ValueError, theano.gof.MissingInputError) as error:
         raise Mistake(_("sample() написан, но log_prob(z) этого класса больше не вычисляется: "
-                        "верните его, каким он был.\n{what}").format(what=first_line(error)))
+                        "верните его, каким он был.\n{what}").format(what=first_line(error))) from error
     return {**measured, **dict(zip(names, values))}
 
 
 def judge(inputs, measured):
+    """Require independent samples from N(loc, scale²), reparameterised, and a class kept as it was.
+
+    Parameters
+    ----------
+    inputs, measured : dict
+        What `draw` and `measure` return.
+
+    Raises
+    ------
+    Mistake
+    """
     loc, scale, z = inputs["loc"], inputs["scale"], measured["z"]
     require(z.shape == loc.shape, _("форма сэмпла {shape}, а у loc форма {shape_2}.").format(
                                       shape=z.shape, shape_2=loc.shape))
