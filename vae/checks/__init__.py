@@ -95,5 +95,5 @@ def _real_images(images):
     shape = np.shape(images)
     require(shape[1:] == (1, 28, 28) and shape[0] > 2 * N_HELD_OUT,
             _("X_train имеет форму {shape}, а нужны изображения MNIST: (n, 1, 28, 28), n > "
-              "{value}.").format(shape=shape, value=2 * N_HELD_OUT))
+              "{minimum}.").format(shape=shape, minimum=2 * N_HELD_OUT))
     return images

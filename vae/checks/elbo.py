@@ -97,8 +97,8 @@ def _description(layer, parameter):
     if layer.name:
         return name
     shape = "×".join(map(str, parameter.get_value(borrow=True).shape))
-    return _("{name} формы {shape} в слое {name_2} без имени").format(
-               name=name, shape=shape, name_2=type(layer).__name__)
+    return _("{parameter} формы {shape} в слое {layer} без имени").format(
+        parameter=name, shape=shape, layer=type(layer).__name__)
 
 
 def draw(random, images, batch_size):
@@ -215,12 +215,12 @@ def judge(inputs, measured):
 def _judge_bound(inputs, measured):
     """Require that elbo is a right estimate of the bound, and loss the same with a minus."""
     draws, batch_size = Draws.from_measured(measured), len(inputs["x"])
-    n_draws, n, hidden_dim = draws.loc.shape
-    require(n == batch_size and draws.scale.shape == draws.loc.shape
+    n_draws, n_posteriors, hidden_dim = draws.loc.shape
+    require(n_posteriors == batch_size and draws.scale.shape == draws.loc.shape
             and draws.code.shape[2] == hidden_dim,
-            _("для батча из {n} изображений в декодировщик подаются коды формы {z}, а "
-              "распределение q(z | x) — для {n_2} изображений.").format(
-                n=batch_size, z=draws.code.shape[1:], n_2=n))
+            _("для батча из {n} изображений в декодировщик подаются коды формы {code_shape}, а "
+              "распределение q(z | x) — для {n_posteriors} изображений.").format(
+                n=batch_size, code_shape=draws.code.shape[1:], n_posteriors=n_posteriors))
     judge_code(batch_size, draws.code, draws.loc, draws.scale)
     if not any(draws.elbo_equals(sum(terms)) for terms in draws.estimates):
         hint = diagnose(draws)

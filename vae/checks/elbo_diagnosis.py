@@ -89,12 +89,11 @@ def _separate_samples(draws):
 def _another_mistake(draws):
     if _is_unbiased(draws):
         return None
-    log_px, divergence = draws.own_log_px_z[0], draws.kl[0]
-    return _("в задаче с известным ответом elbo = {values:.2f}, а должна быть около {log_px:.2f}: "
-             "log p(x | z) = {log_px_2:.2f}, KL-дивергенция = {divergence:.2f}. Проверьте оба "
-             "слагаемых: по пикселям и координатам кода — суммы, по батчу — среднее.").format(
-                 values=draws.elbo[0], log_px=log_px - divergence, log_px_2=log_px,
-                 divergence=divergence)
+    log_px_z, kl = draws.own_log_px_z[0], draws.kl[0]
+    return _("в задаче с известным ответом elbo = {elbo:.2f}, а должна быть около {expected:.2f}: "
+             "log p(x | z) = {log_px_z:.2f}, KL-дивергенция = {kl:.2f}. Проверьте оба слагаемых: "
+             "по пикселям и координатам кода — суммы, по батчу — среднее.").format(
+                 elbo=draws.elbo[0], expected=log_px_z - kl, log_px_z=log_px_z, kl=kl)
 
 
 def _is_unbiased(draws):
@@ -170,25 +169,25 @@ def _constant_added(fit, draws):
 
 
 def _multiplied(fit, draws):
-    return _("elbo умножена на {of_x:.3g}, а должна быть средней по батчу{guess}.").format(
-        of_x=fit.a, guess=_guess_reduction(abs(fit.a), draws))
+    return _("elbo умножена на {factor:.3g}, а должна быть средней по батчу{guess}.").format(
+        factor=fit.a, guess=_guess_reduction(abs(fit.a), draws))
 
 
 def _weighted(fit, draws):
     factors = [("log p(x | z)", fit.a), (_("KL-дивергенции"), fit.b)]
     return "; ".join(
-        _("множитель при {name} — {factor:.3g}, а должен быть 1{guess}").format(
-            name=name, factor=factor, guess=_guess_reduction(factor, draws))
-        for name, factor in factors if not _about(factor, 1)) + "."
+        _("множитель при {term} — {factor:.3g}, а должен быть 1{guess}").format(
+            term=term, factor=factor, guess=_guess_reduction(factor, draws))
+        for term, factor in factors if not _about(factor, 1)) + "."
 
 
 def _guess_reduction(factor, draws):
     """Return which sum or mean too many multiplies a term by this factor, "" if none does."""
-    for size, of_what in _sizes(draws):
+    for size, dimension in _sizes(draws):
         if size > 1 and _about(factor, size):
-            return _(" (похоже, лишняя сумма по {of_what})").format(of_what=of_what)
+            return _(" (похоже, лишняя сумма по {dimension})").format(dimension=dimension)
         if size > 1 and _about(factor, 1 / size):
-            return _(" (похоже, лишнее среднее по {of_what})").format(of_what=of_what)
+            return _(" (похоже, лишнее среднее по {dimension})").format(dimension=dimension)
     return ""
 
 

@@ -171,9 +171,9 @@ def _log_likelihoods(x, code, logits):
     """Return log p(x | z) of each sample, in nats, for either order of the samples."""
     require(len(code) > 0 and len(code) % len(x) == 0
             and logits.shape == (len(code), *x.shape[1:]),
-            _("для батча из {n} изображений в декодировщик подаются коды формы {shape}, а "
-              "выходит из него {shape_2}.").format(
-                n=len(x), shape=code.shape, shape_2=logits.shape))
+            _("для батча из {n} изображений в декодировщик подаются коды формы {code_shape}, "
+              "а выходит из него {logits_shape}.").format(
+                n=len(x), code_shape=code.shape, logits_shape=logits.shape))
     if len(code) == len(x):
         return [bernoulli_log_prob(x, logits)] * 2
     return [bernoulli_log_prob(images, logits) for images in both_orders(x, len(code), axis=0)]

@@ -87,13 +87,13 @@ def explain(error):
         In the reader's language: the error's first line, the line of the student's cell that raised
         it, and advice for some types of error.
     """
-    message = _("код не выполняется: {name}: {what}").format(
-                  name=type(error).__name__, what=first_line(error))
+    message = _("код не выполняется: {error}: {message}").format(
+        error=type(error).__name__, message=first_line(error))
     frames = [frame for frame in traceback.extract_tb(error.__traceback__)
               if "ipykernel" in frame.filename or frame.filename.startswith("<ipython")]
     if frames:
         message += _("\nСтрока {lineno} ячейки: {line}").format(
-                       lineno=frames[-1].lineno, line=frames[-1].line)
+            lineno=frames[-1].lineno, line=frames[-1].line)
     if isinstance(error, theano.gof.MissingInputError):
         message += _("\nГраф зависит не только от input_x. Если ячейки выполнялись не подряд, "
                      "выполните ячейки упражнений 3, 4 и 5 ещё раз.")

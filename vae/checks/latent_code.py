@@ -24,8 +24,8 @@ def judge_code(batch_size, code, loc, scale):
     n_draws, n_codes, hidden_dim = code.shape
     require(n_codes % batch_size == 0
             and loc.shape == scale.shape == (n_draws, batch_size, hidden_dim),
-            _("для {batch_size} изображений в декодировщик подаются коды формы {code}.").format(
-                batch_size=batch_size, code=code.shape[1:]))
+            _("для {batch_size} изображений в декодировщик подаются коды формы {code_shape}.").format(
+                batch_size=batch_size, code_shape=code.shape[1:]))
     eps = _noise_in_better_order(code, loc, scale)
     require(np.nanmax(np.abs(eps)) > 1e-3,
             _("декодируется не сэмпл из q(z | x), а среднее: выход декодировщика не случаен."))

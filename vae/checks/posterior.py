@@ -95,9 +95,9 @@ def judge(inputs, measured):
     mean, std, loc, scale = (measured[name] for name in ["mean", "std", "loc", "scale"])
     shape = (len(inputs["x"]), inputs["hidden_dim"])
     require(loc.shape[1:] == scale.shape[1:] == shape,
-            _("для {shape} изображений loc имеет форму {loc}, scale — {scale}, а нужна "
-              "{shape_2}.").format(
-                shape=shape[0], loc=loc.shape[1:], scale=scale.shape[1:], shape_2=shape))
+            _("для {n} изображений loc имеет форму {loc_shape}, scale — {scale_shape}, а нужна "
+              "{expected_shape}.").format(n=len(inputs["x"]), loc_shape=loc.shape[1:],
+                                          scale_shape=scale.shape[1:], expected_shape=shape))
     require(not (close(loc, std) and close(scale, mean)),
             _("loc и scale перепутаны местами."))
     require(close(loc, mean, 1e-3), _("loc у qz_x — не выход слоя encoder_mean. (Если в "

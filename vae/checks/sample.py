@@ -43,9 +43,9 @@ def build(names):
         kept_loc, kept_scale = distribution.loc, distribution.scale
     except Exception as error:  # whatever the student's class raises
         raise Mistake(_("метод sample() написан, но log_prob() или loc и scale этого класса "
-                        "больше не работают ({name}: {what}). Верните их, какими они были: "
+                        "больше не работают ({error}: {message}). Верните их, какими они были: "
                         "меняется только sample().").format(
-                          name=type(error).__name__, what=first_line(error))) from error
+                            error=type(error).__name__, message=first_line(error))) from error
     return dict(loc=loc, scale=scale, z=z, again=again, point=point, log_prob=log_prob,
                 kept_loc=kept_loc, kept_scale=kept_scale)
 
@@ -101,8 +101,8 @@ def measure(graph, inputs):
         values = compiled([loc, scale], [z, again, *gradients])(inputs["loc"], inputs["scale"])
     except ValueError as error:
         raise Mistake(_("размеры не сходятся: какой формы шум? Размер батча заранее не "
-                        "известен, а умножать нужно поэлементно.\n{what}").format(
-                          what=first_line(error))) from error
+                        "известен, а умножать нужно поэлементно.\n{message}").format(
+                            message=first_line(error))) from error
     measured = dict(zip(["z", "again", "dz_dloc", "dz_dscale"], values))
     names = ["log_prob", "kept_loc", "kept_scale"]
     try:
@@ -110,7 +110,8 @@ def measure(graph, inputs):
             inputs["loc"], inputs["scale"], inputs["point"])
     except (TypeError, ValueError, theano.gof.MissingInputError) as error:
         raise Mistake(_("sample() написан, но log_prob(z) этого класса больше не вычисляется: "
-                        "верните его, каким он был.\n{what}").format(what=first_line(error))) from error
+                        "верните его, каким он был.\n{message}").format(
+                            message=first_line(error))) from error
     return {**measured, **dict(zip(names, values))}
 
 
@@ -127,8 +128,9 @@ def judge(inputs, measured):
     Mistake
     """
     loc, scale, z = inputs["loc"], inputs["scale"], measured["z"]
-    require(z.shape == loc.shape, _("форма сэмпла {shape}, а у loc форма {shape_2}.").format(
-                                      shape=z.shape, shape_2=loc.shape))
+    require(z.shape == loc.shape,
+            _("форма сэмпла {sample_shape}, а у loc форма {loc_shape}.").format(
+                sample_shape=z.shape, loc_shape=loc.shape))
     eps = (z - loc) / scale
     require(not np.allclose(z, measured["again"]),
             _("два вызова sample() дали одно и то же: шум должен быть каждый раз новым."))
@@ -137,10 +139,10 @@ def judge(inputs, measured):
               "объекта: какой формы должен быть шум?"))
     require(eps.std(axis=1).max() > 1e-3, _("шум один на все координаты кода, а нужен свой для "
               "каждой: какой формы должен быть шум?"))
-    for power, name in [(2, "scale ** 2"), (0.5, _("корень из scale"))]:
+    for power, spread in [(2, "scale ** 2"), (0.5, _("корень из scale"))]:
         require(abs(((z - loc) / scale ** power).std() - 1) > 0.03,
-                _("разброс сэмпла — {name}, а должен быть scale: scale здесь — стандартное "
-                  "отклонение, а не дисперсия.").format(name=name))
+                _("разброс сэмпла — {spread}, а должен быть scale: scale здесь — стандартное "
+                  "отклонение, а не дисперсия.").format(spread=spread))
     require(abs(eps.mean()) < 0.05,
             _("среднее сэмпла отличается от loc (в среднем на {mean:+.2f} scale).").format(
                 mean=eps.mean()))
