@@ -26,9 +26,9 @@ the other modules here offer to it.
 import numpy as np
 
 from vae.checks import elbo, encoder, generative_model, posterior, sample
-from vae.checks.exercise import (
-    Exercise, Interrupted, MAX_SIZE, Mistake, N_HELD_OUT, Names, explain, require, sizes_of)
 from vae.checks.cell_history import CellHistory, why_failed
+from vae.checks.exercise import (
+    MAX_SIZE, N_HELD_OUT, Exercise, Interrupted, Mistake, Names, explain, require, sizes_of)
 from vae.language import _
 
 __all__ = ["EXERCISES", "Exercise", "MAX_SIZE", "Mistake", "Names", "check", "explain", "sizes_of"]
@@ -43,8 +43,8 @@ _history = CellHistory(EXERCISES)
 def check(exercise, names):
     """Check one exercise and print the verdict.
 
-    In Jupyter an exercise is not right either if the last run of its cell has failed, or if a cell
-    that it uses was run again after it.
+    In Jupyter it also rejects an exercise whose cell ended with an error when it was last run, or
+    which uses a cell that was run again since.
 
     Parameters
     ----------

@@ -20,7 +20,7 @@ _DEFINITION = re.compile(r"^\s*(?:(?:class|def)\s+(?=\w)|(?=[\w, ]+=(?!=)))([\w,
 
 @dataclass
 class _Run:
-    number: int
+    number: int  #: how many cells had been run by then, this one included
     error: BaseException | None = None
 
 
@@ -123,11 +123,13 @@ def why_failed(error):
 
 
 def _described(error):
+    """The type and the first line of an error, as a sentence."""
     text = first_line(error)
     return f"{type(error).__name__}{f': {text}' if text else ''}".rstrip(".") + "."
 
 
 def _shell():
+    """The shell of the Jupyter kernel that this process is, or None."""
     ipython = sys.modules.get("IPython")
     return ipython.get_ipython() if ipython else None
 

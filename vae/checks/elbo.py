@@ -74,6 +74,7 @@ def build(names):
 
 
 def _updates(names):
+    """The student's updates as pairs of a shared variable and its new value."""
     updates = names.updates
     try:
         pairs = [list(pair) for pair in (updates.items() if hasattr(updates, "items") else updates)]
@@ -81,7 +82,8 @@ def _updates(names):
         pairs = [[]]
     require(all(len(pair) == 2 and isinstance(pair[0], theano.compile.SharedVariable)
                 for pair in pairs),
-            _("updates — это правила обновления весов, их даёт lasagne.updates.adam(loss, params)."))
+            _("updates — это правила обновления весов, их даёт "
+              "lasagne.updates.adam(loss, params)."))
     return [[shared, T.as_tensor_variable(new) if isinstance(shared.type, T.TensorType) else new]
             for shared, new in pairs]
 
@@ -256,5 +258,6 @@ def _judge_updates(measured):
               "строку updates = lasagne.updates.adam(loss, params)."))
 
 
-EXERCISE = Exercise(N_("ELBO, параметры и функция потерь"), 3, ("elbo", "params", "loss", "updates"),
-                    build, draw, measure, judge, uses=(3, 4), trains=True)
+EXERCISE = Exercise(N_("ELBO, параметры и функция потерь"), 3,
+                    ("elbo", "params", "loss", "updates"), build, draw, measure, judge, uses=(3, 4),
+                    trains=True)

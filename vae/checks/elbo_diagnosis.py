@@ -153,6 +153,7 @@ def _explain_coefficients(fit, draws):
 
 
 def _about(value, expected):
+    """Whether a fitted coefficient is about as expected: within 2 %."""
     return abs(value - expected) < 0.02 * max(abs(expected), 1e-4)
 
 
@@ -182,7 +183,7 @@ def _weighted(fit, draws):
 
 
 def _guess_reduction(factor, draws):
-    """Return which sum or mean too many multiplies a term by this factor, "" if none does."""
+    """Return the superfluous sum or mean that multiplies a term by this factor, "" if there is none."""
     for size, dimension in _sizes(draws):
         if size > 1 and _about(factor, size):
             return _(" (похоже, лишняя сумма по {dimension})").format(dimension=dimension)
@@ -202,11 +203,12 @@ def _sizes(draws):
 
 
 def _text(hint):
+    """A hint without placeholders, as `_PATTERNS` has them."""
     return lambda fit, draws: _(hint)
 
 
-#: Pairs of a pattern of coefficients and its hint, a function (coefficients, draws) -> str or None.
-#: The first pattern that matches counts, so each row may rely on those above not to match.
+#: Patterns of the coefficients, each with its hint: functions ``fit -> bool`` and
+#: ``(fit, draws) -> str or None``. Only the hint of the first pattern that matches is used.
 _PATTERNS = [
     # a = b = c
     (lambda fit: _all_equal(fit) and _about(fit.a, 1), _constant_added),

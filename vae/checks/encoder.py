@@ -86,7 +86,7 @@ def measure(graph, inputs):
 
 
 def judge(inputs, measured):
-    """Require outputs that are a mean and a standard deviation for whatever weights.
+    """Require outputs that are a mean and a standard deviation, whatever the weights.
 
     Parameters
     ----------
@@ -107,8 +107,8 @@ def judge(inputs, measured):
               "порядок: сначала l_out_loc, потом l_out_scale?").format(minimum=scale.min()))
     require(loc.min() < -1 and loc.max() > 1,
             _("среднее не должно быть ограничено ни сверху, ни снизу. Сейчас, при случайных "
-              "весах, оно от {minimum:.2g} до {maximum:.2g}: какую функцию активации взять?").format(
-                minimum=loc.min(), maximum=loc.max()))
+              "весах, оно от {minimum:.2g} до {maximum:.2g}: какую функцию активации "
+              "взять?").format(minimum=loc.min(), maximum=loc.max()))
     for name, values in [(_("среднее"), loc), (_("стандартное отклонение"), scale)]:
         require(np.ptp(values, axis=1).max() > 1e-4,
                 _("{name} не зависит от входного изображения.").format(name=name))

@@ -54,7 +54,8 @@ def build(names):
         prior = names.pz.log_prob(z)
     except (AttributeError, TypeError, ValueError) as error:
         raise Mistake(_("pz.log_prob(z) не вычисляется: pz должен быть объектом "
-                        "MultivariateNormalDiag с параметрами формы (batch, HIDDEN_DIM).")) from error
+                        "MultivariateNormalDiag с параметрами формы (batch, HIDDEN_DIM)."
+                        )) from error
     return dict(input_x=input_x, z=z, prior=prior, layer_output=get_output(decoder_logits),
                 logits=px_z.logits, code=sources[0].input_var,
                 loc=names.qz_x.loc, scale=names.qz_x.scale,
@@ -143,9 +144,8 @@ def _log_prior(graph):
     Returns
     -------
     callable
-        ``(x, z, n) -> log p(z)`` of n codes, or of ``len(z)`` codes if p(z) has that many rows: n is
-        the number of codes that are decoded, and `z`, shape (batch, HIDDEN_DIM), has one for an
-        image. The codes are those of `z` in turn.
+        ``(x, z, n) -> log p(z)``, in nats, of n codes: the rows of `z`, shape (batch, HIDDEN_DIM),
+        in turn. If the shape of p(z) does not allow n codes, log p(z) of `z` itself.
     """
     hint = _("pz.log_prob(z) не вычисляется: pz должен быть объектом MultivariateNormalDiag "
              "с параметрами формы (batch, HIDDEN_DIM).")
@@ -177,8 +177,8 @@ def _gradient_error(graph, x, random, shape):
     code, loc, scale = graph["code"], graph["loc"], graph["scale"]
     encoder, weights, k = parameters_of([loc, scale]), T.matrix(), shape[0] // len(x)
 
-    def gradient_of(code):
-        gradients = T.grad(T.sum(weights * code), encoder, disconnected_inputs="ignore")
+    def gradient_of(z):
+        gradients = T.grad(T.sum(weights * z), encoder, disconnected_inputs="ignore")
         return T.concatenate([T.flatten(gradient) for gradient in gradients])
 
     try:
@@ -199,7 +199,7 @@ def _gradient_error(graph, x, random, shape):
 
 
 def judge(inputs, measured):
-    """Require that p(z) is N(0, I), and p(x | z) what the decoder says of a sample from q(z | x).
+    """Require that p(z) is N(0, I), and that p(x | z) decodes a sample from q(z | x).
 
     Parameters
     ----------

@@ -24,8 +24,8 @@ def judge_code(batch_size, code, loc, scale):
     n_draws, n_codes, hidden_dim = code.shape
     require(n_codes % batch_size == 0
             and loc.shape == scale.shape == (n_draws, batch_size, hidden_dim),
-            _("для {batch_size} изображений в декодировщик подаются коды формы {code_shape}.").format(
-                batch_size=batch_size, code_shape=code.shape[1:]))
+            _("для {batch_size} изображений в декодировщик подаются коды формы "
+              "{code_shape}.").format(batch_size=batch_size, code_shape=code.shape[1:]))
     eps = _noise_in_better_order(code, loc, scale)
     require(np.nanmax(np.abs(eps)) > 1e-3,
             _("декодируется не сэмпл из q(z | x), а среднее: выход декодировщика не случаен."))
@@ -38,8 +38,9 @@ def judge_code(batch_size, code, loc, scale):
     require(abs(np.nanmean(eps ** 4) - 3) < 70 / np.sqrt(eps.size),
             _("на вход декодировщика подаётся не сэмпл из q(z | x): его распределение "
               "не нормальное."))
-    pairs = [eps[1:] * eps[:-1], eps[:, 1:] * eps[:, :-1], eps[:, :, 1:] * eps[:, :, :-1]]
-    require(all(abs(np.nanmean(pair)) < 6 / np.sqrt(pair.size) for pair in pairs if pair.size > 100),
+    products = [eps[1:] * eps[:-1], eps[:, 1:] * eps[:, :-1], eps[:, :, 1:] * eps[:, :, :-1]]
+    require(all(abs(np.nanmean(product)) < 6 / np.sqrt(product.size)
+                for product in products if product.size > 100),
             _("сэмплы кода зависят друг от друга: у каждого объекта, у каждой координаты и при "
               "каждом вычислении шум должен быть свой."))
 

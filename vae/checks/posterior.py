@@ -100,10 +100,11 @@ def judge(inputs, measured):
                                           scale_shape=scale.shape[1:], expected_shape=shape))
     require(not (close(loc, std) and close(scale, mean)),
             _("loc и scale перепутаны местами."))
-    require(close(loc, mean, 1e-3), _("loc у qz_x — не выход слоя encoder_mean. (Если в "
-              "кодировщике есть dropout, уберите его: здесь он не нужен.)"))
-    require((scale > 0).all(), _("scale должен быть положительным: передан ли в него "
-              "выход encoder_scale?"))
+    require(close(loc, mean, 1e-3),
+            _("loc у qz_x — не выход слоя encoder_mean. (Если в кодировщике есть dropout, уберите "
+              "его: здесь он не нужен.)"))
+    require((scale > 0).all(),
+            _("scale должен быть положительным: передан ли в него выход encoder_scale?"))
     if (std <= 0).any():
         # The encoder's second output is not a standard deviation, which is a mistake in exercise 2.
         # If qz_x turns it into one by an increasing function, such as exp, exercise 3 is right.
@@ -113,7 +114,8 @@ def judge(inputs, measured):
                 _("scale у qz_x — не стандартное отклонение, которое следует из выхода "
                   "encoder_scale."))
         return
-    require(close(scale, std, 1e-3), _("scale у qz_x — не выход слоя encoder_scale. "
+    require(close(scale, std, 1e-3),
+            _("scale у qz_x — не выход слоя encoder_scale. "
               "Это должно быть стандартное отклонение, без квадратов и логарифмов."))
 
 

@@ -116,7 +116,7 @@ def measure(graph, inputs):
 
 
 def judge(inputs, measured):
-    """Require independent samples from N(loc, scale²), reparameterised, and a class kept as it was.
+    """Require independent, reparameterised samples, and that the class is otherwise unchanged.
 
     Parameters
     ----------
@@ -135,10 +135,12 @@ def judge(inputs, measured):
     require(not np.allclose(z, measured["again"]),
             _("два вызова sample() дали одно и то же: шум должен быть каждый раз новым."))
     again = (measured["again"] - loc) / scale
-    require(eps.std(axis=0).min() > 1e-3, _("шум один на весь батч, а нужен свой для каждого "
-              "объекта: какой формы должен быть шум?"))
-    require(eps.std(axis=1).max() > 1e-3, _("шум один на все координаты кода, а нужен свой для "
-              "каждой: какой формы должен быть шум?"))
+    require(eps.std(axis=0).min() > 1e-3,
+            _("шум один на весь батч, а нужен свой для каждого объекта: какой формы должен быть "
+              "шум?"))
+    require(eps.std(axis=1).max() > 1e-3,
+            _("шум один на все координаты кода, а нужен свой для каждой: какой формы должен быть "
+              "шум?"))
     for power, spread in [(2, "scale ** 2"), (0.5, _("корень из scale"))]:
         require(abs(((z - loc) / scale ** power).std() - 1) > 0.03,
                 _("разброс сэмпла — {spread}, а должен быть scale: scale здесь — стандартное "
