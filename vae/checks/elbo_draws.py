@@ -25,13 +25,13 @@ SMALL_KL = slice((N_ENCODERS - 1) * DRAWS_PER_ENCODER, N_ENCODERS * DRAWS_PER_EN
 class Draws:
     """ELBO of one batch, drawn 50 times, and what it was made of. All numbers are float64.
 
-    There are K samples of the code for an image. Whether those of an image stand together, or a
-    batch apart, is not known, so `log_px_z` is given for either order, as `both_orders` has them.
+    There are K samples of the code for an image. They may stand next to each other or a batch
+    apart, so `log_px_z` is given for both orders, in the order of `both_orders`.
 
     Parameters
     ----------
     elbo, loss : numpy.ndarray, shape (draws,)
-        What the student calls so, in nats.
+        The student's, in nats.
     loc, scale : numpy.ndarray, shape (draws, batch, dim)
         Of q(z | x).
     code : numpy.ndarray, shape (draws, K * batch, dim)

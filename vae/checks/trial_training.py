@@ -115,7 +115,7 @@ class Adam:
                 self._params, self._gradients(batch), self._means, self._squares):
             mean += 0.1 * (gradient - mean)
             square += 0.001 * (gradient * gradient - square)
-            change = np.sqrt(square)  # and the rest in place: no further array of a network's size
+            change = np.sqrt(square)  # from here in place, to save arrays of a network's size
             change += 1e-8
             np.divide(mean, change, out=change)
             change *= rate
