@@ -534,6 +534,8 @@ def test_elbo_as_a_sum_over_the_batch_size(names):
                  id="another sample for KL"),
     pytest.param(lambda names, log: T.mean(log.px_z + 1.1 * (log.pz - log.qz_x)),
                  "при KL-дивергенции — 1.1", id="KL's weight"),
+    pytest.param(lambda names, log: T.mean(0.985 * log.px_z + 1.015 * (log.pz - log.qz_x)),
+                 "log p.* — 0.985, .*KL-дивергенции — 1.0", id="factors of about 1"),
     pytest.param(lambda names, log: T.mean(log.px_z / 784 + log.pz - log.qz_x),
                  "среднее по пикселям", id="mean over the pixels"),
     pytest.param(lambda names, log: T.mean(log.px_z + T.sum(log.pz - log.qz_x)),

@@ -18,7 +18,7 @@ N_PIXELS = 28 * 28
 
 
 def diagnose(draws):
-    """Return what is wrong with a bound that is none of the known estimates.
+    """Return what is wrong with a bound that equals none of ``draws.estimates``.
 
     Parameters
     ----------
@@ -176,10 +176,12 @@ def _multiplied(fit, draws):
 
 def _weighted(fit, draws):
     factors = [("log p(x | z)", fit.a), (_("KL-дивергенции"), fit.b)]
+    # Both may be about 1 and still differ from each other: then both are named.
+    wrong_factors = [(term, factor) for term, factor in factors if not _about(factor, 1)] or factors
     return "; ".join(
         _("множитель при {term} — {factor:.3g}, а должен быть 1{guess}").format(
             term=term, factor=factor, guess=_guess_reduction(factor, draws))
-        for term, factor in factors if not _about(factor, 1)) + "."
+        for term, factor in wrong_factors) + "."
 
 
 def _guess_reduction(factor, draws):
