@@ -432,7 +432,7 @@ def draws(*arguments):
     print("begun", flush=True)
     time.sleep(600)
 
-steps._draws = draws
+steps.draw_elbo = draws
 """
 
 

@@ -1,34 +1,34 @@
-"""What each exercise of the seminar must satisfy.
+"""The checks of the seminar's exercises.
 
-An exercise is checked in four steps, each a function of its own:
+An exercise is a module with four functions, the steps of its check:
 
 ``build``
     takes the names that the student's cells have defined and returns the
-    symbolic graph to look at: a dict of Theano variables, numbers and texts,
+    symbolic graph to check: a dict of Theano variables, numbers and texts,
     and lists of these;
 ``draw``
-    draws the numbers to try it on;
+    draws the inputs on which the graph is evaluated;
 ``measure``
-    compiles the graph and evaluates it on them;
+    compiles the graph and evaluates it on the inputs;
 ``judge``
     compares the results with NumPy and closed forms, never with the package's
     own classes.
 
-In a notebook `check` runs them one after another. Grading runs ``build`` in a
-process that the student's code has to itself, ``measure`` in one where it has
-never run, and ``judge`` in the grader's own.
+In a notebook `check` runs them one after another. The grader runs ``build`` in
+the process of the student's code, ``measure`` in a process where that code has
+never run, and ``judge`` in its own process.
 
-Any step may raise `Mistake` with a hint, in Russian, of what to look at. Each
-exercise is a module here, and `common` what they share: a new exercise is a
-new module and a line in `EXERCISES`.
+Any step may raise `Mistake` with a hint. A new exercise is a new module and a
+line in `EXERCISES`. `docs/lecturers.md` describes how to write one, and what
+the other modules here offer to it.
 """
 
 import numpy as np
 
 from vae.checks import elbo, encoder, generative_model, posterior, sample
-from vae.checks.common import (
+from vae.checks.cell_history import CellHistory, why_failed
+from vae.checks.exercise import (
     MAX_SIZE, N_HELD_OUT, Exercise, Interrupted, Mistake, Names, explain, require, sizes_of)
-from vae.checks.runs import Runs, why_failed
 from vae.language import _
 
 __all__ = ["EXERCISES", "Exercise", "MAX_SIZE", "Mistake", "Names", "check", "explain", "sizes_of"]
@@ -37,24 +37,24 @@ __all__ = ["EXERCISES", "Exercise", "MAX_SIZE", "Mistake", "Names", "check", "ex
 EXERCISES = {1: sample.EXERCISE, 2: encoder.EXERCISE, 3: posterior.EXERCISE,
              4: generative_model.EXERCISE, 5: elbo.EXERCISE}
 
-_runs = Runs(EXERCISES)
+_history = CellHistory(EXERCISES)
 
 
 def check(exercise, names):
     """Check one exercise and print the verdict.
 
-    In Jupyter it knows which cells were run (`runs`): an exercise whose cell has failed since, or
-    whose cell is older than one that it builds on, is not right.
+    In Jupyter it also rejects an exercise whose cell ended with an error when it was last run, or
+    which uses a cell that was run again since.
 
     Parameters
     ----------
     exercise : int
-        Its number, a key of `EXERCISES`.
+        The number, a key of `EXERCISES`.
     names : dict
         What the student's cells have defined: ``globals()`` in a notebook.
-        Besides the names that the exercise asks for, exercise 2 and later
-        look up HIDDEN_DIM, 4 and 5 BATCH_SIZE, and 5 X_train, real images of
-        shape (n, 1, 28, 28) to train on.
+        Besides the names that the exercise asks for, exercises 2 to 4 read
+        HIDDEN_DIM, 4 and 5 BATCH_SIZE, and 5 X_train, real images of shape
+        (n, 1, 28, 28) to train on.
 
     Raises
     ------
@@ -67,14 +67,14 @@ def check(exercise, names):
         raise ValueError(f"Got exercise {exercise!r}, expected one of {sorted(EXERCISES)}")
     steps = EXERCISES[exercise]
     title = _("Упражнение {exercise} ({title})").format(exercise=exercise, title=steps.title)
-    failed, outdated = _runs.error_of(exercise), _runs.why_outdated(exercise)
+    failure, outdated = _history.error_of(exercise), _history.why_outdated(exercise)
     try:
-        if isinstance(failed, NotImplementedError):
+        if isinstance(failure, NotImplementedError):
             raise NotImplementedError
         require(outdated is None, outdated)
-        require(not isinstance(failed, SyntaxError), why_failed(failed))
-        graph = steps.build(Names(names))  # it may tell what has failed better than the error does
-        require(failed is None, why_failed(failed))
+        require(not isinstance(failure, SyntaxError), why_failed(failure))
+        graph = steps.build(Names(names))  # its hint may say more than the error does
+        require(failure is None, why_failed(failure))
         images = _real_images(Names(names).X_train) if steps.trains else None
         inputs = steps.draw(np.random.RandomState(0), images, **sizes_of(graph))
         steps.judge(inputs, steps.measure(graph, inputs))
@@ -95,5 +95,5 @@ def _real_images(images):
     shape = np.shape(images)
     require(shape[1:] == (1, 28, 28) and shape[0] > 2 * N_HELD_OUT,
             _("X_train имеет форму {shape}, а нужны изображения MNIST: (n, 1, 28, 28), n > "
-              "{value}.").format(shape=shape, value=2 * N_HELD_OUT))
+              "{minimum}.").format(shape=shape, minimum=2 * N_HELD_OUT))
     return images

@@ -5,13 +5,35 @@ import theano
 import theano.tensor as T
 from lasagne.layers import Layer, get_output, get_output_shape
 
-from vae.checks.common import (
-    Exercise, close, compiled, draw_images, parameters_of, randomise, require,
-    same_parameters_afterwards, size_of)
+from vae.checks.closed_forms import close
+from vae.checks.exercise import Exercise, require, size_of
+from vae.checks.graph_tools import compiled, parameters_of, randomise, same_parameters_afterwards
+from vae.checks.random_images import draw_images
 from vae.language import N_, _
+
+#: Sets of random weights. What holds for all of them holds by construction.
+N_WEIGHTS = 20
 
 
 def build(names):
+    """Apply the student's encoder to symbolic images.
+
+    Parameters
+    ----------
+    names : Names
+        What the student's cells have defined.
+
+    Returns
+    -------
+    dict
+        ``input_x``: the images, a symbolic tensor of shape (batch, 1, 28, 28).
+        ``loc``, ``scale``: the encoder's outputs, symbolic matrices of shape (batch, HIDDEN_DIM).
+        ``hidden_dim``: int.
+
+    Raises
+    ------
+    Mistake
+    """
     hidden_dim = size_of(names, "HIDDEN_DIM")
     input_x = T.tensor4("input_x")
     heads = names.vae_encoder_mlp(input_x)
@@ -28,38 +50,68 @@ def build(names):
 
 
 def measure(graph, inputs):
+    """Evaluate the encoder with random weights, on all images and on every second one.
+
+    Parameters
+    ----------
+    graph, inputs : dict
+        What `build` and `draw_images` return.
+
+    Returns
+    -------
+    dict of numpy.ndarray
+        ``loc``, ``scale``: shape (20, batch, HIDDEN_DIM), for each of 20 sets of weights.
+        ``half_loc``, ``half_scale``: the same for every second image.
+
+    Raises
+    ------
+    Mistake
+        If the outputs do not depend on the images.
+    """
     outputs = [graph["loc"], graph["scale"]]
     require(graph["input_x"] in theano.gof.graph.inputs(outputs),
             _("выходы не зависят от input_x: передайте его входному слою (input_var=input_x)."))
     compute = compiled([graph["input_x"]], outputs)
     parameters = parameters_of(outputs)
     random = np.random.RandomState(inputs["seed"])
-    x, halves, whole = inputs["x"], [], []
+    x, whole, halves = inputs["x"], [], []
     with same_parameters_afterwards(parameters):
-        for draw in range(20):  # what holds for all weights is by construction
+        for _weights in range(N_WEIGHTS):
             randomise(parameters, random)
             whole.append(compute(x))
             halves.append(compute(x[::2]))
-    return dict(zip(["loc", "scale"], np.swapaxes(whole, 0, 1)),
-                **dict(zip(["half_loc", "half_scale"], np.swapaxes(halves, 0, 1))))
+    loc, scale = np.swapaxes(whole, 0, 1)
+    half_loc, half_scale = np.swapaxes(halves, 0, 1)
+    return dict(loc=loc, scale=scale, half_loc=half_loc, half_scale=half_scale)
 
 
 def judge(inputs, measured):
+    """Require outputs that are a mean and a standard deviation, whatever the weights.
+
+    Parameters
+    ----------
+    inputs, measured : dict
+        What `draw_images` and `measure` return.
+
+    Raises
+    ------
+    Mistake
+    """
     loc, scale = measured["loc"], measured["scale"]
-    require(loc.shape == scale.shape == (20, len(inputs["x"]), inputs["hidden_dim"]),
-            _("для {n} изображений выходы имеют формы {loc} и {scale}.").format(
-                n=len(inputs['x']), loc=loc.shape[1:], scale=scale.shape[1:]))
+    require(loc.shape == scale.shape == (N_WEIGHTS, len(inputs["x"]), inputs["hidden_dim"]),
+            _("для {n} изображений выходы имеют формы {loc_shape} и {scale_shape}.").format(
+                n=len(inputs["x"]), loc_shape=loc.shape[1:], scale_shape=scale.shape[1:]))
     require((scale > 0).all(),
             _("стандартное отклонение должно быть строго положительным при любых весах: какая "
-              "функция активации это даёт? Сейчас встретилось {low:.3g}. Не перепутан ли "
-              "порядок: сначала l_out_loc, потом l_out_scale?").format(low=scale.min()))
+              "функция активации это даёт? Сейчас встретилось {minimum:.3g}. Не перепутан ли "
+              "порядок: сначала l_out_loc, потом l_out_scale?").format(minimum=scale.min()))
     require(loc.min() < -1 and loc.max() > 1,
             _("среднее не должно быть ограничено ни сверху, ни снизу. Сейчас, при случайных "
-              "весах, оно от {low:.2g} до {high:.2g}: какую функцию активации взять?").format(
-                low=loc.min(), high=loc.max()))
+              "весах, оно от {minimum:.2g} до {maximum:.2g}: какую функцию активации "
+              "взять?").format(minimum=loc.min(), maximum=loc.max()))
     for name, values in [(_("среднее"), loc), (_("стандартное отклонение"), scale)]:
-        require(np.ptp(values, axis=1).max() > 1e-4, _("{name} не зависит от входного "
-                                                       "изображения.").format(name=name))
+        require(np.ptp(values, axis=1).max() > 1e-4,
+                _("{name} не зависит от входного изображения.").format(name=name))
     require(close(measured["half_loc"], loc[:, ::2], 1e-3)
             and close(measured["half_scale"], scale[:, ::2], 1e-3),
             _("выход для изображения зависит от того, какие ещё изображения в батче, "

@@ -5,15 +5,41 @@ import theano
 import theano.tensor as T
 from lasagne.layers import InputLayer, Layer, get_all_layers, get_output
 
-from vae.checks.common import (
-    Exercise, Mistake, binary_images, close, compiled, is_tensor, judge_code, normal_log_prob,
-    parameters_of, randomise, require, same_parameters_afterwards, size_of)
+from vae.checks.closed_forms import close, normal_log_prob
+from vae.checks.exercise import Exercise, Mistake, require, size_of
+from vae.checks.graph_tools import (
+    compiled, is_tensor, parameters_of, randomise, same_parameters_afterwards)
+from vae.checks.latent_code import judge_code
+from vae.checks.random_images import binary_images
 from vae.language import N_, _
 
-_N_NUMBERS = 8000  # of the code, to tell its distribution by
+#: How many numbers of the code are drawn to judge its distribution.
+_N_CODE_NUMBERS = 8000
 
 
 def build(names):
+    """Return the graph of p(x | z) and p(z).
+
+    Parameters
+    ----------
+    names : Names
+        What the student's cells have defined.
+
+    Returns
+    -------
+    dict
+        ``input_x``: the images, a symbolic tensor of shape (batch, 1, 28, 28).
+        ``code``: what the decoder decodes, a symbolic matrix of shape (K * batch, HIDDEN_DIM).
+        ``loc``, ``scale``: of q(z | x), symbolic matrices of shape (batch, HIDDEN_DIM).
+        ``layer_output``, ``logits``: of the decoder and of p(x | z), symbolic tensors of shape
+        (K * batch, 1, 28, 28).
+        ``z``, ``prior``: a symbolic matrix, and log p(z) of its rows, in nats.
+        ``batch_size``, ``hidden_dim``: int.
+
+    Raises
+    ------
+    Mistake
+    """
     input_x, decoder_logits, px_z = names.input_x, names.decoder_logits, names.px_z
     require(isinstance(decoder_logits, Layer),
             _("decoder_logits должен быть слоем Lasagne: его возвращает vae_decoder_mlp."))
@@ -26,9 +52,10 @@ def build(names):
     z = T.matrix("z")
     try:
         prior = names.pz.log_prob(z)
-    except (AttributeError, TypeError, ValueError):
+    except (AttributeError, TypeError, ValueError) as error:
         raise Mistake(_("pz.log_prob(z) не вычисляется: pz должен быть объектом "
-                        "MultivariateNormalDiag с параметрами формы (batch, HIDDEN_DIM)."))
+                        "MultivariateNormalDiag с параметрами формы (batch, HIDDEN_DIM)."
+                        )) from error
     return dict(input_x=input_x, z=z, prior=prior, layer_output=get_output(decoder_logits),
                 logits=px_z.logits, code=sources[0].input_var,
                 loc=names.qz_x.loc, scale=names.qz_x.scale,
@@ -36,99 +63,164 @@ def build(names):
 
 
 def draw(random, images, batch_size, hidden_dim):
+    """Return the inputs on which the graph is evaluated.
+
+    Parameters
+    ----------
+    random : numpy.random.RandomState
+    images : numpy.ndarray or None
+        Not used.
+    batch_size, hidden_dim : int
+
+    Returns
+    -------
+    dict
+        ``x``: random binary images, bool, shape (batch_size, 1, 28, 28).
+        ``z``: codes, float64, shape (batch_size, hidden_dim).
+        ``seed``: int, of the random weights.
+    """
     return dict(x=binary_images(random, batch_size), seed=random.randint(2 ** 31 - 1),
                 z=random.normal(size=(batch_size, hidden_dim)))
 
 
 def measure(graph, inputs):
-    input_x, z, code, loc, scale = (graph[name] for name in ["input_x", "z", "code", "loc", "scale"])
+    """Evaluate code, logits and prior: first as they are, then with three sets of random weights.
+
+    Parameters
+    ----------
+    graph, inputs : dict
+        What `build` and `draw` return.
+
+    Returns
+    -------
+    dict
+        ``n``: int, the number of codes that are decoded, K * batch.
+        ``prior``: list of 3 arrays of shape (n,) or (batch,), log p(z) in nats.
+        ``layer_output``, ``logits``: lists of 4 arrays, each of about 50 of the n outputs.
+        ``again``: the last ``layer_output``, evaluated once more.
+        ``code``, ``loc``, ``scale``: tuples of arrays of shapes (n, HIDDEN_DIM) and
+        (batch, HIDDEN_DIM), an array for each draw.
+        ``gradient_error``: float, the relative error of the gradient through the code.
+
+    Raises
+    ------
+    Mistake
+        If the graph needs other inputs than ``input_x``, or log p(z) cannot be computed.
+    """
+    input_x, code, loc, scale = (graph[name] for name in ["input_x", "code", "loc", "scale"])
     x, random = inputs["x"], np.random.RandomState(inputs["seed"])
     try:
         compute = compiled([input_x], [graph["layer_output"], graph["logits"]])
         sample = compiled([input_x], [code, loc, scale])
-    except theano.gof.MissingInputError:
+    except theano.gof.MissingInputError as error:
         raise Mistake(_("p(x | z) должно зависеть от input_x и больше ни от каких входов: "
-                        "на вход декодировщика нужен qz_x.sample()."))
-    codes, locs, scales = zip(*(sample(x) for _ in range(_n_draws(sample(x)[0]))))
+                        "на вход декодировщика нужен qz_x.sample().")) from error
+    n_draws = _n_draws(sample(x)[0])
+    codes, locs, scales = zip(*(sample(x) for _draw in range(n_draws)))
     parameters = parameters_of([graph["logits"], graph["layer_output"], graph["prior"]])
     log_prior = _log_prior(graph)
     outputs, priors = [compute(x)], []
     with same_parameters_afterwards(parameters):
-        for weights in range(3):  # what is so before training must be so after it
+        for _weights in range(3):  # what holds before training must hold after it
             priors.append(log_prior(x, inputs["z"], n=len(outputs[0][1])))
             randomise(parameters, random)
             outputs.append(compute(x))
     again, n = compute(x)[0], len(outputs[0][1])
-    some = slice(None, None, max(1, n // 50))
-    return dict(n=n, prior=priors, layer_output=[one[some] for one, _ in outputs],
-                logits=[one[some] for _, one in outputs], again=again[some],
+    subset = slice(None, None, max(1, n // 50))
+    return dict(n=n, prior=priors, layer_output=[output[subset] for output, _logits in outputs],
+                logits=[logits[subset] for _output, logits in outputs], again=again[subset],
                 code=codes, loc=locs, scale=scales,
                 gradient_error=_gradient_error(graph, x, random, codes[0].shape))
 
 
 def _n_draws(code):
-    return int(np.clip(_N_NUMBERS // max(code.size, 1), 2, 2000))
+    """Return how often to draw a code of this size, to know its distribution."""
+    return int(np.clip(_N_CODE_NUMBERS // max(code.size, 1), 2, 2000))
 
 
 def _log_prior(graph):
-    hint = (_("pz.log_prob(z) не вычисляется: pz должен быть объектом MultivariateNormalDiag "
-              "с параметрами формы (batch, HIDDEN_DIM)."))
+    """Compile log p(z).
+
+    Returns
+    -------
+    callable
+        ``(x, z, n) -> log p(z)``, in nats, of n codes: the rows of `z`, shape (batch, HIDDEN_DIM),
+        in turn. If the shape of p(z) does not allow n codes, log p(z) of `z` itself.
+    """
+    hint = _("pz.log_prob(z) не вычисляется: pz должен быть объектом MultivariateNormalDiag "
+             "с параметрами формы (batch, HIDDEN_DIM).")
     try:
         compute = compiled([graph["input_x"], graph["z"]], graph["prior"])
-    except theano.gof.MissingInputError:
-        raise Mistake(hint)
+    except theano.gof.MissingInputError as error:
+        raise Mistake(hint) from error
 
     def log_prior(x, z, n):
-        try:
-            try:  # of as many codes as are decoded, or of one an image
-                return compute(x, np.resize(z, (n, z.shape[1])))
-            except ValueError:
-                return compute(x, z)
-        except (TypeError, ValueError):
-            raise Mistake(hint)
+        for n_codes in [n, len(z)]:
+            try:
+                return compute(x, np.resize(z, (n_codes, z.shape[1])))
+            except ValueError as error:
+                failure = error
+            except TypeError as error:
+                raise Mistake(hint) from error
+        raise Mistake(hint) from failure
 
     return log_prior
 
 
 def _gradient_error(graph, x, random, shape):
-    """How far the gradient through the code is from that of loc + scale * eps, relatively.
+    """Return the relative error of the gradient through the code.
 
-    With respect to the encoder's parameters, of a random combination of the code's coordinates;
-    for the better of the two orders that K samples an image may stand in.
+    The gradient is that of a random combination of the code's coordinates with respect to the
+    encoder's parameters. It is compared with that of loc + scale * eps, in the better of the two
+    orders in which K samples for an image may stand.
     """
     code, loc, scale = graph["code"], graph["loc"], graph["scale"]
     encoder, weights, k = parameters_of([loc, scale]), T.matrix(), shape[0] // len(x)
 
-    def gradients(z):
-        every = T.grad(T.sum(weights * z), encoder, disconnected_inputs="ignore")
-        return T.concatenate([T.flatten(one) for one in every])
+    def gradient_of(z):
+        gradients = T.grad(T.sum(weights * z), encoder, disconnected_inputs="ignore")
+        return T.concatenate([T.flatten(gradient) for gradient in gradients])
 
     try:
-        got = gradients(code)
+        gradient = gradient_of(code)
     except (theano.gradient.DisconnectedInputError, theano.gradient.NullTypeGradError):
         return 1.
+    if k == 1:
+        orders = [(loc, scale)]
+    else:
+        orders = [(T.repeat(loc, k, axis=0), T.repeat(scale, k, axis=0)),
+                  (T.tile(loc, (k, 1)), T.tile(scale, (k, 1)))]
     errors = []
-    for order in [lambda v: v] if k == 1 else [lambda v: T.repeat(v, k, axis=0),
-                                               lambda v: T.tile(v, (k, 1))]:
-        loc_k, scale_k = order(loc), order(scale)
-        eps = theano.gradient.disconnected_grad((code - loc_k) / scale_k)
-        expected = gradients(loc_k + scale_k * eps)
-        errors.append(T.sqrt(T.sum((got - expected) ** 2) / T.sum(expected ** 2)))
+    for loc_of_code, scale_of_code in orders:
+        eps = theano.gradient.disconnected_grad((code - loc_of_code) / scale_of_code)
+        expected = gradient_of(loc_of_code + scale_of_code * eps)
+        errors.append(T.sqrt(T.sum((gradient - expected) ** 2) / T.sum(expected ** 2)))
     return float(min(compiled([graph["input_x"], weights], errors)(x, random.normal(size=shape))))
 
 
 def judge(inputs, measured):
+    """Require that p(z) is N(0, I), and that p(x | z) decodes a sample from q(z | x).
+
+    Parameters
+    ----------
+    inputs, measured : dict
+        What `draw` and `measure` return.
+
+    Raises
+    ------
+    Mistake
+    """
     x = inputs["x"]
     prior, logits, expected = (np.array(measured[name]) for name in [
         "prior", "logits", "layer_output"])
     n = int(measured["n"])
-    require(prior.shape[1:] in [(n,), (len(x),)] and close(prior, np.array([
-        np.resize(normal_log_prob(inputs["z"], 0., 1.), prior.shape[1:])] * len(prior))),
+    require(prior.shape[1:] in [(n,), (len(x),)]
+            and close(prior, _standard_normal_log_prob(inputs["z"], prior.shape)),
             _("p(z) должно быть стандартным нормальным распределением N(0, I), и до обучения, "
               "и после."))
     require(logits.shape[2:] == x.shape[1:] and n > 0 and n % len(x) == 0,
-            _("logits имеет форму {logits}, а изображения — {shape}.").format(
-                logits=logits.shape[1:], shape=x.shape))
+            _("logits имеет форму {logits_shape}, а изображения — {images_shape}.").format(
+                logits_shape=logits.shape[1:], images_shape=x.shape))
     require(not (close(logits, 1 / (1 + np.exp(-expected.astype(float))))
                  or logits.min() >= 0 and logits.max() <= 1),
             _("в BinaryVector переданы вероятности, а нужны логиты: сигмоида здесь лишняя."))
@@ -140,6 +232,12 @@ def judge(inputs, measured):
     require(measured["gradient_error"] < 0.01,
             _("градиент от p(x | z) не доходит до кодировщика таким, какой он у сэмпла "
               "qz_x.sample(): ничего не должно его останавливать или менять."))
+
+
+def _standard_normal_log_prob(z, shape):
+    """The log-density of codes in turn, in each row of a result of this shape."""
+    n_rows, *row_shape = shape
+    return np.array([np.resize(normal_log_prob(z, 0., 1.), row_shape)] * n_rows)
 
 
 EXERCISE = Exercise(N_("генеративная модель p(x, z)"), 2, ("decoder_logits", "pz", "px_z"),

@@ -4,13 +4,34 @@ import numpy as np
 import theano
 from lasagne.layers import Layer, get_output
 
-from vae.checks.common import (
-    Exercise, Mistake, close, compiled, draw_images, is_tensor, parameters_of, randomise, require,
-    same_parameters_afterwards, size_of)
+from vae.checks.closed_forms import close
+from vae.checks.exercise import Exercise, Mistake, require, size_of
+from vae.checks.graph_tools import (
+    compiled, is_tensor, parameters_of, randomise, same_parameters_afterwards)
+from vae.checks.random_images import draw_images
 from vae.language import N_, _
 
 
 def build(names):
+    """Return the graph of q(z | x) and of the encoder's outputs.
+
+    Parameters
+    ----------
+    names : Names
+        What the student's cells have defined.
+
+    Returns
+    -------
+    dict
+        ``input_x``: the images, a symbolic tensor of shape (batch, 1, 28, 28).
+        ``mean``, ``std``: the encoder's outputs, symbolic.
+        ``loc``, ``scale``: of q(z | x), symbolic matrices of shape (batch, HIDDEN_DIM).
+        ``hidden_dim``: int.
+
+    Raises
+    ------
+    Mistake
+    """
     qz_x = names.qz_x
     heads = [names.encoder_mean, names.encoder_scale]
     for name, head in zip(["encoder_mean", "encoder_scale"], heads):
@@ -26,44 +47,75 @@ def build(names):
 
 
 def measure(graph, inputs):
+    """Evaluate q(z | x) and the encoder: first as they are, then with three sets of random weights.
+
+    Parameters
+    ----------
+    graph, inputs : dict
+        What `build` and `draw_images` return.
+
+    Returns
+    -------
+    dict of numpy.ndarray, shape (4, batch, HIDDEN_DIM)
+        ``mean``, ``std``, ``loc`` and ``scale``.
+
+    Raises
+    ------
+    Mistake
+        If the graph needs other inputs than ``input_x``.
+    """
     outputs = ["mean", "std", "loc", "scale"]
     variables = [graph[name] for name in outputs]
     try:
         compute = compiled([graph["input_x"]], variables)
-    except theano.gof.MissingInputError:
-        raise Mistake(_("q(z | x) должно зависеть от input_x и больше ни от каких входов."))
+    except theano.gof.MissingInputError as error:
+        raise Mistake(
+            _("q(z | x) должно зависеть от input_x и больше ни от каких входов.")) from error
     parameters, random = parameters_of(variables), np.random.RandomState(inputs["seed"])
     values = [compute(inputs["x"])]
     with same_parameters_afterwards(parameters):
-        for weights in range(3):  # what is so before training must be so after it
+        for _weights in range(3):  # what holds before training must hold after it
             randomise(parameters, random)
             values.append(compute(inputs["x"]))
-    return {name: np.array(of_name) for name, *of_name in zip(outputs, *values)}
+    return {name: np.array(arrays) for name, *arrays in zip(outputs, *values)}
 
 
 def judge(inputs, measured):
+    """Require that loc and scale of q(z | x) are the encoder's outputs.
+
+    Parameters
+    ----------
+    inputs, measured : dict
+        What `draw_images` and `measure` return.
+
+    Raises
+    ------
+    Mistake
+    """
     mean, std, loc, scale = (measured[name] for name in ["mean", "std", "loc", "scale"])
     shape = (len(inputs["x"]), inputs["hidden_dim"])
     require(loc.shape[1:] == scale.shape[1:] == shape,
-            _("для {shape} изображений loc имеет форму {loc}, scale — {scale}, а нужна "
-              "{shape_2}.").format(
-                shape=shape[0], loc=loc.shape[1:], scale=scale.shape[1:], shape_2=shape))
+            _("для {n} изображений loc имеет форму {loc_shape}, scale — {scale_shape}, а нужна "
+              "{expected_shape}.").format(n=len(inputs["x"]), loc_shape=loc.shape[1:],
+                                          scale_shape=scale.shape[1:], expected_shape=shape))
     require(not (close(loc, std) and close(scale, mean)),
             _("loc и scale перепутаны местами."))
-    require(close(loc, mean, 1e-3), _("loc у qz_x — не выход слоя encoder_mean. (Если в "
-              "кодировщике есть dropout, уберите его: здесь он не нужен.)"))
-    require((scale > 0).all(), _("scale должен быть положительным: передан ли в него "
-              "выход encoder_scale?"))
+    require(close(loc, mean, 1e-3),
+            _("loc у qz_x — не выход слоя encoder_mean. (Если в кодировщике есть dropout, уберите "
+              "его: здесь он не нужен.)"))
+    require((scale > 0).all(),
+            _("scale должен быть положительным: передан ли в него выход encoder_scale?"))
     if (std <= 0).any():
-        # The encoder gives no standard deviation, which is exercise 2's mistake: if here it is made
-        # one, as of its logarithm, all is right for this encoder.
+        # The encoder's second output is not a standard deviation, which is a mistake in exercise 2.
+        # If qz_x turns it into one by an increasing function, such as exp, exercise 3 is right.
         order = np.argsort(std, axis=None)
         ordered = scale.ravel()[order]
         require((np.diff(ordered) >= -1e-5 * ordered[1:]).all() and np.ptp(ordered) > 0,
                 _("scale у qz_x — не стандартное отклонение, которое следует из выхода "
                   "encoder_scale."))
         return
-    require(close(scale, std, 1e-3), _("scale у qz_x — не выход слоя encoder_scale. "
+    require(close(scale, std, 1e-3),
+            _("scale у qz_x — не выход слоя encoder_scale. "
               "Это должно быть стандартное отклонение, без квадратов и логарифмов."))
 
 

@@ -5,12 +5,32 @@ import theano
 import theano.tensor as T
 from theano.sandbox.rng_mrg import MRG_RandomStreams
 
-from vae.checks.common import (
-    Exercise, Mistake, close, compiled, first_line, is_tensor, normal_log_prob, require)
+from vae.checks.closed_forms import close, normal_log_prob
+from vae.checks.exercise import Exercise, Mistake, first_line, require
+from vae.checks.graph_tools import compiled, is_tensor
 from vae.language import N_, _
 
 
 def build(names):
+    """Return the graph of two samples from the student's distribution and of its log-density.
+
+    Parameters
+    ----------
+    names : Names
+        What the student's cells have defined.
+
+    Returns
+    -------
+    dict
+        ``loc``, ``scale``, ``point``: inputs, symbolic matrices of shape (batch, dim).
+        ``z``, ``again``: samples by two calls of ``sample()``, symbolic matrices.
+        ``log_prob``: of ``point``, in nats.
+        ``kept_loc``, ``kept_scale``: the distribution's attributes ``loc`` and ``scale``.
+
+    Raises
+    ------
+    Mistake
+    """
     loc, scale = T.matrix("loc"), T.matrix("scale")
     distribution = names.MultivariateNormalDiag(loc, scale, rng=MRG_RandomStreams(20))
     z, again = distribution.sample(), distribution.sample()
@@ -20,37 +40,69 @@ def build(names):
     point = T.matrix("point")
     try:
         log_prob = distribution.log_prob(point)
-        kept = [distribution.loc, distribution.scale]
-    except Exception as error:  # of the student's class
+        kept_loc, kept_scale = distribution.loc, distribution.scale
+    except Exception as error:  # whatever the student's class raises
         raise Mistake(_("метод sample() написан, но log_prob() или loc и scale этого класса "
-                        "больше не работают ({name}: {what}). Верните их, какими они были: "
+                        "больше не работают ({error}: {message}). Верните их, какими они были: "
                         "меняется только sample().").format(
-                          name=type(error).__name__, what=first_line(error)))
+                            error=type(error).__name__, message=first_line(error))) from error
     return dict(loc=loc, scale=scale, z=z, again=again, point=point, log_prob=log_prob,
-                kept_loc=kept[0], kept_scale=kept[1])
+                kept_loc=kept_loc, kept_scale=kept_scale)
 
 
 def draw(random, images):
+    """Return the inputs on which the graph is evaluated.
+
+    Parameters
+    ----------
+    random : numpy.random.RandomState
+    images : numpy.ndarray or None
+        Not used.
+
+    Returns
+    -------
+    dict of numpy.ndarray, shape (10000, 2), float64
+        ``loc``, ``scale`` and ``point``.
+    """
     shape = (10000, 2)
     return dict(loc=random.normal(0, 3, shape), scale=random.uniform(0.2, 3, shape),
                 point=random.normal(0, 3, shape))
 
 
 def measure(graph, inputs):
+    """Evaluate the samples, their gradients and the log-density.
+
+    Parameters
+    ----------
+    graph, inputs : dict
+        What `build` and `draw` return.
+
+    Returns
+    -------
+    dict of numpy.ndarray
+        ``z``, ``again``, ``kept_loc``, ``kept_scale``: shape (10000, 2).
+        ``dz_dloc``, ``dz_dscale``: the gradients of the sum of ``z``, shape (10000, 2).
+        ``log_prob``: shape (10000,), in nats.
+
+    Raises
+    ------
+    Mistake
+        If one of them cannot be computed.
+    """
     loc, scale, z, again = (graph[name] for name in ["loc", "scale", "z", "again"])
     try:
         gradients = T.grad(T.sum(z), [loc, scale])
-    except (theano.gradient.DisconnectedInputError, theano.gradient.NullTypeGradError):
+    except (theano.gradient.DisconnectedInputError, theano.gradient.NullTypeGradError) as error:
         raise Mistake(
             _("градиент не проходит через сэмпл к loc и scale. Нужна репараметризация: сначала "
               "шум из N(0, 1), который от параметров не зависит, потом его сдвиг и растяжение "
-              "(сам self.rng.normal() градиента к своим avg и std не пропускает)."))
+              "(сам self.rng.normal() градиента к своим avg и std не пропускает).")) from error
     try:
         values = compiled([loc, scale], [z, again, *gradients])(inputs["loc"], inputs["scale"])
     except ValueError as error:
         raise Mistake(_("размеры не сходятся: какой формы шум? Размер батча заранее не "
-                        "известен, а умножать нужно поэлементно.\n{what}").format(
-                          what=first_line(error)))
+                        "известен, а умножать нужно поэлементно.\n{message}").format(
+                            message=first_line(error))) from error
     measured = dict(zip(["z", "again", "dz_dloc", "dz_dscale"], values))
     names = ["log_prob", "kept_loc", "kept_scale"]
     try:
@@ -58,26 +110,41 @@ def measure(graph, inputs):
             inputs["loc"], inputs["scale"], inputs["point"])
     except (TypeError, ValueError, theano.gof.MissingInputError) as error:
         raise Mistake(_("sample() написан, но log_prob(z) этого класса больше не вычисляется: "
-                        "верните его, каким он был.\n{what}").format(what=first_line(error)))
+                        "верните его, каким он был.\n{message}").format(
+                            message=first_line(error))) from error
     return {**measured, **dict(zip(names, values))}
 
 
 def judge(inputs, measured):
+    """Require independent, reparameterised samples, and that the class is otherwise unchanged.
+
+    Parameters
+    ----------
+    inputs, measured : dict
+        What `draw` and `measure` return.
+
+    Raises
+    ------
+    Mistake
+    """
     loc, scale, z = inputs["loc"], inputs["scale"], measured["z"]
-    require(z.shape == loc.shape, _("форма сэмпла {shape}, а у loc форма {shape_2}.").format(
-                                      shape=z.shape, shape_2=loc.shape))
+    require(z.shape == loc.shape,
+            _("форма сэмпла {sample_shape}, а у loc форма {loc_shape}.").format(
+                sample_shape=z.shape, loc_shape=loc.shape))
     eps = (z - loc) / scale
     require(not np.allclose(z, measured["again"]),
             _("два вызова sample() дали одно и то же: шум должен быть каждый раз новым."))
     again = (measured["again"] - loc) / scale
-    require(eps.std(axis=0).min() > 1e-3, _("шум один на весь батч, а нужен свой для каждого "
-              "объекта: какой формы должен быть шум?"))
-    require(eps.std(axis=1).max() > 1e-3, _("шум один на все координаты кода, а нужен свой для "
-              "каждой: какой формы должен быть шум?"))
-    for power, name in [(2, "scale ** 2"), (0.5, _("корень из scale"))]:
+    require(eps.std(axis=0).min() > 1e-3,
+            _("шум один на весь батч, а нужен свой для каждого объекта: какой формы должен быть "
+              "шум?"))
+    require(eps.std(axis=1).max() > 1e-3,
+            _("шум один на все координаты кода, а нужен свой для каждой: какой формы должен быть "
+              "шум?"))
+    for power, spread in [(2, "scale ** 2"), (0.5, _("корень из scale"))]:
         require(abs(((z - loc) / scale ** power).std() - 1) > 0.03,
-                _("разброс сэмпла — {name}, а должен быть scale: scale здесь — стандартное "
-                  "отклонение, а не дисперсия.").format(name=name))
+                _("разброс сэмпла — {spread}, а должен быть scale: scale здесь — стандартное "
+                  "отклонение, а не дисперсия.").format(spread=spread))
     require(abs(eps.mean()) < 0.05,
             _("среднее сэмпла отличается от loc (в среднем на {mean:+.2f} scale).").format(
                 mean=eps.mean()))

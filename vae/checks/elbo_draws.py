@@ -1,0 +1,179 @@
+"""Exercise 5: ELBO of a student's graph with random weights, and the terms that it is made of."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import theano
+import theano.tensor as T
+
+from vae.checks.closed_forms import (
+    LOG_2PI, bernoulli_log_prob, kl_to_standard_normal, normal_log_prob)
+from vae.checks.exercise import require
+from vae.checks.graph_tools import (
+    is_random_stream, nodes_of, randomise, same_parameters_afterwards, scale_parameters)
+from vae.checks.latent_code import both_orders
+from vae.language import _
+
+#: ELBO is drawn with some random encoders, several times with each.
+N_ENCODERS, DRAWS_PER_ENCODER = 5, 10
+#: The draws with the last encoder. Its weights are near 0, so the KL divergence is small.
+SMALL_KL = slice((N_ENCODERS - 1) * DRAWS_PER_ENCODER, N_ENCODERS * DRAWS_PER_ENCODER)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """ELBO of one batch, drawn 50 times, and what it was made of. All numbers are float64.
+
+    There are K samples of the code for an image. They may stand next to each other or a batch
+    apart, so `log_px_z` is given for both orders, in the order of `both_orders`.
+
+    Parameters
+    ----------
+    elbo, loss : numpy.ndarray, shape (draws,)
+        The student's, in nats.
+    loc, scale : numpy.ndarray, shape (draws, batch, dim)
+        Of q(z | x).
+    code : numpy.ndarray, shape (draws, K * batch, dim)
+        All samples that elbo decodes.
+    log_px_z : numpy.ndarray, shape (draws, 2, K * batch)
+        log p(x | z) of each sample, in nats, for either order.
+    own_log_px_z : numpy.ndarray, shape (draws,)
+        The mean of log p(x | z) over the batch, in nats, for samples of ours from q(z | x).
+    elbo_of_constant_decoder : numpy.ndarray, shape (draws,)
+        The student's elbo, in nats, with a decoder whose weights are all 0.
+    samples_in_a_loop : bool
+        Whether elbo contains a loop. Samples drawn inside it are not in `code`.
+    """
+
+    elbo: np.ndarray
+    loss: np.ndarray
+    loc: np.ndarray
+    scale: np.ndarray
+    code: np.ndarray
+    log_px_z: np.ndarray
+    own_log_px_z: np.ndarray
+    elbo_of_constant_decoder: np.ndarray
+    samples_in_a_loop: bool
+
+    @classmethod
+    def from_measured(cls, measured):
+        """Take the draws from what `measure` has returned."""
+        arrays = {name: np.asarray(measured[name], dtype=float) for name in [
+            "elbo", "loss", "loc", "scale", "code", "log_px_z", "own_log_px_z",
+            "elbo_of_constant_decoder"]}
+        return cls(**arrays, samples_in_a_loop=measured["samples_in_a_loop"])
+
+    @property
+    def n_samples(self):
+        """K, the number of samples for an image."""
+        return self.code.shape[1] // self.loc.shape[1]
+
+    @cached_property
+    def kl(self):
+        """KL(q(z | x) || p(z)), averaged over the batch, in nats. Shape (draws,)."""
+        return np.mean(kl_to_standard_normal(self.loc, self.scale), axis=1)
+
+    @cached_property
+    def estimates(self):
+        """The terms of ELBO by each of the ways to estimate them, averaged over the batch.
+
+        Returns
+        -------
+        list of tuple of numpy.ndarray, shape (draws,)
+            E log p(x | z), E log p(z) and the entropy of q(z | x), in nats. The first is always an
+            average over the samples, the other two may be closed forms.
+        """
+        loc, scale, code = self.loc, self.scale, self.code
+        prior = np.mean(normal_log_prob(0., loc, np.ones_like(loc))
+                        - 0.5 * np.sum(scale ** 2, axis=2), axis=1)
+        entropy = np.mean(np.sum(0.5 * (LOG_2PI + 1) + np.log(scale), axis=2), axis=1)
+        sampled_prior = np.mean(normal_log_prob(code, 0., np.ones_like(code)), axis=1)
+        estimates = []
+        repeated = (both_orders(values, code.shape[1], axis=1) for values in (loc, scale))
+        for order, (loc_of_code, scale_of_code) in enumerate(zip(*repeated)):
+            log_px_z = np.mean(self.log_px_z[:, order], axis=1)
+            sampled_entropy = -np.mean(normal_log_prob(code, loc_of_code, scale_of_code), axis=1)
+            estimates += [(log_px_z, sampled_prior, sampled_entropy), (log_px_z, prior, entropy),
+                          (log_px_z, prior, sampled_entropy), (log_px_z, sampled_prior, entropy)]
+        return estimates
+
+    @cached_property
+    def rounding(self):
+        """By how much float32 may change elbo, in nats. Shape (draws,)."""
+        return 1e-4 * np.sum(np.abs(self.estimates[0]), axis=0)
+
+    def elbo_equals(self, bound):
+        """Return whether elbo is a bound, an array of shape (draws,), up to rounding."""
+        return (np.abs(self.elbo - bound) < self.rounding).all()
+
+
+def draw_elbo(graph, x, encoder, decoder, decode, random):
+    """Evaluate ELBO with random encoders, whose KL divergence is large and known.
+
+    Each draw is repeated with a decoder whose output is the same for all codes. Then the only noise
+    is that of the estimate of the KL divergence.
+
+    Parameters
+    ----------
+    graph : dict
+        What exercise 5's ``build`` returns.
+    x : numpy.ndarray, shape (batch, 1, 28, 28)
+    encoder, decoder : list of Theano shared variables
+        The networks' parameters. They keep their values.
+    decode : callable
+        Code, shape (n, dim), -> logits, shape (n, 1, 28, 28).
+    random : numpy.random.RandomState
+
+    Returns
+    -------
+    dict of numpy.ndarray
+        The arrays of `Draws`, by name.
+    """
+    evaluate = theano.function(
+        [graph["input_x"]],
+        [graph["elbo"], graph["loss"], graph["loc"], graph["scale"], _decoded_code(graph)],
+        updates=[(shared, new) for shared, new in graph["updates"] if is_random_stream(shared)],
+        on_unused_input="ignore")
+    batch, draws = np.asarray(x, graph["input_x"].dtype), []
+    with same_parameters_afterwards(encoder):
+        for index in range(N_ENCODERS):
+            randomise(encoder, random)
+            if index == N_ENCODERS - 1:
+                scale_parameters(encoder, 0.01)
+            for _draw in range(DRAWS_PER_ENCODER):
+                elbo, loss, loc, scale, code = evaluate(batch)
+                own_code = loc + scale * random.normal(size=loc.shape)
+                draw = dict(elbo=elbo, loss=loss, loc=loc, scale=scale, code=code,
+                            log_px_z=_log_likelihoods(x, code, decode(code)),
+                            own_log_px_z=np.mean(bernoulli_log_prob(x, decode(own_code))))
+                with same_parameters_afterwards(decoder):
+                    scale_parameters(decoder, 0)
+                    draw["elbo_of_constant_decoder"] = evaluate(batch)[0]
+                draws.append(draw)
+    return {name: np.array([draw[name] for draw in draws]) for name in draws[0]}
+
+
+def _decoded_code(graph):
+    """The samples over which elbo is an average: all that the decoder's first weights multiply."""
+    first_weights = {node.inputs[1] for node in _matrix_products(graph["logits"])
+                     if node.inputs[0] is graph["code"]}
+    codes = [node.inputs[0] for node in _matrix_products(graph["elbo"])
+             if node.inputs[1] in first_weights]
+    return T.concatenate(codes or [graph["z"]])
+
+
+def _matrix_products(output):
+    return [node for node in nodes_of(output) if isinstance(node.op, T.Dot)]
+
+
+def _log_likelihoods(x, code, logits):
+    """Return log p(x | z) of each sample, in nats, for either order of the samples."""
+    require(len(code) > 0 and len(code) % len(x) == 0
+            and logits.shape == (len(code), *x.shape[1:]),
+            _("для батча из {n} изображений в декодировщик подаются коды формы {code_shape}, "
+              "а выходит из него {logits_shape}.").format(
+                n=len(x), code_shape=code.shape, logits_shape=logits.shape))
+    if len(code) == len(x):
+        return [bernoulli_log_prob(x, logits)] * 2
+    return [bernoulli_log_prob(images, logits) for images in both_orders(x, len(code), axis=0)]

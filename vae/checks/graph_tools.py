@@ -1,0 +1,81 @@
+"""Theano graphs: compiling, the networks' parameters, random weights."""
+
+from contextlib import contextmanager
+
+import numpy as np
+import theano
+import theano.tensor as T
+
+
+def is_tensor(value, ndim):
+    """Return whether a value is a symbolic tensor with this number of dimensions."""
+    return isinstance(value, theano.Variable) and getattr(value, "ndim", None) == ndim
+
+
+def compiled(inputs, outputs):
+    """Compile outputs to a function of arrays.
+
+    Parameters
+    ----------
+    inputs : list of Theano variables
+        Outputs need not depend on all of them.
+    outputs : Theano variable, or list of them
+
+    Returns
+    -------
+    callable
+        It casts each array to the dtype of its input.
+    """
+    function = theano.function(inputs, outputs, on_unused_input="ignore")
+    return lambda *values: function(*(np.asarray(value, dtype=variable.dtype)
+                                      for variable, value in zip(inputs, values)))
+
+
+def parameters_of(outputs):
+    """Return the networks' parameters on which some variables depend: shared float tensors."""
+    return [variable for variable in theano.gof.graph.inputs(outputs)
+            if isinstance(variable, theano.compile.SharedVariable)
+            and isinstance(variable.type, T.TensorType) and variable.dtype.startswith("float")]
+
+
+def nodes_of(output):
+    """Return the operations from which a variable is computed, as nodes of its graph."""
+    return theano.gof.graph.io_toposort(theano.gof.graph.inputs([output]), [output])
+
+
+def is_random_stream(shared):
+    """Return whether a shared variable is the state of a random stream, which loops update."""
+    return not getattr(shared, "dtype", "").startswith("float")
+
+
+@contextmanager
+def same_parameters_afterwards(parameters):
+    """Give some shared variables their values back at the end of a ``with`` statement."""
+    before = [parameter.get_value() for parameter in parameters]
+    try:
+        yield
+    finally:
+        for parameter, value in zip(parameters, before):
+            parameter.set_value(value)
+
+
+def randomise(parameters, random):
+    """Draw new values of parameters, with which ReLU networks of any depth have moderate outputs.
+
+    Parameters
+    ----------
+    parameters : list of Theano shared variables
+        Weights and biases. Weights get the variance 2 / fan-in, biases 1.
+    random : numpy.random.RandomState
+    """
+    for parameter in parameters:
+        shape = parameter.get_value(borrow=True).shape
+        fan_in = np.prod(shape[:1] if len(shape) == 2 else shape[1:])
+        spread = np.sqrt(2 / fan_in) if len(shape) > 1 else 1.
+        parameter.set_value(random.normal(0, spread, shape).astype(parameter.dtype))
+
+
+def scale_parameters(parameters, factor):
+    """Multiply parameters by a number."""
+    for parameter in parameters:
+        parameter.set_value(factor * parameter.get_value())

@@ -1,0 +1,87 @@
+"""Whether what is decoded is a sample from q(z | x)."""
+
+import numpy as np
+
+from vae.checks.exercise import require
+from vae.language import _
+
+
+def judge_code(batch_size, code, loc, scale):
+    """Require that each code is an independent sample from q(z | x).
+
+    Parameters
+    ----------
+    batch_size : int
+    code : numpy.ndarray, shape (draws, K * batch, dim)
+        What the decoder gets: K samples for an image, in either of the `both_orders`.
+    loc, scale : numpy.ndarray, shape (draws, batch, dim)
+        Of q(z | x).
+
+    Raises
+    ------
+    Mistake
+    """
+    n_draws, n_codes, hidden_dim = code.shape
+    require(n_codes % batch_size == 0
+            and loc.shape == scale.shape == (n_draws, batch_size, hidden_dim),
+            _("для {batch_size} изображений в декодировщик подаются коды формы "
+              "{code_shape}.").format(batch_size=batch_size, code_shape=code.shape[1:]))
+    eps = _noise_in_better_order(code, loc, scale)
+    require(np.nanmax(np.abs(eps)) > 1e-3,
+            _("декодируется не сэмпл из q(z | x), а среднее: выход декодировщика не случаен."))
+    tolerance = 5 / np.sqrt(eps.size)
+    spread = np.sqrt(np.nanmean(eps ** 2))
+    require(abs(np.nanmean(eps)) < tolerance and abs(spread - 1) < tolerance,
+            _("на вход декодировщика подаётся не сэмпл из q(z | x): его отклонение от loc — в "
+              "среднем {spread:.2f} scale, а должно быть 1 scale. (Среднее нескольких сэмплов "
+              "— не сэмпл.)").format(spread=spread))
+    require(abs(np.nanmean(eps ** 4) - 3) < 70 / np.sqrt(eps.size),
+            _("на вход декодировщика подаётся не сэмпл из q(z | x): его распределение "
+              "не нормальное."))
+    products = [eps[1:] * eps[:-1], eps[:, 1:] * eps[:, :-1], eps[:, :, 1:] * eps[:, :, :-1]]
+    require(all(abs(np.nanmean(product)) < 6 / np.sqrt(product.size)
+                for product in products if product.size > 100),
+            _("сэмплы кода зависят друг от друга: у каждого объекта, у каждой координаты и при "
+              "каждом вычислении шум должен быть свой."))
+
+
+def _noise_in_better_order(code, loc, scale):
+    """The noise in a code, for the order of samples in which its variance is closer to 1."""
+    locs, scales = (both_orders(values, code.shape[1], axis=1) for values in (loc, scale))
+    per_image, tiled = (_noise(code, *parameters) for parameters in zip(locs, scales))
+    if _error_of_variance(tiled) < _error_of_variance(per_image):
+        return tiled
+    return per_image
+
+
+def _error_of_variance(eps):
+    return abs(np.nanmean(eps ** 2) - 1)
+
+
+def _noise(code, loc, scale):
+    """The noise that a code was made of; nan where float32 has lost it in the sum."""
+    with np.errstate(all="ignore"):
+        return np.where(scale > 1e-4 * (1 + np.abs(loc)), (code - loc) / scale, np.nan)
+
+
+def both_orders(values, n, axis):
+    """Repeat a batch for K samples of each of its elements, in both orders of the samples.
+
+    Parameters
+    ----------
+    values : numpy.ndarray
+    n : int
+        The number of samples, K times the size of the batch.
+    axis : int
+        The axis of the batch.
+
+    Returns
+    -------
+    per_image, tiled : numpy.ndarray
+        With the samples of one element next to each other, and with whole batches one after
+        another. `axis` has n elements.
+    """
+    k = n // values.shape[axis]
+    repetitions = [1] * values.ndim
+    repetitions[axis] = k
+    return np.repeat(values, k, axis), np.tile(values, repetitions)

@@ -1,0 +1,192 @@
+"""Exercise 5: whether the student's updates minimise the loss, and whether the model learns.
+
+Both are compared with Adam, which is written in NumPy here.
+"""
+
+import numpy as np
+import theano
+import theano.tensor as T
+
+from vae.checks.closed_forms import bernoulli_log_prob, kl_to_standard_normal
+from vae.checks.exercise import require
+from vae.checks.graph_tools import (
+    compiled, is_random_stream, randomise, same_parameters_afterwards, scale_parameters)
+from vae.language import _
+
+#: Steps of Adam by which the model is trained if a batch has 20 images or more. With smaller
+#: batches there are more steps.
+TRAINING_STEPS = 300
+LEARNING_RATE = 0.003
+#: ELBO on held-out images at which training may end, in nats an image. A model that ignores its
+#: code reaches -206 at best. The reference needs about 70 steps to get here.
+ENOUGH_ELBO = -203.
+
+
+def compare_updates_with_adam(graph, x, encoder, decoder, gradients, described, random):
+    """Compare where `updates` take the parameters with where Adam's first step on the loss does.
+
+    This is done twice: with the model as it is, and with a decoder whose output is the same for all
+    codes, when only the KL divergence moves the encoder.
+
+    Parameters
+    ----------
+    graph : dict
+        What exercise 5's ``build`` returns.
+    x : numpy.ndarray, shape (batch, 1, 28, 28)
+    encoder, decoder : list of Theano shared variables
+        The networks' parameters. They keep their values.
+    gradients : callable
+        A batch of images -> the gradient of the loss with respect to each of `params`.
+    described : dict
+        How the student can find a parameter, by parameter.
+    random : numpy.random.RandomState
+
+    Returns
+    -------
+    dict
+        ``unmoved``: list of str, the parameters that Adam moves and `updates` do not.
+        ``agreement``: float, positive if `updates` go where Adam goes.
+        ``no_gradient_of_kl``: bool, whether the KL divergence does not move the encoder.
+    """
+    batch = np.asarray(x, graph["input_x"].dtype)
+    apply_updates = theano.function([graph["input_x"]], [], on_unused_input="ignore", updates=[
+        (shared, T.cast(new, shared.dtype) if isinstance(shared.type, T.TensorType) else new)
+        for shared, new in graph["updates"]])
+    state = [shared for shared, _new in graph["updates"] if not is_random_stream(shared)]
+    everything = list(dict.fromkeys([*encoder, *decoder, *graph["params"], *state]))
+
+    def compare(parameters):
+        adam = Adam(graph["params"], gradients)
+        with same_parameters_afterwards(everything):
+            by_student = _changes(parameters, apply_updates, batch)
+        with same_parameters_afterwards(everything):
+            by_adam = _changes(parameters, adam.step, batch)
+        unmoved = [description_of(parameter, described) for parameter, change, expected
+                   in zip(parameters, by_student, by_adam)
+                   if np.any(expected) and not np.any(change)]
+        agreement = float(sum(np.sum(change * np.sign(expected))
+                              for change, expected in zip(by_student, by_adam)))
+        return unmoved, agreement, any(map(np.any, by_adam))
+
+    with same_parameters_afterwards(everything):
+        unmoved, agreement, _moved = compare(graph["params"])
+        scale_parameters(decoder, 0)
+        randomise(encoder, random)
+        unmoved_by_kl, agreement_of_kl, moved_by_kl = compare(encoder)
+    return dict(unmoved=unmoved or unmoved_by_kl, no_gradient_of_kl=not moved_by_kl,
+                agreement=min(agreement, agreement_of_kl))
+
+
+def _changes(parameters, step, batch):
+    """By how much a step on a batch changes each of the parameters, in float64."""
+    before = [parameter.get_value() for parameter in parameters]
+    step(batch)
+    return [parameter.get_value().astype(float) - value
+            for parameter, value in zip(parameters, before)]
+
+
+def description_of(parameter, described):
+    """Return how the student can find a parameter, its name if it is in neither network."""
+    return described.get(parameter, str(parameter.name))
+
+
+class Adam:
+    """Adam as Lasagne has it: Kingma and Ba (2015), algorithm 1.
+
+    Parameters
+    ----------
+    params : list of Theano shared variables
+        The parameters that `step` changes.
+    gradients : callable
+        A batch of images -> the gradient of the loss with respect to each parameter.
+    """
+
+    def __init__(self, params, gradients):
+        self._params, self._gradients, self._n_steps = params, gradients, 0
+        self._means, self._squares = (
+            [np.zeros_like(param.get_value(borrow=True)) for param in params]
+            for _moment in range(2))
+
+    def step(self, batch):
+        """Make one step on a batch of images."""
+        self._n_steps += 1
+        rate = LEARNING_RATE * np.sqrt(1 - 0.999 ** self._n_steps) / (1 - 0.9 ** self._n_steps)
+        for param, gradient, mean, square in zip(
+                self._params, self._gradients(batch), self._means, self._squares):
+            mean += 0.1 * (gradient - mean)
+            square += 0.001 * (gradient * gradient - square)
+            change = np.sqrt(square)  # from here in place, to save arrays of a network's size
+            change += 1e-8
+            np.divide(mean, change, out=change)
+            change *= rate
+            value = param.get_value(borrow=True)
+            value -= change
+            param.set_value(value, borrow=True)
+
+
+def train(graph, inputs, gradients, random, decode, described):
+    """Train the model by some steps of Adam, until ELBO on held-out images is `ENOUGH_ELBO`.
+
+    Parameters
+    ----------
+    graph, inputs : dict
+        What exercise 5's ``build`` and ``draw`` return. The parameters are changed.
+    gradients : callable
+        A batch of images -> the gradient of the loss with respect to each of `params`.
+    random : numpy.random.RandomState
+    decode : callable
+        Code, shape (n, dim), -> logits, shape (n, 1, 28, 28).
+    described : dict
+        How the student can find a parameter, by parameter.
+
+    Returns
+    -------
+    dict
+        ``trained_loc``, ``trained_scale``, ``trained_logits``: numpy.ndarray, what the trained
+        networks give for the held-out images; ``irrelevant``: list of str, the parameters that
+        training has not changed.
+    """
+    input_x, params, held_out = graph["input_x"], graph["params"], inputs["held_out"]
+    before = [parameter.get_value() for parameter in params]
+    adam, n_steps = Adam(params, gradients), n_steps_of(len(inputs["x"]))
+    encode = compiled([input_x], [graph["loc"], graph["scale"]])
+    for n_done in range(1, n_steps + 1):
+        chosen = random.randint(len(inputs["images"]), size=len(inputs["x"]))
+        batch = inputs["images"][chosen]
+        adam.step((random.uniform(size=batch.shape) < batch).astype(input_x.dtype))
+        if n_done % (n_steps // 12) == 0:
+            loc, scale = encode(held_out)
+            logits = decode(loc + scale * random.normal(size=loc.shape))
+            if held_out_elbo(held_out, loc, scale, logits) > ENOUGH_ELBO:
+                break
+    irrelevant = [description_of(parameter, described)
+                  for parameter, value in zip(params, before)
+                  if np.array_equal(parameter.get_value(), value)]
+    return dict(trained_loc=loc, trained_scale=scale, trained_logits=logits, irrelevant=irrelevant)
+
+
+def held_out_elbo(x, loc, scale, logits):
+    """Return ELBO by one sample an image, with the KL divergence in closed form.
+
+    Parameters
+    ----------
+    x : numpy.ndarray, shape (n, 1, 28, 28)
+    loc, scale : numpy.ndarray, shape (n, dim)
+        Of q(z | x).
+    logits : numpy.ndarray, shape (n, 1, 28, 28)
+
+    Returns
+    -------
+    float
+        Nats an image.
+    """
+    loc, scale, logits = (np.asarray(values, dtype=float) for values in (loc, scale, logits))
+    require(loc.shape == scale.shape == (len(x), loc.shape[-1]) and logits.shape == x.shape,
+            _("для {n} изображений logits имеет форму {shape}.").format(
+                n=len(x), shape=logits.shape))
+    return np.mean(bernoulli_log_prob(x, logits) - kl_to_standard_normal(loc, scale))
+
+
+def n_steps_of(batch_size):
+    """Return for how many steps a model is trained at most, with batches of this size."""
+    return TRAINING_STEPS * min(10, max(1, 20 // batch_size))
