@@ -356,7 +356,8 @@ theano.function([x], T.exp(x))
 
 # --- what is there for speed ---
 
-@pytest.mark.parametrize("off", ["loops", "vectorise_loops", "compiling,starting"])
+@pytest.mark.parametrize("off", ["elementwise_loops", "vectorise_loops",
+                                 "compile_together,fast_import"])
 def test_patches_can_be_left_out(warm, off):
     assert warm.quietly(SMALL, THEANO_COMPAT_OFF=off) == SMALL_ANSWER
 

@@ -476,7 +476,7 @@ def unpatched(tmp_path_factory):
     of_the_user = os.environ.get("THEANO_FLAGS", "").split(",")
     flags = [*(flag for flag in of_the_user if flag != "cxx="), "gcc.cxxflags=-O0",
              f"base_compiledir={Path(theano.config.base_compiledir) / 'without_loops'}"]
-    environment = {**os.environ, "THEANO_COMPAT_OFF": "loops",
+    environment = {**os.environ, "THEANO_COMPAT_OFF": "elementwise_loops",
                    "THEANO_FLAGS": ",".join(filter(None, flags)),
                    "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     subprocess.run([sys.executable, __file__, str(path)], env=environment, check=True)

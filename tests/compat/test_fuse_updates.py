@@ -140,7 +140,7 @@ READ_EACH_OTHER = [
 ENVIRONMENTS = {
     "OpenMP": {"THEANO_FLAGS": "openmp=True,openmp_elemwise_minsize=0"},
     "Theano's loops": {"THEANO_COMPAT_OFF": "vectorise_loops"},
-    "no updates in one pass": {"THEANO_COMPAT_OFF": "updates"},
+    "no updates in one pass": {"THEANO_COMPAT_OFF": "fuse_updates"},
     "nothing for speed": {"THEANO_COMPAT_OFF": "speed"},
     "no compiler": {"THEANO_FLAGS": "cxx="},
     "no compiler, Theano's Python": {"THEANO_FLAGS": "cxx=", "THEANO_COMPAT_OFF": "without_compiler"},
