@@ -130,6 +130,7 @@ def write_keys_atomically(cmodule):
     """
     yield
 
+    @replace(cmodule.KeyData)
     def save_pkl(self):
         content = pickle.dumps(self, protocol=pickle.HIGHEST_PROTOCOL)
         write_whole(self.key_pkl, content + hashlib.sha256(content).digest())
@@ -141,7 +142,6 @@ def write_keys_atomically(cmodule):
             raise pickle.UnpicklingError(f"{file.name} is damaged")
         return pickle.loads(content)
 
-    cmodule.KeyData.save_pkl = save_pkl
     cmodule.pickle = types.SimpleNamespace(**{**vars(cmodule.pickle), "load": load})
 
 
@@ -156,10 +156,10 @@ def version_operations_by_code(cc):
     """
     as_imported.start()
     yield
-    whole_key = cc.CLinker.cmodule_key_
 
+    @replace(cc.CLinker)
     def cmodule_key_(self, fgraph, *args, **kwargs):
-        key = whole_key(self, fgraph, *args, **kwargs)
+        key = cmodule_key_.original(self, fgraph, *args, **kwargs)
         if key is None:
             return key
         nodes = self.schedule(fgraph)
@@ -170,8 +170,6 @@ def version_operations_by_code(cc):
         if any(not _has_a_version_of_its_own(type(thing)) for thing in strangers):
             return ((*key[0], _digest_of_source(self, nodes)), key[1])
         return key
-
-    cc.CLinker.cmodule_key_ = cmodule_key_
 
 
 def _has_a_version_of_its_own(kind):
@@ -207,14 +205,13 @@ def version_cops_by_text(op):
     """
     yield
 
+    @replace(op.COp)
     def c_code_cache_version(self):
         text = "\0".join(self.func_codes).encode()
         version = (hashlib.sha256(text).hexdigest(),)
         if hasattr(self, "params_type"):
             version += (self.params_type.c_code_cache_version(),)
         return version
-
-    op.COp.c_code_cache_version = c_code_cache_version
 
 
 @around_import("theano.scan_module.scan_perform_ext")
@@ -237,12 +234,15 @@ def increment_in_numpy(subtensor):
     """
     yield
 
+    from theano.gof.utils import MethodNotDefined
+
+    @replace(subtensor.AdvancedIncSubtensor1)
     def c_code(self, *args):
         raise MethodNotDefined("c_code")
 
-    from theano.gof.utils import MethodNotDefined
-    subtensor.AdvancedIncSubtensor1.c_code = c_code
-    subtensor.AdvancedIncSubtensor1.c_support_code = lambda self: ""
+    @replace(subtensor.AdvancedIncSubtensor1)
+    def c_support_code(self):
+        return ""
 
 
 #: Digests of libraries that this process has read, by what the system knows each file by: those
@@ -306,38 +306,39 @@ def rebuild_damaged_modules(cmodule):
     yield
     for name in "cutils_ext", "scan_perform":
         _remove_if_damaged(name)
-    get_module, get_from_key = cmodule.ModuleCache._get_module, cmodule.ModuleCache._get_from_key
-    get_from_hash, compile_str = (
-        cmodule.ModuleCache._get_from_hash, cmodule.GCC_compiler.compile_str)
 
-    def compile_and_write_digest(module_name, src_code, location=None, *args, **kwargs):
-        compiled = compile_str(module_name, src_code, location, *args, **kwargs)
+    @replace(cmodule.GCC_compiler)
+    def compile_str(module_name, src_code, location=None, *args, **kwargs):
+        compiled = compile_str.original(module_name, src_code, location, *args, **kwargs)
         library = os.path.join(location, f"{module_name}.{cmodule.get_lib_extension()}")
         if os.path.exists(library):
             write_digest(library)
         return compiled
 
+    @replace(cmodule.ModuleCache)
     def _get_module(self, name):
         try:
             if name not in self.module_from_name and not is_sound(name):
                 raise ImportError(f"{name} is damaged")
-            return get_module(self, name)
+            return _get_module.original(self, name)
         except ImportError:
             shutil.rmtree(os.path.dirname(name), ignore_errors=True)
             raise
 
+    @replace(cmodule.ModuleCache)
     def _get_from_key(self, key, key_data=None):
         try:
-            return get_from_key(self, key, key_data)
+            return _get_from_key.original(self, key, key_data)
         except ImportError:
             forget(self, key_data.get_entry() if key_data else self.entry_from_key[key])
             return None
 
+    @replace(cmodule.ModuleCache)
     def _get_from_hash(self, module_hash, key, keep_lock=False):
         if module_hash in self.module_hash_to_key_data and _get_from_key(
                 self, None, self.module_hash_to_key_data[module_hash]) is None:
             return None
-        return get_from_hash(self, module_hash, key, keep_lock)
+        return _get_from_hash.original(self, module_hash, key, keep_lock)
 
     def forget(self, entry):
         for module_hash, key_data in list(self.module_hash_to_key_data.items()):
@@ -345,11 +346,6 @@ def rebuild_damaged_modules(cmodule):
                 del self.module_hash_to_key_data[module_hash]
         for key in [key for key, its_entry in self.entry_from_key.items() if its_entry == entry]:
             del self.entry_from_key[key]
-
-    cmodule.GCC_compiler.compile_str = staticmethod(compile_and_write_digest)
-    cmodule.ModuleCache._get_module = _get_module
-    cmodule.ModuleCache._get_from_key = _get_from_key
-    cmodule.ModuleCache._get_from_hash = _get_from_hash
 
 
 def passing_bar(bar_format, **options):
@@ -368,6 +364,7 @@ def lock_by_filelock(compilelock):
     yield
     locks = {}  # by process: a child that was forked has none of its parent's
 
+    @replace(compilelock)
     def lock(tmp_dir, **kwargs):
         system_lock = locks.setdefault((os.getpid(), tmp_dir),
                                        FileLock(f"{tmp_dir}.lock", thread_local=False))
@@ -378,10 +375,16 @@ def lock_by_filelock(compilelock):
                              "(Другой процесс компилирует код, ждём его.)"):
                 system_lock.acquire()
 
+    @replace(compilelock)
+    def refresh_lock(lock_file):
+        pass
+
+    @replace(compilelock.Unlocker)
     def unlock(self, force=False):
         if (os.getpid(), self.tmp_dir) in locks:
             locks[os.getpid(), self.tmp_dir].release()
 
+    @replace(compilelock)
     @contextmanager
     def lock_ctx(lock_dir=None, keep_lock=False, **kwargs):
         compilelock.get_lock(lock_dir=lock_dir, **kwargs)
@@ -390,8 +393,3 @@ def lock_by_filelock(compilelock):
         finally:
             if not keep_lock:
                 compilelock.release_lock()
-
-    compilelock.lock = lock
-    compilelock.lock_ctx = lock_ctx
-    compilelock.refresh_lock = lambda lock_file: None
-    compilelock.Unlocker.unlock = unlock

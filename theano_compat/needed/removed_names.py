@@ -24,7 +24,7 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import numpy.version as version_of_numpy
 
-from theano_compat.hooks import around_import
+from theano_compat.hooks import around_import, replace
 
 
 class _Cast:
@@ -194,13 +194,14 @@ def restore_imp(module):
 def restore_tostring(printing):
     """``ndarray.tostring`` is gone since NumPy 2.3."""
     yield
-    digest = printing.hex_digest
 
     class Array(np.ndarray):
         def tostring(self):
             return self.tobytes()
 
-    printing.hex_digest = lambda x: digest(x.view(Array))
+    @replace(printing)
+    def hex_digest(x):
+        return hex_digest.original(x.view(Array))
 
 
 @around_import("theano.printing")
@@ -221,15 +222,15 @@ def import_pydot_lazily(module):
 
 def _rewrite(owner, name, pattern, replacement):
     """Change the source of a function, which nothing around it can do, when it is first called."""
-    function = getattr(owner, name)
+    original = getattr(owner, name)
 
     @lru_cache(maxsize=None)
     def rewritten():
-        lines, first = inspect.getsourcelines(function)
+        lines, first = inspect.getsourcelines(original)
         source = re.sub(pattern, replacement, textwrap.dedent("".join(lines)))
         namespace = {}
-        exec(compile("\n" * (first - 1) + source, inspect.getsourcefile(function), "exec"),
-             function.__globals__, namespace)
+        exec(compile("\n" * (first - 1) + source, inspect.getsourcefile(original), "exec"),
+             original.__globals__, namespace)
         return namespace[name]
 
     setattr(owner, name, lambda *args, **kwargs: rewritten()(*args, **kwargs))
@@ -284,17 +285,15 @@ def make_topk_consistent(sort):
     The gradient of topk takes one order for the other, so the values are looked up by the indices.
     """
     yield
-    perform = sort.TopKOp.perform
 
-    def perform_by_indices(self, node, inputs, output_storage):
+    @replace(sort.TopKOp)
+    def perform(self, node, inputs, output_storage):
         if self.return_indices:
-            return perform(self, node, inputs, output_storage)
+            return perform.original(self, node, inputs, output_storage)
         (x, k), (values,) = inputs, output_storage
         only_indices = SimpleNamespace(return_values=False, return_indices=True)
         indices = sort._topk_py_impl(only_indices, x, k, self.axis, "int64")
         values[0] = np.take_along_axis(x, indices, self.axis)
-
-    sort.TopKOp.perform = perform_by_indices
 
 
 @around_import("theano.sparse.sandbox.sp")
@@ -363,15 +362,13 @@ def wrap_integers(safe_asarray):
     It casts and compares, so it wants what NumPy 1 gave: the integer modulo the type's range.
     """
     yield
-    exact = safe_asarray._asarray
 
+    @replace(safe_asarray)
     def _asarray(a, dtype, order=None):
         try:
-            return exact(a, dtype, order)
+            return _asarray.original(a, dtype, order)
         except OverflowError:
             return np.asarray(a, dtype="int64").astype(dtype, order=order or "K")
-
-    safe_asarray._asarray = _asarray
 
 
 @around_import("theano.tensor.opt")
@@ -379,12 +376,11 @@ def wrap_negatives(opt):
     """NumPy 2.0 refuses -1 as an unsigned integer; Theano takes -x for -1 * x, unsigned or not."""
     yield
 
-    def local_neg_to_mul(node):
+    @replace(opt.local_neg_to_mul)
+    def transform(node):
         if node.op == opt.T.neg:
             x, = node.inputs
             return [opt.T.mul(np.array(-1).astype(x.dtype), x)]
-
-    opt.local_neg_to_mul.transform = local_neg_to_mul
 
 
 @around_import("theano.scalar.basic")
@@ -394,28 +390,24 @@ def compare_floats_exactly(scalar):
     So Theano, which takes the smallest type that holds a constant exactly, took float32 for all.
     """
     yield
-    choose_type = scalar.NumpyAutocaster.__call__
 
+    @replace(scalar.NumpyAutocaster)
     def __call__(self, x):
-        chosen = choose_type(self, x)
+        chosen = __call__.original(self, x)
         if hasattr(x, "dtype") or not isinstance(x, float) or float(chosen) == x:
             return chosen
         if scalar.config.cast_policy == "custom" and scalar.config.floatX == "float64":
             return np.asarray(x, dtype=self.dtypes[-1])
         return chosen
 
-    scalar.NumpyAutocaster.__call__ = __call__
-
 
 @around_import("theano.tensor.extra_ops")
 def flatten_unique_inverse(extra_ops):
     """NumPy 2.0: the indices that restore an array from its unique elements have its shape."""
     yield
-    perform = extra_ops.Unique.perform
 
-    def perform_and_flatten(self, node, inputs, output_storage):
-        perform(self, node, inputs, output_storage)
+    @replace(extra_ops.Unique)
+    def perform(self, node, inputs, output_storage):
+        perform.original(self, node, inputs, output_storage)
         for storage in output_storage[1:]:
             storage[0] = np.ravel(storage[0])
-
-    extra_ops.Unique.perform = perform_and_flatten

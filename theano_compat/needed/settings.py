@@ -32,7 +32,7 @@ try:
 except ImportError:  # no such wheel for this platform
     scipy_openblas32 = None
 
-from theano_compat.hooks import around_import
+from theano_compat.hooks import around_import, replace
 
 #: Free space below which a folder counts as full, in bytes; one program compiles to about 10 MB.
 _LEAST_FREE_SPACE = 64 * 2**20
@@ -322,18 +322,16 @@ def floats_of_old_programs():
 def set_defaults(configparser):
     """Look a setting up in `DEFAULTS` when the user has not set it."""
     yield
-    user_value = configparser.fetch_val_for_key
 
+    @replace(configparser)
     def fetch_val_for_key(key, delete_key=False):
         try:
-            value = user_value(key, delete_key)
+            value = fetch_val_for_key.original(key, delete_key)
         except KeyError:
             value = DEFAULTS[key]()
             _taken.add(key)
             return value
         return _works(value) if key == "cxx" else value
-
-    configparser.fetch_val_for_key = fetch_val_for_key
 
 
 @around_import("theano.configdefaults")
@@ -344,12 +342,15 @@ def use_found_compiler(configdefaults):
     clang++ may be a program that offers to install one.
     """
     from theano.misc import windows
-    call = windows.call_subprocess_Popen
-    windows.call_subprocess_Popen = lambda command: call(command) if sys.platform == "darwin" else 0
+
+    @replace(windows)
+    def call_subprocess_Popen(command):
+        return call_subprocess_Popen.original(command) if sys.platform == "darwin" else 0
+
     try:
         yield
     finally:
-        windows.call_subprocess_Popen = call
+        windows.call_subprocess_Popen = call_subprocess_Popen.original
 
 
 @around_import("theano.configdefaults")

@@ -14,7 +14,7 @@ import tempfile
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 
-from theano_compat.hooks import Speed, around_import
+from theano_compat.hooks import Speed, around_import, replace
 from theano_compat.needed import compiled_code
 from theano_compat.originals import is_theanos, what_writes_c
 
@@ -30,32 +30,29 @@ def share_array_checks(module):
     """Call a function for what takes Theano forty lines, before and after each operation."""
     yield
     from theano.gof import cc
-    release = cc.get_c_cleanup
-    headers = module.TensorType.c_headers
-    unchecked, cleanup = module.TensorType.c_extract, module.TensorType.c_cleanup
+    original_c_cleanup = module.TensorType.c_cleanup
 
+    @replace(module.TensorType)
     def c_headers(self, c_compiler):
-        return [*headers(self, c_compiler), '"tensors.h"']
+        return [*c_headers.original(self, c_compiler), '"tensors.h"']
 
+    @replace(module.TensorType)
     def c_extract(self, name, sub, check_input=True):
         if not check_input:
-            return unchecked(self, name, sub, check_input)
+            return c_extract.original(self, name, sub, check_input)
         type_number = self.dtype_specs()[2]
         return (f'if (tensors::extract(py_{name}, {type_number}, "{type_number}", &{name}) < 0) '
                 f"{{ {sub['fail']} }}\n")
 
+    @replace(module.TensorType)
     def c_sync(self, name, sub):
         return f"if (tensors::sync({name}, &py_{name}) < 0) {{ {sub['fail']} }}\n"
 
+    @replace(cc)
     def get_c_cleanup(r, name, sub):
-        if getattr(type(r.type), "c_cleanup", None) is cleanup:  # and not a program's own
+        if getattr(type(r.type), "c_cleanup", None) is original_c_cleanup:  # and not a program's own
             return f"tensors::release({name}, py_{name});\n"
-        return release(r, name, sub)
-
-    module.TensorType.c_headers = c_headers
-    module.TensorType.c_extract = c_extract
-    module.TensorType.c_sync = c_sync
-    cc.get_c_cleanup = get_c_cleanup
+        return get_c_cleanup.original(r, name, sub)
 
 
 @around_import("theano.gof.cmodule", speed=Speed(
@@ -69,16 +66,14 @@ def detect_processor_by_compiler(cmodule):
     The folder of compiled code is only this processor's.
     """
     yield
-    detect = cmodule.GCC_compiler.compile_args
 
+    @replace(cmodule.GCC_compiler)
     def compile_args(march_flags=True):
         if (cmodule.GCC_compiler.march_flags is None and sys.platform == "linux"
                 and re.match(r"(g|clang)\+\+", os.path.basename(cmodule.config.cxx))
                 and not re.search("-m(arch|tune|cpu)", cmodule.config.gcc.cxxflags)):
             cmodule.GCC_compiler.march_flags = ["-march=native"]
-        return detect(march_flags)
-
-    cmodule.GCC_compiler.compile_args = staticmethod(compile_args)
+        return compile_args.original(march_flags)
 
 
 # --- many modules at once ---
@@ -105,30 +100,24 @@ def compile_modules_together(module):
 
 def _note_upcoming_operations(linker):
     """Remember a function's operations while they are being compiled."""
-    one_by_one = linker.make_all
-
+    @replace(linker)
     def make_all(self, *args, **kwargs):
         before = _upcoming[:]
         _upcoming[:] = [] if self.c_thunks is False else self.fgraph.apply_nodes
         try:
-            return one_by_one(self, *args, **kwargs)
+            return make_all.original(self, *args, **kwargs)
         finally:
             _upcoming[:] = before
 
-    linker.make_all = make_all
-
 
 def _compile_at_once(cmodule):
-    one_by_one = cmodule.ModuleCache.module_from_key
-
+    @replace(cmodule.ModuleCache)
     def module_from_key(self, key, lnk=None, keep_lock=False):
         if _upcoming and key not in self.entry_from_key:
             nodes = list(_upcoming)
             _upcoming.clear()
             _compile_missing(cmodule, self, nodes)
-        return one_by_one(self, key, lnk, keep_lock)
-
-    cmodule.ModuleCache.module_from_key = module_from_key
+        return module_from_key.original(self, key, lnk, keep_lock)
 
 
 class _Module:

@@ -10,7 +10,7 @@ vectorised.  What is not listed here as known to be right so is left to Theano's
 
 import re
 
-from theano_compat.hooks import Speed, around_import
+from theano_compat.hooks import Speed, around_import, replace
 
 _MAX_DIMS = 32  # as in elementwise.h
 
@@ -84,15 +84,14 @@ _CODE = """
 def vectorise_loops(elemwise):
     """Write a kernel in place of each elementwise operation's loops."""
     yield
-    its_own_loops = elemwise.Elemwise.c_code
-    its_own_headers = elemwise.Elemwise.c_headers
 
+    @replace(elemwise.Elemwise)
     def c_code(self, node, nodename, inames, onames, sub):
         if "float16" in _inner_types(self.scalar_op):  # in C an integer, but for arrays' own
             raise elemwise.gof.utils.MethodNotDefined("c_code", type(self), "float16")
         if (self.openmp or node.outputs[0].ndim > _MAX_DIMS
                 or not _is_for_a_kernel(self.scalar_op, node.inputs, node.outputs)):
-            return its_own_loops(self, node, nodename, inames, onames, sub)
+            return c_code.original(self, node, nodename, inames, onames, sub)
         if not hasattr(node.tag, "fake_node"):
             self.prepare_node(node, None, None, "c")
         task = self.scalar_op.c_code(
@@ -100,11 +99,9 @@ def vectorise_loops(elemwise):
             [f"in{i}" for i in range(len(inames))], [f"out{i}" for i in range(len(onames))], sub)
         return _code(self, node, inames, onames, task, sub["fail"])
 
+    @replace(elemwise.Elemwise)
     def c_headers(self):
-        return [*its_own_headers(self), '"elementwise.h"']
-
-    elemwise.Elemwise.c_code = c_code
-    elemwise.Elemwise.c_headers = c_headers
+        return [*c_headers.original(self), '"elementwise.h"']
 
 
 @around_import("theano.tensor.nnet.sigm", speed=Speed(
@@ -115,10 +112,10 @@ def compute_sigmoids_in_float32(sigm):
     """Without branches, and without the doubles that Theano's 0.0 brings in."""
     yield
 
-    def in_floats(function, otherwise):
+    def in_floats(function, original_c_code):
         def c_code(self, node, name, inputs, outputs, sub):
             if node.inputs[0].dtype != "float32" or not _is_exact():
-                return otherwise(self, node, name, inputs, outputs, sub)
+                return original_c_code(self, node, name, inputs, outputs, sub)
             return f"{outputs[0]} = vector_math::{function}({inputs[0]});"
         return c_code
 
@@ -136,16 +133,15 @@ def vectorise_sums(elemwise):
     """Add floats up in several doubles at once; Theano's loop waits for each addition."""
     yield
     from theano.scalar import Add
-    its_own_loops = elemwise.CAReduce.c_code
-    its_own_headers = elemwise.CAReduce.c_headers
 
+    @replace(elemwise.CAReduce)
     def c_code(self, node, name, inames, onames, sub):
         (x,), (z,) = node.inputs, node.outputs
         axes = range(x.ndim) if self.axis is None else self.axis
         accumulator = getattr(self, "acc_dtype", None) or z.dtype
         if not (type(self.scalar_op) is Add and {x.dtype, z.dtype} <= {"float32", "float64"}
                 and accumulator == "float64" and 0 < len(axes) and x.ndim <= _MAX_DIMS):
-            return its_own_loops(self, node, name, inames, onames, sub)
+            return c_code.original(self, node, name, inames, onames, sub)
         reduced = ", ".join(str(int(axis in axes)) for axis in range(x.ndim))
         _, in_type, _ = x.type.dtype_specs()
         _, out_type, type_number = z.type.dtype_specs()
@@ -159,11 +155,9 @@ def vectorise_sums(elemwise):
         }}
         """
 
+    @replace(elemwise.CAReduce)
     def c_headers(self):
-        return [*its_own_headers(self), '"elementwise.h"']
-
-    elemwise.CAReduce.c_code = c_code
-    elemwise.CAReduce.c_headers = c_headers
+        return [*c_headers.original(self), '"elementwise.h"']
 
 
 def _is_for_a_kernel(scalar_op, inputs, outputs):

@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 
-from theano_compat.hooks import Speed, around_import
+from theano_compat.hooks import Speed, around_import, replace
 from theano_compat.needed.removed_names import in_place_of, stand_in
 from theano_compat.originals import is_theanos, what_writes_c
 
@@ -61,10 +61,12 @@ def seed_streams_in_numpy(rng_mrg):
         products = matrix[:, :, np.newaxis] * vectors.astype("int64") % modulus
         return products.sum(axis=1) % modulus
 
+    @replace(rng_mrg)
     def multMatVect(v, A, m1, B, m2):
         halves = multiply(A, v[:3, np.newaxis], m1), multiply(B, v[3:, np.newaxis], m2)
         return np.concatenate(halves)[:, 0].astype("int32")
 
+    @replace(rng_mrg.MRG_RandomStreams)
     def get_substream_rstates(self, n_streams, dtype, inc_rstate=True):
         assert 0 < n_streams < 2**72
         halves = []
@@ -79,9 +81,6 @@ def seed_streams_in_numpy(rng_mrg):
             self.inc_rstate()
         return np.concatenate(halves).T.astype("int32", order="C")
 
-    rng_mrg.multMatVect = multMatVect
-    rng_mrg.MRG_RandomStreams.get_substream_rstates = get_substream_rstates
-
 
 @around_import("theano.tensor.elemwise", speed=Speed(
     acts_on="expressions of constants with fewer than 10,000 elements, and of Theano's own "
@@ -95,11 +94,12 @@ def fold_constants_in_numpy(elemwise):
     """
     yield
     from theano.gof.op import Op
-    its_own = elemwise.Elemwise.python_constant_folding
 
+    @replace(elemwise.Elemwise)
     def python_constant_folding(self, node):
         if not all(map(is_theanos, what_writes_c(node))):
-            return isinstance(self, elemwise.Elemwise) and its_own(self, node)
+            return (isinstance(self, elemwise.Elemwise)
+                    and python_constant_folding.original(self, node))
         if isinstance(self, elemwise.Elemwise):
             has_python = type(self.scalar_op).impl is not elemwise.scalar.ScalarOp.impl
         else:
@@ -107,5 +107,4 @@ def fold_constants_in_numpy(elemwise):
         size = sum(variable.data.size for variable in node.inputs if hasattr(variable.data, "size"))
         return has_python and size < 10000 and len(node.inputs) < 32
 
-    Op.python_constant_folding = python_constant_folding
-    elemwise.Elemwise.python_constant_folding = python_constant_folding
+    Op.python_constant_folding = python_constant_folding  # other operations have none in Theano

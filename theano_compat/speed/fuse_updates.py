@@ -6,7 +6,7 @@ intermediate results, and all are wanted: Theano makes three loops of them,
 and more of momentum's. Here they become one operation with several results.
 """
 
-from theano_compat.hooks import Speed, around_import
+from theano_compat.hooks import Speed, around_import, replace
 
 _MOST_OPERANDS = 31  # NumPy takes no more
 _FLOATS = {"float32", "float64"}
@@ -21,37 +21,31 @@ def fuse_shared_updates(module):
     """Compute a parameter's update in one loop with those of its optimiser's moments."""
     yield
     if module.__name__ == "theano.scalar.basic":
-        module.Composite.c_code = _results_at_the_end(module.Composite.c_code)
-        module.Composite.c_code_cache_version = _with_results_at_the_end(
-            module.Composite.c_code_cache_version)
+        _store_results_at_the_end(module.Composite)
     else:
         _register(module.compile.optdb)
 
 
-def _results_at_the_end(c_code):
-    """Let several results be stored only when all have been computed.
+def _store_results_at_the_end(composite_class):
+    """Store several results of a fused operation only when all have been computed.
 
-    A result may take the place of an argument that another one reads.
+    A result may overwrite an argument that another result is computed from.
     """
-    def c_code_of_all(self, node, nodename, inames, onames, sub):
+    @replace(composite_class)
+    def c_code(self, node, nodename, inames, onames, sub):
         if len(onames) == 1:
-            return c_code(self, node, nodename, inames, onames, sub)
+            return c_code.original(self, node, nodename, inames, onames, sub)
         results = [f"{nodename}_result{i}" for i in range(len(onames))]
         declared = [f"{of.dtype_specs()[1]} {result};"
                     for of, result in zip(self.outputs_type, results)]
         stored = [f"{output} = {result};" for output, result in zip(onames, results)]
-        computed = c_code(self, node, nodename, inames, results, sub)
+        computed = c_code.original(self, node, nodename, inames, results, sub)
         return "\n".join(["{", *declared, computed, *stored, "}"])
 
-    return c_code_of_all
-
-
-def _with_results_at_the_end(version):
+    @replace(composite_class)
     def c_code_cache_version(self):
-        known = version(self)
-        return (*known, "results at the end") if known and self.nout > 1 else known
-
-    return c_code_cache_version
+        version = c_code_cache_version.original(self)
+        return (*version, "results at the end") if version and self.nout > 1 else version
 
 
 def _register(optdb):

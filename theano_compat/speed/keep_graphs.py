@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from theano_compat.hooks import Speed, around_import
+from theano_compat.hooks import Speed, around_import, replace
 from theano_compat.needed.compiled_code import write_whole
 from theano_compat.needed.settings import DEFAULTS, versions
 from theano_compat.originals import as_imported, digest_of_theano
@@ -115,7 +115,8 @@ class _Description:
                 raise _Unknown(code.co_filename)
             self._words.append(f"{_name(thing)} {code.co_firstlineno} {code.co_code.hex()}")
             cells = [cell.cell_contents for cell in thing.__closure__ or ()]
-            return [code.co_names, thing.__defaults__, thing.__kwdefaults__, cells]
+            return [code.co_names, thing.__defaults__, thing.__kwdefaults__, cells,
+                    getattr(thing, "original", None)]  # what `hooks.replace` has replaced
         if isinstance(thing, types.MethodType):
             return ["method", thing.__func__, thing.__self__]
         if isinstance(thing, (slice, range)):
@@ -398,6 +399,7 @@ def keep_optimised_graphs(module):
     if not hasattr(module, "FunctionMaker"):
         return
 
+    @replace(module.FunctionMaker)
     def optimize_graph_with_cache(self, optimizer, inputs, outputs):
         config = module.config
         watched = (config.profile_optimizer or config.optimizer_verbose
@@ -413,5 +415,3 @@ def keep_optimised_graphs(module):
         profile = optimizer(self.fgraph)
         _save(path, self.fgraph, written)
         return profile
-
-    module.FunctionMaker.optimize_graph_with_cache = optimize_graph_with_cache

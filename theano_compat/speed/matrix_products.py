@@ -1,6 +1,6 @@
 """Matrix products: none twice, and without the zeros of a sparse factor."""
 
-from theano_compat.hooks import Speed, around_import
+from theano_compat.hooks import Speed, around_import, replace
 
 
 @around_import("theano.tensor.blas", speed=Speed(
@@ -13,16 +13,13 @@ def compute_products_once(blas):
     Theano then computes the product twice: each gradient of Adam's, for one.
     """
     yield
-    optimizer = blas.local_dot22_to_dot22scalar
-    draw_in = optimizer.transform
 
+    @replace(blas.local_dot22_to_dot22scalar)
     def transform(node):
         products = [x for x in node.inputs if x.owner and x.owner.op == blas._dot22]
         if any(len(getattr(product, "clients", ())) > 1 for product in products):
             return False
-        return draw_in(node)
-
-    optimizer.transform = transform
+        return transform.original(node)
 
 
 @around_import("theano.tensor.blas", speed=Speed(
@@ -39,12 +36,11 @@ def skip_zeros_in_products(blas):
     """
     yield
     Gemm = blas.GemmRelated
-    its_own_headers = Gemm.c_headers
 
+    @replace(Gemm)
     def c_headers(self):
-        return [*its_own_headers(self), '"sparse_product.h"']
+        return [*c_headers.original(self), '"sparse_product.h"']
 
-    Gemm.c_headers = c_headers
     Gemm.case_float_gemm = """
                 if (!sparse_product::compute(
                         a, {(float *)PyArray_DATA(%(_x)s), Nx[0], Nx[1], sx_0, sx_1},

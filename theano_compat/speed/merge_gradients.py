@@ -8,7 +8,7 @@ with matrix products of its own.  Here they have one, and the products are fewer
 
 from collections import OrderedDict
 
-from theano_compat.hooks import Speed, around_import
+from theano_compat.hooks import Speed, around_import, replace
 from theano_compat.originals import as_imported, is_theanos
 
 #: Theano's scalar operations whose gradient is linear in the one that comes back, and is told by the
@@ -50,11 +50,11 @@ def merge_equal_operations(gradient):
     """Add up what comes back to equal operations before it goes on to their arguments."""
     as_imported.start()
     yield
-    find = gradient._populate_var_to_app_to_idx
 
+    @replace(gradient)
     def _populate_var_to_app_to_idx(outputs, wrt, consider_constant):
         """The operations that want a variable's gradient, and as which of their arguments."""
-        clients = find(outputs, wrt, consider_constant)
+        clients = _populate_var_to_app_to_idx.original(outputs, wrt, consider_constant)
         if as_imported.changes():  # a gradient may be the program's, or call what is
             return clients
 
@@ -72,8 +72,6 @@ def merge_equal_operations(gradient):
                 for client, places in clients.pop(mine, {}).items():
                     add(its, client, places)
         return clients
-
-    gradient._populate_var_to_app_to_idx = _populate_var_to_app_to_idx
 
 
 def _twins(outputs, apart):
