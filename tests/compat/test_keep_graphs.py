@@ -48,7 +48,7 @@ def folder(tmp_path, monkeypatch):
         folder.n_restored += loaded
         return loaded
 
-    monkeypatch.setattr(keep_graphs, "_FEW", 0)
+    monkeypatch.setattr(keep_graphs, "_MIN_OPERATIONS", 0)
     monkeypatch.setattr(keep_graphs, "_folder", lambda: folder.path)
     monkeypatch.setattr(keep_graphs, "_load", counted)
     return folder
@@ -511,7 +511,7 @@ def test_the_next_process_optimises_nothing(warm):
     counting = TRAINING_STEP.replace("x = T.tensor4()", """
 from theano_compat.speed import keep_graphs
 load = keep_graphs._load
-loaded, keep_graphs._FEW = [], 0
+loaded, keep_graphs._MIN_OPERATIONS = [], 0
 keep_graphs._load = lambda *args: loaded.append(load(*args)) or loaded[-1]
 x = T.tensor4()
 """) + "print(loaded)"
