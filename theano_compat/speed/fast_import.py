@@ -1,4 +1,4 @@
-"""Starting sooner: what Theano imports, computes and compiles before the user's own code runs."""
+"""A faster start: Theano imports, computes and compiles less before the user's own code runs."""
 
 import ctypes
 import sys
@@ -16,10 +16,10 @@ from theano_compat.originals import is_theanos, what_writes_c
     brings="all cached 1.84",
     edge="tests/compat/test_compat.py::test_scipy_is_imported_when_it_is_called"))
 def import_scipy_lazily(module):
-    """SciPy takes longer to import than all the rest, and few programs call it.
+    """Let these modules import SciPy only when they call it.
 
-    Its modules import themselves when they are looked up.  Its BLAS and its convolutions are for
-    where there is no compiler: NumPy does the same here.
+    SciPy takes longer to import than everything else, and few programs call it.  Theano uses its
+    BLAS and its convolutions where there is no compiler; here NumPy computes these.
     """
     yield from in_place_of(**{name: stand_in(name) for name in [
         "scipy.special", "scipy.stats", "scipy.linalg", "scipy.signal"]})
@@ -30,7 +30,7 @@ def import_scipy_lazily(module):
     brings="nothing cached 1.11",
     edge="tests/compat/test_compat.py::test_functions_of_one_module"))
 def call_thunks_by_ctypes(module):
-    """Theano compiles a module for one call of C, though the functions it makes seldom use it."""
+    """Call a function's C code through ctypes; Theano compiles a module for that call alone."""
     api = ctypes.pythonapi
     pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
         ("PyCapsule_GetPointer", api))
@@ -49,11 +49,10 @@ def call_thunks_by_ctypes(module):
     brings="nothing cached 1.39",
     edge="tests/compat/test_compat.py::test_random_streams_are_theanos"))
 def seed_streams_in_numpy(rng_mrg):
-    """Set a random generator up by NumPy: Theano compiles a function for it, and calls it often.
+    """Compute the states of random streams in NumPy: Theano compiles a function, and calls it often.
 
-    A stream's state is 2**72 steps after the one before: a product with a
-    matrix, modulo a prime.  So the powers of that matrix give twice, four
-    times, ... as many states at once.
+    Each stream is 2**72 steps ahead of the one before: its state is a product with a matrix, modulo
+    a prime.  The 2nd, 4th, 8th ... power of that matrix takes n known states to the next n.
     """
     yield
 
@@ -88,9 +87,10 @@ def seed_streams_in_numpy(rng_mrg):
     brings="nothing cached 1.99",
     edge="tests/compat/test_compat.py::test_constants_of_a_programs_own_operations_are_computed_as_theano_does"))
 def fold_constants_in_numpy(elemwise):
-    """Compute an expression of small constants by NumPy: it is computed once.
+    """Compute an expression of small constants in NumPy; Theano compiles it to compute it once.
 
-    Only if all of it is Theano's own: a program's operation may have Python and C that differ.
+    That is done only if all operations are Theano's own: the Python and the C of an operation of the
+    program may differ.
     """
     yield
     from theano.gof.op import Op
