@@ -52,7 +52,7 @@ def seed_streams_in_numpy(rng_mrg):
     """Compute the states of random streams in NumPy: Theano compiles a function, and calls it often.
 
     Each stream is 2**72 steps ahead of the one before: its state is a product with a matrix, modulo
-    a prime.  The 2nd, 4th, 8th ... power of that matrix takes n known states to the next n.
+    a prime.  The n-th power of that matrix takes the states of n streams to those of the next n.
     """
     yield
 
@@ -107,4 +107,4 @@ def fold_constants_in_numpy(elemwise):
         size = sum(variable.data.size for variable in node.inputs if hasattr(variable.data, "size"))
         return has_python and size < 10000 and len(node.inputs) < 32
 
-    Op.python_constant_folding = python_constant_folding  # other operations have none in Theano
+    Op.python_constant_folding = python_constant_folding  # Theano's Op has none
