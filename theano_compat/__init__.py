@@ -1,22 +1,22 @@
 """Makes the unmodified Theano 1.0.5 and Lasagne 0.1 run on today's Python and NumPy.
 
-Import it before Theano.  Both packages come from PyPI as their authors left them; nothing in them
-is edited on disk.  A patch changes a module of theirs in memory, while it is being imported:
+Import it before Theano.  Both packages are installed from PyPI, and none of their files is changed.
+A patch changes one of their modules in memory, while it is imported:
 
 ``hooks``
     the table of patches, and how they are applied;
 ``originals``
-    what a program has put in the place of something of Theano's;
+    what a program has replaced in Theano;
 ``needed``
     what import, compiling and right results need on today's Python, NumPy and SciPy;
 ``speed``
     what makes programs faster;
 ``without_compiler``
-    what computes where there is no C++ compiler: NumPy, on whole arrays;
+    NumPy, on whole arrays, in place of C where there is no C++ compiler;
 ``old_programs``
-    what programs of Theano's time find when they are run as such.
+    what programs of Theano's time need when they are run unchanged.
 
-``README.md`` here lists the patches, and says what made each of them necessary.
+``README.md`` here lists the patches and says what made each of them necessary.
 """
 
 import sys
@@ -53,15 +53,16 @@ hooks.activate()
 
 
 def load_ipython_extension(shell):
-    """``%load_ext theano_compat``, as the first cell of an old notebook."""
+    """Prepare the kernel of an old notebook whose first cell is ``%load_ext theano_compat``."""
     from theano_compat.old_programs import notebooks
 
     notebooks.load(shell)
 
 
 def pytest_addoption():
-    """Also a plugin of pytest, for old projects: ``-p theano_compat``.
+    """Prepare pytest for an old project's tests, which are run with ``-p theano_compat``.
 
-    This is the hook that comes before any conftest.py, which may have settings of its own.
+    Of pytest's hooks this is the one that runs before any conftest.py, which may have settings of
+    its own.
     """
     environment.as_old_program()

@@ -1,4 +1,4 @@
-"""Runs an old script, module or notebook as it is; it need not import `theano_compat`."""
+"""Runs an old script, module or notebook unchanged: it need not import `theano_compat`."""
 
 import argparse
 import sys
@@ -12,7 +12,7 @@ from theano_compat.old_programs.environment import as_old_program, note_advice
 
 
 class ListPatches(argparse.Action):
-    """Like --help, in place of a program."""
+    """Print all patches and exit, as --help prints its text."""
 
     def __call__(self, parser, *_):
         for group in GROUPS:
@@ -24,7 +24,7 @@ class ListPatches(argparse.Action):
 
 
 def _lines(name, patch):
-    """What the table says of a patch."""
+    """Yield the lines of the table about one patch."""
     left_out = "  (left out)" if patch.left_out else ""
     yield f"  {name:30} {patch.file:10} {', '.join(patch.modules)}{left_out}"
     yield f"      {patch.function.__doc__.splitlines()[0]}"
@@ -55,7 +55,7 @@ parser.add_argument("-m", metavar="module",
 
 
 def script(path):
-    """Return the code of a script, and what it finds in ``__main__``; its folder is searched."""
+    """Return the code of a script and the names in its ``__main__``; modules beside it are found."""
     if not Path(path).is_file():
         parser.error(f"there is no file {path}")
     if not getattr(sys.flags, "safe_path", False):
@@ -72,12 +72,12 @@ def script(path):
 
 
 def module(name):
-    """Return the code of a module or package, and what it finds in ``__main__``."""
+    """Return the code of a module or package and the names in its ``__main__``."""
     try:
         spec = find_spec(name)
         if spec and spec.submodule_search_locations:
             spec = find_spec(f"{name}.__main__")
-    except ModuleNotFoundError:  # of the package that it is in
+    except ModuleNotFoundError:  # its package is missing
         spec = None
     if spec is None:
         parser.error(f"there is no module {name} to run")
@@ -87,7 +87,7 @@ def module(name):
 
 
 def run_notebook(path, arguments):
-    """Run it and end this process: with status 1 if a cell has raised an exception."""
+    """Run a notebook and end this process, with status 1 if a cell has raised an exception."""
     from theano_compat.old_programs import notebooks
 
     if len(arguments) != 2 or arguments[0] not in ("-o", "--output"):
@@ -112,12 +112,13 @@ if not program or program[0].startswith("-"):
     parser.error("there is no script.py, nor -m module")
 if program[0].endswith(".ipynb") and not is_module:
     run_notebook(program[0], program[1:])
-code, contents = (module if is_module else script)(program[0])
+code, main_names = (module if is_module else script)(program[0])
 
 as_old_program()
-sys.argv = [contents["__file__"], *program[1:]]
-sys.modules["__main__"] = ModuleType("__main__")  # it stays: threads and exit handlers go on in it
-vars(sys.modules["__main__"]).update(contents)
+sys.argv = [main_names["__file__"], *program[1:]]
+# The program's threads and exit handlers still need this module after its last line.
+sys.modules["__main__"] = ModuleType("__main__")
+vars(sys.modules["__main__"]).update(main_names)
 try:
     exec(code, vars(sys.modules["__main__"]))
 except Exception as error:

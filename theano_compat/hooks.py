@@ -1,57 +1,60 @@
-"""Changing a module of somebody else's at the moment it is imported.
+"""Patches: they change a module of Theano or Lasagne in memory, while it is imported.
 
-A patch is a context manager over the module: what stands before its ``yield``
-runs just before the module's own code, what stands after it just after::
+A patch is a generator function that is run around the module's own code: up to its ``yield`` before
+that code, the rest after it::
 
     @around_import("theano.some.module")
-    def what_it_mends(module):
+    def what_the_patch_does(module):
         yield
         module.name = something_else
 
-All of them are in one table, `PATCHES`, in the groups that `GROUPS` names;
-``python -m theano_compat --patches`` prints it, and ``README.md`` here tells what made each necessary.
-A patch that is there for speed alone also says, in a `Speed`, where it acts, what that brings, and
-which test stands at the edge of its domain.
+All patches are in one table, `PATCHES`, in the groups that `GROUPS` names;
+``python -m theano_compat --patches`` prints it, and ``README.md`` here says what made each necessary.
+A patch in the group ``speed`` also states, in a `Speed`, where it acts, how much faster that is, and
+which test covers the edge of its domain.
 
-To find the patch that is to blame for something, leave some out: the
-environment variable ``THEANO_COMPAT_OFF`` takes names of patches, of the files
-here that they stand in, or of groups, separated by commas.
+To find the patch that causes a fault, leave some out: the environment variable
+``THEANO_COMPAT_OFF`` takes names of patches, of files here without ``.py``, or of groups, separated
+by commas.
 """
 
 import os
 import sys
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from importlib.abc import MetaPathFinder
-from importlib.machinery import PathFinder
+from importlib.machinery import ModuleSpec, PathFinder
 from inspect import getattr_static
-from typing import Callable, NamedTuple
+from types import ModuleType
+from typing import NamedTuple
 
 __all__ = ["around_import", "replace", "activate", "Patch", "Speed", "GROUPS", "ORDER", "PATCHES"]
 
-#: What patches are there for: the folders here that they stand in.
-GROUPS = ("needed", "speed", "without_compiler", "old_programs")
+#: What patches are for: each group is a folder here.
+GROUPS: tuple[str, ...] = ("needed", "speed", "without_compiler", "old_programs")
 
-#: The patches of each module that has several, in the order in which they are applied: the first is
-#: the outermost, what it does after its ``yield`` comes last.  Where no reason is given, they change
-#: different things, and any order would do.
-ORDER = {
-    # A compiler is looked for before the module's own code looks for one.
+#: The patches of each module that has several, in the order in which they are entered: the first is
+#: the outermost, and its code after the ``yield`` runs last.  Where no reason is given, the patches
+#: change different things, and any order would do.
+ORDER: dict[str, tuple[str, ...]] = {
+    # `use_found_compiler` acts before the module's own code looks for a compiler.
     "theano.configdefaults": (
         "use_found_compiler", "warn_once_of_no_compiler", "restore_distutils",
         "keep_optimised_graphs"),
     # `rebuild_damaged_modules` writes a library's digest beside it, in the folder from which
     # `adapt_c_to_numpy_2` then moves both into place.
     "theano.gof.cmodule": (
-        "adapt_c_to_numpy_2", "link_without_libpython", "write_keys_atomically", "rebuild_damaged_modules",
-        "detect_processor_by_compiler", "compile_modules_together", "restore_distutils", "restore_numpy_distutils"),
+        "adapt_c_to_numpy_2", "link_without_libpython", "write_keys_atomically",
+        "rebuild_damaged_modules", "detect_processor_by_compiler", "compile_modules_together",
+        "restore_distutils", "restore_numpy_distutils"),
     "theano.compile.function_module": ("keep_optimised_graphs", "finish_interrupted_calls"),
     "theano.gof.cc": ("version_operations_by_code", "call_thunks_by_ctypes"),
     "theano.scalar.basic": (
         "compare_floats_exactly", "compute_scalars_in_numpy", "fuse_shared_updates"),
     "theano.gof.vm": ("compile_modules_together", "use_python_engine", "ignore_float_warnings"),
     "theano.tensor.blas": (
-        "restore_numpy_distutils", "multiply_matrices_in_numpy", "compute_products_once", "skip_zeros_in_products",
-        "import_scipy_lazily"),
+        "restore_numpy_distutils", "multiply_matrices_in_numpy", "compute_products_once",
+        "skip_zeros_in_products", "import_scipy_lazily"),
     "theano.printing": ("restore_tostring", "import_pydot_lazily"),
     "theano.tensor.sort": ("index_by_tuples", "make_topk_consistent"),
     "lasagne": ("restore_pkg_resources", "accept_old_spellings"),
@@ -67,48 +70,59 @@ ORDER = {
 
 
 class Speed(NamedTuple):
-    """What a patch that is there for speed alone states beside its code."""
+    """What a patch in the group ``speed`` states about itself."""
 
-    #: On which operations, dtypes and shapes it acts: all else is as Theano has it.
+    #: The operations, dtypes and shapes on which it acts; Theano computes all others.
     acts_on: str
-    #: A row of ``benchmarks/training.py patches``, and by what the time without it is divided.
+    #: A row of ``benchmarks/training.py patches``: the program, and how many times as long it takes
+    #: without the patch.
     brings: str
-    #: The test at the edge of the domain, as pytest names it.
+    #: The test at the edge of that domain, as pytest names it.
     edge: str
 
 
 class Patch(NamedTuple):
-    """A line of the table; the docstring of the function says what it is for."""
-    function: Callable
+    """A row of the table of patches."""
+    #: Given the module, a context manager around the execution of its code.
+    function: Callable[[ModuleType], AbstractContextManager]
+    #: Its file, without ``.py``.
     file: str
     group: str
-    modules: tuple
-    speed: Speed
+    #: The full names of the modules that it changes.
+    modules: tuple[str, ...]
+    speed: Speed | None
+    #: Whether `THEANO_COMPAT_OFF` names it.
     left_out: bool
 
 
-#: Every patch there is, by its name.
-PATCHES = {}
+#: All patches, by name.
+PATCHES: dict[str, Patch] = {}
 
 _OFF = set(os.environ.get("THEANO_COMPAT_OFF", "").replace(",", " ").split())
 
 
-def around_import(*modules, speed=None):
-    """Enter the decorated generator function in the table, as a patch for these modules.
+def around_import(*modules: str, speed: Speed | None = None) -> Callable[[Callable], Callable]:
+    """Decorate a generator function that is a patch of these modules: it is entered in `PATCHES`.
 
     Parameters
     ----------
     *modules : str
-        Their names.
+        Their full names.
     speed : Speed, optional
-        Of a patch in the group ``speed``, which must have it.
+        Required of a patch in the group ``speed``, and of no other.
+
+    Returns
+    -------
+    callable
+        The decorator, which returns the function as it is.
 
     Raises
     ------
     ValueError
-        If there is a patch of that name already, or it is in no group, or `speed` is missing.
+        If there is already a patch of that name, if the function is in no group, or if `speed` is
+        missing.
     """
-    def register(function):
+    def register(function: Callable[[ModuleType], Iterator[None]]) -> Callable:
         name = function.__name__
         *_, group, file = function.__module__.split(".")
         if name in PATCHES:
@@ -125,8 +139,8 @@ def around_import(*modules, speed=None):
     return register
 
 
-def replace(owner, name=None):
-    """Decorate a function that takes the place of another one, which it can call.
+def replace(owner: object, name: str | None = None) -> Callable[[Callable], Callable]:
+    """Decorate a function that takes the place of another one, and can call it.
 
     In a patch, after its ``yield``::
 
@@ -136,28 +150,34 @@ def replace(owner, name=None):
 
     Parameters
     ----------
-    owner : module or type
-        Where the function is found.
+    owner : module, class or object
+        Has the function that is replaced, as an attribute.
     name : str, optional
-        Its name there; by default, that of the decorated function.
+        The name of that attribute; by default, the name of the decorated function.
 
     Returns
     -------
     callable
-        A decorator.  The function's attribute ``original`` is what it has replaced; that of a static
-        method is the function itself, and so the new one is a static method, too.
+        The decorator.  It returns the function, with the one that it has replaced as its attribute
+        ``original``.  What replaces a static method becomes a static method.
     """
-    def put(function):
-        place = name or function.__name__
-        function.original = getattr(owner, place)
-        is_static = isinstance(getattr_static(owner, place), staticmethod)
-        setattr(owner, place, staticmethod(function) if is_static else function)
+    def replace_by(function: Callable) -> Callable:
+        attribute = name or function.__name__
+        function.original = getattr(owner, attribute)
+        is_static = isinstance(getattr_static(owner, attribute), staticmethod)
+        setattr(owner, attribute, staticmethod(function) if is_static else function)
         return function
-    return put
+    return replace_by
 
 
-def patches_of(module):
-    """Return the names of a module's patches, in the order in which they are applied."""
+def patches_of(module: str) -> list[str]:
+    """Return the names of a module's patches, in the order in which they are entered.
+
+    Raises
+    ------
+    ValueError
+        If there are several, and `ORDER` does not name just these.
+    """
     names = [name for name, patch in PATCHES.items() if module in patch.modules]
     if len(names) < 2:
         return names
@@ -170,7 +190,7 @@ def patches_of(module):
 class _PatchingFinder(MetaPathFinder):
     """Finds a module where Python would, and runs its patches around its code."""
 
-    def find_spec(self, name, path=None, target=None):
+    def find_spec(self, name: str, path=None, target=None) -> ModuleSpec | None:
         patches = [PATCHES[patch] for patch in patches_of(name)]
         functions = [patch.function for patch in patches if not patch.left_out]
         if not functions:
@@ -180,7 +200,7 @@ class _PatchingFinder(MetaPathFinder):
             return None
         exec_module = spec.loader.exec_module
 
-        def exec_with_patches(module):
+        def exec_with_patches(module: ModuleType) -> None:
             with ExitStack() as stack:
                 for function in functions:
                     stack.enter_context(function(module))
@@ -190,16 +210,16 @@ class _PatchingFinder(MetaPathFinder):
         return spec
 
 
-def activate():
-    """Put the registered patches into effect for every import from now on.
+def activate() -> None:
+    """Apply all patches that are not left out to every import from now on.
 
     Raises
     ------
     ValueError
-        If `THEANO_COMPAT_OFF` names something that is no patch, file of patches or group; or if the
-        order of a module's patches is not told.
+        If `THEANO_COMPAT_OFF` names something else than patches, files of patches and groups, or if
+        `ORDER` does not name the patches of a module that has several.
     """
-    unknown = (_OFF - set(PATCHES) - {patch.file for patch in PATCHES.values()} - set(GROUPS))
+    unknown = _OFF - set(PATCHES) - {patch.file for patch in PATCHES.values()} - set(GROUPS)
     if unknown:
         raise ValueError(f"THEANO_COMPAT_OFF names {', '.join(sorted(unknown))}: there is no such "
                          "patch, file or group; `python -m theano_compat --patches` prints all")

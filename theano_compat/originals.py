@@ -1,63 +1,79 @@
-"""What Theano is, and what a program has made of it.
+"""What a program has replaced in Theano.
 
-Compiled code and optimised graphs are kept from one process to the next, under names that tell
-Theano's operations and settings.  A program may have put a function of its own in the place of one
-of Theano's, or somebody may have edited Theano's files: such names would then tell the wrong thing.
+Compiled code and optimised graphs are kept from one process to the next, under names that are made
+of Theano's operations and settings.  Such a name is wrong if the program has put a function of its
+own in the place of one of Theano's, or if somebody has edited Theano's files.
 """
 
 import hashlib
 import os
 import sys
 import types
+from collections.abc import Iterator
 from functools import lru_cache
 from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
 from operator import attrgetter
+from typing import Any
 
 __all__ = ["as_imported", "digest_of_theano", "is_theanos", "what_writes_c"]
 
-#: Modules here whose functions and classes are part of what Theano computes with.
-_OURS = {f"theano_compat.{name}" for name in (
+#: Modules of this package whose functions and classes take part in what Theano computes.
+_OUR_MODULES = {f"theano_compat.{name}" for name in (
     "needed.removed_names",
     "speed.compile_together", "speed.fast_import", "speed.merge_gradients", "speed.matrix_products",
     "speed.fuse_updates", "speed.elementwise_loops",
     "without_compiler.denormals", "without_compiler.expressions", "without_compiler.formulas",
     "without_compiler.other_operations", "without_compiler.conv_and_pool")}
 
-#: Stands for what cannot be told: the value of a name that is there no more.
+#: The value of a name that has been deleted, and of a change that has no value.
 GONE = object()
 
-#: Types of what only its own name can change; modules are noted by themselves.
-_NOT_LOOKED_INTO = {str, int, float, bool, type(None), tuple, type, types.ModuleType,
-                    types.BuiltinFunctionType, property}
+#: Types whose values do not change, so that only a name can get another value.  Modules and classes
+#: do change; what is in them is noted separately.
+_OPAQUE_TYPES = {str, int, float, bool, type(None), tuple, type, types.ModuleType,
+                 types.BuiltinFunctionType, property}
 
-#: What changes without a program's doing, and says nothing of what is computed: numbers and times
-#: that Theano counts, what it has found before, and what Python notes of warnings and classes.
-_PASSING = {
+#: Names whose values change in any program and do not matter for what is computed: Theano's counters
+#: and caches, and what Python notes about warnings and classes.
+_CHANGING_NAMES = {
     "__slotnames__", "__warningregistry__", "_optimizer_idx", "_module_cache", "import_time",
     "grad_time", "total_fct_exec_time", "total_graph_opt_time", "total_time_linker",
     "instantiated_default_mode", "constant_cache", "_arange", "_all", "run_cthunk", "march_flags",
     "_atexit_registered", "_atexit_print_list", "_spare", "_hash"}
 
-#: Where Theano's settings are, which whoever needs them looks at.
+#: Where the values of Theano's settings are.  A change of one is no replacement: a kept graph's name
+#: is made of all settings.
 _SETTINGS = "theano.configparser.TheanoConfigParser."
 
 
-class _AsImported(MetaPathFinder):
-    """What all names in Theano's modules mean when these, and the patches here, have just run.
+#: A namespace as it was noted: where it is, its names now (which may change), and a copy of them.
+_Namespace = tuple[str, dict, dict]
 
-    It is noted before the program has its turn. What the program then changes, such as a method in
-    place of Theano's, is found by comparing.
+
+class _AsImported(MetaPathFinder):
+    """The values of all names in Theano's modules, as they are when the modules have been imported.
+
+    They are noted after the module's own code and the patches here have run, and before the program
+    can change them.  A comparison then finds what the program has changed, such as a method that it
+    has replaced.
     """
 
-    def __init__(self):
-        self.files = {}  # Theano's: size and time, by which Python knows them, too
-        self.is_mixed = False  # some were edited while others had been imported
-        self._in_progress, self._seen = [], set()
-        self._spaces, self._classes, self._lists = [], {}, []
-        self._functions, self._parts = [], []
+    def __init__(self) -> None:
+        #: Size and time of each file of Theano's when Theano was imported, by path.
+        self.files: dict[str, tuple[int | None, int | None]] = {}
+        #: Whether a file of Theano's was edited when others had already been imported.
+        self.is_mixed = False
+        self._unnoted: list[types.ModuleType] = []  # imported, but not noted yet
+        self._seen: set[int] = set()  # ids of values whose contents have been noted
+        self._namespaces: list[_Namespace] = []
+        self._classes: dict[type, _Namespace] = {}
+        self._collections: list[tuple[str, list | set, list | set]] = []
+        self._functions: list[types.FunctionType] = []
+        self._function_parts: list[tuple] = []  # of `_functions`, in their order
 
-    def start(self):
-        """Note what has been imported, and from now on what will be; Theano's import has begun."""
+    def start(self) -> None:
+        """Begin to note modules, the imported ones first; Theano's own import has just begun."""
         if self in sys.meta_path:
             return
         for path, folders, names in os.walk(os.path.dirname(sys.modules["theano"].__file__)):
@@ -66,141 +82,143 @@ class _AsImported(MetaPathFinder):
                 file = os.path.join(path, name)
                 self.files[file] = _state_of_file(file)
         sys.meta_path.insert(0, self)
-        self._in_progress = [module for name, module in sys.modules.items()
-                             if name.partition(".")[0] == "theano" or name in _OURS]
+        self._unnoted = [module for name, module in sys.modules.items()
+                         if name.partition(".")[0] == "theano" or name in _OUR_MODULES]
 
-    def find_spec(self, name, path=None, target=None):
-        self._note_those_done()  # before any other module, which may change them, runs
+    def find_spec(self, name: str, path=None, target=None) -> ModuleSpec | None:
+        self._note_imported()  # before the next module runs, which may change them
         if not name.startswith("theano."):
             return None
-        found = (finder.find_spec(name, path, target) for finder in list(sys.meta_path)
+        specs = (finder.find_spec(name, path, target) for finder in list(sys.meta_path)
                  if finder is not self)
-        spec = next(filter(None, found), None)
+        spec = next(filter(None, specs), None)
         if spec is None:
             return None
         exec_module = spec.loader.exec_module
 
-        def exec_and_note(module):
+        def exec_and_note(module: types.ModuleType) -> None:
             state = _state_of_file(spec.origin)
             if self.files.setdefault(spec.origin, state) != state:
                 self.is_mixed = True
-            before = self._places_of_changes()
+            changed_before = self._changed_places()
             exec_module(module)
-            self._in_progress.append(module)
-            self._accept(before)
+            self._unnoted.append(module)
+            self._accept_all_but(changed_before)
 
         spec.loader.exec_module = exec_and_note
         return spec
 
-    def accept_changes(self):
-        """Take what has changed so far for Theano's own: this package has changed it."""
-        self._accept(before=set())
+    def accept_changes(self) -> None:
+        """Count all changes so far as Theano's own: this package has made them."""
+        self._accept_all_but(set())
 
-    def _is_being_imported(self):
+    def _is_being_imported(self) -> bool:
         return getattr(sys.modules["theano"].__spec__, "_initializing", False)
 
-    def _places_of_changes(self):
-        """Where a program has changed Theano before it imports another module of Theano's."""
+    def _changed_places(self) -> set[str]:
+        """Return where the program has changed Theano before it imports another of its modules."""
         return set() if self._is_being_imported() else {where for where, *_ in self.changes()}
 
-    def _accept(self, before):
-        """Note what the import of a module of Theano's has changed elsewhere."""
+    def _accept_all_but(self, places: set[str]) -> None:
+        """Count changes as Theano's own, except at these places."""
         if self._is_being_imported():
             return
-        self._note_those_done()
-        for where, now, then in [*self._spaces, *self._lists]:
-            if where not in before and not _are_equal(now, then):
+        self._note_imported()
+        for where, now, then in [*self._namespaces, *self._collections]:
+            if where not in places and not _are_equal(now, then):
                 then.clear()
                 then.extend(now) if isinstance(then, list) else then.update(now)
 
-    def _note_those_done(self):
-        """Note what has been imported, once all of Theano has: its modules change one another."""
+    def _note_imported(self) -> None:
+        """Note modules once Theano's own import has ended: its modules change one another."""
         if not self._is_being_imported():
-            while self._in_progress:
-                self._note(self._in_progress.pop())
+            while self._unnoted:
+                self._note(self._unnoted.pop())
 
-    def _note(self, module):
+    def _note(self, module: types.ModuleType) -> None:
         self._note_names(module.__name__, vars(module))
         for value in list(vars(module).values()):
             if isinstance(value, type) and value.__module__ == module.__name__:
                 self._classes[value] = self._note_names(
                     f"{value.__module__}.{value.__qualname__}", vars(value))
 
-    def _note_names(self, where, names):
-        """Note what names mean, and the contents of what can change without changing its name."""
-        space = (where, names, dict(names))
-        self._spaces.append(space)
+    def _note_names(self, where: str, names: dict) -> _Namespace:
+        """Note the values of names, and the contents of those values that can change."""
+        namespace = (where, names, dict(names))
+        self._namespaces.append(namespace)
         for name, value in list(names.items()):
-            kind = type(value)
-            if kind in _NOT_LOOKED_INTO or id(value) in self._seen:
+            cls = type(value)
+            if cls in _OPAQUE_TYPES or id(value) in self._seen:
                 continue
-            self._seen.add(id(value))  # and it lives on in `space`
-            if kind in (staticmethod, classmethod):
-                value, kind = value.__func__, type(value.__func__)
-            if kind is types.FunctionType:
+            self._seen.add(id(value))  # no other object gets this id: `namespace` keeps the value
+            if cls in (staticmethod, classmethod):
+                value, cls = value.__func__, type(value.__func__)
+            if cls is types.FunctionType:
                 self._functions.append(value)
-                self._parts.append(_parts_of_function(value))
-            elif kind is dict:
+                self._function_parts.append(_parts_of_function(value))
+            elif cls is dict:
                 if name != "__builtins__":
-                    self._spaces.append((f"{where}.{name}", value, dict(value)))
-            elif kind in (list, set):
-                self._lists.append((f"{where}.{name}", value, value.copy()))
-            elif kind.__module__.startswith("theano.") and hasattr(value, "__dict__"):
+                    self._namespaces.append((f"{where}.{name}", value, dict(value)))
+            elif cls in (list, set):
+                self._collections.append((f"{where}.{name}", value, value.copy()))
+            elif cls.__module__.startswith("theano.") and hasattr(value, "__dict__"):
                 self._note_names(f"{where}.{name}", vars(value))
-        return space
+        return namespace
 
-    def changes(self):
-        """Return what has changed since: triples of a place, a name and what it means now."""
-        self._note_those_done()
+    def changes(self) -> list[tuple[str, str, Any]]:
+        """Return what the program has changed: places, names and the values that these have now."""
+        self._note_imported()
         found = [("theano", "files", GONE)] if self.is_mixed else []
-        for space in self._spaces:
-            found += _changes_of(*space)
+        for namespace in self._namespaces:
+            found += _changes_of(*namespace)
         found += [(where, where.rpartition(".")[2], now)
-                  for where, now, then in self._lists if not _are_equal(now, then)]
-        if list(map(_parts_of_function, self._functions)) != self._parts:
+                  for where, now, then in self._collections if not _are_equal(now, then)]
+        if list(map(_parts_of_function, self._functions)) != self._function_parts:
             found.append(("theano", "functions", GONE))
-        return [change for change in found if not _is_passing(*change)]
+        return [change for change in found if not _is_irrelevant(*change)]
 
-    def knows(self, kind):
-        """Tell whether a class is one of Theano's modules, or of those here."""
-        return kind in self._classes
+    def knows(self, cls: type) -> bool:
+        """Whether a class is defined in Theano or in `_OUR_MODULES`."""
+        return cls in self._classes
 
-    def has_written(self, kind):
-        """Tell whether a class is Theano's, or of this package, and has still all it had."""
-        self._note_those_done()
-        for base in kind.__mro__[:-1]:
-            space = self._classes.get(base)
-            if space is None or not all(_is_passing(*change) for change in _changes_of(*space)):
+    def has_written(self, cls: type) -> bool:
+        """Whether a class and all its bases are known, and nothing in them has been replaced."""
+        self._note_imported()
+        for base in cls.__mro__[:-1]:
+            namespace = self._classes.get(base)
+            if namespace is None or not all(_is_irrelevant(*change)
+                                            for change in _changes_of(*namespace)):
                 return False
         return not self.is_mixed
 
 
-def _are_equal(now, then):
+def _are_equal(now: Any, then: Any) -> bool:
     try:
         return bool(now == then)
-    except Exception:  # some other things are not simply equal, or not
+    except Exception:  # a comparison of arrays, among others, has no single answer
         return False
 
 
-def _changes_of(where, now, then):
+def _changes_of(where: str, now: dict, then: dict) -> list[tuple[str, str, Any]]:
     if _are_equal(now, then):
         return []
     return [(where, name, now.get(name, GONE)) for name in {**then, **now}
             if now.get(name, GONE) is not then.get(name, GONE)]
 
 
-def _is_passing(where, name, value):
-    if isinstance(value, types.ModuleType):  # a part of a package that has been imported since
+def _is_irrelevant(where: str, name: str, value: Any) -> bool:
+    """Whether a change does not matter for what is computed."""
+    if isinstance(value, types.ModuleType):  # a module that has been imported into its package
         return value.__name__.startswith("theano.") and sys.modules.get(value.__name__) is value
-    return (name in _PASSING or where.rpartition(".")[2] in _PASSING
+    return (name in _CHANGING_NAMES or where.rpartition(".")[2] in _CHANGING_NAMES
             or where.startswith(_SETTINGS) and name == "val")
 
 
 _parts_of_function = attrgetter("__code__", "__defaults__", "__kwdefaults__")
 
 
-def _state_of_file(path):
-    """Size and time in seconds, by which Python knows a source, too; of a file that may be gone."""
+def _state_of_file(path: str) -> tuple[int | None, int | None]:
+    """Return a file's size and time in whole seconds, which Python compares, too, or two Nones."""
     try:
         state = os.stat(path)
     except OSError:
@@ -212,28 +230,38 @@ as_imported = _AsImported()
 
 
 @lru_cache(maxsize=None)
-def digest_of_theano():
-    """Digest of what Theano's files were when they were imported."""
+def digest_of_theano() -> str:
+    """Return a digest of the states in which Theano's files were imported."""
     folder = os.path.dirname(sys.modules["theano"].__file__)
     files = sorted((os.path.relpath(path, folder), state)
                    for path, state in as_imported.files.items())
     return hashlib.sha256(repr(files).encode()).hexdigest()
 
 
-def what_writes_c(node):
-    """An operation, those in it, and the types of its variables."""
-    waiting = [node.op, *(variable.type for variable in [*node.inputs, *node.outputs])]
-    while waiting:
-        thing = waiting.pop()
+def what_writes_c(node) -> Iterator[Any]:
+    """Yield all that generates the C code of a node.
+
+    Parameters
+    ----------
+    node : Apply
+
+    Yields
+    ------
+    Op or Type
+        Its operation, the operations inside that one, and the types of its variables.
+    """
+    pending = [node.op, *(variable.type for variable in [*node.inputs, *node.outputs])]
+    while pending:
+        thing = pending.pop()
         yield thing
         if hasattr(thing, "scalar_op"):
-            waiting.append(thing.scalar_op)
+            pending.append(thing.scalar_op)
         if isinstance(getattr(thing, "fgraph", None), sys.modules["theano"].gof.FunctionGraph):
-            waiting += [inner.op for inner in thing.fgraph.apply_nodes]
+            pending += [inner.op for inner in thing.fgraph.apply_nodes]
 
 
-def is_theanos(thing):
-    """Tell whether an operation or a type is as Theano, or this package, has written it."""
-    own = set(getattr(thing, "__dict__", ())) - {"output_types_preference"}
+def is_theanos(thing: Any) -> bool:
+    """Whether an operation or a type is Theano's own, or of this package, with no method replaced."""
+    attributes = set(getattr(thing, "__dict__", ())) - {"output_types_preference"}
     return as_imported.has_written(type(thing)) and not any(
-        callable(getattr(type(thing), name, None)) for name in own)
+        callable(getattr(type(thing), name, None)) for name in attributes)

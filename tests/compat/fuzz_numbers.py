@@ -1,23 +1,22 @@
-"""A fuzzer of numbers: what random graphs give as we run them, and as Theano's own code does.
+"""A fuzzer of numbers: compares the results of random graphs with those of Theano's own code.
 
     python tests/compat/fuzz_numbers.py --minutes 60
     python tests/compat/fuzz_numbers.py --minutes 60 --without-compiler
     python tests/compat/fuzz_numbers.py --seeds 17,23 --only 4
 
-A seed is a program of Theano's: some parts, which `random_graphs.py` makes, in two functions that
-are called three times.  It is run in several ways, each in a process of its own:
+A seed stands for a program: `random_graphs.py` makes its parts, which are compiled in two functions
+and called three times.  It is run in several ways, each in a process of its own:
 
-- as we are, and once more by a second process, which finds the optimised graphs that were kept;
-- without a file of patches, and without a second one;
+- as we are, with all patches, and again by a second process, which uses the graphs that were kept;
+- without one file of patches, and without a second one;
 - the reference: no optimiser, no compiler, no patch for speed, one operation after another;
-- if one of these differs from the reference, without all patches for speed, but optimised: what
-  agrees with that is Theano's own doing, and is only counted.
+- if one of these differs from the reference, also without all patches for speed, but optimised: a
+  result that agrees with that is due to Theano itself, and is only counted.
 
-How far numbers may differ is measured, not guessed: the reference is computed `SHAKES` times more,
-and each result of each operation is changed by a few units in its last place (of sums and products:
-each of their arguments is).  What a float may differ by is a multiple of what that makes of it;
-whole numbers, infinity and nan may differ only where they do so then.  The table that is printed at
-the end says of how much that is so.
+The allowed difference is measured: the reference is computed another `SHAKES` times, where each
+result of each operation is changed by a few units in its last place; for sums and products, each of
+their arguments.  A float may differ by a multiple of what that changes.  Integers, infinity and nan
+may differ only where that changes them.  The table that is printed at the end counts these cases.
 """
 
 import argparse
@@ -49,36 +48,36 @@ import random_graphs
 from random_graphs import KINDS, PARTS
 from theano_compat import hooks
 
-#: How often the reference is computed with changed last places, and by up to how many units.
+#: How often the reference is computed with changed results, and by up to how many units.
 SHAKES, ULPS = 6, 2
-#: What a float may differ by: units in the last place, and multiples of what the shakes make.
+#: The allowed difference of floats: units in the last place, and multiples of what shakes change.
 UNITS, SPREADS = 4, 6
-#: Programs after which all processes start anew, with nothing cached, from the sources as they are.
+#: After so many programs all processes are restarted, with an empty cache.
 GENERATION = 50
-#: Files of patches without which the modules are the same, and need not be compiled again.
+#: Files of patches that do not change modules: without them nothing is compiled again.
 SAME_CODE = ("merge_gradients", "fuse_updates", "fast_import", "keep_graphs")
-#: Of the other files one is left out in every so many programs, if there is a compiler.
+#: With a compiler, one of the other files is left out in every so many programs.
 RARELY = 6
-#: Where modules are kept for all ways that have the same.
+#: The folder of modules for all ways of running that have the same modules.
 _SHARED = "compiledir_format=modules,"
-#: Seconds that a process may take for a program.
+#: How many seconds a process may take for a program.
 PATIENCE = 600
 
 
 # --- a process that evaluates programs ---
 
 class Shaker:
-    """Changes results by a few units in their last place, while it has random numbers to do so.
+    """Changes the results of operations by a few units in their last place.
 
-    Sums, products and the like get changed arguments: their error is that of their terms.
+    For sums, products and the like it changes the arguments: their error is that of their terms.
     """
 
-    #: Scalar operations whose result is exact, or the nearest number there is.
+    #: Scalar operations whose result is exact, or the nearest number of its type.
     exact = (scalar.Identity, scalar.Cast, scalar.Switch, scalar.Maximum, scalar.Minimum,
              scalar.Abs, scalar.Neg, scalar.Floor, scalar.Ceil, scalar.Trunc, scalar.Second,
              scalar.RoundHalfToEven, scalar.RoundHalfAwayFromZero, scalar.Sgn, scalar.Clip,
              scalar.Real, scalar.Imag, scalar.Conj)
-    #: Beginnings of the names of other operations that round, and of scalar ones that reduce.
+    #: How the names of other operations that round begin.
     rounding = ("AbstractConv", "AdvancedInc", "Average", "BaseAbstractConv", "BatchedDot",
                 "CAReduce", "Conv", "Corr", "Crossentropy", "CumOp", "Dot", "DownsampleFactor",
                 "Gem", "Ger", "IncSubtensor", "LogSoftmax", "MaxPool", "Pool", "Prod", "Softmax",
@@ -88,23 +87,23 @@ class Shaker:
         self.random, self.flushing = None, False
 
     def begin(self, shake):
-        """Shake from now on, as this number says; 0 stands for not at all."""
+        """Shake from now on, with this number as seed, or not at all if it is 0."""
         self.random = np.random.RandomState(shake) if shake else None
         self.flushing = shake == 1
 
     def shaken(self, value):
         value = np.asarray(value)
-        # At least one unit: among thousands of numbers, some would be left alone by each shake.
+        # At least one unit: of thousands of numbers, some would not be changed by any shake.
         noise = self.random.uniform(1, ULPS, value.shape) * np.finfo(value.dtype).eps
         noise *= self.random.choice([-1, 1], value.shape)
         value = np.asarray(value * (1 + noise), value.dtype)
         if value.dtype == "float32" and (self.flushing or self.random.rand() < 0.5):
-            # docs/theano.md: what is below 1.2e-38 may become 0 in elementwise operations.
+            # docs/theano.md: numbers below 1.2e-38 may become 0 in elementwise operations.
             value = np.where(abs(value) < np.finfo("float32").tiny, np.float32(0), value)
         return value
 
     def __call__(self, node, thunk, storage_map, compute_map):
-        """What Theano's virtual machine calls after each operation."""
+        """Shake a node's results: Theano's virtual machine calls this after each operation."""
         if self.random is None:
             return
         op = node.op
@@ -131,14 +130,15 @@ class Shaker:
 
 
 class Answer(NamedTuple):
-    """What a part of a program gives in one way."""
+    """The results of a part of a program in one way of running."""
 
-    #: As it is, and shaken: for each call the outputs and the state of the shared variables.
+    #: Without shaking, and with each shake: for each call the outputs and the shared variables.
     runs: list = None
-    #: What was raised, as a text, and whether the part could not even be written.
+    #: The exception, as a text.
     error: str = None
+    #: False if the exception was raised when the graph was made.
     is_written: bool = True
-    #: Inputs that are not, after a call, as they were before it.
+    #: The names of inputs that a call has changed.
     overwritten: tuple = ()
 
     @property
@@ -147,10 +147,11 @@ class Answer(NamedTuple):
 
 
 class Evaluated(NamedTuple):
-    """What a process has made of some parts of a program."""
+    """The results of parts of a program in one process."""
 
+    #: An `Answer` for each part, by its number.
     answers: dict
-    #: What the parts have raised together though none does alone; a text.
+    #: An exception that the parts raise together, but none of them alone; a text.
     error: str = None
 
 
@@ -166,7 +167,7 @@ def state_of(shared):
 
 
 def compiled(parts, borrow):
-    """A function of these parts, and for each its shared variables."""
+    """Return a function of these parts, and a list of each part's shared variables."""
     inputs = [variable for part in parts for variable, _ in part.inputs]
     outputs = [theano.Out(x, borrow=borrow) for part in parts for x in part.outputs]
     updates = [pair for part in parts for pair in part.updates]
@@ -180,7 +181,7 @@ def compiled(parts, borrow):
 
 
 def called(function, shared, parts):
-    """For each part what three calls give, and the names of the inputs that were overwritten."""
+    """Return, for each part, the results of three calls and the names of overwritten inputs."""
     results, overwritten = [[] for _ in parts], [set() for _ in parts]
     for turn in (0, 1, 0):
         arguments = [[values[turn] for _, values in part.inputs] for part in parts]
@@ -196,7 +197,7 @@ def called(function, shared, parts):
 
 
 def evaluated(parts, shaker, borrow):
-    """The answers of these parts in one function, as they are and, by the reference, shaken."""
+    """Return the answers of these parts in one function, also shaken if there is a shaker."""
     function, shared = compiled(parts, borrow)
     initial = [(x, x.get_value()) for x in itertools.chain(*shared)]
     runs, overwritten = [], [set() for _ in parts]
@@ -217,7 +218,7 @@ def evaluated(parts, shaker, borrow):
 
 
 def has_loop(part):
-    """Whether there is a Scan: then no optimised graph of the function is kept."""
+    """Whether a part has a Scan: optimised graphs of functions with one are not kept."""
     results = [*part.outputs, *(new for _, new in part.updates)]
     return any(isinstance(node.op, Scan) for node in theano.gof.graph.io_toposort([], results))
 
@@ -254,7 +255,7 @@ def evaluate(seed, numbers, shaker=None):
 
 
 def describe(seed, number, shaker=None):
-    """How a part is written, and its inputs; a text."""
+    """Return a text with the graph of a part, and its inputs."""
     random_graphs.begin(seed)
     part = random_graphs.part_of(seed, number)
     text = theano.printing.debugprint([*part.outputs, *(new for _, new in part.updates)],
@@ -265,7 +266,7 @@ def describe(seed, number, shaker=None):
 
 
 def work(file_number, is_reference):
-    """Answer questions until there are no more."""
+    """Answer questions from a connection until it is closed."""
     shaker = None
     if is_reference:
         shaker = Shaker()
@@ -282,7 +283,7 @@ def work(file_number, is_reference):
 
 
 class Way(NamedTuple):
-    """How programs are run: Theano's settings, and patches left out."""
+    """A way of running programs: Theano's settings, and patches that are left out."""
 
     flags: str = ""
     left_out: str = ""
@@ -318,10 +319,10 @@ class Worker:
         try:
             self._connection.send((question, arguments))
         except OSError:
-            pass  # it is gone: so will say `answer`
+            pass  # the process has ended: `answer` reports that
 
     def answer(self):
-        """Its answer, or a text: it has crashed, or takes too long."""
+        """Return the process's answer, or a text if it has crashed or takes too long."""
         try:
             if self._connection.poll(PATIENCE):
                 return self._connection.recv()
@@ -345,18 +346,18 @@ class Worker:
 # --- the verdict ---
 
 class Agreement(NamedTuple):
-    """Three masks of an array."""
+    """Masks of an array that is compared with another."""
 
-    #: Where it is what rounding may make of the expected one.
+    #: Where the difference is allowed.
     good: np.ndarray
-    #: Where rounding decides whether there is nan, infinity, or which whole number.
+    #: Where rounding decides between nan, infinity and numbers, or between integers.
     unsure: np.ndarray
-    #: Where rounding may make another number of it altogether.
+    #: Where the allowed difference is larger than the number itself.
     loose: np.ndarray
 
     @classmethod
     def of(cls, value, expected, runs):
-        """Compare; `runs` are the reference and what shaking has made of it."""
+        """Compare two arrays; `runs` are the reference, without shaking and with each shake."""
         with np.errstate(all="ignore"):
             if value.dtype.kind == "c":
                 return cls.of_complex(value, expected, runs)
@@ -389,9 +390,9 @@ class Agreement(NamedTuple):
 
 
 def difference(run, references, runs, tally=None):
-    """What is wrong in the results of a part, or None: they must be close to one of the references.
+    """Return how the results of a part differ from all references, or None if they do not.
 
-    In `tally`, a Counter, goes how many numbers there are, and how many are `unsure` or `loose`.
+    `tally`, a Counter, counts all numbers, and those that are `unsure` or `loose`.
     """
     tally = collections.Counter() if tally is None else tally
     for turn, arrays in enumerate(run):
@@ -402,7 +403,7 @@ def difference(run, references, runs, tally=None):
             shaken = [of_shake[turn][place] for of_shake in runs]
             tally["numbers"] += value.size
             if any(array.shape != shaken[0].shape for array in shaken):
-                tally["unsure"] += value.size  # rounding decides of the shape
+                tally["unsure"] += value.size  # the shape depends on rounding
                 continue
             expected = [reference[turn][place] for reference in references]
             alike = [array for array in expected
@@ -422,23 +423,23 @@ def difference(run, references, runs, tally=None):
 
 
 def trouble_with(answer, expected, plain=None, tally=None):
-    """What is wrong with an answer, or None; it may be as the plain way has it, too."""
+    """Return what is wrong with an answer, or None if it agrees with `expected` or `plain`."""
     if answer.overwritten:
         return f"overwritten: {', '.join(answer.overwritten)}"
-    others = [other for other in (expected, plain) if other is not None]
+    accepted = [known for known in (expected, plain) if known is not None]
     if answer.error:
-        if answer.error_type in [other.error_type for other in others]:
+        if answer.error_type in [known.error_type for known in accepted]:
             return None
-        return f"{answer.error[:1500]}, not {others[0].error or 'without an error'}"
-    with_runs = [other for other in others if other.runs]
+        return f"{answer.error[:1500]}, not {accepted[0].error or 'without an error'}"
+    with_runs = [known for known in accepted if known.runs]
     if not with_runs:
         return f"no error, not {expected.error[:1500]}"
-    return difference(answer.runs[0], [other.runs[0] for other in with_runs], with_runs[0].runs,
+    return difference(answer.runs[0], [known.runs[0] for known in with_runs], with_runs[0].runs,
                       tally)
 
 
 def files_of(group):
-    """The files of patches of a group."""
+    """Return the files of patches in a group."""
     return list(dict.fromkeys(
         patch.file for patch in hooks.PATCHES.values() if patch.group == group))
 
@@ -448,13 +449,13 @@ def _command(seed, number):
 
 
 class Fuzzer:
-    """Runs programs in all ways, and keeps count."""
+    """Runs programs in all ways, and counts what differs."""
 
     def __init__(self, with_compiler, log=None):
         self.with_compiler, self.log = with_compiler, log
         self.flags = _SHARED if with_compiler else _SHARED + "cxx=,"
         self.speed = files_of("speed")
-        #: Numbers for the table: by kind, a Counter.
+        #: Counters for the table, by the kind of part.
         self.counts = collections.defaultdict(collections.Counter)
         self.failures, self.seeds, self._workers, self._cache = [], 0, {}, None
         self._begun = time.monotonic()
@@ -471,14 +472,14 @@ class Fuzzer:
         return self._worker("cxx=,optimizer=None,linker=vm", "speed", True)
 
     def _without(self, left_out):
-        """Leave out a file or a group: nothing of it may come from what the others have cached."""
+        """Return a worker that leaves out a file or a group, and uses no graphs that others keep."""
         flags = self.flags + "cache_optimizations=False"
         if self.with_compiler and left_out not in SAME_CODE:
             flags = flags.replace(_SHARED, "")
         return self._worker(flags, left_out)
 
     def files_left_out(self, seed):
-        """The files of patches that a program is to be run without, each by itself."""
+        """Return the files of patches that are left out for a program, one at a time."""
         if not self.with_compiler:
             files = [*self.speed, *files_of("without_compiler")]
             return [files[place % len(files)] for place in (2 * seed, 2 * seed + 1)]
@@ -488,7 +489,7 @@ class Fuzzer:
         return files if is_not_yet else [*files, rare[turn % len(rare)]]
 
     def stop(self):
-        """Stop all processes and forget what they have cached."""
+        """Stop all processes and remove their cache."""
         for worker in self._workers.values():
             worker.stop()
         self._workers = {}
@@ -531,7 +532,7 @@ class Fuzzer:
 
     @staticmethod
     def _asked(ways, question, *arguments):
-        """Ask each, two at a time, in this order; return the answers by the same names."""
+        """Ask all ways, two at a time, in this order; return their answers by name."""
         answers, names = {}, list(ways)
         for pair in (names[place:place + 2] for place in range(0, len(names), 2)):
             for name in pair:
@@ -540,7 +541,7 @@ class Fuzzer:
         return answers
 
     def _judged(self, seed, suspects, results, expected):
-        """Ask whether Theano itself says so, and return what it does not, as lines."""
+        """Return the suspects whose results Theano itself does not give, as lines."""
         wrong, theanos_own, asked = [], set(), collections.defaultdict(set)
         for number, name in suspects:
             asked[self._theanos_own(name)].add(number)
@@ -565,9 +566,9 @@ class Fuzzer:
         return wrong
 
     def _is_raised_by_theano(self, seed, numbers, name, error):
-        """Whether the whole program raises the same without our patches for speed.
+        """Whether the whole program raises the same exception without our patches for speed.
 
-        Where its optimiser goes by addresses, which change from one try to the next, it may not.
+        It may not do so each time: the order of Theano's optimisations depends on addresses.
         """
         worker = self._without(self._theanos_own(name))
         tries = (self._asked({"": worker}, "evaluate", seed, numbers)[""] for _ in range(5))
@@ -575,15 +576,15 @@ class Fuzzer:
 
     @staticmethod
     def _theanos_own(name):
-        """What is left out to get what Theano itself gives, where a way of this name differs.
+        """Return what to leave out to get Theano's own result, where the way `name` differs.
 
-        Without a compiler, and without a file that computes then, that is its own Python.
+        If the way leaves out a file that computes without a compiler, Theano's own Python computes.
         """
         file = name.removeprefix("without ")
         return f"speed,{file}" if file in files_of("without_compiler") else "speed"
 
     def _compare_with_numpy(self, seed, numbers, with_compiler, expected):
-        """Count, and note, what differs between us with and without a compiler."""
+        """Count and note results that are different with a compiler and without."""
         numpys = self._asked({"": self._worker("cxx=,")}, "evaluate", seed, numbers)[""]
         for number in () if isinstance(numpys, str) else numbers:
             answer, numpy = with_compiler.answers[number], numpys.answers[number]
@@ -627,7 +628,7 @@ class Fuzzer:
         return self._asked({"": self._reference()}, "describe", seed, number)[""]
 
     def table(self):
-        """What was compared, and what has failed, as lines."""
+        """Return the table of what was compared and what has failed."""
         columns = ["parts", "failed", "own", "apart", "unwritten", "raised"]
         minutes = (time.monotonic() - self._begun) / 60
         lines = [f"{self.seeds} programs in {minutes:.1f} minutes",

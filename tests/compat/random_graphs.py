@@ -1,7 +1,7 @@
 """Random graphs: the programs of `fuzz_numbers.py`.
 
-`part_of` makes the parts of a program, each by a function that `KINDS` names.  All choices, and the
-values of the inputs, follow from two numbers: those of the program and of the part.
+`part_of` makes a part of a program with one of the functions in `KINDS`.  All choices, and the values
+of the inputs, are determined by the numbers of the program and of the part.
 """
 
 from typing import NamedTuple
@@ -19,7 +19,7 @@ from theano.sandbox.rng_mrg import MRG_RandomStreams
 from theano.tensor.shared_randomstreams import RandomStreams
 from theano.tensor.signal.pool import pool_2d
 
-#: Parts of a program.
+#: How many parts a program has.
 PARTS = 10
 
 FLOATS, COMPLEX = ("float16", "float32", "float64"), ("complex64", "complex128")
@@ -27,15 +27,17 @@ SIGNED, UNSIGNED = ("int8", "int16", "int32", "int64"), ("uint8", "uint16", "uin
 
 
 class Part(NamedTuple):
-    """Some expressions of one kind."""
+    """Expressions of one kind."""
 
-    inputs: list    # pairs: a variable and its two values
+    #: Pairs: a variable and its two values.
+    inputs: list
     outputs: list
-    updates: list   # pairs: a shared variable and its new value
+    #: Pairs: a shared variable and its new value.
+    updates: list
 
 
 class Dice:
-    """Makes the choices of a part, and its inputs."""
+    """Makes the random choices of a part, and its inputs."""
 
     def __init__(self, *seed):
         self.random = np.random.RandomState(seed)
@@ -43,11 +45,11 @@ class Dice:
         self._lengths = {} if self.chance(0.4) else None
 
     def pick(self, things):
-        """One of these."""
+        """Return one of these."""
         return things[self.random.randint(len(things))]
 
     def several(self, things, most):
-        """Some of these, and some of them twice."""
+        """Return up to `most` of these, possibly with repetitions."""
         return [self.pick(things) for _ in range(self.whole(1, most))]
 
     def chance(self, probability):
@@ -57,9 +59,9 @@ class Dice:
         return int(self.random.randint(least, most + 1))
 
     def resized(self, shape):
-        """A shape for the second call: in some parts lengths of 3 and more change.
+        """Return a shape for the second call: in some parts lengths of 3 and more change.
 
-        Equal lengths stay equal, so that what could be added still can.
+        Equal lengths stay equal, so that arrays of equal shapes still have equal shapes.
         """
         if self._lengths is None:
             return shape
@@ -67,17 +69,18 @@ class Dice:
                      for n in shape)
 
     def shape(self, most_dims=4, elements=(0, 1, 7, 7, 60, 60, 300, 300, 300, 300, 5000, 40000)):
-        """Lengths whose product is about one of these numbers."""
-        n_dims, left = self.whole(0, most_dims), self.pick(elements)
+        """Return lengths whose product is about one of the numbers `elements`."""
+        n_dims, remaining = self.whole(0, most_dims), self.pick(elements)
         shape = []
         for dim in range(n_dims):
-            length = left if dim == n_dims - 1 else min(left, self.pick([1, 2, 3, 7, 16, 33]))
+            is_last = dim == n_dims - 1
+            length = remaining if is_last else min(remaining, self.pick([1, 2, 3, 7, 16, 33]))
             shape.append(length)
-            left = left // max(length, 1) if left else self.pick([0, 2])
+            remaining = remaining // max(length, 1) if remaining else self.pick([0, 2])
         return tuple(self.random.permutation(shape).tolist())
 
     def array(self, dtype, shape, odd=0.):
-        """Values of a type, of which a part may be odd: nan, infinity, zeros, denormals."""
+        """Return random values, a share `odd` of them special: nan, infinity, zeros, denormals."""
         random, letter = self.random, np.dtype(dtype).kind
         if letter == "b":
             return np.asarray(random.rand(*shape) < 0.5)
@@ -98,7 +101,7 @@ class Dice:
         return values
 
     def laid_out(self, values):
-        """The same values, otherwise in memory."""
+        """Return the same values in a random memory layout."""
         axis = self.random.randint(max(values.ndim, 1))
         way = self.pick(["plain", "plain", "strided", "reversed", "Fortran", "swapped",
                          "read-only"])
@@ -116,7 +119,7 @@ class Dice:
         return values
 
     def given(self, *values, broadcastable=None):
-        """A new input with these values."""
+        """Return a new input with these values, one for the first call and one for the second."""
         value = values[0]
         tensor_type = T.TensorType(value.dtype.name, broadcastable or [False] * value.ndim)
         variable = tensor_type(f"x{len(self.inputs)}")
@@ -124,26 +127,26 @@ class Dice:
         return variable
 
     def tensor(self, dtype, shape, odd=0., resized=None):
-        """A new input; some that may be odd have odd values.  It may have another shape later."""
+        """Return a new input, at times with odd values; `resized` is its shape in the second call."""
         odd = odd if self.chance(0.5) else 0.
         return self.given(self.array(dtype, shape, odd), self.array(dtype, resized or shape, odd),
                           broadcastable=[n == 1 and self.chance(0.5) for n in shape])
 
     def varying(self, dtype, shape, odd=0.):
-        """A new input, whose shape in the second call is `resized`."""
+        """Return a new input whose shape in the second call is ``self.resized(shape)``."""
         return self.tensor(dtype, shape, odd, self.resized(shape))
 
     def for_scan(self, dtype, *shape):
-        """The same, but no length is known to be 1: for Scan it would have to stay so."""
+        """The same, but no length is declared to be 1: in Scan it would have to stay 1."""
         return self.given(self.array(dtype, shape), self.array(dtype, self.resized(shape)))
 
     def indices(self, n, shape):
-        """A new input of places in something of this length, which may vary."""
+        """Return a new input of this shape with indices into `n` elements."""
         return self.given(*(self.random.randint(-lengths[0], lengths[0], lengths[1:])
                             for lengths in [(n, *shape), self.resized((n, *shape))]))
 
     def twin(self, variable):
-        """An input whose values are those of another, in the same memory."""
+        """Return an input whose values are in the memory of another input's."""
         for known, values in self.inputs:
             if known is variable:
                 twin = variable.type(f"x{len(self.inputs)}")
@@ -151,24 +154,24 @@ class Dice:
                 return twin
 
 
-# --- what several kinds are made of ---
+# --- expressions that several kinds use ---
 
 def is_float(x):
     return x.dtype in FLOATS
 
 
 def letter_of(x):
-    """The kind of its dtype, as NumPy has it: "f" for floats, "c", "i", "u" or "b"."""
+    """Return NumPy's letter for the kind of dtype: "f" for floats, "c", "i", "u" or "b"."""
     return np.dtype(x.dtype).kind
 
 
 def finite(x):
-    """The same with 1 where there is no finite number."""
+    """Replace infinity and nan by 1."""
     return T.switch(T.isnan(x) | T.isinf(x), T.ones_like(x), x) if is_float(x) else x
 
 
 def cast(x, dtype):
-    """A cast that C defines: what fits no integer does not get there."""
+    """Cast so that the result is defined in C: floats are clipped before they become integers."""
     if letter_of(x) in "fc" and np.dtype(dtype).kind in "iub":
         if letter_of(x) == "c":
             x = T.real(x)
@@ -180,14 +183,14 @@ def cast(x, dtype):
 
 
 def divisor(dice, y):
-    """Not zero; negative at times."""
+    """Return a divisor made of integers y that is not zero, and negative at times."""
     if letter_of(y) == "i":
         return T.cast(y % np.int8(7) + np.int8(dice.pick([1, -8])), y.dtype)
     return T.cast(y % np.uint8(7) + np.uint8(1), y.dtype) if letter_of(y) == "u" else y
 
 
 def power(dice, x, y):
-    """A power that is not too large, nor often nan."""
+    """Return a power that is not too large, and rarely nan."""
     if letter_of(x) == "f" or letter_of(y) == "f":
         return dice.pick([abs(finite(x)) + 0.1, x]) ** T.clip(y, -3, 3)
     return T.clip(x, 0, 5) ** T.clip(y, 0, 2)
@@ -205,7 +208,7 @@ UNARY = {
     "b": "invert exp sqrt".split(),
     "c": "neg abs_ sqr conj real imag angle exp".split(),
 }
-#: Of two.
+#: Functions of two variables, by the kind of the result.
 BINARY = {
     "f": {"+": lambda d, x, y: x + y, "-": lambda d, x, y: x - y, "*": lambda d, x, y: x * y,
           "/": lambda d, x, y: x / y, "//": lambda d, x, y: x // y, "%": lambda d, x, y: x % y,
@@ -251,7 +254,7 @@ def random_ternary(dice, x, y, z):
 
 
 def grown(dice, leaves, n_operations, casts=()):
-    """The last results of a random expression of these leaves."""
+    """Return the last results of a random expression of these leaves."""
     pool = list(leaves)
     for _ in range(n_operations):
         recent = pool[-3:]
@@ -264,19 +267,19 @@ def grown(dice, leaves, n_operations, casts=()):
                 new = random_binary(dice, dice.pick(recent), dice.pick(pool))
             else:
                 new = random_ternary(dice, dice.pick(recent), dice.pick(pool), dice.pick(pool))
-        except (TypeError, NotImplementedError):  # not of these types
+        except (TypeError, NotImplementedError):  # not defined for these types
             continue
         pool.append(new)
     return pool[-dice.whole(1, 2):]
 
 
-#: What `theano.grad` raises where Theano has no gradient, or a wrong one.
+#: Exceptions of `theano.grad` where Theano has no gradient, or a wrong one.
 NO_GRADIENT = (NotImplementedError, AttributeError, TypeError, ValueError, MethodNotDefined,
                gradient.NullTypeGradError, gradient.DisconnectedInputError)
 
 
 def derived(dice, outputs, wrt, second=0.3):
-    """Gradients of what is float among the outputs, and at times gradients of those."""
+    """Return gradients of the outputs that are floats, and at times gradients of these."""
     def cost_of(values):
         return sum(T.sum(T.cast(x, "float64") * dice.pick([1., -0.5, 2.])) for x in values)
 
@@ -296,13 +299,13 @@ def derived(dice, outputs, wrt, second=0.3):
 
 
 def broadcast(dice, shape):
-    """The same shape with ones in it, and its end only, at times."""
+    """Return a shape that can be broadcast to this one."""
     shape = tuple(1 if dice.chance(0.15) else n for n in shape)
     return shape[dice.whole(0, len(shape)):] if dice.chance(0.1) else shape
 
 
 def operands(dice, shape, dtypes, odd, most=4):
-    """Inputs of these types and of this shape, or broadcast to it; two may share their memory."""
+    """Return inputs of these types that can be broadcast to a shape; two may share their memory."""
     leaves = [dice.varying(dice.pick(dtypes), shape if i == 0 else broadcast(dice, shape), odd)
               for i in range(dice.whole(1, most))]
     if dice.chance(0.2):
@@ -317,9 +320,9 @@ _DECK = []
 
 
 def generator(often=1):
-    """Enter a function of a Dice, which returns outputs, or outputs and updates, in `KINDS`.
+    """Decorate a function that makes parts: it is entered in `KINDS`, and `often` times in `_DECK`.
 
-    It makes `often` of the parts in each `len(_DECK)`.
+    It is given a `Dice`, and returns outputs, or outputs and updates.
     """
     def register(function):
         KINDS[function.__name__] = function
@@ -481,7 +484,7 @@ def places(dice):
                           else [T.set_subtensor])
         try:
             changed = change(part, T.cast(new, dtype))
-        except TypeError:  # x.take and chains of indices are no part that can be changed
+        except TypeError:  # x.take and repeated indexing cannot be changed
             outputs.append(part)
             continue
         outputs.append(changed if dice.chance(0.5) else changed[::2])
@@ -494,7 +497,7 @@ def places(dice):
 
 @generator()
 def sorting(dice):
-    """In order."""
+    """Sorting."""
     dtype = dice.pick(("float32", "float64", "int32", "int64", "uint8", "float16"))
     n = dice.pick([1, 5, 30])
     values = [dice.random.permutation(n * 4).reshape(4, n).astype(dtype) for _ in range(2)]
@@ -512,7 +515,7 @@ def sorting(dice):
 
 @generator()
 def shapes(dice):
-    """Joined, split, stacked, reshaped."""
+    """Arrays joined, split, stacked and reshaped."""
     dtype = dice.pick(FLOATS[1:] * 2 + ("float16", "int16", "bool", "complex64"))
     n, m = dice.pick([0, 1, 3, 8]), dice.pick([1, 2, 6, 40])
     x, y = dice.tensor(dtype, (n, m), .05), dice.tensor(dtype, (n, m))
@@ -567,7 +570,7 @@ def pooling(dice):
 
 @generator()
 def probabilities(dice):
-    """Softmax, cross-entropy, and what is made of logarithms of sums."""
+    """Softmax, cross-entropy, and logarithms of sums of exponentials."""
     dtype = dice.pick(["float32", "float32", "float64"])
     n, m = dice.pick([1, 3, 20]), dice.pick([1, 2, 10, 70])
     x, b = dice.varying(dtype, (n, m), .01), dice.varying(dtype, (m,))
@@ -627,7 +630,7 @@ def recurrences(dice):
 
 @generator(often=2)
 def states(dice):
-    """Scan: three or four states, each computed from others as they were, and its gradients."""
+    """Scan: three or four states, each computed from old values of others, and its gradients."""
     dtype, n, steps = dice.pick(["float32", "float64"]), dice.pick([1, 3]), dice.whole(2, 5)
     sequences = [dice.for_scan(dtype, steps, n) for _ in range(dice.whole(0, 2))]
     initial = [dice.for_scan(dtype, n) for _ in range(dice.whole(3, 4))]
@@ -651,24 +654,24 @@ def states(dice):
 
 @generator(often=2)
 def derivatives(dice):
-    """Gradients that the program says something of, and of what is written twice."""
+    """Gradients that the program scales, clips or cuts, also of expressions that are written twice."""
     dtype = dice.pick(["float32", "float64"])
     x, w = dice.tensor(dtype, (4,)), dice.tensor(dtype, (4, 4))
 
     scaled = [lambda y: gradient.grad_scale(y, dice.pick([1., -0.5, 3.])),
               lambda y: gradient.grad_clip(y, -dice.pick([0.1, 1., 100.]), dice.pick([0.5, 50.]))]
-    others = [gradient.disconnected_grad, gradient.zero_grad, gradient.consider_constant]
+    cut = [gradient.disconnected_grad, gradient.zero_grad, gradient.consider_constant]
 
     def marked(y):
-        return dice.pick(scaled + others)(y)
+        return dice.pick(scaled + cut)(y)
 
     def twice(number, y):
-        """The same, marked in two ways, or written in one."""
+        """Return the sum of two equal expressions, whose gradients may be changed differently."""
         mark = dice.pick([*scaled, *scaled, marked, lambda y: y])
         return 5. * written(number, mark(y)) + 7. * written(number, mark(y))
 
     def written(number, y):
-        """One of few expressions, so that some are equal."""
+        """Return one of a few expressions, so that some are equal."""
         return [lambda: T.tanh(y), lambda: T.dot(y, w), lambda: y * 2, lambda: T.exp(-y * y),
                 lambda: T.nnet.sigmoid(y), lambda: y[::-1], lambda: T.sum(y) * y][number]()
 
@@ -694,7 +697,7 @@ def derivatives(dice):
 
 @generator(often=2)
 def networks(dice):
-    """Networks of Lasagne's, trained for three steps."""
+    """Networks of Lasagne, trained for three steps."""
     lasagne.random.set_rng(np.random.RandomState(dice.whole(0, 1000)))
     n, n_later = dice.pick([1, 4, 9]), dice.pick([1, 4, 9])
     layers, pick = lasagne.layers, dice.pick
@@ -783,14 +786,14 @@ def losses(dice):
 
 
 def network_input(dice, n, n_later, *shape):
-    """The input of a network, whose batches have these lengths in the first and the second call."""
+    """Return the input of a network, with batches of these lengths in the two calls."""
     return dice.given(*(dice.array(theano.config.floatX, (length, *shape))
                         for length in (n, n_later)))
 
 
 @generator(often=2)
 def updates(dice):
-    """Shared variables whose new values read one another."""
+    """Shared variables whose new values depend on one another."""
     shape = dice.pick([(), (3,), (4, 5), (300,), (5000,)])
     floats = [theano.shared(dice.array(dtype, shape), f"p{i}")
               for i, dtype in enumerate(dice.several(["float32", "float32", "float64"], 4))]
@@ -803,7 +806,7 @@ def updates(dice):
     new = {}
 
     def fresh(p):
-        """A new value of a float: of old ones, and of other new ones."""
+        """Return a new value of a float, computed from old values and other new ones."""
         a, b = dice.pick([*floats, x, *new.values()]), dice.pick([*floats, *new.values(), x])
         i = dice.pick([*whole, counter, *[n for n in new.values() if letter_of(n) in "iu"]])
         table = [lambda: a * 0.9 + b * 0.1, lambda: p - 0.1 * b, lambda: T.sqrt(a ** 2 + b ** 2),
@@ -821,7 +824,7 @@ def updates(dice):
         return T.cast(dice.pick(table)(), p.dtype)
 
     def fresh_whole(i):
-        """A new value of a whole number."""
+        """Return a new value of an integer."""
         j = dice.pick([k for k in [*whole, counter, *new.values()]
                       if letter_of(k) in "iu" and k.ndim in (0, i.ndim)])
         value = dice.pick([lambda: i + 1, lambda: j % 3, lambda: j // 2, lambda: (i + j) % 7,
@@ -848,7 +851,7 @@ def updates(dice):
 
 @generator()
 def counters(dice):
-    """Whole numbers that are shared variables, whose new values read one another's."""
+    """Shared integers whose new values depend on one another."""
     dtype, shape = dice.pick(["int8", "int32", "int64", "int64", "uint8"]), dice.pick([(), (3,)])
     counts = [theano.shared(dice.array(dtype, shape), f"n{i}") for i in range(dice.whole(2, 4))]
     new = []
@@ -886,21 +889,21 @@ def streams(dice):
 # --- programs ---
 
 def begin(seed):
-    """Set what is the same in all parts of a program."""
+    """Set floatX, which is the same for all parts of a program."""
     theano.config.floatX = Dice(seed).pick(["float32", "float32", "float64"])
 
 
 def kind_of(seed, number):
-    """The kind of a part: all have their turn, in random order."""
+    """Return the kind of a part: the kinds of `_DECK` follow one another in random order."""
     turn, place = divmod(seed * PARTS + number, len(_DECK))
     return np.random.RandomState(turn).permutation(_DECK)[place]
 
 
 def part_of(seed, number):
-    """A part of a program.  Call `begin` before."""
+    """Return a part of a program; call `begin` before."""
     dice = Dice(seed, number)
     made = KINDS[kind_of(seed, number)](dice)
     outputs, updates = made if isinstance(made, tuple) else (made, [])
-    if dice.chance(0.2) and outputs:  # written again: it is equal to itself
+    if dice.chance(0.2) and outputs:  # the same output twice
         outputs = [*outputs, outputs[0]]
     return Part(dice.inputs, outputs, updates)

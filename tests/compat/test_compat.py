@@ -1,4 +1,4 @@
-"""The unmodified Theano and Lasagne, in processes of their own, as a user meets them."""
+"""The unmodified Theano and Lasagne in new processes, as a user runs them."""
 
 import os
 import pickle
@@ -58,10 +58,10 @@ def test_the_next_process_compiles_nothing(session):
         import vae, theano, theano.tensor as T
         from theano.gof.cmodule import GCC_compiler
         compile_source = GCC_compiler.compile_str
-        def told(name, source, *args, **kwargs):
+        def compile_str(name, source, *args, **kwargs):
             print(source)
             return compile_source(name, source, *args, **kwargs)
-        GCC_compiler.compile_str = staticmethod(told)
+        GCC_compiler.compile_str = staticmethod(compile_str)
         from theano.sandbox.rng_mrg import DotModulo, MRG_RandomStreams
         x = T.matrix()
         noise = MRG_RandomStreams(1).normal(x.shape)
@@ -69,8 +69,8 @@ def test_the_next_process_compiles_nothing(session):
         theano.function([x, *product.owner.inputs],
                         [product, T.dot(x, x.T) + noise.sum() + T.ones((x.shape[0], 1))])
     """
-    assert "// Op class DotModulo" in session.quietly(program)  # no properties, but a version
-    assert session.quietly(program) == ""  # nor is a DimShuffle's version a random hash
+    assert "// Op class DotModulo" in session.quietly(program)  # it has no properties, but a version
+    assert session.quietly(program) == ""  # the version of DimShuffle is no random hash
 
 
 def test_matrix_products_are_right(warm):
@@ -89,7 +89,7 @@ for n, m in [(1, 1), (3, 7), (64, 64), (500, 301)]:
 
 
 def test_memory_that_held_nan_does_not_spoil_a_product(warm):
-    """CGemv writes over memory it has not cleared: 0 * nan must not stay."""
+    """CGemv multiplies memory that it has not cleared by 0, which leaves NaN."""
     warm.quietly(PRELUDE + """
 a, v = T.matrix(), T.vector()
 f = theano.function([a, v], T.dot(a, v))
@@ -230,7 +230,7 @@ def test_two_processes_at_once_with_nothing_compiled(session, first_step):
 
 @pytest.mark.slow
 def test_a_process_killed_while_compiling(session, first_step):
-    """Killed at several moments, from Theano's import on; then all is as if nothing had been."""
+    """Killed at several moments, from Theano's import on: the next process gives the same result."""
     for seconds in (1, 2, 3, 5, 7, 9):
         process = session.start(TRAINING_STEP)
         time.sleep(seconds)
@@ -241,10 +241,10 @@ def test_a_process_killed_while_compiling(session, first_step):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="a system without fork")
 def test_a_forked_process_compiles(warm):
-    """The lock of its parent is not its own."""
+    """It does not hold the lock of its parent."""
     warm.quietly(PRELUDE + """
 import os, sys, warnings
-warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12: of threads and fork
+warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of threads and fork
 x = T.fvector()
 assert theano.function([x], 2 * x + 1)([1]) == 3
 children = []
@@ -278,7 +278,7 @@ print(theano.function([x], T.exp(x))([[0]]))
     process = subprocess.Popen([sys.executable, "-c", program], env=session.environment,
                                stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "interrupted\n"
-    assert session.quietly(SMALL) == SMALL_ANSWER  # and is not made to wait
+    assert session.quietly(SMALL) == SMALL_ANSWER  # without waiting for the lock
     assert process.communicate("\n")[0] == "[[1.]]\n"
 
 
@@ -354,9 +354,10 @@ theano.function([x], T.exp(x))
     assert session.quietly(SMALL) == SMALL_ANSWER
 
 
-# --- what is there for speed ---
+# --- patches for speed ---
 
-@pytest.mark.parametrize("off", ["loops", "vectorise_loops", "compiling,starting"])
+@pytest.mark.parametrize("off", ["elementwise_loops", "vectorise_loops",
+                                 "compile_together,fast_import"])
 def test_patches_can_be_left_out(warm, off):
     assert warm.quietly(SMALL, THEANO_COMPAT_OFF=off) == SMALL_ANSWER
 
@@ -399,7 +400,7 @@ x = T.dvector()
 
 
 def test_modules_with_names_in_common(warm, tmp_path):
-    """Each has its own macros, static variables and functions; also macros of its headers."""
+    """Each has its own macros, also of its headers, static variables and functions."""
     warm.quietly(OPERATION_IN_C + f"folder = {str(tmp_path)!r}" + r"""
 class WithHeader(InC):
     def c_headers(self):
@@ -426,21 +427,22 @@ for k, value in enumerate(f([1, 10]), 1):
 """)
 
 
-def test_errors_in_c_are_told(warm):
-    """Those that were set, those that were not, and the compiler's."""
+def test_errors_in_c_are_raised(warm):
+    """Exceptions that C has set, failures without an exception, and errors of the compiler."""
     warm.quietly(OPERATION_IN_C + """
 import io, sys
-told = 'PyErr_SetString(PyExc_KeyError, "of its own"); %(fail)s'
+fail_with_error = 'PyErr_SetString(PyExc_KeyError, "of its own"); %(fail)s'
 for linker in "c|py", "cvm", "c":
-    for code, kind, text in [
-            (told, KeyError, "of its own"),
+    for code, error_type, text in [
+            (fail_with_error, KeyError, "of its own"),
             ("%(fail)s", RuntimeError, "No Python exception was set"),
-            ("if (PyArray_DIMS(%(x)s)[0] == 2) {" + told + "} else {%(fail)s}", KeyError, "of its")]:
+            ("if (PyArray_DIMS(%(x)s)[0] == 2) {" + fail_with_error + "} else {%(fail)s}",
+             KeyError, "of its own")]:
         f = theano.function([x], InC("error", code)(x), mode=theano.Mode(linker, None))
         for _ in range(2):
             try:
                 f([1, 2])
-            except kind as error:
+            except error_type as error:
                 assert text in str(error), error
             else:
                 raise AssertionError("no error")
@@ -458,7 +460,7 @@ else:
 
 
 def test_functions_of_one_module(warm):
-    """By the linker c, whose results and errors come through one call of C."""
+    """With the linker c a function is one call of C, which returns its results and errors."""
     warm.quietly(PRELUDE + """
 x, y = T.dvectors("xy")
 f = theano.function([x, y], [x + y, x * y], mode=theano.Mode("c", "fast_run"))
@@ -499,7 +501,7 @@ np.testing.assert_array_equal(convolve(ones, ones[..., :2, :2]), 4 * ones[..., :
 
 
 def test_constants_of_operations_that_are_in_c_only(warm):
-    """Others are computed by NumPy."""
+    """They are compiled; constants of other operations are computed by NumPy."""
     warm.quietly(PRELUDE + """
 class Half(theano.Op):
     __props__ = ()
@@ -516,7 +518,7 @@ assert theano.function([], Half()(np.asarray(3.)))() == 1.5
 
 
 def test_constants_of_a_programs_own_operations_are_computed_as_theano_does(warm):
-    """In C, but for numbers without dimensions in elementwise operations."""
+    """In C, except for elementwise operations on arrays without dimensions."""
     warm.quietly(PRELUDE + """
 class Half(theano.Op):
     __props__ = ()
@@ -563,14 +565,14 @@ print(sorted(type(node.op).__name__ for node in f.maker.fgraph.apply_nodes
 """) == "['Dot22', 'Dot22Scalar']"
 
 
-def test_arrays_are_let_go_of(warm):
+def test_arrays_are_released(warm):
     warm.quietly(PRELUDE + """
 import gc, sys
 x, y = T.fmatrix("x"), T.fmatrix("y")
 f = theano.function([x, y], [T.exp(x) / y, T.dot(x, y), T.sum(x), x[1:], x.T])
 a, b = np.ones((2, 3, 3), "float32")
 
-def held(a, b, error=None):
+def reference_counts(a, b, error=None):
     for _ in range(100):
         try:
             f(a, b)
@@ -581,7 +583,7 @@ def held(a, b, error=None):
     return sys.getrefcount(a), sys.getrefcount(b)
 
 for arguments in (a, b), (a, b[:2].copy(), "mis-match"), (a, a):
-    assert held(*arguments) == held(*arguments)
+    assert reference_counts(*arguments) == reference_counts(*arguments)
 """)
 
 
@@ -590,11 +592,11 @@ def test_modules_are_compiled_together(session):
     count = """
         from theano.gof.cmodule import GCC_compiler
         compile_source, names = GCC_compiler.compile_str, []
-        def told(module_name, *args, **kwargs):
+        def compile_str(module_name, *args, **kwargs):
             names.append(module_name)
             {also}
             return compile_source(module_name, *args, **kwargs)
-        GCC_compiler.compile_str = staticmethod(told)
+        GCC_compiler.compile_str = staticmethod(compile_str)
     """
     program = PRELUDE + "{before}" + """
 x = T.matrix()

@@ -1,4 +1,4 @@
-"""The folder of compiled code: what the next process finds, and what has been damaged since."""
+"""The folder of compiled code: modules that the next process uses, or that have been damaged."""
 
 import os
 import shutil
@@ -8,7 +8,7 @@ from programs import PRELUDE, SMALL, SMALL_ANSWER
 
 pytestmark = pytest.mark.slow
 
-#: Also Scan's loop, which is a library of its own.
+#: Also needs Scan's loop, which is a separate library.
 WITH_SCAN = SMALL + """
 numbers = T.vector()
 total = theano.scan(lambda x, before: before + x, numbers, outputs_info=T.zeros(()))[0]
@@ -16,7 +16,7 @@ assert theano.function([numbers], total)([1, 2, 3]).tolist() == [1, 3, 6]
 """
 
 
-# --- files that have been damaged: the same run mends them ---
+# --- damaged files: the next run replaces them ---
 
 def cut(path, share=2):
     with open(path, "r+b") as file:
@@ -43,7 +43,7 @@ def with_other_bytes(path):
 
 
 def overwritten(path, content):
-    """In place, and with the time that it had, as by a disk that fails."""
+    """Change a file in place and keep its time, as a failing disk does."""
     state = path.stat()
     with open(path, "r+b") as file:
         file.write(content)
@@ -67,13 +67,13 @@ def whole(warm):
     return warm
 
 
-#: One of several modules of each kind is damaged: the others show that they are left alone.
+#: Only one file of each pattern is damaged, so that sound modules stand beside the damaged one.
 FILES = ["tmp*/*.so", "tmp*/key.pkl", "lazylinker_ext/lazylinker_ext.so",
          "lazylinker_ext/__init__.py", "scan_perform/scan_perform.so", "tmp*/*.sha256"]
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_damaged_files_are_made_anew(whole, damage):
+def test_damaged_files_are_replaced(whole, damage):
     for number, files in enumerate(FILES):
         paths = sorted(whole.cache.glob(f"vae-seminar/theano/*/{files}"))
         DAMAGES[damage](paths[number % len(paths)])
@@ -105,9 +105,9 @@ def test_a_sound_cache_is_used_as_it_is(whole):
     assert sorted(whole.cache.glob("vae-seminar/theano/*/tmp*")) == files
 
 
-# --- operations of a program's own, edited between two processes ---
+# --- a program's own operations, edited between two processes ---
 
-#: Prints what `operation` makes of 1, 2 and 3; the C multiplies by FACTOR.
+#: Prints the value of `expression` for 1, 2 and 3; the C multiplies by FACTOR.
 OF_ITS_OWN = PRELUDE + """
 from theano import scalar
 from theano.tensor.elemwise import CAReduce, Elemwise
@@ -175,14 +175,14 @@ own.c_code = c_code
     (ON_THE_INSTANCE.format(), "own(x)"),
 ], ids=["unary", "binary", "fused", "support", "fused support", "of Exp", "no properties",
         "of Softmax", "replaced", "instance"])
-def test_edited_c_is_compiled_anew(warm, definition, expression):
+def test_edited_c_is_compiled_again(warm, definition, expression):
     program = OF_ITS_OWN.format(definition=definition, expression=expression)
     for factor in 2, 3, 2:
         assert warm.run(program.replace("FACTOR", str(factor)))[0] == str(
             [1. * factor, 2. * factor, 3. * factor])
 
 
-def test_what_a_program_has_replaced_is_not_left_to_the_next(warm):
+def test_replaced_c_is_not_used_by_the_next_process(warm):
     softmax = PRELUDE + """
 x = T.dmatrix()
 print(theano.function([x], T.nnet.softmax(x), mode=theano.Mode("c|py", None))([[0, 0]]).tolist())

@@ -57,7 +57,7 @@ for value, answer in zip(f(a, b, c), [a @ b, b @ c, c @ c]):
 
 
 def test_what_stays_in_theanos_own_loops_is_compiled(session):
-    """Clang takes for errors what g++ lets pass."""
+    """For clang some of Theano's C++ is an error that g++ accepts."""
     session.quietly(PRELUDE + """
 x, n, halves = T.lmatrix(), T.lvector(), T.TensorType("float16", (False, False))()
 f = theano.function([x, n, halves], [x // n, T.sqr(halves)])

@@ -1,4 +1,4 @@
-"""What is computed where compilers, folders or Pythons are not as Theano expects them."""
+"""Programs run where the compiler, the cache folder or Python is not as Theano expects."""
 
 import os
 import re
@@ -14,12 +14,12 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="imitates what happens on Linux"),
     pytest.mark.skipif(not shutil.which("g++"), reason="needs g++")]
 
-#: Prints whether there is a compiled thunk, and the answer.
+#: Prints the answer, and whether it was compiled.
 PROGRAM = SMALL + "print(theano.config.cxx and 'compiled')"
 
 
 def broken(folder, line, name="g++"):
-    """A folder with a compiler that does this instead."""
+    """Return a new folder with a compiler that runs this line of shell instead."""
     folder.mkdir()
     (folder / name).write_text(f"#!/bin/sh\n{line}\n")
     (folder / name).chmod(0o755)
@@ -44,7 +44,7 @@ def test_a_compiler_that_does_not_work(session, tmp_path, line, reason, where):
     assert out == SMALL_ANSWER
     assert err.count("Warning") == 1 and err.count("\n") == 1
     assert re.search(rf"The C\+\+ compiler .*g\+\+ does not work \(.*({reason})", err), err
-    assert session.run(PROGRAM)[0] == f"{SMALL_ANSWER}\ncompiled"  # nothing wrong was noted
+    assert session.run(PROGRAM)[0] == f"{SMALL_ANSWER}\ncompiled"  # the failure is not remembered
 
 
 def test_a_compiler_that_is_not_there(session):
@@ -54,7 +54,7 @@ def test_a_compiler_that_is_not_there(session):
 
 
 def test_a_compiler_that_works_is_tried_once(session, tmp_path):
-    """From then on a start asks for its version only."""
+    """Later starts only ask it for its version."""
     calls = tmp_path / "calls"
     folder = broken(tmp_path / "bin", f'echo "$@" >> {calls}; exec {shutil.which("g++")} "$@"')
     environment = {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
@@ -66,7 +66,7 @@ def test_a_compiler_that_works_is_tried_once(session, tmp_path):
 
 
 def test_a_python_that_has_been_moved(session):
-    """As uv and conda-pack bring it: it does not know where its library is."""
+    """As with uv and conda-pack: it does not know where its library is."""
     out = session.quietly("""
 import sysconfig
 sysconfig.get_config_vars().update(LIBDIR="/nowhere", LDLIBRARY="libpython9.9.so")
@@ -78,7 +78,7 @@ sysconfig.get_config_vars().update(LIBDIR="/nowhere", LDLIBRARY="libpython9.9.so
 
 @pytest.fixture
 def mounted_noexec(session, tmp_path):
-    """Run a program where these folders are mounted noexec."""
+    """A function that runs a program with some folders mounted noexec."""
     alone = ["unshare", "--user", "--map-root-user", "--mount"]
     if subprocess.run([*alone, "mount", "-t", "tmpfs", "tmpfs", tmp_path],
                       stderr=subprocess.DEVNULL).returncode:
@@ -112,10 +112,10 @@ def test_no_folder_but_those_mounted_noexec(session, tmp_path, mounted_noexec, f
     assert "THEANO_FLAGS=base_compiledir=" in process.stderr
 
 
-# --- the distutils that Theano asks ---
+# --- the functions of distutils that Theano calls ---
 
 def test_where_pythons_library_is():
-    """As Python's own distutils say, inside a virtual environment and outside."""
+    """The same as in Python's own distutils, inside a virtual environment and outside."""
     import vae  # noqa: F401
     from theano.gof import cmodule
     config = cmodule.distutils.sysconfig

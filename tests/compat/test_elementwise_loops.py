@@ -1,7 +1,7 @@
-"""What elementwise operations and reductions give in C, against NumPy and unpatched Theano.
+"""Results of elementwise operations and reductions in C, compared with NumPy and unpatched Theano.
 
-Theano's contract is tested, not NumPy's: where the two part, Theano as its authors left it says
-what is right, and a comment here says so.  What is denormal, or made of what is, may become zero.
+Where NumPy and Theano define different results, Theano's is expected, and a comment here says so.
+Denormal numbers, and what is computed from them, may become zero.
 """
 
 import itertools
@@ -26,30 +26,30 @@ from theano import In, Out, scalar
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.filterwarnings("ignore::RuntimeWarning")]  # NumPy's own, of nan and inf
+    pytest.mark.filterwarnings("ignore::RuntimeWarning")]  # NumPy's warnings of nan and inf
 
-#: All nodes of a graph in one C++ module, so that the compiler is started once; where there is
-#: none, by NumPy.
+#: All nodes of a graph are in one C++ module, so that the compiler is started once; without a
+#: compiler NumPy computes.
 LINKER = "c" if theano.config.cxx else "vm"
 #: NumPy's own functions of float32, such as exp and log, are less exact than the C library's.
 NUMPYS_ULPS = 0 if theano.config.cxx else 2
-#: Each operation by itself, and optimised (fused, in place, ...) as by default.
+#: With one node for each operation, and optimised (fused, in place, ...) as by default.
 SEPARATE = theano.Mode(linker=LINKER, optimizer=None)
 TOGETHER = theano.Mode(linker=LINKER, optimizer="fast_run")
 
 
 def disagreement(value, expected, tolerance, near=0., lost=0.):
-    """Where `value` is not `expected`, up to rounding of its type; a mask.
+    """Return a mask of where a value is not the expected one, up to rounding.
 
-    `expected` may be of a wider type: it is rounded, or overflows, as `value` does.  The error
-    may be `tolerance`, relative to |expected| + near, and `lost` times the least normal number.
+    `expected` may be of a wider type: it is rounded, or overflows, as `value` does.  The largest
+    allowed error is `tolerance` * (|expected| + near) + `lost` * (the smallest normal number).
     """
     if value.dtype.kind != "f":
         return value != expected
     info = np.finfo(value.dtype)
     expected = np.asarray(expected, "float64")
     same = (value == expected.astype(value.dtype)) | (np.isnan(value) & np.isnan(expected))
-    # Beside the largest number there may be infinity, but infinity is near to nothing else.
+    # Infinity counts as the largest number: it is near to that one and to no other.
     error = np.abs(np.clip(value, -info.max, info.max).astype("float64") - expected)
     size = np.clip(np.abs(expected), 0, info.max) + near
     denormal = (np.abs(expected) < info.tiny) & (np.abs(value) <= info.tiny)
@@ -66,22 +66,22 @@ def assert_close(value, expected, tolerance=1e-6, near=10.):
 # --- the operations one by one ---
 
 class Operation(NamedTuple):
-    """An operation of Theano's and what it must give."""
+    """An operation of Theano and its expected results."""
 
     name: str
-    #: Of arrays in float64 (of integers: in their own type), independent of Theano.
+    #: The function of NumPy that it is compared with, on float64 or on integers of its own type.
     expected: Callable
     #: Relative error in float32, in units of its epsilon.
     ulps: float = 1
-    #: Added to the size of the result, for what crosses zero elsewhere than at zero.
+    #: Added to the size of the result, for functions that have zeros elsewhere than at zero.
     near: float = 0
     #: Relative error in float64.
     double: float = 1e-13
-    #: Error in units of the least normal number: denormal parts may become zero.
+    #: Error in units of the smallest normal number: denormal parts may become zero.
     lost: float = 0
-    #: The arguments for which all that holds; all, nan and infinities included, if None.
+    #: A mask of the arguments for which this holds; if None, all, nan and infinities included.
     domain: Callable = None
-    #: ``theano.tensor``'s function of that name, if None.
+    #: Builds the operation; if None, the function of that name in ``theano.tensor``.
     build: Callable = None
 
     def __call__(self, *variables):
@@ -91,7 +91,7 @@ class Operation(NamedTuple):
         return self.ulps + NUMPYS_ULPS if self.ulps > 1 else self.ulps
 
     def failure(self, value, expected, arguments):
-        """What is wrong with the value, in a line, or None."""
+        """Return what is wrong with the value, in a line, or None."""
         single = self.precision() * np.finfo("float32").eps
         tolerance = {"float32": single}.get(value.dtype.name, self.double)
         wrong = disagreement(value, expected, tolerance, self.near, self.lost)
@@ -107,17 +107,17 @@ def exact(name, expected, **kwargs):
 
 
 def not_huge(x):
-    """Twice of it does not overflow."""
+    """Where 2 * x does not overflow."""
     return ~(np.isfinite(x) & (np.abs(x) > np.finfo(x.dtype).max / 2))
 
 
 def small_whole(*arguments):
-    """Or not finite at all."""
+    """Where all arguments are small integers, infinite or nan."""
     return np.all([~np.isfinite(a) | (np.abs(a) < 1000) & (a % 1 == 0) for a in arguments], axis=0)
 
 
 def not_least(*arguments):
-    """The least of a signed type has no opposite: C leaves undefined what Theano makes of it."""
+    """Where -x is defined in C, which it is not for the smallest number of a signed type."""
     return np.all([(a != np.iinfo(a.dtype).min) | (a == 0) for a in arguments], axis=0)
 
 
@@ -126,7 +126,7 @@ def exact_in_float64(*arguments):
 
 
 def of_divisible(function, where):
-    """Division by 0 is an error, and that of the least of a type kills the process."""
+    """Avoid division by 0, an error, and of the smallest number by -1, which ends the process."""
     def divide(x, y):
         least, one = (np.array(n, x.dtype) for n in (np.iinfo(x.dtype).min, 1))
         return function(where(x > least, x, one), where(abs(y) > 0, y, one))
@@ -134,20 +134,20 @@ def of_divisible(function, where):
 
 
 def sigmoid(x):
-    return np.where(x > 19, 1, special.expit(x))  # Theano's short cut: wrong by 6e-9 in float64
+    return np.where(x > 19, 1, special.expit(x))  # Theano rounds: an error of 6e-9 in float64
 
 
 def softplus(x):
-    return np.where(x > 16, x, np.logaddexp(0, x))  # another
+    return np.where(x > 16, x, np.logaddexp(0, x))  # Theano rounds, too
 
 
 def gamma(x):
-    """SciPy's, with NaN at the poles and at minus infinity, as C has it, and SciPy since 1.15."""
+    """SciPy's gamma, with NaN at the poles and at minus infinity, as in C and in SciPy 1.15."""
     return np.where((x < 0) & (x == np.floor(x)), np.nan, special.gamma(x))
 
 
 def gammaln(x):
-    """As C has it, and not SciPy, of the least numbers and of minus infinity."""
+    """SciPy's gammaln, with the values of C for the smallest numbers and minus infinity."""
     finite = np.where(x == -np.inf, np.inf, x)
     return np.where(np.abs(x) < 1e-300, -np.log(np.abs(x)), special.gammaln(finite))
 
@@ -156,7 +156,7 @@ def ultra_fast_sigmoid(x):
     x, sign = np.abs(x / 2), np.where(x >= 0, 1, -1)
     z = np.select([x < 1.7, x < 3], [1.5 * x / (1 + x),
                                      0.935409070603099 + 0.0458812946797165 * (x - 1.7)],
-                  0.99505475368673)  # so nan gives a number
+                  0.99505475368673)  # also the value for nan
     return (sign * z + 1) / 2
 
 
@@ -165,10 +165,10 @@ def round_half_away(x):
 
 
 def floor_divide(x, y):
-    return np.where(np.isinf(x), np.floor(x / y), np.floor_divide(x, y))  # not nan of infinity
+    return np.where(np.isinf(x), np.floor(x / y), np.floor_divide(x, y))  # infinity does not give nan
 
 
-#: By the number of arguments.
+#: Operations by the number of their arguments.
 OPERATIONS_ON_FLOATS = {
     1: [
         exact("neg", np.negative),
@@ -223,7 +223,7 @@ OPERATIONS_ON_FLOATS = {
                   build=T.nnet.ultra_fast_sigmoid),
         Operation("hard_sigmoid", lambda x: np.clip(0.2 * x + 0.5, 0, 1), near=1,
                   build=T.nnet.hard_sigmoid),
-        # (x + |x|) / 2: nan of minus infinity.
+        # (x + |x|) / 2, which is nan for minus infinity.
         Operation("relu", lambda x: (x + np.abs(x)) / 2, domain=not_huge, build=T.nnet.relu),
         Operation("xlogx", lambda x: special.xlogy(x, x), 2, build=T.xlogx.xlogx),
     ],
@@ -260,7 +260,7 @@ OPERATIONS_ON_FLOATS = {
 
 
 def floats(dtype):
-    """Three arrays: all pairs of what is special, and much of every size."""
+    """Return three arrays: all pairs of special values, and random numbers of all magnitudes."""
     info = np.finfo(dtype)
     extremes = [
         0, info.smallest_subnormal, info.tiny / 3, info.tiny, info.eps, 0.5, 1 - info.eps / 2, 1,
@@ -287,7 +287,7 @@ def floats(dtype):
 
 
 def bounded(x):
-    """Between 1/2 and 50, where ``gammainc`` and its kin do not abort."""
+    """Limit x to 1/2 ... 50, where ``gammainc`` and similar functions do not abort."""
     return T.switch(x > 0.5, T.minimum(x, 50), 0.5)
 
 
@@ -300,7 +300,7 @@ def moderate(*arguments):
     return np.all([np.abs(a) < 20 for a in arguments], axis=0)
 
 
-#: Several operations that Theano makes one of.
+#: Expressions of several operations that Theano fuses.
 GRAPHS_OF_FLOATS = {
     1: [
         exact("isnan of log", lambda x: np.isnan(np.log(x)), build=lambda x: T.isnan(T.log(x))),
@@ -333,7 +333,7 @@ GRAPHS_OF_FLOATS = {
                   build=lambda x, y: T.gammaincc(bounded(x), bounded(y))),
         Operation("gammal", of_bounded(lambda x, y: special.gammainc(x, y) * special.gamma(x)), 4,
                   build=lambda x, y: T.gammal(bounded(x), bounded(y))),
-        # gammau, its complement, is none in C.
+        # Its complement gammau has no C.
         Operation("chi2sf", of_bounded(lambda x, y: special.gammaincc(y / 2, x / 2)), near=1,
                   build=lambda x, y: T.chi2sf(bounded(x), bounded(y))),
     ],
@@ -350,7 +350,7 @@ GRAPHS_OF_FLOATS = {
 }
 
 
-#: In integers results are exact, wrapped around the type's range as in NumPy.
+#: Results of integers are exact, modulo the type's range, as in NumPy.
 OPERATIONS_ON_INTEGERS = {
     1: [
         exact("neg", np.negative),
@@ -370,7 +370,7 @@ OPERATIONS_ON_INTEGERS = {
         exact("lt", np.less),
         exact("ge", np.greater_equal),
         exact("eq", np.equal),
-        # By way of float64.
+        # Computed in float64.
         exact("maximum", np.maximum, domain=exact_in_float64),
         exact("minimum", np.minimum, domain=exact_in_float64),
         exact("pow", lambda x, y: x ** np.clip(y, 0, 3),
@@ -389,7 +389,7 @@ OPERATIONS_ON_INTEGERS = {
 
 
 def integers(dtype):
-    """Three arrays: all triples of some small and extreme values, and all bits."""
+    """Return three arrays: all triples of some small and extreme values, and random bits."""
     info = np.iinfo(dtype)
     extremes = np.array(sorted({0, 1, 2, 3, 7, 10, 100, info.max - 1, info.max, info.min,
                                 *([-1, -2, -3, -7, -100, info.min + 1] if info.min else [])}),
@@ -401,7 +401,7 @@ def integers(dtype):
             zip(triples, np.frombuffer(bits, dtype).reshape(3, -1))]
 
 
-#: How a function's one-dimensional arguments may lie, and how long they may be.
+#: Lengths of vectors, and their places in memory.
 LAYOUTS = {
     "whole": lambda a: a,
     **{f"the first {n}": lambda a, n=n: a[:n] for n in (0, 1, 3, 7, 8, 9, 17, 1000, 1003)},
@@ -409,12 +409,12 @@ LAYOUTS = {
     "backwards": lambda a: a[::-1],
     "every third": lambda a: a[1::3],
     "every third backwards": lambda a: a[:-301:-3],
-    "one in many places": lambda a: np.broadcast_to(a[:1], 1003),
+    "one element repeated": lambda a: np.broadcast_to(a[:1], 1003),
 }
 
 
 class Table:
-    """All operations on arguments of one type: their results, and what these should be."""
+    """All operations on arguments of one type, with their results and the expected ones."""
 
     def __init__(self, operations, arguments, mode=SEPARATE):
         self.operations = [(operation, n) for n in operations for operation in operations[n]]
@@ -431,7 +431,7 @@ class Table:
         return [operation.expected(*arguments[:n]) for operation, n in self.operations]
 
     def failures(self, layout):
-        """What is wrong for arguments that lie so: all of them, and all but the first."""
+        """Yield what is wrong if all arguments, or all but the first, have this layout."""
         views = [layout(a) for a in self.arguments]
         for arguments in (views, [views[0].copy(), *views[1:]]):
             for (operation, n), value, expected in zip(
@@ -449,7 +449,8 @@ def table_of_floats(dtype):
 def table_of_integers(dtype):
     operations = OPERATIONS_ON_INTEGERS
     if dtype.startswith("u"):  # Theano's sgn is for signed types
-        operations = {n: [one for one in operations[n] if one.name != "sgn"] for n in operations}
+        operations = {n: [operation for operation in operations[n] if operation.name != "sgn"]
+                      for n in operations}
     return Table(operations, integers(dtype))
 
 
@@ -468,15 +469,15 @@ def test_operations(table, dtype, layout):
 
 @pytest.fixture(scope="module")
 def unpatched(tmp_path_factory):
-    """The results of Theano's own loops, by type and operation: this file, run as a program."""
+    """The results of Theano's own loops, by type and operation, from this file run as a program."""
     if not (theano.config.cxx or shutil.which("g++") or shutil.which("clang++")):
         pytest.skip("there is no compiler for Theano's own loops")
     path = tmp_path_factory.mktemp("unpatched") / "results.npz"
-    # Without optimisation g++ takes a tenth of the time, and keeps to IEEE's rules to the letter.
+    # Without optimisation g++ takes a tenth of the time, and keeps strictly to IEEE's rules.
     of_the_user = os.environ.get("THEANO_FLAGS", "").split(",")
     flags = [*(flag for flag in of_the_user if flag != "cxx="), "gcc.cxxflags=-O0",
              f"base_compiledir={Path(theano.config.base_compiledir) / 'without_loops'}"]
-    environment = {**os.environ, "THEANO_COMPAT_OFF": "loops",
+    environment = {**os.environ, "THEANO_COMPAT_OFF": "elementwise_loops",
                    "THEANO_FLAGS": ",".join(filter(None, flags)),
                    "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     subprocess.run([sys.executable, __file__, str(path)], env=environment, check=True)
@@ -501,7 +502,7 @@ def test_agreement_with_unpatched_theano(unpatched, dtype):
 
 # --- types ---
 
-#: A vector of each type, and its values.
+#: A vector of each type.
 VECTORS = {dtype: T.vector(dtype=dtype) for dtype in (
     "bool", "int8", "uint8", "int16", "int32", "int64", "float32", "float64")}
 
@@ -514,7 +515,7 @@ def values(dtype):
 
 
 def fits(array, dtype):
-    """Whether a conversion from float to this type is defined: C truncates what fits."""
+    """Where a conversion to this type is defined: C truncates floats that fit."""
     if array.dtype.kind != "f" or np.dtype(dtype).kind not in "iu":
         return np.full(array.shape, True)
     info = np.iinfo(dtype)
@@ -522,7 +523,7 @@ def fits(array, dtype):
 
 
 def conversions():
-    """Tuples of what is tested, Theano's result, NumPy's and where these must agree."""
+    """Yield tuples: a name, Theano's result, NumPy's, and a mask of where these must agree."""
     for source, target in itertools.permutations(VECTORS, 2):
         array = values(source)
         yield (f"{target}({source})", T.cast(VECTORS[source], target), array.astype(target),
@@ -531,21 +532,21 @@ def conversions():
         array = values(dtype)
         yield (f"iround({dtype})", T.iround(VECTORS[dtype], "half_to_even"),
                np.rint(array).astype("int64"), np.abs(array) < 2**62)
-    for one, other in [("bool", "float32"), ("int8", "float32"), ("uint8", "int8"),
-                       ("int32", "float32"), ("int64", "float64"), ("float32", "float64")]:
+    for left, right in [("bool", "float32"), ("int8", "float32"), ("uint8", "int8"),
+                        ("int32", "float32"), ("int64", "float64"), ("float32", "float64")]:
         # C computes with an int32 and a float32 in float32, though the result is a float64.
-        some = (np.abs(values(one) * 1.) < 2**24) & (np.abs(values(other) * 1.) < 2**24)
-        wide = np.result_type(one, other, "int32")
-        for name, there in [("add", np.add), ("mul", np.multiply), ("lt", np.less)]:
-            yield (f"{name}({one}, {other})", getattr(T, name)(VECTORS[one], VECTORS[other]),
-                   there(values(one).astype(wide), values(other).astype(wide)), some)
-    one = VECTORS["bool"], values("bool")
-    other = T.lt(VECTORS["float32"], 1), values("float32") < 1
-    for name, there in [("add", np.logical_or), ("mul", np.logical_and), ("eq", np.equal),
+        is_exact = (np.abs(values(left) * 1.) < 2**24) & (np.abs(values(right) * 1.) < 2**24)
+        wide = np.result_type(left, right, "int32")
+        for name, ufunc in [("add", np.add), ("mul", np.multiply), ("lt", np.less)]:
+            yield (f"{name}({left}, {right})", getattr(T, name)(VECTORS[left], VECTORS[right]),
+                   ufunc(values(left).astype(wide), values(right).astype(wide)), is_exact)
+    variables = VECTORS["bool"], T.lt(VECTORS["float32"], 1)
+    arrays = values("bool"), values("float32") < 1
+    for name, ufunc in [("add", np.logical_or), ("mul", np.logical_and), ("eq", np.equal),
                         ("and_", np.logical_and), ("or_", np.logical_or),
                         ("xor", np.logical_xor), ("invert", np.logical_not)]:
-        yield (f"{name} of bools", getattr(T, name)(*(one[0], other[0])[:there.nin]),
-               there(*(one[1], other[1])[:there.nin]), True)
+        yield (f"{name} of bools", getattr(T, name)(*variables[:ufunc.nin]),
+               ufunc(*arrays[:ufunc.nin]), True)
 
 
 @pytest.fixture(scope="module")
@@ -569,7 +570,7 @@ def test_types(converted, layout):
 
 @pytest.mark.parametrize("operation", [T.int_div, T.mod])
 def test_division_of_integers_by_zero(operation):
-    """An error, wherever the zero is, after which all goes on."""
+    """It raises an exception, wherever the zero is, and the next call is right."""
     x, y = T.lvectors(2)
     function = theano.function([x, y], operation(x, y))
     dividend, divisor = np.arange(100), np.arange(1, 101)
@@ -580,10 +581,10 @@ def test_division_of_integers_by_zero(operation):
         np.testing.assert_array_equal(function(dividend, divisor), right)
 
 
-# --- what has a kernel, and what is left to Theano's loops ---
+# --- operations with kernels, and those that are left to Theano's loops ---
 
 def has_kernel(op, *dtypes, ndim=1):
-    """Whether the C of an elementwise operation is a kernel's."""
+    """Whether the C of an elementwise operation is a kernel."""
     variables = [T.TensorType(dtype, (False,) * ndim)() for dtype in dtypes]
     node = T.Elemwise(op)(*variables, return_list=True)[0].owner
     names = [f"x{i}" for i in range(len(dtypes))], [f"z{i}" for i in range(len(node.outputs))]
@@ -597,7 +598,7 @@ def fused(dtype, build):
 
 
 class Odd(scalar.UnaryScalarOp):
-    """An operation of a program's: it leaves its turn, and has names of its own."""
+    """An operation of the program, whose C has ``continue`` and the names of a kernel's variables."""
 
     def impl(self, x):
         return x * 2 if x > 0 else 0
@@ -634,7 +635,7 @@ def test_what_has_a_kernel():
 
 @pytest.mark.skipif(not theano.config.cxx, reason="there is no compiler")
 def test_there_is_no_c_of_half_precision_within():
-    """Where Theano has none: it would take such a number's bits for an integer."""
+    """In Theano's C the bits of such a number would be those of an integer."""
     half = fused("float32", lambda x: scalar.cast(scalar.cast(x, "float16"), "float32") * 2)
     x = scalar.float32()
     nested = scalar.Composite([x], [half(x), scalar.exp(x)])
@@ -659,7 +660,7 @@ def test_an_operation_of_the_programs_own():
 
 
 
-# --- the least numbers ---
+# --- the smallest numbers ---
 
 @lru_cache(maxsize=None)
 def functions_near_zero():
@@ -669,8 +670,8 @@ def functions_near_zero():
                            mode=SEPARATE)
 
 
-def test_what_is_not_denormal_is_not_lost():
-    """Neither at 1.2e-38, where some of a function's own steps would be, nor above."""
+def test_what_is_not_denormal_does_not_become_zero():
+    """From 1.2e-38 on, where intermediate results of a function may be denormal."""
     tiny = np.finfo("float32").tiny
     small = tiny * np.exp(np.linspace(0, 5, 5000))
     x = np.concatenate([small, -small, np.linspace(-87.33, -80, 5000)]).astype("float32")
@@ -692,7 +693,7 @@ def test_denormal_arguments_are_what_they_are():
 
 # --- the compiler's options ---
 
-#: Computes what a compiler that does not keep to IEEE's rules may get wrong, and says how wrong.
+#: Computes what may be wrong if the compiler does not keep to IEEE's rules, and prints whether it is.
 PROGRAM_FOR_OPTIONS = """
 import vae, theano, theano.tensor as T, numpy as np
 x = T.fvector()
@@ -717,7 +718,7 @@ print(error < 4e-7, finds[7].any(), finds[8][1:].tolist() == [1, -1])
     ("-funsafe-math-optimizations", True), ("-fno-signed-zeros", True),
     ("-ffinite-math-only", False), ("-ffast-math", False), ("-Ofast -funroll-loops", False)])
 def test_options_of_the_user(tmp_path, options, finds_nan):
-    """With all of them functions are right; NaN is not found where Theano does not find it."""
+    """Functions are right with all options; NaN is not found only where Theano does not, either."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
                    "THEANO_FLAGS": f"gcc.cxxflags={options},base_compiledir={tmp_path}"}
     printed = subprocess.run([sys.executable, "-c", PROGRAM_FOR_OPTIONS], env=environment,
@@ -727,7 +728,7 @@ def test_options_of_the_user(tmp_path, options, finds_nan):
 
 # --- shapes and strides ---
 
-#: Ways for an array with two dimensions to lie.
+#: Layouts of a matrix in memory.
 ORDERS = {
     "C": np.ascontiguousarray,
     "Fortran": np.asfortranarray,
@@ -736,7 +737,7 @@ ORDERS = {
     "strided": lambda a: a.repeat(2, 0).repeat(3, 1)[::2, ::3],
     "with gaps": lambda a: np.concatenate([a, a], 1)[:, :a.shape[1]],
 }
-#: And with one part of its values, in many places.
+#: The same, and layouts with repeated elements.
 ALL_ORDERS = {
     **ORDERS,
     "one row": lambda a: np.broadcast_to(a[:1], a.shape),
@@ -750,10 +751,10 @@ def normal(*shape, seed=0):
 
 
 def ways(*shapes, orders=ALL_ORDERS):
-    """Tuples of arrays of these shapes, that lie in all combinations of ways."""
+    """Yield lists of matrices of these shapes, in all combinations of layouts."""
     arrays = [normal(*shape, seed=i) for i, shape in enumerate(shapes)]
-    for each in itertools.product(orders.values(), repeat=len(shapes)):
-        yield [order(array) for order, array in zip(each, arrays)]
+    for combination in itertools.product(orders.values(), repeat=len(shapes)):
+        yield [order(array) for order, array in zip(combination, arrays)]
 
 
 @pytest.fixture(scope="module")
@@ -772,17 +773,17 @@ def test_matrices(three_matrices, shape):
     [(3, 5), (4, 5), (3, 5)], [(3, 5), (3, 5), (3, 4)], [(3, 5), (1, 5), (3, 5)],
     [(3, 1), (3, 5), (3, 5)], [(0, 5), (1, 5), (1, 5)]])
 def test_shapes_that_differ(three_matrices, shapes):
-    """Nothing is broadcast that was not declared to be."""
+    """Only dimensions that are declared as broadcastable are broadcast."""
     with pytest.raises(ValueError, match="mis-?match"):
         three_matrices(*(normal(*shape) for shape in shapes))
 
 
 @pytest.fixture(scope="module")
 def matrix_and_vectors():
-    x, row, column, vector, one = T.fmatrix(), T.frow(), T.fcol(), T.fvector(), T.fscalar()
+    x, row, column, vector, number = T.fmatrix(), T.frow(), T.fcol(), T.fvector(), T.fscalar()
     return theano.function(
-        [x, row, column, vector, one], [T.tanh(x - vector) * row + column * one, row * column],
-        mode=TOGETHER)
+        [x, row, column, vector, number],
+        [T.tanh(x - vector) * row + column * number, row * column], mode=TOGETHER)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -795,7 +796,7 @@ def test_broadcasting(matrix_and_vectors, shape):
 
 
 def test_what_was_not_declared(matrix_and_vectors):
-    """Theano refuses memory that is not aligned to its numbers, and a row that is two."""
+    """Theano rejects memory that is not aligned, and a row argument that has two rows."""
     for row, message in [(np.zeros(5 * 4 + 1, "uint8")[1:].view("float32")[None], "not aligned"),
                          (normal(2, 5), "broadcastable")]:
         with pytest.raises(TypeError, match=message):
@@ -814,10 +815,10 @@ def test_many_dimensions(shape):
     numbers = normal(shape[1]), normal(shape[2], shape[0]), normal(shape[0])
     expected = (np.maximum(a, 0) * numbers[0][:, None, None] + b * numbers[1].T[:, None, :, None]
                 - numbers[2][:, None, None, None])
-    for one, other in itertools.product(itertools.permutations(range(4)), repeat=2):
-        back = np.argsort(one), np.argsort(other)
-        assert_close(function(a.transpose(one).copy().transpose(back[0]),
-                              b.transpose(other).copy().transpose(back[1]), *numbers), expected)
+    for axes, axes_of_b in itertools.product(itertools.permutations(range(4)), repeat=2):
+        assert_close(function(a.transpose(axes).copy().transpose(np.argsort(axes)),
+                              b.transpose(axes_of_b).copy().transpose(np.argsort(axes_of_b)),
+                              *numbers), expected)
 
 
 def test_no_dimensions():
@@ -832,18 +833,18 @@ def test_no_dimensions():
 def test_views_inside_a_graph():
     x, y = T.fmatrices(2)
     function = theano.function([x, y], T.exp(x.T) * y - x[::-1].T)
-    for a, b in ways((6, 5), (6, 5), orders=ORDERS):  # Theano's .T mistakes a step of zero
+    for a, b in ways((6, 5), (6, 5), orders=ORDERS):  # Theano's .T is wrong for strides of zero
         assert_close(function(a, b.T), np.exp(a.T) * b.T - a[::-1].T)
 
 
 def test_memory_of_the_last_call():
-    """Intermediate results may stay where those of another shape and order were."""
+    """Intermediate results may use memory that held those of another shape and order."""
     x, y = T.fmatrices(2)
     function = theano.function([x, y], T.dot(T.nnet.softplus(x), y),
                                mode=theano.Mode(theano.gof.vm.VM_Linker(allow_gc=False)))
     results = [(function(a, b.T), softplus(a.astype("float64")) @ b.T)
                for shape in SHAPES[2:] * 2 for a, b in ways(shape, shape, orders=ORDERS)]
-    for result, expected in results:  # and none was written over
+    for result, expected in results:  # none has been overwritten
         assert_close(result, expected, near=100.)
 
 
@@ -858,9 +859,9 @@ def in_place():
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_in_place(in_place, shape):
-    """An argument that may be written over is, and nothing around it."""
-    for order, other in itertools.product(ORDERS.values(), ALL_ORDERS.values()):
-        a, b = order(normal(*shape)), other(normal(*shape, seed=1))
+    """An argument that may be overwritten is overwritten, and no memory around it."""
+    for order, order_of_b in itertools.product(ORDERS.values(), ALL_ORDERS.values()):
+        a, b = order(normal(*shape)), order_of_b(normal(*shape, seed=1))
         whole = a if a.base is None else a.base
         before, around = a.copy(), whole.copy()
         result = in_place(a, b)
@@ -872,8 +873,8 @@ def test_in_place(in_place, shape):
 
 
 def both_in_place(*types):
-    """The first of two vectors may be written over, and so may the second."""
-    x, y = (one() for one in types)
+    """Return a function of two vectors, both of which may be overwritten."""
+    x, y = (make() for make in types)
     function = theano.function([In(x, mutable=True, borrow=True), In(y, mutable=True, borrow=True)],
                                Out(x + 2 * y, borrow=True))
     return lambda a, b: function(a, b).copy()
@@ -881,7 +882,7 @@ def both_in_place(*types):
 
 @pytest.mark.parametrize("n", [2, 6, 17, 1003])
 def test_overlapping_arguments(n):
-    """Theano copies one of them, where their types are one object as they are here."""
+    """Theano copies one of them if both have the same type object, as here."""
     function = both_in_place(T.fvector, T.fvector)
     for first, second in [(np.s_[1:], np.s_[:-1]), (np.s_[:-1], np.s_[1:]), (np.s_[:], np.s_[:]),
                           (np.s_[:], np.s_[::-1])]:
@@ -892,7 +893,7 @@ def test_overlapping_arguments(n):
 
 @pytest.mark.parametrize("n", [2, 6, 17, 1003])
 def test_overlapping_arguments_that_theano_does_not_notice(n):
-    """It computes one number after the other: right where it has not yet written what it reads."""
+    """The result is right if each number is read before it is overwritten."""
     function = both_in_place(*[lambda: T.vector(dtype="float32")] * 2)
     for first, second in [(np.s_[:-1], np.s_[1:]), (np.s_[:], np.s_[:])]:
         a = normal(n)
@@ -902,7 +903,7 @@ def test_overlapping_arguments_that_theano_does_not_notice(n):
     assert function(a[1:], a[:-1]).shape == (n - 1,)  # anything but a crash
 
 
-def test_views_of_what_is_written_over():
+def test_views_of_an_overwritten_argument():
     x = T.fmatrix()
     function = theano.function([In(x, mutable=True, borrow=True)],
                                T.exp(x) * x.T + x[::-1])
@@ -912,7 +913,7 @@ def test_views_of_what_is_written_over():
 
 
 def test_updates():
-    """Each from the old values of all; shared memory is updated where it is."""
+    """Each is computed from the old values of all; borrowed memory is updated in place."""
     memory = normal(20, 30)
     a = theano.shared(memory[::2, 1:7], borrow=True)
     b = theano.shared(np.asfortranarray(normal(10, 6, seed=1)), borrow=True)
@@ -933,7 +934,7 @@ def test_updates():
 # --- many arguments and results ---
 
 def test_adam():
-    """Lasagne's, on arrays that lie in several ways, against its formulas in float64."""
+    """Lasagne's adam, on arrays in several layouts, compared with its formulas in float64."""
     shapes = [(17, 33), (33,), (4, 3, 5, 5), ()]
     gradients = [normal(*shape) for shape in shapes]
     starts = [normal(*shape, seed=1) for shape in shapes]
@@ -967,8 +968,9 @@ def test_several_results(inplace):
         variables, T.Elemwise(loop, inplace_pattern=inplace)(*variables),
         mode=theano.Mode(optimizer=None), accept_inplace=True)
     for shape in [(1, 1), (17, 33), (0, 3), (600, 3)]:
-        arrays = [np.abs(normal(*(1 if one else n for one, n in zip(x.broadcastable, shape)),
-                                seed=i)) for i, x in enumerate(variables)]
+        arrays = [np.abs(normal(*(1 if is_one else n
+                                  for is_one, n in zip(x.broadcastable, shape)), seed=i))
+                  for i, x in enumerate(variables)]
         for order in (ORDERS[name] for name in ("C", "Fortran", "backwards", "strided")):
             p, m, v, g, *others = [order(a) for a in arrays]
             moved, square = m * others[0] + g * others[1], v * others[2] + g**2 * others[3]
@@ -988,9 +990,10 @@ def test_forty_arguments():
 
 
 def test_results_of_several_types():
-    one, other = scalar.float32(), scalar.int64()
-    loop = scalar.Composite([one, other], [
-        scalar.isnan(one), one * one, scalar.cast(one, "float64") + other, other - other * other])
+    number, count = scalar.float32(), scalar.int64()
+    loop = scalar.Composite([number, count], [
+        scalar.isnan(number), number * number, scalar.cast(number, "float64") + count,
+        count - count * count])
     x, n = T.fvector(), T.lvector()
     function = theano.function([x, n], T.Elemwise(loop)(x, n), mode=theano.Mode(optimizer=None))
     for layout in LAYOUTS.values():
@@ -1007,7 +1010,7 @@ EXTREMES = [*itertools.product(["max", "min", "argmax"], AXES)]
 
 
 def reductions(pairs):
-    """A function of a matrix that returns all these, in a dictionary."""
+    """Return a function of a matrix that returns these reductions, in a dictionary."""
     x = T.fmatrix()
     function = theano.function([x], [
         getattr(T, name)(T.neq(x, 0) if name in ("any", "all") else x, axis)
@@ -1035,7 +1038,7 @@ def test_reductions(reduced, extremes, shape):
 
 
 def test_nan_in_reductions(reduced, extremes):
-    """Whether it is the first, the last or one between."""
+    """At the beginning, in the middle and at the end."""
     for place in itertools.product([0, 5, 8], [0, 7, 32]):
         a = normal(9, 33)
         a[place] = np.nan
@@ -1068,7 +1071,7 @@ def test_sums_are_as_exact_as_in_float64(reduced):
 
 @pytest.mark.skipif(not theano.config.cxx, reason="NumPy has an order of its own")
 def test_sums_in_float64_are_in_theanos_order():
-    """Of floats that cancel another order gives another sum; and 1e308 - 1e308 + ... is no NaN."""
+    """If floats cancel, the sum depends on the order; also 1e308 - 1e308 + ... must not be NaN."""
     x, single = T.dtensor3(), T.ftensor3()
     function = theano.function([x, single], [
         x.sum(), x.sum((0, 2)), x.sum((0, 1)), x.sum(2), single.sum(dtype="float64")])
@@ -1114,10 +1117,10 @@ def test_reductions_of_other_types():
         assert_close(value, right)
 
 
-# --- what is around ---
+# --- the processor ---
 
 def test_other_code_computes_as_before():
-    """Whatever mode of the processor the loops run in, they leave it as it was."""
+    """The loops may change how the processor treats denormals, and restore that at the end."""
     small = np.full(100, 1e-38, "float32"), np.full(100, 1e-308)
 
     def denormals():

@@ -1,4 +1,4 @@
-"""Updates in one pass: the same numbers as without it."""
+"""Fused updates give the same numbers as separate ones."""
 
 from collections import Counter
 
@@ -14,21 +14,21 @@ pytestmark = pytest.mark.slow
 
 LINKER = "c|py" if theano.config.cxx else "vm"
 MODE = theano.Mode(linker=LINKER, optimizer="fast_run")
-EACH_BY_ITSELF = MODE.excluding("fuse_shared_updates")
+WITHOUT_FUSION = MODE.excluding("fuse_shared_updates")
 
-#: How many results the one operation for a parameter has.
+#: How many results the fused operation for a parameter has.
 OPTIMISERS = {"sgd": 1, "momentum": 2, "nesterov_momentum": 2, "adagrad": 2, "rmsprop": 2,
               "adam": 3, "adadelta": 2}
 
 
 def results_of_loops(function):
-    """How many operations have how many results."""
+    """Count a function's elementwise operations by their number of results."""
     return Counter(len(node.outputs) for node in function.maker.fgraph.apply_nodes
                    if isinstance(node.op, T.Elemwise))
 
 
 def trained(optimiser, mode):
-    """A function of a step, and the state after three of them."""
+    """Return a training step and, after three of them, their losses and all shared variables."""
     rng = np.random.RandomState(0)
     x = T.matrix()
     parameters = [theano.shared(rng.randn(*shape).astype("float32"))
@@ -49,25 +49,25 @@ def test_a_parameter_and_its_moments_are_updated_at_once(optimiser):
     for node in step.maker.fgraph.apply_nodes:
         if isinstance(node.op, T.Elemwise) and len(node.outputs) > 1:
             assert len(node.op.inplace_pattern) == len(node.outputs), "memory is not used again"
-    without, expected = trained(optimiser, EACH_BY_ITSELF)
+    without, expected = trained(optimiser, WITHOUT_FUSION)
     assert set(results_of_loops(without)) == {1}
-    for value, by_itself in zip(state, expected):
-        np.testing.assert_allclose(value, by_itself, rtol=1e-5, atol=1e-6)
+    for value, expected_value in zip(state, expected):
+        np.testing.assert_allclose(value, expected_value, rtol=1e-5, atol=1e-6)
 
 
 def random_program(rng):
-    """Shared variables, and updates of them that have intermediate results in common."""
+    """Return shared variables, updates that share intermediate results, and one such result."""
     shared = [theano.shared(rng.randn(3, 3).astype("float32")) for _ in range(4)]
     shared.append(theano.shared(rng.randn(3).astype("float32")))
     known = list(shared)
 
-    def one():
+    def pick():
         return known[rng.randint(len(known))]
 
-    makers = [lambda: one() + one(), lambda: one() * one(), lambda: T.tanh(one()),
-              lambda: T.dot(T.tanh(shared[rng.randint(4)] + one()), one()),
-              lambda: one() - one().mean(), lambda: T.sqr(one()) + 0.5 * one(),
-              lambda: T.switch(one() > 0, one(), one()), lambda: one()[::-1]]
+    makers = [lambda: pick() + pick(), lambda: pick() * pick(), lambda: T.tanh(pick()),
+              lambda: T.dot(T.tanh(shared[rng.randint(4)] + pick()), pick()),
+              lambda: pick() - pick().mean(), lambda: T.sqr(pick()) + 0.5 * pick(),
+              lambda: T.switch(pick() > 0, pick(), pick()), lambda: pick()[::-1]]
     for _ in range(12):
         known.append(T.clip(makers[rng.randint(len(makers))](), -3, 3))
     updates = []
@@ -75,18 +75,17 @@ def random_program(rng):
         new = [x for x in known[len(shared):] if x.ndim == variable.ndim]
         if new:
             updates.append((variable, new[rng.randint(len(new))]))
-    return shared, updates, one()
+    return shared, updates, pick()
 
 
 @pytest.mark.parametrize("seed", range(30))
 def test_any_updates(seed):
-    """Of graphs where one update needs another, by a way that is no loop, or shares its parts."""
-    states, merged = [], 0
-    for optimizer in [theano.Mode(linker="py"),
-                      theano.Mode(linker="py").excluding("fuse_shared_updates")]:
+    """One update may depend on another through operations that are not elementwise."""
+    states = []
+    for mode in [theano.Mode(linker="py"),
+                 theano.Mode(linker="py").excluding("fuse_shared_updates")]:
         shared, updates, result = random_program(np.random.RandomState(seed))
-        step = theano.function([], result, updates=updates, mode=optimizer)
-        merged += sum(count for results, count in results_of_loops(step).items() if results > 1)
+        step = theano.function([], result, updates=updates, mode=mode)
         states.append([step() for _ in range(2)] + [x.get_value() for x in shared])
     for value, expected in zip(*states):
         np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-6)
@@ -97,9 +96,9 @@ def test_any_updates(seed):
     lambda a, b, c, d: [(a, T.tanh(a)), (b, a * T.dot(T.tanh(c), d)),
                         (c, c * T.dot(T.tanh(a), d)), (d, T.tanh(c))]],
     ids=["one needs the other", "two pairs need one another"])
-def test_what_can_not_be_one(make):
+def test_updates_that_cannot_be_fused(make):
     states = []
-    for mode in [MODE, EACH_BY_ITSELF]:
+    for mode in [MODE, WITHOUT_FUSION]:
         rng = np.random.RandomState(0)
         shared = [theano.shared(rng.randn(3, 3).astype("float32")) for _ in range(4)]
         theano.function([], updates=make(*shared), mode=mode)()
@@ -108,10 +107,10 @@ def test_what_can_not_be_one(make):
         np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-6)
 
 
-# --- updates that read what others overwrite ---
+# --- updates that read variables that others overwrite ---
 
 def as_written(shared, make, n_steps):
-    """What NumPy makes of updates in as many steps: all new values, then all assignments."""
+    """Compute the updates in NumPy: in each step all new values, then all assignments."""
     values = [x.get_value() for x in shared]
     for _ in range(n_steps):
         values = [np.asarray(new, value.dtype) for value, new in zip(values, make(*values))]
@@ -140,7 +139,7 @@ READ_EACH_OTHER = [
 ENVIRONMENTS = {
     "OpenMP": {"THEANO_FLAGS": "openmp=True,openmp_elemwise_minsize=0"},
     "Theano's loops": {"THEANO_COMPAT_OFF": "vectorise_loops"},
-    "no updates in one pass": {"THEANO_COMPAT_OFF": "updates"},
+    "no fused updates": {"THEANO_COMPAT_OFF": "fuse_updates"},
     "nothing for speed": {"THEANO_COMPAT_OFF": "speed"},
     "no compiler": {"THEANO_FLAGS": "cxx="},
     "no compiler, Theano's Python": {"THEANO_FLAGS": "cxx=", "THEANO_COMPAT_OFF": "without_compiler"},
@@ -148,7 +147,7 @@ ENVIRONMENTS = {
 
 
 def test_updates_that_read_each_other():
-    """In one function, which takes less time to compile than one for each."""
+    """All in one function, which compiles in less time than one for each."""
     updates, expected = [], []
     for case in READ_EACH_OTHER:
         dtype, start, make = case.values
@@ -165,7 +164,7 @@ def test_updates_that_read_each_other():
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
 def test_updates_that_read_each_other_whatever_is_left_out(environment, warm):
-    """Whoever leaves a patch out to look for a fault does not get another."""
+    """To leave out a patch must not bring a new fault."""
     same_test = f"{__file__}::test_updates_that_read_each_other"
     arguments = ["-q", "-n", "0", "-p", "no:cacheprovider", same_test]
     warm.run(f"import pytest, sys; sys.exit(pytest.main({arguments!r}))",
@@ -198,7 +197,7 @@ def test_what_is_not_joined(dtype, make):
 
 
 def test_inputs_with_updates_are_not_joined():
-    """So are the states of a loop in Scan: each must take the place of its own input."""
+    """Nor are the states of a loop in Scan: each must overwrite its own input."""
     a, b = T.fvectors("ab")
     step = theano.function([theano.In(a, value=np.ones(3, "float32"), update=a + b),
                             theano.In(b, value=np.ones(3, "float32"), update=a - b)],
@@ -214,7 +213,7 @@ def test_inputs_with_updates_are_not_joined():
     pytest.param(lambda base: (base[1:], base[:3]), id="one after the other"),
 ])
 def test_shared_variables_of_one_array(part):
-    """Theano's own two operations gave what NumPy gives, though it asks for arrays apart."""
+    """Separate updates give NumPy's results, though Theano expects arrays that do not overlap."""
     shared = [theano.shared(x, borrow=True) for x in part(np.arange(1, 5, dtype="float32"))]
 
     def make(a, b):
@@ -228,10 +227,10 @@ def test_shared_variables_of_one_array(part):
         np.testing.assert_array_equal(x.get_value(), value)
 
 
-# --- loops of Scan: with several states, gradients have updates of their own ---
+# --- loops of Scan: with several states, their gradients have updates, too ---
 
 def random_step(rng, n_states):
-    """New states and a sum of products of random pairs, as Theano and as NumPy compute them."""
+    """Return a step of a loop, for Theano or NumPy: sums of products of random pairs of states."""
     pairs = rng.randint(n_states + 1, size=(n_states, 2, 2))
 
     def step(x, *states):
@@ -270,7 +269,7 @@ def test_gradients_through_scan(seed, n_states):
 
 
 def test_three_states_that_read_each_other():
-    """The gradient by differences of the loop in Python."""
+    """Compared with differences of the loop in Python."""
     rng = np.random.RandomState(0)
     start, sequence = rng.uniform(1, 2, (3, 3)), rng.uniform(0, 1, (6, 3))
 
@@ -304,6 +303,6 @@ def test_gradients_of_three_losses_of_a_recurrent_network(layer_of):
     gradients = [theano.grad(loss, parameters) for loss in losses]
     sequences = np.random.RandomState(1).uniform(-1, 1, (4, 5, 6)).astype("float32")
     at_once = theano.function([x], sum(gradients, []))(sequences)
-    each = sum((theano.function([x], some)(sequences) for some in gradients), [])
+    each = sum((theano.function([x], of_loss)(sequences) for of_loss in gradients), [])
     for value, expected in zip(at_once, each):
         np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())

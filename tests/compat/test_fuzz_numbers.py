@@ -12,7 +12,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(sys.platform == "win32", reason="its pipes are not those of POSIX")]
 
-#: Kinds that are not tested with a compiler: a loop of Scan's has some fifty modules.
+#: Kinds that are not tested with a compiler: a loop of Scan has about fifty modules.
 _SLOWLY_COMPILED = {"recurrences", "states"}
 
 
@@ -23,11 +23,11 @@ def test_compiled_numbers():
 
 def test_numbers_without_a_compiler():
     assert_right(Fuzzer(with_compiler=False), set(KINDS), first_seed=0,
-                 files=["updates", "expressions"])
+                 files=["fuse_updates", "expressions"])
 
 
 def first_of_each(kinds, first_seed):
-    """Return the first part of each kind in the programs from this one on, as {seed: numbers}."""
+    """Return the first part of each kind in programs from `first_seed` on, as {seed: numbers}."""
     programs, missing, seed = {}, set(kinds), first_seed
     while missing:
         for number in range(PARTS):

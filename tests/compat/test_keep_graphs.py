@@ -1,4 +1,4 @@
-"""Graphs that are kept: what is taken from the disk is what the optimiser would have made."""
+"""Kept graphs: a graph from the disk is the one that the optimiser would have made."""
 
 import functools
 import io
@@ -20,8 +20,8 @@ from theano.ifelse import ifelse
 from theano.sandbox.rng_mrg import MRG_RandomStreams
 from theano.tensor.signal import pool
 
-from theano_compat.speed import keep_graphs
 from theano_compat.originals import as_imported
+from theano_compat.speed import keep_graphs
 
 LINKER = "cvm" if theano.config.cxx else "vm"
 MODE = theano.Mode(linker=LINKER, optimizer="fast_run")
@@ -29,7 +29,7 @@ N_ROWS = 6
 
 
 class Folder:
-    """An empty folder for graphs, and what happens to it."""
+    """A folder for graphs, and how many have been restored from it."""
 
     def __init__(self, path):
         self.path, self.n_restored = path, 0
@@ -48,7 +48,7 @@ def folder(tmp_path, monkeypatch):
         folder.n_restored += loaded
         return loaded
 
-    monkeypatch.setattr(keep_graphs, "_FEW", 0)
+    monkeypatch.setattr(keep_graphs, "_MIN_OPERATIONS", 0)
     monkeypatch.setattr(keep_graphs, "_folder", lambda: folder.path)
     monkeypatch.setattr(keep_graphs, "_load", counted)
     return folder
@@ -185,7 +185,7 @@ def printed(function):
 
 
 def results(function):
-    """Of three calls, and the state after them."""
+    """Return the results of three calls, and the shared variables after them."""
     rng = np.random.RandomState(3)
     values = []
     for _ in range(3):
@@ -207,11 +207,11 @@ def test_a_kept_graph_is_the_same_graph(folder, program, optimizer):
         np.testing.assert_array_equal(value, expected)
 
 
-# --- any difference makes another graph ---
+# --- any difference leads to another file ---
 
 def of_x(make, dtype="float32", broadcastable=(False, False), mode=MODE, name="x", value=2.0,
          **options):
-    """A function of one matrix, `make(x, value)`."""
+    """Compile `make(x, value)`, a function of one matrix."""
     x = T.TensorType(dtype, broadcastable)(name)
     return theano.function([theano.In(x, **options)], make(x, value), mode=mode)
 
@@ -279,7 +279,7 @@ VARIANTS = [
 
 
 def test_any_difference_makes_another_graph(folder, monkeypatch):
-    """Compiled after all others, each is what it is where nothing is kept."""
+    """With all of them kept, each is the same as where nothing is kept."""
     import theano.gpuarray
     for make in VARIANTS:
         make()
@@ -307,10 +307,10 @@ def test_any_setting_makes_another_graph(folder, monkeypatch, setting, value):
     assert folder.n_restored == 0 and len(folder.files()) == 2
 
 
-# --- what could be anything is optimised each time ---
+# --- graphs that are optimised each time ---
 
 class Scaled(Op):
-    """An operation of a program's own: nobody knows what it will be in the next program."""
+    """An operation of the program's own, which may be different in the next program."""
     __props__ = ()
 
     def make_node(self, x):
@@ -341,8 +341,8 @@ def test_a_programs_own_operations_and_optimisations_are_not_kept(folder):
     assert folder.n_restored == 1
 
 
-def program_is_optimised_anew(folder):
-    """Twice, and it leaves nothing for a program that has not changed Theano."""
+def program_is_optimised_each_time(folder):
+    """Whether two runs restore nothing, and keep nothing that an unchanged Theano would use."""
     n_files = len(folder.files())
     for _ in range(2):
         of_x(lambda x, _: T.nnet.softmax(x).sum(0))
@@ -354,7 +354,7 @@ def shape_of_its_own(self, node, shapes):
 
 
 def wrapped(owner, name):
-    """A program's function that calls Theano's."""
+    """Return a function of the program that calls one of Theano's."""
     original = getattr(owner, name)
     return lambda *args, **options: original(*args, **options)
 
@@ -376,7 +376,7 @@ def wrapped(owner, name):
 ])
 def test_what_a_program_has_put_in_theanos_place(folder, monkeypatch, owner, name, value):
     monkeypatch.setattr(owner, name, value, raising=False)
-    assert program_is_optimised_anew(folder)
+    assert program_is_optimised_each_time(folder)
 
 
 def test_one_of_theanos_functions_in_place_of_another(folder, monkeypatch):
@@ -387,8 +387,8 @@ def test_one_of_theanos_functions_in_place_of_another(folder, monkeypatch):
     assert folder.n_restored == 0 and len(folder.files()) == 2
 
 
-def test_what_any_program_does_changes_nothing_of_theanos(warm):
-    """Settings, imports, loops, random numbers, pickles, DebugMode and profiles."""
+def test_what_any_program_does_is_no_change_of_theano(warm):
+    """Settings, imports, loops, random numbers, pickles and DebugMode."""
     warm.quietly(PRELUDE + """
 import io, pickle, warnings
 warnings.simplefilter("ignore")
@@ -421,7 +421,7 @@ def test_a_function_with_other_code(folder):
     function, code = T.opt.register_canonicalize, T.opt.register_canonicalize.__code__
     try:
         function.__code__ = (lambda lopt, *tags, **kwargs: lopt).__code__
-        assert program_is_optimised_anew(folder)
+        assert program_is_optimised_each_time(folder)
     finally:
         function.__code__ = code
     assert as_imported.changes() == []
@@ -430,7 +430,7 @@ def test_a_function_with_other_code(folder):
 def test_edited_theano(folder, monkeypatch):
     of_x(product)
     monkeypatch.setattr(as_imported, "is_mixed", True)
-    assert program_is_optimised_anew(folder)
+    assert program_is_optimised_each_time(folder)
 
 
 def test_who_watches_the_optimiser_sees_it_work(folder, monkeypatch, capsys):
@@ -486,10 +486,10 @@ def test_what_nobody_has_used_for_long_is_removed(folder):
     assert old not in folder.files() and used in folder.files() and len(folder.files()) == 2
 
 
-# --- what is seen ---
+# --- what the user sees ---
 
 def test_an_error_tells_the_lines_of_this_program(folder):
-    mode = theano.Mode(LINKER, "fast_compile")  # of what is fused Theano tells no lines
+    mode = theano.Mode(LINKER, "fast_compile")  # errors in fused operations have no lines
 
     def error_of(line):
         x, y = T.vectors("xy")
@@ -502,16 +502,16 @@ def test_an_error_tells_the_lines_of_this_program(folder):
 
     assert 'File "notebook.py", line 4' in error_of(3)
     assert folder.n_restored == 0
-    again = error_of(7)
+    error = error_of(7)
     assert folder.n_restored == 1
-    assert 'File "notebook.py", line 8' in again and '"notebook.py", line 4' not in again
+    assert 'File "notebook.py", line 8' in error and '"notebook.py", line 4' not in error
 
 
 def test_the_next_process_optimises_nothing(warm):
     counting = TRAINING_STEP.replace("x = T.tensor4()", """
 from theano_compat.speed import keep_graphs
 load = keep_graphs._load
-loaded, keep_graphs._FEW = [], 0
+loaded, keep_graphs._MIN_OPERATIONS = [], 0
 keep_graphs._load = lambda *args: loaded.append(load(*args)) or loaded[-1]
 x = T.tensor4()
 """) + "print(loaded)"

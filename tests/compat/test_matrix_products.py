@@ -1,4 +1,4 @@
-"""Matrix products in which a factor is mostly zeros, against NumPy's in float64."""
+"""Matrix products in which a factor is mostly zeros, compared with NumPy's in float64."""
 
 import itertools
 
@@ -9,7 +9,7 @@ import pytest
 import theano
 import theano.tensor as T
 
-#: What is left out: nothing, most, all but one element; and what only begins sparse or dense.
+#: Shares of elements that are not zero.
 DENSITIES = {"dense": 1., "half": 0.5, "sparse": 0.1, "one": 0.001, "zero": 0.}
 
 
@@ -56,7 +56,7 @@ def test_what_is_dense_or_sparse_at_its_beginning_only(dot):
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30])
 def test_zero_times_what_is_not_finite(dot, value):
-    """Wherever it stands: in a row that only zeros meet, too."""
+    """Also in a row that is multiplied only by zeros."""
     x = factor((20, 784), 0.1)
     x[:, 5] = 0
     for row in (5, 100, 783):
@@ -80,7 +80,7 @@ def test_zeros_have_no_sign(dot):
 @pytest.mark.parametrize("density", DENSITIES)
 @pytest.mark.parametrize("bad", [0., np.nan])
 def test_a_product_added_to_a_matrix(density, bad):
-    """As plain gradient descent does, in place."""
+    """In place, as in plain gradient descent."""
     x, y = T.fmatrices(2)
     start = factor((784, 128), 1, seed=2)
     z = theano.shared(start)

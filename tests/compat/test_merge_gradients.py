@@ -1,4 +1,4 @@
-"""Equal operations have one gradient: the sum of what each would have had."""
+"""Equal operations share one gradient, and the result is the same as without that."""
 
 import functools
 from collections import Counter, OrderedDict
@@ -168,10 +168,10 @@ def test_names(x):
     assert theano.grad(loss, x).name == "(dloss/dx)"
 
 
-# --- what is derived as it is written ---
+# --- operations that must not be merged ---
 
 class OfItsOwn(theano.Op):
-    """The identity, with a gradient that its ``__eq__`` says nothing of."""
+    """The identity, with a gradient that its ``__eq__`` does not compare."""
 
     __props__ = ()
 
@@ -189,7 +189,7 @@ class OfItsOwn(theano.Op):
 
 
 class ScalarOfItsOwn(theano.scalar.UnaryScalarOp):
-    """The same, elementwise."""
+    """The same as a scalar operation."""
 
     def __init__(self, slope):
         super().__init__(theano.scalar.same_out, name="of_its_own")
@@ -207,7 +207,7 @@ def elementwise_with(slope):
 
 
 def with_its_own_gradient(slope):
-    """Theano's exp, one object of which has been given another gradient."""
+    """Theano's exp, with another gradient in this one object."""
     operation = T.Elemwise(theano.scalar.Exp(theano.scalar.upgrade_to_float))
     operation.L_op = lambda inputs, outputs, gradients: [slope * gradients[0]]
     return operation
@@ -239,12 +239,12 @@ def clipped(x):
                  id="a gradient that one object has been given"),
 ])
 def test_what_is_derived_as_it_is_written(x, make, expected):
-    """Operations that are equal, and whose gradients are not those of one operation."""
+    """Operations that compare as equal but have different gradients."""
     assert_gradient(expected * np.ones((3, 3)), T.sum(make(x)), x)
 
 
 def clipping(function):
-    """A program's function around one of Theano's, under its name."""
+    """Return a function of the program that calls one of Theano's and has its name."""
     return functools.wraps(function)(lambda self, inputs, *others: [
         T.clip(gradient, -1, 1) for gradient in function(self, inputs, *others)])
 
@@ -273,7 +273,7 @@ def test_rows_taken_with_sparse_and_with_dense_gradients(x):
 
 @pytest.mark.parametrize("structured", [(True, False), (False, True)])
 def test_gradients_of_what_is_stored(structured):
-    """`DenseFromSparse` compares nothing of what only its gradient uses."""
+    """`DenseFromSparse` does not compare the attribute that its gradient uses."""
     import scipy.sparse
     import theano.sparse
     from theano.sparse.basic import DenseFromSparse
@@ -289,7 +289,7 @@ def test_gradients_of_what_is_stored(structured):
 
 
 def test_gradient_clipping_of_a_recurrent_network_that_is_written_twice():
-    """Each call of `get_output` has limits of its own, in Lasagne's layers as in Theano."""
+    """The gradient is clipped separately for each call of `get_output`."""
     rng = np.random.RandomState(0)
     lasagne.random.set_rng(np.random.RandomState(1))
     layer = lasagne.layers.RecurrentLayer(lasagne.layers.InputLayer((2, 3, 4)), 3,

@@ -1,12 +1,13 @@
 """Each patch of `theano_compat`, with a program that needs it.
 
-With all patches the program ends quietly; without its own it prints the symptom that
-`theano_compat/README.md` names.  What is there for speed is not timed: its program looks at the
-code that is generated, at what is imported, or at how often the compiler is called.
+With all patches the program prints nothing; without its patch it prints the symptom that
+`theano_compat/README.md` names.  Patches for speed are not timed: their programs look at the code
+that is generated, at what is imported, or at whether the compiler is called.
 """
 
 import platform
 import re
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,22 +20,26 @@ from programs import PRELUDE
 import theano_compat
 from theano_compat.hooks import GROUPS, ORDER, PATCHES, patches_of
 
-#: Theano generates and compiles code, in a folder that all these programs share, with and without
-#: their patches: the modules that each of them needs are there after the first.
+#: Settings with which Theano compiles, in one folder for all programs, with and without their patches:
+#: the modules that every program needs are compiled once.
 WITH_COMPILER = "compiledir={compiledir}"
 
 
 class Need(NamedTuple):
-    """A program, and what it prints without the patch that it needs, with these versions."""
+    """A program that needs a patch."""
+    #: A part of what the program prints without the patch.
     symptom: str
     program: str
+    #: Theano's settings.
     flags: str = "cxx="
+    #: The version of NumPy since which the patch is needed.
     numpy: str = "2.0"
+    #: The versions of Python for which it is needed, as a specifier.
     python: str = ""
 
 
 def code_of(outputs):
-    """Source of a program that has `code`, the C++ for the function from x to these outputs."""
+    """Return the start of a program in which `code` is the C++ that computes these outputs of x."""
     return PRELUDE + f"""
 from theano.gof import CLinker, FunctionGraph
 x = T.fmatrix()
@@ -383,7 +388,7 @@ except KeyboardInterrupt:
     assert value.get_value().tolist() == [1, 1], "the update is lost"
 """),
     "ignore_float_warnings": Need("RuntimeWarning: divide by zero", PRELUDE + """
-import threading  # Theano itself silences NumPy in the first one only
+import threading  # Theano itself silences NumPy in the first thread only
 x = T.fvector()
 threading.Thread(target=theano.function([x], T.log(x)), args=[[0]]).start()
 """),
@@ -490,17 +495,17 @@ def test_the_page_names_each_patch_and_its_symptom(name):
     assert f"`{NEEDS[name].symptom}`" in line or f"``{NEEDS[name].symptom}``" in line
 
 
-def test_a_patch_that_there_is_not(warm):
+def test_an_unknown_patch_is_reported(warm):
     _, err = warm.start("import vae", THEANO_COMPAT_OFF="elementwise_loops, tostrnig").communicate()
     assert "THEANO_COMPAT_OFF names tostrnig: there is no such patch" in err
 
 
 def test_the_table_of_patches(warm):
-    """It is printed whole, by groups, and a patch that is left out is still there, and marked."""
+    """All patches are printed, by groups; those that are left out are marked."""
     lines = warm.quietly("import runpy, sys; sys.argv[1:] = ['--patches']; "
                          "runpy.run_module('theano_compat', run_name='__main__')",
                          THEANO_FLAGS="cxx=", THEANO_COMPAT_OFF="restore_imp,elementwise_loops").splitlines()
-    assert [line for line in lines if not line.startswith(" ")] == [f"{each}:" for each in GROUPS]
+    assert [line for line in lines if not line.startswith(" ")] == [f"{group}:" for group in GROUPS]
     named = [line.split()[0] for line in lines if re.match(r"  \w", line)]
     assert sorted(named) == sorted(PATCHES)
     left_out = {line.split()[0] for line in lines if line.endswith("(left out)")}
@@ -508,7 +513,7 @@ def test_the_table_of_patches(warm):
                                          if patch.file == "elementwise_loops")}
 
 
-#: `theano_compat` imports no Theano.
+#: `theano_compat` does not import Theano.
 ALONE = "from theano_compat import hooks\n"
 
 
@@ -531,16 +536,15 @@ def test_each_patch_for_speed_says_where_it_acts_and_what_it_brings():
             assert f"def {test}(" in (root / file).read_text(encoding="utf-8"), name
 
 
-def test_the_order_of_a_module_s_patches_is_told():
-    several = {module for patch in PATCHES.values() for module in patch.modules
-               if sum(module in other.modules for other in PATCHES.values()) > 1}
-    assert several == set(ORDER)
+def test_the_order_of_a_modules_patches_is_defined():
+    n_patches = Counter(module for patch in PATCHES.values() for module in patch.modules)
+    assert {module for module, n in n_patches.items() if n > 1} == set(ORDER)
     for module, names in ORDER.items():
         assert patches_of(module) == list(names)
 
 
 def test_patches_are_applied_in_that_order(warm):
-    """Whichever file of patches is imported first."""
+    """The order does not depend on which file of patches is imported first."""
     warm.quietly(ALONE + """
 entered = []
 def noting(name, function):
@@ -554,6 +558,6 @@ for name, patch in backwards:
     hooks.PATCHES[name] = patch._replace(function=noting(name, patch.function))
 import theano, theano.tensor.nnet.conv, theano.sandbox.rng_mrg, theano.tensor.sort, lasagne
 for module, names in hooks.ORDER.items():
-    found = [name for of, name in entered if of == module]
+    found = [name for patched, name in entered if patched == module]
     assert found == list(names), (module, found)
 """, THEANO_FLAGS="cxx=")

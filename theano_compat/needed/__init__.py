@@ -1,1 +1,1 @@
-"""What import, compiling and right results need on today's Python, NumPy and SciPy."""
+"""Patches without which Theano cannot be imported, compile or give right results today."""

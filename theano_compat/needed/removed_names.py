@@ -1,7 +1,6 @@
-"""Names that NumPy, Python and Theano dropped and that Theano or Lasagne still use.
+"""Names and behaviour that Theano or Lasagne use and that Python, NumPy and SciPy have dropped.
 
-The NumPy aliases are set for the whole process, so that old notebooks, which
-use them too, run unchanged.
+NumPy's aliases are restored for the whole process: old notebooks use them, too.
 """
 
 import ast
@@ -24,11 +23,11 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import numpy.version as version_of_numpy
 
-from theano_compat.hooks import around_import
+from theano_compat.hooks import around_import, replace
 
 
 class _Cast:
-    """``np.cast[dtype](x)``, gone with NumPy 2.0."""
+    """``np.cast[dtype](x)``, which NumPy 2.0 removed."""
 
     def __getitem__(self, dtype):
         dtype = dtype if isinstance(dtype, type) else getattr(dtype, "dtype", dtype)
@@ -36,7 +35,7 @@ class _Cast:
 
 
 def _find_common_type(array_types, scalar_types):
-    """NumPy 1's rule: scalars count only if they are of a higher kind than the arrays."""
+    """NumPy 1's rule: the type of scalars counts only if its kind is higher than that of arrays."""
     arrays = np.result_type(*array_types) if array_types else None
     scalars = np.result_type(*scalar_types) if scalar_types else None
     kinds = "buifc"
@@ -52,9 +51,9 @@ def _records(*args, **options):
 
 
 _DROPPED_NUMPY_NAMES = {
-    # NumPy 1.24: aliases of Python's own types.
+    # Removed by NumPy 1.24: aliases of Python's own types.
     "int": int, "float": float, "complex": complex, "object": object, "str": str, "unicode": str,
-    # NumPy 1.23 and 2.0.
+    # By NumPy 1.23 and 2.0.
     "asscalar": lambda a: a.item(),
     "asfarray": lambda a, dtype=np.float64: np.asarray(a, dtype=dtype),
     "alltrue": np.all, "sometrue": np.any, "cumproduct": np.cumprod, "round_": np.round,
@@ -72,21 +71,21 @@ _DROPPED_NUMPY_NAMES = {
     "ComplexWarning": np.exceptions.ComplexWarning, "AxisError": np.exceptions.AxisError,
     "RankWarning": np.exceptions.RankWarning,
     "VisibleDeprecationWarning": np.exceptions.VisibleDeprecationWarning,
-    # NumPy 1.20 to 2.0, too: seldom seen.
+    # By NumPy 1.20 to 2.0, and seldom used.
     "NAN": np.nan, "PZERO": 0., "NZERO": -0.,
     "bool8": np.bool_, "int0": np.intp, "uint0": np.uintp, "object0": np.object_,
     "str0": np.str_, "bytes0": np.bytes_, "void0": np.void, "longfloat": np.longdouble,
     "singlecomplex": np.complex64, "longcomplex": np.clongdouble, "clongfloat": np.clongdouble,
     "typeDict": {**np.sctypeDict, **{char: np.dtype(char).type for char in np.typecodes["All"]}},
-    "sctypes": {kind: sorted({one for one in np.sctypeDict.values() if issubclass(one, parent)},
-                             key=lambda one: np.dtype(one).itemsize)
-                for kind, parent in [("int", np.signedinteger), ("uint", np.unsignedinteger),
+    "sctypes": {name: sorted({cls for cls in np.sctypeDict.values() if issubclass(cls, parent)},
+                             key=lambda cls: np.dtype(cls).itemsize)
+                for name, parent in [("int", np.signedinteger), ("uint", np.unsignedinteger),
                                      ("float", np.floating), ("complex", np.complexfloating)]},
-    "nbytes": {one: np.dtype(one).itemsize for one in set(np.sctypeDict.values())},
+    "nbytes": {cls: np.dtype(cls).itemsize for cls in set(np.sctypeDict.values())},
     "obj2sctype": lambda dtype: np.dtype(dtype).type,
     "issctype": lambda dtype: isinstance(dtype, type) and issubclass(dtype, np.generic),
-    "issubclass_": lambda one, other: isinstance(one, type) and issubclass(one, other),
-    "issubsctype": lambda one, other: issubclass(np.dtype(one).type, np.dtype(other).type),
+    "issubclass_": lambda cls, base: isinstance(cls, type) and issubclass(cls, base),
+    "issubsctype": lambda dtype, base: issubclass(np.dtype(dtype).type, np.dtype(base).type),
     "MachAr": lambda: np.finfo(float),
     "alen": lambda a: len(np.atleast_1d(a)), "rank": np.ndim,
     "fastCopyAndTranspose": lambda a: np.array(np.transpose(a), order="C"),
@@ -99,7 +98,7 @@ _DROPPED_NUMPY_NAMES = {
         "dtype": None, "delimiter": ",", "names": True, "case_sensitive": "lower", **kwargs}),
     "math": math, "sys": sys, "warnings": warnings, "version": version_of_numpy,
     "format_parser": np.rec.format_parser, "byte_bounds": np.lib.array_utils.byte_bounds,
-    # NumPy 2.4.
+    # By NumPy 2.4.
     "in1d": lambda a, *args, **kwargs: np.isin(np.ravel(a), *args, **kwargs),
 }
 
@@ -119,13 +118,20 @@ _restore_numpy_names()
 
 
 def stand_in(name, **contents):
+    """Return a module of this name with these contents, to take the place of one that is missing."""
     module = ModuleType(name)
     vars(module).update(contents)
     return module
 
 
 def in_place_of(**modules):
-    """Generator: these modules can be imported, under these names, until it goes on."""
+    """Put modules into ``sys.modules`` until the generator is resumed: for ``yield from`` in a patch.
+
+    Parameters
+    ----------
+    **modules : module
+        By full name.
+    """
     before = {name: sys.modules.get(name) for name in modules}
     sys.modules.update(modules)
     try:
@@ -140,7 +146,11 @@ def in_place_of(**modules):
 
 @around_import("theano.configdefaults", "theano.gof.cmodule")
 def restore_distutils(module):
-    """``distutils`` is gone on Python 3.12; before, setuptools takes its place, and its time."""
+    """Give Theano the few functions of distutils that it uses.
+
+    Python 3.12 has removed distutils.  Where it is there, or setuptools brings its own, its import
+    takes longer.
+    """
     spawn = stand_in("distutils.spawn", find_executable=which)
     config = stand_in(
         "distutils.sysconfig", get_config_var=get_config_var,
@@ -156,9 +166,9 @@ def restore_distutils(module):
 
 @around_import("theano.gof.cmodule", "theano.tensor.blas")
 def restore_numpy_distutils(module):
-    """``numpy.distutils`` is gone on Python 3.12; before, it needs setuptools older than 74.
+    """Give Theano the one function of numpy.distutils that it uses.
 
-    Theano wants one function of it.
+    NumPy has no distutils on Python 3.12, nor NumPy 2.5 on any; before, it needs setuptools < 74.
     """
     distutils = stand_in(
         "numpy.distutils",
@@ -171,7 +181,10 @@ def restore_numpy_distutils(module):
 
 @around_import("theano.gof.type", "theano.gof.graph")
 def accept_dtype_names(module):
-    """NumPy 2.4 asks what has a ``dtype`` for NumPy's own: types and variables know its name."""
+    """Tell NumPy the dtype of Theano's types and variables.
+
+    Their attribute ``dtype`` is a string, which NumPy 2.4 does not accept in place of a dtype.
+    """
     yield
     owner = module.PureType if hasattr(module, "PureType") else module.Variable
     owner.__numpy_dtype__ = property(lambda self: np.dtype(self.dtype))
@@ -179,9 +192,9 @@ def accept_dtype_names(module):
 
 @around_import("theano.tests.breakpoint")
 def restore_imp(module):
-    """``imp`` is gone on Python 3.12; Theano looks with it for a debugger.
+    """Give Theano ``imp.find_module``, which Python 3.12 removed.
 
-    It does so whenever a loop of `theano.scan` is built.
+    Theano looks for a debugger with it whenever `theano.scan` builds a loop.
     """
     def find_module(name):
         if find_spec(name) is None:
@@ -192,22 +205,23 @@ def restore_imp(module):
 
 @around_import("theano.printing")
 def restore_tostring(printing):
-    """``ndarray.tostring`` is gone since NumPy 2.3."""
+    """Print arrays without ``ndarray.tostring``, which NumPy 2.3 removed."""
     yield
-    digest = printing.hex_digest
 
     class Array(np.ndarray):
         def tostring(self):
             return self.tobytes()
 
-    printing.hex_digest = lambda x: digest(x.view(Array))
+    @replace(printing)
+    def hex_digest(x):
+        return hex_digest.original(x.view(Array))
 
 
 @around_import("theano.printing")
 def import_pydot_lazily(module):
-    """Theano starts Graphviz while it is imported, if there is pydot, in case that graphs will be drawn.
+    """Import pydot when a graph is drawn; if it is missing, say what to install.
 
-    Where there is none, whoever draws a graph learns what to install.
+    Theano imports it, and starts Graphviz, while it is imported itself.
     """
     def look_up(name):
         try:
@@ -220,16 +234,16 @@ def import_pydot_lazily(module):
 
 
 def _rewrite(owner, name, pattern, replacement):
-    """Change the source of a function, which nothing around it can do, when it is first called."""
-    function = getattr(owner, name)
+    """Replace a part of a function's source when the function is first called."""
+    original = getattr(owner, name)
 
     @lru_cache(maxsize=None)
     def rewritten():
-        lines, first = inspect.getsourcelines(function)
+        lines, first = inspect.getsourcelines(original)
         source = re.sub(pattern, replacement, textwrap.dedent("".join(lines)))
         namespace = {}
-        exec(compile("\n" * (first - 1) + source, inspect.getsourcefile(function), "exec"),
-             function.__globals__, namespace)
+        exec(compile("\n" * (first - 1) + source, inspect.getsourcefile(original), "exec"),
+             original.__globals__, namespace)
         return namespace[name]
 
     setattr(owner, name, lambda *args, **kwargs: rewritten()(*args, **kwargs))
@@ -237,9 +251,10 @@ def _rewrite(owner, name, pattern, replacement):
 
 @around_import("theano.tensor.raw_random")
 def copy_random_states_fully(raw_random):
-    """NumPy 1.24's shallow copy of a RandomState goes on with the same stream of numbers.
+    """Copy random states with their streams.
 
-    Theano's own copies must not: a function without updates would change its random stream.
+    Since NumPy 1.24 ``copy.copy`` of a RandomState draws from the same stream as the original, so
+    that a function without updates would change its random stream.
     """
     yield
     raw_random.copy = deepcopy
@@ -247,9 +262,9 @@ def copy_random_states_fully(raw_random):
 
 @around_import("theano.misc.pkl_utils")
 def allow_pickler_attributes(pkl_utils):
-    """Python 3.13 alone lets no program set a pickler's ``persistent_id`` or ``persistent_load``.
+    """Let `theano.misc.pkl_utils` set ``persistent_id`` and ``persistent_load`` of picklers.
 
-    Those of classes derived from them it may set.
+    Python 3.13, and no other version, allows that only for instances of derived classes.
     """
     yield
 
@@ -265,41 +280,39 @@ def allow_pickler_attributes(pkl_utils):
 
 @around_import("theano.compile.debugmode")
 def restore_itemset(debugmode):
-    """``ndarray.itemset`` is gone since NumPy 2.0; DebugMode overwrites scalars with it."""
+    """Let DebugMode overwrite scalars without ``ndarray.itemset``, which NumPy 2.0 removed."""
     yield
     _rewrite(debugmode._Linker, "make_all", r"\.itemset\(", ".fill(")
 
 
 @around_import("theano.tensor.sort")
 def index_by_tuples(sort):
-    """NumPy 1.23 takes a list for indices only; topk has a list of slices."""
+    """Index by a tuple of slices in topk: NumPy 1.23 takes a list for an array of indices."""
     yield
     _rewrite(sort, "_topk_py_impl", r"\[idx\]", "[tuple(idx)]")
 
 
 @around_import("theano.tensor.sort")
 def make_topk_consistent(sort):
-    """NumPy 1.25 orders the k greatest values otherwise than their indices.
+    """Return the values of topk in the order of their indices, which its gradient relies on.
 
-    The gradient of topk takes one order for the other, so the values are looked up by the indices.
+    Since NumPy 1.25 ``partition`` and ``argpartition`` may leave different orders.
     """
     yield
-    perform = sort.TopKOp.perform
 
-    def perform_by_indices(self, node, inputs, output_storage):
+    @replace(sort.TopKOp)
+    def perform(self, node, inputs, output_storage):
         if self.return_indices:
-            return perform(self, node, inputs, output_storage)
+            return perform.original(self, node, inputs, output_storage)
         (x, k), (values,) = inputs, output_storage
         only_indices = SimpleNamespace(return_values=False, return_indices=True)
         indices = sort._topk_py_impl(only_indices, x, k, self.axis, "int64")
         values[0] = np.take_along_axis(x, indices, self.axis)
 
-    sort.TopKOp.perform = perform_by_indices
-
 
 @around_import("theano.sparse.sandbox.sp")
 def use_integer_indices(sp):
-    """SciPy 1.9 takes no float for an index into a sparse matrix; convolutions there have them."""
+    """Use integers as indices of sparse matrices: SciPy 1.9 does not accept floats."""
     yield
 
     class Matrix(sp.scipy_sparse.lil_matrix):
@@ -311,17 +324,17 @@ def use_integer_indices(sp):
 
 @around_import("theano.tensor.signal")
 def restore_downsample(module):
-    """``theano.tensor.signal.downsample``, which Lasagne 0.1 wants, left Theano in 0.9."""
+    """Restore ``theano.tensor.signal.downsample``: Lasagne 0.1 imports it, Theano 0.9 removed it."""
     yield
 
     def max_pool_2d(input, ds, ignore_border=None, st=None, padding=(0, 0), mode="max"):
-        """Pool as Theano 0.8 did: `ds`, `st`, `padding` are now ws, stride, pad."""
+        """Pool with the argument names of Theano 0.8: `ds`, `st`, `padding` are ws, stride, pad."""
         from theano.tensor.signal.pool import pool_2d
         return pool_2d(input, ws=ds, ignore_border=ignore_border, stride=st, pad=padding,
                        mode=mode)
 
     class DownsampleFactorMax:
-        """The operation of the same, as far as it is applied: it gets the name of no other."""
+        """Pools as the operation of that name did; it is not an operation itself."""
 
         def __init__(self, ds, ignore_border=False, st=None, padding=(0, 0), mode="max"):
             self._options = ds, ignore_border, st, padding, mode
@@ -336,8 +349,8 @@ def restore_downsample(module):
 
 @around_import("lasagne", "theano.gpuarray.linalg")
 def restore_pkg_resources(module):
-    """``pkg_resources`` left setuptools in 82: Lasagne asks it for its own version."""
-    import theano  # noqa: F401  it may import setuptools, which wants the real one
+    """Tell Lasagne its own version without ``pkg_resources``, which setuptools 82 removed."""
+    import theano  # noqa: F401  it may import setuptools, which needs the real pkg_resources
     yield from in_place_of(pkg_resources=stand_in(
         "pkg_resources", DistributionNotFound=PackageNotFoundError,
         get_distribution=lambda name: SimpleNamespace(version=version(name))))
@@ -345,9 +358,12 @@ def restore_pkg_resources(module):
 
 @around_import("theano", "theano.gpuarray", "lasagne")
 def accept_old_spellings(module):
-    """Warnings about Theano's and Lasagne's own sources: nothing that their user can mend."""
+    """Silence warnings about Theano's and Lasagne's own sources, which a user cannot change.
+
+    Theano 0.8 has renamed an argument that Lasagne uses; Python 3.12 warns of ``"\\."`` in strings.
+    """
     warnings.filterwarnings("ignore", "The `(image|filter)_shape` keyword argument")
-    # Whoever shows a traceback reads the sources again.
+    # A traceback may parse the sources again.
     warnings.filterwarnings("ignore", category=SyntaxWarning,
                             module=r".*[\\/](theano|lasagne)[\\/]")
     with warnings.catch_warnings():
@@ -358,64 +374,62 @@ def accept_old_spellings(module):
 
 @around_import("theano.misc.safe_asarray")
 def wrap_integers(safe_asarray):
-    """NumPy 2.0 refuses integers that do not fit a type; Theano looks for the smallest that does.
+    """Convert an integer that does not fit a type modulo the type's range, as NumPy 1 did.
 
-    It casts and compares, so it wants what NumPy 1 gave: the integer modulo the type's range.
+    NumPy 2.0 raises an exception.  Theano looks for the smallest type that holds an integer: it
+    converts to each and compares.
     """
     yield
-    exact = safe_asarray._asarray
 
+    @replace(safe_asarray)
     def _asarray(a, dtype, order=None):
         try:
-            return exact(a, dtype, order)
+            return _asarray.original(a, dtype, order)
         except OverflowError:
             return np.asarray(a, dtype="int64").astype(dtype, order=order or "K")
-
-    safe_asarray._asarray = _asarray
 
 
 @around_import("theano.tensor.opt")
 def wrap_negatives(opt):
-    """NumPy 2.0 refuses -1 as an unsigned integer; Theano takes -x for -1 * x, unsigned or not."""
+    """Convert -1 to unsigned types modulo their range, where Theano writes -x as -1 * x.
+
+    NumPy 2.0 raises an exception.
+    """
     yield
 
-    def local_neg_to_mul(node):
+    @replace(opt.local_neg_to_mul)
+    def transform(node):
         if node.op == opt.T.neg:
             x, = node.inputs
             return [opt.T.mul(np.array(-1).astype(x.dtype), x)]
 
-    opt.local_neg_to_mul.transform = local_neg_to_mul
-
 
 @around_import("theano.scalar.basic")
 def compare_floats_exactly(scalar):
-    """NumPy 2.0 compares a float with a float32 in float32, where 0.1 equals its rounded self.
+    """Compare Python floats with float32 in double precision, as NumPy 1 did.
 
-    So Theano, which takes the smallest type that holds a constant exactly, took float32 for all.
+    Theano looks for the smallest type that holds a constant exactly.  NumPy 2.0 compares in float32,
+    where 0.1 equals 0.1 rounded to float32: Theano would take float32 for every constant.
     """
     yield
-    choose_type = scalar.NumpyAutocaster.__call__
 
+    @replace(scalar.NumpyAutocaster)
     def __call__(self, x):
-        chosen = choose_type(self, x)
+        chosen = __call__.original(self, x)
         if hasattr(x, "dtype") or not isinstance(x, float) or float(chosen) == x:
             return chosen
         if scalar.config.cast_policy == "custom" and scalar.config.floatX == "float64":
             return np.asarray(x, dtype=self.dtypes[-1])
         return chosen
 
-    scalar.NumpyAutocaster.__call__ = __call__
-
 
 @around_import("theano.tensor.extra_ops")
 def flatten_unique_inverse(extra_ops):
-    """NumPy 2.0: the indices that restore an array from its unique elements have its shape."""
+    """Return the inverse of `Unique` as a vector: since NumPy 2.0 it has the shape of the array."""
     yield
-    perform = extra_ops.Unique.perform
 
-    def perform_and_flatten(self, node, inputs, output_storage):
-        perform(self, node, inputs, output_storage)
+    @replace(extra_ops.Unique)
+    def perform(self, node, inputs, output_storage):
+        perform.original(self, node, inputs, output_storage)
         for storage in output_storage[1:]:
             storage[0] = np.ravel(storage[0])
-
-    extra_ops.Unique.perform = perform_and_flatten

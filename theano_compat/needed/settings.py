@@ -1,7 +1,6 @@
-"""Defaults for ``theano.config`` where the user has not said otherwise.
+"""Defaults for ``theano.config``, where the user has not set a value.
 
-``THEANO_FLAGS`` comes first, then ``.theanorc``, then what stands here, then
-Theano's own defaults.
+``THEANO_FLAGS`` comes first, then ``.theanorc``, then `DEFAULTS`, then Theano's own defaults.
 """
 
 import atexit
@@ -32,16 +31,16 @@ try:
 except ImportError:  # no such wheel for this platform
     scipy_openblas32 = None
 
-from theano_compat.hooks import around_import
+from theano_compat.hooks import around_import, replace
 
-#: Free space below which a folder counts as full, in bytes; one program compiles to about 10 MB.
-_LEAST_FREE_SPACE = 64 * 2**20
+#: A folder with less free space counts as full; one program compiles to about 10 MB.
+_MIN_FREE_BYTES = 64 * 2**20
 
 _NO_COMPILER = (
     "{what}: training takes three to four times as long; the remedy: {remedy}. "
     "{what_ru}: обучение идёт в три-четыре раза дольше; что поможет: {remedy}.")
 
-#: The smallest module of Python's: to build it takes what Theano's modules take.
+#: An extension module of Python: a compiler that builds it can build Theano's modules.
 _SMALLEST_MODULE = """\
 #include <Python.h>
 #include <cmath>
@@ -54,9 +53,8 @@ start compiles anew. Free or unlock that folder, or name another: THEANO_FLAGS=b
 Скомпилированный код нельзя хранить в этой папке: он будет во временной, и при каждом запуске всё
 скомпилируется заново. Освободите место, дайте права на запись или укажите другую папку."""
 
-
-#: Calls the C++ compiler in the wheel ziglang: Theano wants it to be a single file, "clang++".  By
-#: default zig makes programs stop at what C leaves undefined, which Theano's code has.
+#: Calls the C++ compiler in the wheel ziglang: Theano needs a single file, called "clang++".  By
+#: default zig makes programs stop at undefined behaviour, which Theano's code has.
 _LAUNCHER = """\
 #!/bin/sh
 export ZIG_GLOBAL_CACHE_DIR={cache} ZIG_LOCAL_CACHE_DIR={cache}
@@ -64,11 +62,27 @@ exec {zig} c++ -fno-sanitize=undefined "$@"
 """
 
 
-def _compiler():
-    """Name ziglang's where there is no other compiler; where there is, leave the choice to Theano.
+class _LeftToTheano(KeyError):
+    """Raised by a function of `DEFAULTS` that leaves a setting to Theano.
 
-    Warn and return '' where Theano could not compile. On Windows, where no compiler has been tried,
-    only the user names one; a Linux in Windows can have one.
+    A KeyError is how Theano's own `fetch_val_for_key` says that there is no value.
+    """
+
+
+def _compiler():
+    """Find a C++ compiler for Theano, and warn if it cannot compile.
+
+    On Windows no compiler has been tried: there a compiler is used only if the user names it.
+
+    Returns
+    -------
+    str
+        The compiler in the wheel ziglang, if there is no other, or '' for none that works.
+
+    Raises
+    ------
+    _LeftToTheano
+        If there is the compiler that Theano takes, and it works.
     """
     compiler = "clang++" if sys.platform == "darwin" else "g++"
     found, zig = shutil.which(compiler), _ziglang()
@@ -88,14 +102,15 @@ def _compiler():
             "No C headers of Python (Python.h)", "Нет заголовков Python для C (Python.h)",
             "sudo apt install python3-dev")
     if found and _works(found):
-        raise KeyError("cxx")
+        raise _LeftToTheano("cxx")
     return _works(_launcher(zig)) if zig and not found else ""
 
 
 def _has_pip():
-    """Whether there is pip: uv makes environments without.
+    """Whether there is pip: uv makes environments without it.
 
-    It is not imported, nor looked for as a module, of which setuptools makes a change of distutils.
+    `find_spec` is not asked: where setuptools is installed, a search for pip puts setuptools'
+    distutils in the place of Python's.
     """
     try:
         return bool(distribution("pip"))
@@ -104,7 +119,7 @@ def _has_pip():
 
 
 def _without_compiler(what, what_ru, remedy):
-    """Warn, and return what says to Theano that there is no compiler."""
+    """Warn, and return '', the setting for no compiler."""
     warnings.warn(_NO_COMPILER.format(what=what, what_ru=what_ru, remedy=remedy),
                   RuntimeWarning, stacklevel=1000)  # beyond all callers: their lines say nothing
     return ""
@@ -113,23 +128,24 @@ def _without_compiler(what, what_ru, remedy):
 def _works(compiler):
     """Return a compiler that builds a module which can be loaded; warn and return '' otherwise.
 
-    What has worked once is not tried again, until the compiler or Python is another.
+    A compiler that has worked once is not tried again until it or Python changes.
     """
     if sys.platform == "win32" or not compiler:
         return compiler
     try:
         folder = _folder_of_compiled_code()
     except OSError:
-        return compiler  # Theano says what is wrong with the folder that the user has named
+        return compiler  # Theano reports what is wrong with the folder that the user has named
     if not _may_run_code(folder):
         return _without_compiler(
             f"Compiled code may not run in {folder} (noexec)",
             f"Скомпилированный код не может выполняться в папке {folder} (noexec)",
             "THEANO_FLAGS=base_compiledir=...")
     path = shutil.which(compiler.strip('"')) or compiler.strip('"')
-    known = [sys.version, sys.base_prefix, os.path.realpath(path)]
-    known += [os.stat(path).st_mtime_ns] if os.path.exists(path) else []
-    mark = folder / "compilers" / hashlib.sha256(repr(known).encode()).hexdigest()[:16]
+    identity = [sys.version, sys.base_prefix, os.path.realpath(path)]
+    if os.path.exists(path):
+        identity.append(os.stat(path).st_mtime_ns)
+    mark = folder / "compilers" / hashlib.sha256(repr(identity).encode()).hexdigest()[:16]
     if mark.exists():
         return compiler
     reason = _why_it_does_not_compile(path, folder)
@@ -145,7 +161,7 @@ def _works(compiler):
 
 
 def _why_it_does_not_compile(compiler, folder):
-    """What a compiler says when it can't build and link a module, in one line, or None."""
+    """Return a line of what a compiler says when it cannot build a module, or None if it can."""
     options = ["-undefined", "dynamic_lookup"] if sys.platform == "darwin" else []
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         source, library = Path(scratch, "smallest.cc"), Path(scratch, "smallest.so")
@@ -166,12 +182,13 @@ def _why_it_does_not_compile(compiler, folder):
 
 
 def _ziglang():
-    """The path of the program in the wheel ziglang, or None; other platforms are not tried yet."""
+    """Return the path of the program in the wheel ziglang, or None; it is used on Linux only."""
     package = find_spec("ziglang") if sys.platform == "linux" else None
     return package and Path(package.origin).with_name("zig")
 
 
 def _launcher(zig):
+    """Write the program that `_LAUNCHER` describes, and return its path."""
     folder = _cache_folder() / "ziglang"
     text = _LAUNCHER.format(zig=shlex.quote(str(zig)), cache=shlex.quote(str(folder)))
     launcher = folder / hashlib.sha256(text.encode()).hexdigest()[:16] / "clang++"
@@ -185,11 +202,11 @@ def _launcher(zig):
 
 
 def _blas_flags():
-    """Link flags for the BLAS of the wheel scipy-openblas32."""
+    """Return link flags for the BLAS in the wheel scipy-openblas32, or '' if there is no wheel."""
     if scipy_openblas32 is None:
         return ""
     if not {"OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"} & set(os.environ):
-        # Threads cost more than they bring on the small matrices of a seminar.
+        # On the small matrices of a seminar several threads are slower than one.
         library = os.path.join(scipy_openblas32.get_lib_dir(),
                                scipy_openblas32.get_library(fullname=True))
         if sys.platform != "win32":
@@ -198,14 +215,14 @@ def _blas_flags():
 
 
 def _why_unusable(folder):
-    """The reason why no code can be kept in this folder, or None; makes the folder."""
+    """Make a folder; return why no compiled code can be kept there, or None if it can."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
         return error.strerror
-    if shutil.disk_usage(folder).free < _LEAST_FREE_SPACE:
+    if shutil.disk_usage(folder).free < _MIN_FREE_BYTES:
         return "no space left on the disk"
     if not _may_run_code(folder):
         return "noexec"
@@ -213,7 +230,7 @@ def _why_unusable(folder):
 
 
 def _may_run_code(folder):
-    """Whether a library that lies in a folder can be loaded: not where it is mounted noexec."""
+    """Whether a library in a folder can be loaded, which is not so where it is mounted noexec."""
     if not hasattr(mmap, "PROT_EXEC"):
         return True
     try:
@@ -228,6 +245,7 @@ def _may_run_code(folder):
 
 @lru_cache(maxsize=None)
 def _cache_folder():
+    """Return the user's cache folder, or a temporary one, with a warning, if it cannot be used."""
     folder = Path(platformdirs.user_cache_dir("vae-seminar"))
     reason = _why_unusable(folder / "theano")
     if reason is None:
@@ -240,7 +258,7 @@ def _cache_folder():
 
 
 def _folder_of_compiled_code():
-    """The folder that the user has named, or ours; it is there."""
+    """Return the folder that the user has named, or the default; it is made."""
     from theano import configparser
     for key in "compiledir", "base_compiledir":
         try:
@@ -253,7 +271,7 @@ def _folder_of_compiled_code():
 
 
 def _processor():
-    """What the machine's processor can do: modules are built for just that."""
+    """Return what the processor can do: modules are built for this very processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line for line in lines if line.lower().startswith(("flags", "features")))
@@ -262,6 +280,7 @@ def _processor():
 
 
 def _compiler_version():
+    """Return something that changes with the compiler, or None without a compiler."""
     from theano.configparser import config
     if not config.cxx:
         return None
@@ -273,7 +292,7 @@ def _compiler_version():
 
 
 @lru_cache(maxsize=None)
-def _digest_of_ours():
+def _digest_of_this_package():
     digest = hashlib.sha256()
     package = Path(__file__).parents[1]
     for source in sorted([*package.rglob("*.py"), *package.rglob("*.h")]):
@@ -282,13 +301,13 @@ def _digest_of_ours():
 
 
 def versions():
-    """What a graph depends on besides itself, in whatever folder the user has it kept."""
-    return sys.version, numpy.__version__, _digest_of_ours(), os.environ.get("THEANO_COMPAT_OFF")
+    """Return the versions on which an optimised graph depends: Python, NumPy, this package."""
+    return sys.version, numpy.__version__, _digest_of_this_package(), os.environ.get("THEANO_COMPAT_OFF")
 
 
 def _name_of_compiled_code():
-    """A folder name that no other NumPy, Python, compiler, machine or version of ours shares."""
-    digest = hashlib.sha256(_digest_of_ours().encode())
+    """Return a folder name of this NumPy, Python, compiler, machine and version of the package."""
+    digest = hashlib.sha256(_digest_of_this_package().encode())
     openblas = scipy_openblas32 and (scipy_openblas32.__file__, scipy_openblas32.__version__)
     for part in (sys.version, sysconfig.get_config_var("EXT_SUFFIX"), platform.machine(),
                  _processor(), _compiler_version(), openblas,
@@ -298,7 +317,7 @@ def _name_of_compiled_code():
             f"{digest.hexdigest()[:16]}")
 
 
-#: Functions that give the default, or raise KeyError to leave it to Theano.
+#: By setting: a function that returns the default, or raises `_LeftToTheano`.
 DEFAULTS = {
     "floatX": lambda: "float32",
     "cxx": _compiler,
@@ -307,56 +326,65 @@ DEFAULTS = {
     "compiledir_format": _name_of_compiled_code,
 }
 
-#: The settings that have been taken from there.
-_taken = set()
+#: The settings whose values are from `DEFAULTS`.
+_set_by_default = set()
 
 
 def floats_of_old_programs():
-    """Set floatX as Theano does, which old programs may count on, where the user has not set it."""
+    """Set Theano's default floatX, on which old programs may rely, if the user has not set one."""
     import theano
-    if "floatX" in _taken:
+    if "floatX" in _set_by_default:
         theano.config.floatX = "float64"
 
 
 @around_import("theano.configparser")
 def set_defaults(configparser):
-    """Look a setting up in `DEFAULTS` when the user has not set it."""
-    yield
-    user_value = configparser.fetch_val_for_key
+    """Look up a setting in `DEFAULTS` if the user has not set it.
 
+    Theano's own defaults are float64, the ``g++`` in PATH, and a BLAS that it asks numpy.distutils
+    for, which Python 3.12 does not have.
+    """
+    yield
+
+    @replace(configparser)
     def fetch_val_for_key(key, delete_key=False):
         try:
-            value = user_value(key, delete_key)
+            value = fetch_val_for_key.original(key, delete_key)
         except KeyError:
             value = DEFAULTS[key]()
-            _taken.add(key)
+            _set_by_default.add(key)
             return value
         return _works(value) if key == "cxx" else value
-
-    configparser.fetch_val_for_key = fetch_val_for_key
 
 
 @around_import("theano.configdefaults")
 def use_found_compiler(configdefaults):
-    """Theano runs g++, and without it has neither C code nor an engine, whatever `cxx` says.
+    """Let Theano use the compiler in ``config.cxx``, though there is no g++.
 
-    Here `_compiler` looks for one; `cxx` is empty if there is none. Only macOS has to be asked: its
-    clang++ may be a program that offers to install one.
+    Theano 1.0 runs ``g++`` first.  If that fails it has neither C code nor an engine, whatever `cxx`
+    names.  Here `_compiler` has looked for a compiler, and `cxx` is empty if there is none.  Only on
+    macOS is Theano's test run: there ``clang++`` may be a program that offers to install one.
     """
     from theano.misc import windows
-    call = windows.call_subprocess_Popen
-    windows.call_subprocess_Popen = lambda command: call(command) if sys.platform == "darwin" else 0
+
+    @replace(windows)
+    def call_subprocess_Popen(command):
+        return call_subprocess_Popen.original(command) if sys.platform == "darwin" else 0
+
     try:
         yield
     finally:
-        windows.call_subprocess_Popen = call
+        windows.call_subprocess_Popen = call_subprocess_Popen.original
 
 
 @around_import("theano.configdefaults")
 def warn_once_of_no_compiler(configdefaults):
-    """Theano's own two messages about a missing compiler name no remedy; ours does."""
+    """Silence Theano's two warnings about a missing compiler.
+
+    They do not say what to do about it; the warning of `_without_compiler` does.
+    """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*there is no c\\+\\+ compiler")
         yield
-        # Theano's own code in place of a BLAS, of which it warns, is as good as it gets.
+        # Where there is no BLAS Theano warns that it uses its own code; there is nothing better.
         logging.getLogger("theano.tensor.blas").setLevel(logging.ERROR)

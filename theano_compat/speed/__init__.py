@@ -1,1 +1,1 @@
-"""What makes programs faster, and changes no number by more than its last places."""
+"""Patches that make programs faster; they change no number by more than its last digits."""

@@ -1,9 +1,8 @@
-"""Compiling less, and many modules at once.
+"""Compiling less, and several modules at once.
 
-Theano compiles a module for each kind of operation, one after the other, and
-each of them spells out the same checks.  Here a function's modules are
-compiled together, some to a source file, on all cores, and what they share is
-written once.
+Theano compiles the modules of a function's operations one after the other, and each of them repeats
+the same checks of arrays.  Here a function's modules are compiled together on all cores, several in
+a source file, and what they share is compiled once.
 """
 
 import os
@@ -14,7 +13,7 @@ import tempfile
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 
-from theano_compat.hooks import Speed, around_import
+from theano_compat.hooks import Speed, around_import, replace
 from theano_compat.needed import compiled_code
 from theano_compat.originals import is_theanos, what_writes_c
 
@@ -22,40 +21,40 @@ _BAR = "Theano: C++: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}]"
 
 
 @around_import("theano.tensor.type", speed=Speed(
-    acts_on="arguments and results that are tensors, of every dtype and shape, as TensorType "
-            "extracts and lets go of them",
+    acts_on="arguments and results that are tensors, of every dtype and shape: how TensorType "
+            "extracts and releases them",
     brings="nothing cached 1.21",
     edge="tests/compat/test_compat.py::test_a_type_of_a_programs_own_cleans_up_itself"))
 def share_array_checks(module):
-    """Call a function for what takes Theano forty lines, before and after each operation."""
+    """Check and release arrays in a function that all operations share.
+
+    Theano writes forty lines for each array, before and after each operation.
+    """
     yield
     from theano.gof import cc
-    release = cc.get_c_cleanup
-    headers = module.TensorType.c_headers
-    unchecked, cleanup = module.TensorType.c_extract, module.TensorType.c_cleanup
+    original_c_cleanup = module.TensorType.c_cleanup
 
+    @replace(module.TensorType)
     def c_headers(self, c_compiler):
-        return [*headers(self, c_compiler), '"tensors.h"']
+        return [*c_headers.original(self, c_compiler), '"tensors.h"']
 
+    @replace(module.TensorType)
     def c_extract(self, name, sub, check_input=True):
         if not check_input:
-            return unchecked(self, name, sub, check_input)
+            return c_extract.original(self, name, sub, check_input)
         type_number = self.dtype_specs()[2]
         return (f'if (tensors::extract(py_{name}, {type_number}, "{type_number}", &{name}) < 0) '
                 f"{{ {sub['fail']} }}\n")
 
+    @replace(module.TensorType)
     def c_sync(self, name, sub):
         return f"if (tensors::sync({name}, &py_{name}) < 0) {{ {sub['fail']} }}\n"
 
+    @replace(cc)
     def get_c_cleanup(r, name, sub):
-        if getattr(type(r.type), "c_cleanup", None) is cleanup:  # and not a program's own
+        if getattr(type(r.type), "c_cleanup", None) is original_c_cleanup:  # not the program's
             return f"tensors::release({name}, py_{name});\n"
-        return release(r, name, sub)
-
-    module.TensorType.c_headers = c_headers
-    module.TensorType.c_extract = c_extract
-    module.TensorType.c_sync = c_sync
-    cc.get_c_cleanup = get_c_cleanup
+        return get_c_cleanup.original(r, name, sub)
 
 
 @around_import("theano.gof.cmodule", speed=Speed(
@@ -63,76 +62,75 @@ def share_array_checks(module):
     brings="all cached 1.36",
     edge="tests/compat/test_compat.py::test_the_users_processor"))
 def detect_processor_by_compiler(cmodule):
-    """Ask g++ or clang++ for the code of this very processor.
+    """Compile with ``-march=native``.
 
-    Theano asks for its name, at every start, with three runs of the compiler.
-    The folder of compiled code is only this processor's.
+    Theano runs the compiler three times at every start to find the name of the processor.  The
+    folder of compiled code is for this processor only.
     """
     yield
-    detect = cmodule.GCC_compiler.compile_args
 
+    @replace(cmodule.GCC_compiler)
     def compile_args(march_flags=True):
         if (cmodule.GCC_compiler.march_flags is None and sys.platform == "linux"
                 and re.match(r"(g|clang)\+\+", os.path.basename(cmodule.config.cxx))
                 and not re.search("-m(arch|tune|cpu)", cmodule.config.gcc.cxxflags)):
             cmodule.GCC_compiler.march_flags = ["-march=native"]
-        return detect(march_flags)
-
-    cmodule.GCC_compiler.compile_args = staticmethod(compile_args)
+        return compile_args.original(march_flags)
 
 
 # --- many modules at once ---
 
 _INCLUDES = re.compile(r"\A(?:\s*#include .*\n)+")
 
-#: The operations of the function that is being compiled.
-_upcoming = []
+#: The nodes of the function that is being compiled, until its first module is missing.
+_nodes_to_compile = []
 
 
 @around_import("theano.gof.vm", "theano.gof.cmodule", speed=Speed(
-    acts_on="modules of operations that have a version; in one source file only Theano's own whose "
-            "C includes nothing by itself",
+    acts_on="modules of operations that have a version; in one source file only Theano's own, "
+            "without #include in the middle of their C",
     brings="nothing cached 8.59",
     edge="tests/compat/test_compat.py::test_modules_with_names_in_common"))
 def compile_modules_together(module):
-    """When the first of a function's modules has to be compiled, compile all that are missing."""
+    """Compile all missing modules of a function when the first of them has to be compiled."""
     yield
     if module.__name__ == "theano.gof.vm":
-        _note_upcoming_operations(module.VM_Linker)
+        _note_nodes_to_compile(module.VM_Linker)
     else:
         _compile_at_once(module)
 
 
-def _note_upcoming_operations(linker):
-    """Remember a function's operations while they are being compiled."""
-    one_by_one = linker.make_all
-
+def _note_nodes_to_compile(linker):
+    """Keep a function's nodes in `_nodes_to_compile` while the function is being compiled."""
+    @replace(linker)
     def make_all(self, *args, **kwargs):
-        before = _upcoming[:]
-        _upcoming[:] = [] if self.c_thunks is False else self.fgraph.apply_nodes
+        nodes_of_outer_function = _nodes_to_compile[:]
+        _nodes_to_compile[:] = [] if self.c_thunks is False else self.fgraph.apply_nodes
         try:
-            return one_by_one(self, *args, **kwargs)
+            return make_all.original(self, *args, **kwargs)
         finally:
-            _upcoming[:] = before
-
-    linker.make_all = make_all
+            _nodes_to_compile[:] = nodes_of_outer_function
 
 
 def _compile_at_once(cmodule):
-    one_by_one = cmodule.ModuleCache.module_from_key
-
+    """Compile all missing modules when Theano asks for the first of them."""
+    @replace(cmodule.ModuleCache)
     def module_from_key(self, key, lnk=None, keep_lock=False):
-        if _upcoming and key not in self.entry_from_key:
-            nodes = list(_upcoming)
-            _upcoming.clear()
+        if _nodes_to_compile and key not in self.entry_from_key:
+            nodes = list(_nodes_to_compile)
+            _nodes_to_compile.clear()
             _compile_missing(cmodule, self, nodes)
-        return one_by_one(self, key, lnk, keep_lock)
-
-    cmodule.ModuleCache.module_from_key = module_from_key
+        return module_from_key.original(self, key, lnk, keep_lock)
 
 
 class _Module:
-    """What has to be compiled for an operation."""
+    """The source of an operation's module, and how it is compiled.
+
+    Parameters
+    ----------
+    node : Apply
+        The operation with its arguments.
+    """
 
     def __init__(self, node):
         from theano.gof.cc import CLinker
@@ -153,23 +151,28 @@ class _Module:
         self.is_theanos = all(map(is_theanos, what_writes_c(node)))
 
     def can_share_a_file(self):
-        """Whether it leaves others as they are: a program's own may include what changes them."""
+        """Whether other modules compile as before in one file with this one.
+
+        The C of the program's own operations may include headers that change them.
+        """
         return self.is_theanos and "#include" not in self.body
 
     def part_of_a_file(self):
+        """Return the source in a namespace, with its macros undone at the end."""
         before = "".join(f'#pragma push_macro("{name}")\n' for name in sorted(self.macros))
         after = before.replace("push", "pop")
         return f"{before}namespace {self.name} {{\n{self.body}\n}}\n{after}"
 
 
 def _compile_missing(cmodule, cache, nodes):
+    """Compile the missing modules of these nodes, if there are several, and put them in the cache."""
     from theano.gof import compilelock
     with compilelock.lock_ctx():
         cache.refresh(cleanup=False)
         modules = _missing_modules(cache, nodes)
-        n_cores = _n_cores()
         if len(modules) < 2:
             return
+        n_cores = _n_cores()
         with compiled_code.passing_bar(_BAR, total=len(modules)) as bar, \
                 ThreadPoolExecutor(n_cores) as pool:
             try:
@@ -177,26 +180,26 @@ def _compile_missing(cmodule, cache, nodes):
                          for group in _groups(modules, n_cores)}
                 while tasks:
                     done, _ = wait(tasks, timeout=0.2, return_when=FIRST_COMPLETED)
-                    bar.refresh()  # so that its clock goes on
+                    bar.refresh()  # it shows the time
                     for task in done:
                         group = tasks.pop(task)
-                        if task.exception() is None:  # else Theano compiles these one by one,
-                            library = Path(task.result())  # and tells what is wrong
-                            for module in group:
-                                _install(cmodule, cache, module, library)
-                            shutil.rmtree(library.parent)
+                        # If a group does not compile, Theano compiles its modules one by one, and
+                        # reports the error.
+                        if task.exception() is None:
+                            _install_all(cmodule, cache, group, Path(task.result()))
                         bar.update(len(group))
             finally:
                 pool.shutdown(cancel_futures=True)
 
 
 def _missing_modules(cache, nodes):
+    """Return the modules of these nodes that are not in the cache, each once."""
     found = {}
     for node in nodes:
         try:
             module = _Module(node)
         except Exception:
-            continue  # an operation that has no C, or says so only now: Theano will ask again
+            continue  # there is no C for this operation; Theano finds that out, too
         if (module.key and module.key[0] and module.key not in cache.entry_from_key
                 and module.hash not in cache.module_hash_to_key_data):
             found.setdefault(module.hash, module)
@@ -204,19 +207,27 @@ def _missing_modules(cache, nodes):
 
 
 def _groups(modules, n_groups):
-    """Divide modules into source files, of about the same length, largest first."""
-    together, groups = {}, []
-    for module in sorted(modules, key=lambda one: -len(one.body)):
+    """Divide modules into source files: the longest first, each to the file that is shortest yet.
+
+    Modules that need different options of the compiler, or a file of their own, are not put
+    together.
+    """
+    shared, single = {}, []
+    for module in sorted(modules, key=lambda module: -len(module.body)):
         if not module.can_share_a_file():
-            groups.append([module])
+            single.append([module])
             continue
-        candidates = together.setdefault(module.flags, [[] for _ in range(n_groups)])
-        min(candidates, key=lambda group: sum(len(one.body) for one in group)).append(module)
-    return [group for candidates in together.values() for group in candidates if group] + groups
+        groups = shared.setdefault(module.flags, [[] for _ in range(n_groups)])
+        min(groups, key=_length).append(module)
+    return [group for groups in shared.values() for group in groups if group] + single
+
+
+def _length(group):
+    return sum(len(module.body) for module in group)
 
 
 def _build(cmodule, group, folder):
-    """Compile modules to one library, and return its path, in a folder of its own."""
+    """Compile modules to one library, in a new folder, and return its path."""
     includes = [line for module in group for line in module.includes.splitlines() if line.strip()]
     parts = [module.part_of_a_file() for module in group]
     folder = tempfile.mkdtemp(prefix="group", dir=folder)
@@ -232,18 +243,26 @@ def _build(cmodule, group, folder):
 
 
 def _union(group, attribute):
+    """Return all elements of a list that each module has, without repetitions."""
     return list(dict.fromkeys(value for module in group for value in getattr(module, attribute)))
 
 
+def _install_all(cmodule, cache, group, library):
+    """Put the modules of a library where Theano looks for each, and remove the library."""
+    for module in group:
+        _install(cmodule, cache, module, library)
+    shutil.rmtree(library.parent)
+
+
 def _install(cmodule, cache, module, library):
-    """Put a module that has been compiled where Theano looks for it."""
+    """Put a library where Theano looks for one of its modules."""
     location = Path(cmodule.dlimport_workdir(cache.dirname))
     path = location / f"{module.name}.{cmodule.get_lib_extension()}"
     try:
         os.link(library, path)
     except OSError:  # not every file system has links
         shutil.copy(library, path)
-    if os.path.exists(f"{library}.sha256"):  # else `rebuild_damaged_modules` is left out
+    if os.path.exists(f"{library}.sha256"):  # unless `rebuild_damaged_modules` is left out
         shutil.copy(f"{library}.sha256", f"{path}.sha256")
     (location / "__init__.py").touch()
     loaded = cmodule.dlimport(str(path))

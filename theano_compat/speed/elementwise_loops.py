@@ -1,24 +1,23 @@
 """Elementwise operations and sums in code that the compiler vectorises.
 
-Theano writes one long function for each operation, with its loops in the
-middle, in which scalars are read through references that may alias the
-output; compilers leave such loops as they are.  Here a module holds only a
-small function over contiguous arrays, the kernel; ``include/elementwise.h``
-has what all of them share, and ``include/vector_math.h`` functions that can be
-vectorised.  What is not listed here as known to be right so is left to Theano's loops.
+Theano writes one long function for each operation, with loops in which scalars are read through
+references that may alias the output; compilers do not vectorise such loops.  Here a module has only
+a small function over contiguous arrays, the kernel.  ``include/elementwise.h`` has what all kernels
+share, and ``include/vector_math.h`` functions that can be vectorised.  Operations that are not listed
+here are left to Theano's loops.
 """
 
 import re
 
-from theano_compat.hooks import Speed, around_import
+from theano_compat.hooks import Speed, around_import, replace
 
 _MAX_DIMS = 32  # as in elementwise.h
 
-#: The types of a kernel's arguments and results, and of all that is between them.
+#: The types of a kernel's arguments, results and intermediate results.
 _TYPES = {"bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
           "float32", "float64"}
 
-#: The operations whose C is an expression, or a block of its own that does not leave the loop.
+#: Operations whose C is an expression, or a block that has no way out of the loop.
 _OPERATIONS = {
     *(f"theano.scalar.basic.{name}" for name in (
         "LT GT LE GE EQ NEQ IsNan IsInf InRange Switch OR XOR AND Invert Maximum Minimum Add Mul "
@@ -33,13 +32,13 @@ _OPERATIONS = {
     "theano.tensor.nnet.nnet.ScalarSoftsign",
     "theano.tensor.xlogx.XlogX", "theano.tensor.xlogx.XlogY0",
 }
-#: Those for which that is true of floats alone: integers cannot be divided by zero.
+#: Operations of which that is true for floats only: for integers a division by zero leaves the loop.
 _OPERATIONS_ON_FLOATS = {"theano.scalar.basic.IntDiv", "theano.scalar.basic.Mod"}
 _FLOATS = {"float32", "float64"}
 
-#: Options of the compiler that leave ``vector_math.h`` as exact as it is without them.  Others,
-#: such as -ffast-math, change the formulas: with them the C library computes, as in Theano.
-_HARMLESS = re.compile(
+#: Options of the compiler that do not make ``vector_math.h`` less exact.  Others, such as -ffast-math,
+#: change its formulas: with them functions of the C library are used, as in Theano.
+_SAFE_OPTIONS = re.compile(
     r"[^-].*|-(O[0-3sgz]?|[gWDUIL].*|w|pipe|std=.*|fPIC|m(arch|tune|cpu)=.*|fpermissive"
     r"|m(sse|avx|fma|bmi|f16c|popcnt|neon)[\w.]*|ffp-contract=.*|fbracket-depth=.*"
     r"|f(no-)?(tree-.*|unroll-.*|inline.*|tracer|omit-frame-pointer|strict-aliasing))")
@@ -77,54 +76,56 @@ _CODE = """
 
 @around_import("theano.tensor.elemwise", speed=Speed(
     acts_on="elementwise operations in C that are Theano's own and in a list, of bools, "
-            "integers, float32 and float64, also within, in up to 32 dimensions, without OpenMP; on "
-            "x86-64 float32 results below 1.2e-38 become 0, also within",
+            "integers, float32 and float64, intermediate results included, in up to 32 dimensions, "
+            "without OpenMP; on x86-64 float32 results below 1.2e-38 become 0, intermediate results "
+            "included",
     brings="VAE 1.70",
     edge="tests/compat/test_elementwise_loops.py::test_what_has_a_kernel"))
 def vectorise_loops(elemwise):
-    """Write a kernel in place of each elementwise operation's loops."""
+    """Generate a kernel in place of the loops of an elementwise operation."""
     yield
-    its_own_loops = elemwise.Elemwise.c_code
-    its_own_headers = elemwise.Elemwise.c_headers
 
+    @replace(elemwise.Elemwise)
     def c_code(self, node, nodename, inames, onames, sub):
-        if "float16" in _inner_types(self.scalar_op):  # in C an integer, but for arrays' own
+        # Theano's C converts the float16 elements of arrays, and takes others for integers.
+        if "float16" in _inner_types(self.scalar_op):
             raise elemwise.gof.utils.MethodNotDefined("c_code", type(self), "float16")
         if (self.openmp or node.outputs[0].ndim > _MAX_DIMS
-                or not _is_for_a_kernel(self.scalar_op, node.inputs, node.outputs)):
-            return its_own_loops(self, node, nodename, inames, onames, sub)
+                or not _can_be_a_kernel(self.scalar_op, node.inputs, node.outputs)):
+            return c_code.original(self, node, nodename, inames, onames, sub)
         if not hasattr(node.tag, "fake_node"):
             self.prepare_node(node, None, None, "c")
         task = self.scalar_op.c_code(
             node.tag.fake_node, f"{nodename}_scalar_",
             [f"in{i}" for i in range(len(inames))], [f"out{i}" for i in range(len(onames))], sub)
-        return _code(self, node, inames, onames, task, sub["fail"])
+        return _code_around(self, node, inames, onames, task, sub["fail"])
 
+    @replace(elemwise.Elemwise)
     def c_headers(self):
-        return [*its_own_headers(self), '"elementwise.h"']
-
-    elemwise.Elemwise.c_code = c_code
-    elemwise.Elemwise.c_headers = c_headers
+        return [*c_headers.original(self), '"elementwise.h"']
 
 
 @around_import("theano.tensor.nnet.sigm", speed=Speed(
-    acts_on="sigmoid and softplus of float32, with options of the compiler that are in a list",
+    acts_on="sigmoid and softplus of float32, with compiler options that are in a list",
     brings="VAE 1.30",
     edge="tests/compat/test_elementwise_loops.py::test_options_of_the_user"))
 def compute_sigmoids_in_float32(sigm):
-    """Without branches, and without the doubles that Theano's 0.0 brings in."""
+    """Compute sigmoid and softplus of float32 in float32, without branches.
+
+    In Theano's C the constant 0.0 makes all of it double precision.
+    """
     yield
 
-    def in_floats(function, otherwise):
+    def c_code_in_float32(function, original_c_code):
         def c_code(self, node, name, inputs, outputs, sub):
-            if node.inputs[0].dtype != "float32" or not _is_exact():
-                return otherwise(self, node, name, inputs, outputs, sub)
+            if node.inputs[0].dtype != "float32" or not _is_vector_math_exact():
+                return original_c_code(self, node, name, inputs, outputs, sub)
             return f"{outputs[0]} = vector_math::{function}({inputs[0]});"
         return c_code
 
     for op, function in [(sigm.ScalarSigmoid, "sigmoid"), (sigm.ScalarSoftplus, "softplus")]:
-        op.c_code = in_floats(function, op.c_code)
-        op.c_headers = lambda self: ['"vector_math.h"']  # where it is no part of an array's loop
+        op.c_code = c_code_in_float32(function, op.c_code)
+        op.c_headers = lambda self: ['"vector_math.h"']  # for operations on single numbers
 
 
 @around_import("theano.tensor.elemwise", speed=Speed(
@@ -133,19 +134,18 @@ def compute_sigmoids_in_float32(sigm):
     brings="CNN, 32 and 32 filters 1.03",
     edge="tests/compat/test_elementwise_loops.py::test_sums_in_float64_are_in_theanos_order"))
 def vectorise_sums(elemwise):
-    """Add floats up in several doubles at once; Theano's loop waits for each addition."""
+    """Add up floats in several doubles at once: in Theano's loop each addition waits for the last."""
     yield
     from theano.scalar import Add
-    its_own_loops = elemwise.CAReduce.c_code
-    its_own_headers = elemwise.CAReduce.c_headers
 
+    @replace(elemwise.CAReduce)
     def c_code(self, node, name, inames, onames, sub):
         (x,), (z,) = node.inputs, node.outputs
         axes = range(x.ndim) if self.axis is None else self.axis
         accumulator = getattr(self, "acc_dtype", None) or z.dtype
         if not (type(self.scalar_op) is Add and {x.dtype, z.dtype} <= {"float32", "float64"}
                 and accumulator == "float64" and 0 < len(axes) and x.ndim <= _MAX_DIMS):
-            return its_own_loops(self, node, name, inames, onames, sub)
+            return c_code.original(self, node, name, inames, onames, sub)
         reduced = ", ".join(str(int(axis in axes)) for axis in range(x.ndim))
         _, in_type, _ = x.type.dtype_specs()
         _, out_type, type_number = z.type.dtype_specs()
@@ -159,39 +159,50 @@ def vectorise_sums(elemwise):
         }}
         """
 
+    @replace(elemwise.CAReduce)
     def c_headers(self):
-        return [*its_own_headers(self), '"elementwise.h"']
-
-    elemwise.CAReduce.c_code = c_code
-    elemwise.CAReduce.c_headers = c_headers
+        return [*c_headers.original(self), '"elementwise.h"']
 
 
-def _is_for_a_kernel(scalar_op, inputs, outputs):
+def _can_be_a_kernel(scalar_op, inputs, outputs):
     """Whether an operation, or a fused one with all its parts, is in the lists above."""
     dtypes = {variable.dtype for variable in [*inputs, *outputs]}
     name = f"{type(scalar_op).__module__}.{type(scalar_op).__name__}"
     if name == "theano.scalar.basic.Composite":
-        return dtypes <= _TYPES and all(_is_for_a_kernel(node.op, node.inputs, node.outputs)
+        return dtypes <= _TYPES and all(_can_be_a_kernel(node.op, node.inputs, node.outputs)
                                         for node in scalar_op.fgraph.apply_nodes)
     return (name in _OPERATIONS and dtypes <= _TYPES
             or name in _OPERATIONS_ON_FLOATS and dtypes <= _FLOATS)
 
 
 def _inner_types(scalar_op):
-    """The types of all numbers within a fused operation; Theano looks at the outermost ones."""
+    """Return the types of all numbers inside a fused operation; Theano checks only the outer ones."""
     if not hasattr(scalar_op, "fgraph"):
         return set()
     return {variable.dtype for variable in scalar_op.fgraph.variables}.union(
         *(_inner_types(node.op) for node in scalar_op.fgraph.apply_nodes))
 
 
-def _is_exact():
-    """Whether the user has left the compiler to IEEE's rules."""
+def _is_vector_math_exact():
+    """Whether the user's compiler options are known to keep to IEEE arithmetic."""
     from theano import config
-    return all(map(_HARMLESS.fullmatch, config.gcc.cxxflags.split()))
+    return all(map(_SAFE_OPTIONS.fullmatch, config.gcc.cxxflags.split()))
 
 
-def _code(op, node, inames, onames, task, fail):
+def _code_around(op, node, inames, onames, task, fail):
+    """Return the C of an elementwise operation.
+
+    Parameters
+    ----------
+    op : Elemwise
+    node : Apply
+    inames, onames : list of str
+        C names of the arrays.
+    task : str
+        C that computes the numbers ``out0``, ... from the numbers ``in0``, ...
+    fail : str
+        C that raises the exception that has been set.
+    """
     n_dims = node.outputs[0].ndim
     pointers, load, store = [], [], []
     for i, variable in enumerate(node.inputs):
@@ -210,7 +221,7 @@ def _code(op, node, inames, onames, task, fail):
               if variable.dtype.startswith(("float", "complex"))}
     broadcast = [int(flag) for variable in node.inputs for flag in variable.broadcastable]
     return _CODE.format(
-        library="vector_math" if _is_exact() else "std", pointers="\n".join(pointers),
+        library="vector_math" if _is_vector_math_exact() else "std", pointers="\n".join(pointers),
         load="\n".join(load), task=task, store="\n".join(store),
         types=", ".join(variable.type.dtype_specs()[2] for variable in node.outputs),
         inplace=", ".join(str(op.inplace_pattern.get(i, -1)) for i in range(len(onames))),

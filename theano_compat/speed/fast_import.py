@@ -1,11 +1,11 @@
-"""Starting sooner: what Theano imports, computes and compiles before the user's own code runs."""
+"""A faster start: Theano imports, computes and compiles less before the user's own code runs."""
 
 import ctypes
 import sys
 
 import numpy as np
 
-from theano_compat.hooks import Speed, around_import
+from theano_compat.hooks import Speed, around_import, replace
 from theano_compat.needed.removed_names import in_place_of, stand_in
 from theano_compat.originals import is_theanos, what_writes_c
 
@@ -16,10 +16,10 @@ from theano_compat.originals import is_theanos, what_writes_c
     brings="all cached 1.84",
     edge="tests/compat/test_compat.py::test_scipy_is_imported_when_it_is_called"))
 def import_scipy_lazily(module):
-    """SciPy takes longer to import than all the rest, and few programs call it.
+    """Let these modules import SciPy only when they call it.
 
-    Its modules import themselves when they are looked up.  Its BLAS and its convolutions are for
-    where there is no compiler: NumPy does the same here.
+    SciPy takes longer to import than everything else, and few programs call it.  Theano uses its
+    BLAS and its convolutions where there is no compiler; here NumPy computes these.
     """
     yield from in_place_of(**{name: stand_in(name) for name in [
         "scipy.special", "scipy.stats", "scipy.linalg", "scipy.signal"]})
@@ -30,7 +30,7 @@ def import_scipy_lazily(module):
     brings="nothing cached 1.11",
     edge="tests/compat/test_compat.py::test_functions_of_one_module"))
 def call_thunks_by_ctypes(module):
-    """Theano compiles a module for one call of C, though the functions it makes seldom use it."""
+    """Call a function's C code through ctypes; Theano compiles a module for that call alone."""
     api = ctypes.pythonapi
     pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
         ("PyCapsule_GetPointer", api))
@@ -49,11 +49,10 @@ def call_thunks_by_ctypes(module):
     brings="nothing cached 1.39",
     edge="tests/compat/test_compat.py::test_random_streams_are_theanos"))
 def seed_streams_in_numpy(rng_mrg):
-    """Set a random generator up by NumPy: Theano compiles a function for it, and calls it often.
+    """Compute the states of random streams in NumPy: Theano compiles a function, and calls it often.
 
-    A stream's state is 2**72 steps after the one before: a product with a
-    matrix, modulo a prime.  So the powers of that matrix give twice, four
-    times, ... as many states at once.
+    Each stream is 2**72 steps ahead of the one before: its state is a product with a matrix, modulo
+    a prime.  The n-th power of that matrix takes the states of n streams to those of the next n.
     """
     yield
 
@@ -61,10 +60,12 @@ def seed_streams_in_numpy(rng_mrg):
         products = matrix[:, :, np.newaxis] * vectors.astype("int64") % modulus
         return products.sum(axis=1) % modulus
 
+    @replace(rng_mrg)
     def multMatVect(v, A, m1, B, m2):
         halves = multiply(A, v[:3, np.newaxis], m1), multiply(B, v[3:, np.newaxis], m2)
         return np.concatenate(halves)[:, 0].astype("int32")
 
+    @replace(rng_mrg.MRG_RandomStreams)
     def get_substream_rstates(self, n_streams, dtype, inc_rstate=True):
         assert 0 < n_streams < 2**72
         halves = []
@@ -79,9 +80,6 @@ def seed_streams_in_numpy(rng_mrg):
             self.inc_rstate()
         return np.concatenate(halves).T.astype("int32", order="C")
 
-    rng_mrg.multMatVect = multMatVect
-    rng_mrg.MRG_RandomStreams.get_substream_rstates = get_substream_rstates
-
 
 @around_import("theano.tensor.elemwise", speed=Speed(
     acts_on="expressions of constants with fewer than 10,000 elements, and of Theano's own "
@@ -89,17 +87,19 @@ def seed_streams_in_numpy(rng_mrg):
     brings="nothing cached 1.99",
     edge="tests/compat/test_compat.py::test_constants_of_a_programs_own_operations_are_computed_as_theano_does"))
 def fold_constants_in_numpy(elemwise):
-    """Compute an expression of small constants by NumPy: it is computed once.
+    """Compute an expression of small constants in NumPy; Theano compiles it to compute it once.
 
-    Only if all of it is Theano's own: a program's operation may have Python and C that differ.
+    That is done only if all operations are Theano's own: the Python and the C of an operation of the
+    program may differ.
     """
     yield
     from theano.gof.op import Op
-    its_own = elemwise.Elemwise.python_constant_folding
 
+    @replace(elemwise.Elemwise)
     def python_constant_folding(self, node):
         if not all(map(is_theanos, what_writes_c(node))):
-            return isinstance(self, elemwise.Elemwise) and its_own(self, node)
+            return (isinstance(self, elemwise.Elemwise)
+                    and python_constant_folding.original(self, node))
         if isinstance(self, elemwise.Elemwise):
             has_python = type(self.scalar_op).impl is not elemwise.scalar.ScalarOp.impl
         else:
@@ -107,5 +107,4 @@ def fold_constants_in_numpy(elemwise):
         size = sum(variable.data.size for variable in node.inputs if hasattr(variable.data, "size"))
         return has_python and size < 10000 and len(node.inputs) < 32
 
-    Op.python_constant_folding = python_constant_folding
-    elemwise.Elemwise.python_constant_folding = python_constant_folding
+    Op.python_constant_folding = python_constant_folding  # Theano's Op has none

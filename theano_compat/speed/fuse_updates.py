@@ -1,14 +1,22 @@
-"""What an optimiser does to a parameter and its moments, in one pass over their memory.
+"""A parameter and its optimiser's moments, updated in one pass over their memory.
 
-Theano fuses an elementwise operation with another only if nothing else wants
-its result. Adam's three updates of a parameter share their arguments and
-intermediate results, and all are wanted: Theano makes three loops of them,
-and more of momentum's. Here they become one operation with several results.
+Theano fuses an elementwise operation into the one that uses its result only if nothing else uses
+that result.  The updates of a parameter share arguments and intermediate results, and all of their
+results are used, so Theano computes each of them in a loop of its own.  Here they become one
+elementwise operation with several results.  With Adam, for a parameter p and its gradient g::
+
+    three loops                     one loop
+
+    m, g      ->  new m
+    v, g      ->  new v             p, m, v, g  ->  new p, new m, new v
+    p, m, v, g  ->  new p
+
+Such a set of operations is called a group below.
 """
 
-from theano_compat.hooks import Speed, around_import
+from theano_compat.hooks import Speed, around_import, replace
 
-_MOST_OPERANDS = 31  # NumPy takes no more
+_MAX_OPERANDS = 31  # arguments and results of one operation: NumPy takes no more
 _FLOATS = {"float32", "float64"}
 
 
@@ -21,150 +29,188 @@ def fuse_shared_updates(module):
     """Compute a parameter's update in one loop with those of its optimiser's moments."""
     yield
     if module.__name__ == "theano.scalar.basic":
-        module.Composite.c_code = _results_at_the_end(module.Composite.c_code)
-        module.Composite.c_code_cache_version = _with_results_at_the_end(
-            module.Composite.c_code_cache_version)
+        _store_results_at_the_end(module.Composite)
     else:
         _register(module.compile.optdb)
 
 
-def _results_at_the_end(c_code):
-    """Let several results be stored only when all have been computed.
+def _store_results_at_the_end(composite_class):
+    """Store several results of a fused operation only when all have been computed.
 
-    A result may take the place of an argument that another one reads.
+    A result may overwrite an argument that another result is computed from.
     """
-    def c_code_of_all(self, node, nodename, inames, onames, sub):
+    @replace(composite_class)
+    def c_code(self, node, nodename, inames, onames, sub):
         if len(onames) == 1:
-            return c_code(self, node, nodename, inames, onames, sub)
+            return c_code.original(self, node, nodename, inames, onames, sub)
         results = [f"{nodename}_result{i}" for i in range(len(onames))]
-        declared = [f"{of.dtype_specs()[1]} {result};"
-                    for of, result in zip(self.outputs_type, results)]
+        declared = [f"{scalar_type.dtype_specs()[1]} {result};"
+                    for scalar_type, result in zip(self.outputs_type, results)]
         stored = [f"{output} = {result};" for output, result in zip(onames, results)]
-        computed = c_code(self, node, nodename, inames, results, sub)
+        computed = c_code.original(self, node, nodename, inames, results, sub)
         return "\n".join(["{", *declared, computed, *stored, "}"])
 
-    return c_code_of_all
-
-
-def _with_results_at_the_end(version):
+    @replace(composite_class)
     def c_code_cache_version(self):
-        known = version(self)
-        return (*known, "results at the end") if known and self.nout > 1 else known
-
-    return c_code_cache_version
+        version = c_code_cache_version.original(self)
+        return (*version, "results at the end") if version and self.nout > 1 else version
 
 
 def _register(optdb):
+    """Fuse updates after Theano's own fusion, before any optimisation overwrites an argument."""
+    from theano.gof.opt import FromFunctionOptimizer
+    optimizer = FromFunctionOptimizer(_fuse_updates, [_let_replacements_be_validated])
+    optimizer.__name__ = "fuse_shared_updates"  # Theano prints it
+    optdb.register("fuse_shared_updates", optimizer, 49.1, "fast_run", "fusion")
+
+
+def _let_replacements_be_validated(fgraph):
+    from theano.gof.toolbox import ReplaceValidate
+    fgraph.attach_feature(ReplaceValidate())
+
+
+def _fuse_updates(fgraph):
+    """Replace the nodes of each group in a graph by one.
+
+    Only updates of shared variables are considered.  The inner function of Scan has updates, too,
+    and there each has to overwrite its own input, since Scan overwrites the others.
+    """
     from theano.compile import SharedVariable
-    from theano.gof import InconsistencyError, Optimizer, toolbox
+    from theano.gof import InconsistencyError
+    updates = {fgraph.outputs[output].owner
+               for output, updated in (fgraph.update_mapping or {}).items()
+               if isinstance(fgraph.inputs[updated], SharedVariable)}
+    nodes = fgraph.toposort()
+    loops = [node for node in nodes if node in updates and _is_loop(node)]
+    for group in list(_groups(loops, _Order(nodes))):
+        replacements = _fused(group)
+        if replacements:
+            try:
+                fgraph.replace_all_validate(replacements, reason="fuse_shared_updates")
+            except InconsistencyError:  # an operation of the program overwrites an argument
+                pass
+
+
+def _is_loop(node):
+    """Whether a node is an elementwise operation on floats, of Theano's own, with one result."""
+    from theano.tensor import Elemwise
+    return (type(node.op) is Elemwise and len(node.outputs) == 1
+            and not node.op.inplace_pattern and _is_theanos(node.op.scalar_op)
+            and _FLOATS.issuperset(x.dtype for x in [*node.inputs, *node.outputs]))
+
+
+def _is_theanos(scalar_op):
+    """Whether an operation, or a fused one with all its parts, is defined in Theano."""
+    from theano.scalar import Composite
+    if type(scalar_op) is Composite:
+        return all(_is_theanos(node.op) for node in scalar_op.fgraph.apply_nodes)
+    return type(scalar_op).__module__.startswith("theano.")
+
+
+def _fused(group):
+    """Return the results of a group that are used outside it, each with its replacement.
+
+    Parameters
+    ----------
+    group : list of Apply
+        Elementwise operations, each after those whose results it uses.
+
+    Returns
+    -------
+    list of pairs of variables, or None
+        The replacements are results of one node.  None if they have too many operands, or if one
+        of the operations has no C.
+    """
     from theano.gof.utils import MethodNotDefined
     from theano.scalar import Composite, get_scalar_type
     from theano.tensor import Elemwise
-
-    def is_theanos(scalar_op):
-        if type(scalar_op) is Composite:
-            return all(is_theanos(node.op) for node in scalar_op.fgraph.apply_nodes)
-        return type(scalar_op).__module__.startswith("theano.")
-
-    def is_loop(node):
-        return (type(node.op) is Elemwise and len(node.outputs) == 1
-                and not node.op.inplace_pattern and is_theanos(node.op.scalar_op)
-                and _FLOATS.issuperset(x.dtype for x in [*node.inputs, *node.outputs]))
-
-    def joined(nodes):
-        """Return the results of these nodes that others want, and what computes them at once."""
-        values, scalar = {}, {}
-        for node in nodes:
-            for x in node.inputs:
-                if x not in scalar:
-                    scalar[x] = values[x] = get_scalar_type(x.dtype)()
-            scalar[node.outputs[0]] = _on_scalars(
-                node.op.scalar_op, [scalar[x] for x in node.inputs], Composite)
-        wanted = [node.outputs[0] for node in nodes
-                  if any(client not in nodes for client, _ in node.outputs[0].clients)]
-        if len(values) + len(wanted) > _MOST_OPERANDS:
-            return None
-        composite = Composite(list(values.values()), [scalar[x] for x in wanted])
-        try:
-            inner = composite.make_node(*values.values())
-            composite.c_code(inner, "name", ["x"] * len(values), ["z"] * len(wanted), {"fail": ""})
-        except (MethodNotDefined, NotImplementedError):  # one of them has no C
-            return None
-        return list(zip(wanted, Elemwise(composite)(*values, return_list=True)))
-
-    class UpdatesInOnePass(Optimizer):
-        def add_requirements(self, fgraph):
-            fgraph.attach_feature(toolbox.ReplaceValidate())
-
-        def apply(self, fgraph):
-            # Of shared variables alone: Scan's inner function has updates, too, and each must take
-            # the place of its own input, since Scan overwrites the others.
-            updates = {fgraph.outputs[output].owner
-                       for output, updated in (fgraph.update_mapping or {}).items()
-                       if isinstance(fgraph.inputs[updated], SharedVariable)}
-            order = fgraph.toposort()
-            loops = [node for node in order if node in updates and is_loop(node)]
-            for nodes in list(_groups(loops, is_loop, _Order(order))):
-                replacements = joined(nodes)
-                if replacements:
-                    try:
-                        fgraph.replace_all_validate(replacements, reason="fuse_shared_updates")
-                    except InconsistencyError:  # the program overwrites some of it by itself
-                        pass
-
-    # After the fusion of others, before the first that overwrites its arguments.
-    optdb.register("fuse_shared_updates", UpdatesInOnePass(), 49.1, "fast_run", "fusion")
+    arguments = {}  # of the group, by variable: scalars that stand for their elements
+    scalars = {}  # the same for all variables of the group
+    for node in group:
+        for x in node.inputs:
+            if x not in scalars:
+                scalars[x] = arguments[x] = get_scalar_type(x.dtype)()
+        scalars[node.outputs[0]] = _on_scalars(node.op.scalar_op, [scalars[x] for x in node.inputs])
+    results = [node.outputs[0] for node in group
+               if any(client not in group for client, _ in node.outputs[0].clients)]
+    if len(arguments) + len(results) > _MAX_OPERANDS:
+        return None
+    composite = Composite(list(arguments.values()), [scalars[x] for x in results])
+    try:
+        node = composite.make_node(*arguments.values())
+        composite.c_code(node, "name", ["x"] * len(arguments), ["z"] * len(results), {"fail": ""})
+    except (MethodNotDefined, NotImplementedError):
+        return None
+    return list(zip(results, Elemwise(composite)(*arguments, return_list=True)))
 
 
-def _on_scalars(scalar_op, inputs, composite):
-    """Return the one result of an operation; of a fused one, that of its parts."""
-    if not isinstance(scalar_op, composite):
-        return scalar_op(*inputs)
+def _on_scalars(scalar_op, inputs):
+    """Return the result of a scalar operation; that of a fused one consists of its parts."""
     from theano.gof.graph import clone_get_equiv
-    fused = scalar_op.fgraph
-    known = clone_get_equiv(fused.inputs, fused.outputs, copy_inputs=False, copy_orphans=False,
-                            memo=dict(zip(fused.inputs, inputs)))
-    return known[fused.outputs[0]]
+    from theano.scalar import Composite
+    if not isinstance(scalar_op, Composite):
+        return scalar_op(*inputs)
+    inner = scalar_op.fgraph
+    copies = clone_get_equiv(inner.inputs, inner.outputs, copy_inputs=False, copy_orphans=False,
+                             memo=dict(zip(inner.inputs, inputs)))
+    return copies[inner.outputs[0]]
 
 
-def _groups(loops, is_loop, order):
-    """Yield lists of elementwise operations that may be one.
+def _groups(loops, order):
+    """Yield lists of elementwise operations that can be computed by one.
 
-    Their results have the same shape: they have an argument in common that is not broadcast, or
-    one is an argument of another, and in Theano lengths differ only where a type says so.
+    Their results have the same shape: each has an argument in common with another that is not
+    broadcast, or is itself an argument of another; in Theano the lengths of an elementwise
+    operation's arguments differ only where a type says so.  A group of a parameter p with the
+    velocity v, where f and h are updates, and only f uses the result of e::
+
+        before                              after
+
+        e(g)     = 0.1 * g
+        f(v, e)  = 0.9 * v - e  -> new v    (e, f, h)(g, v, p)  -> new v, new p
+        h(p, f)  = p + f        -> new p
 
     Parameters
     ----------
     loops : list of Apply
-        The operations to begin with, in their order.
-    is_loop : callable
-        Tells whether a node may be added to them, if it makes an argument that they alone want.
+        The updates, in the order of the graph.
     order : _Order
-        Of all nodes.
+        Of all nodes of the graph.
     """
-    loops = list(loops)
-    while loops:
-        group = {loops.pop(0)}
-        pattern = _pattern(*group)
-        for node in list(loops):
-            known = {x for member in group for x in [*member.inputs, *member.outputs]}
-            if (_pattern(node) == pattern and order.allows(group | {node})
-                    and any(x in known and x.broadcastable == pattern for x in node.inputs)):
-                group.add(node)
-                loops.remove(node)
-        if len(group) == 1:
-            continue
-        waiting = list(group)
-        while waiting:
-            for x in waiting.pop().inputs:
-                if (x.owner and x.owner not in group and is_loop(x.owner)
-                        and x.broadcastable == pattern
-                        and all(client in group for client, _ in x.clients)
-                        and order.allows(group | {x.owner})):
-                    group.add(x.owner)
-                    waiting.append(x.owner)
-        order.join(group)
-        yield sorted(group, key=order.place)
+    remaining = list(loops)
+    while remaining:
+        group = _take_updates_of_one_shape(remaining, order)
+        if len(group) > 1:
+            _add_private_arguments(group, order)
+            order.make_one(group)
+            yield sorted(group, key=order.place)
+
+
+def _take_updates_of_one_shape(loops, order):
+    """Remove from a list the first node and those that fit it; return them as a set."""
+    group = {loops.pop(0)}
+    pattern = _pattern(*group)
+    for node in list(loops):
+        variables = {x for member in group for x in [*member.inputs, *member.outputs]}
+        if (_pattern(node) == pattern and order.can_be_one(group | {node})
+                and any(x in variables and x.broadcastable == pattern for x in node.inputs)):
+            group.add(node)
+            loops.remove(node)
+    return group
+
+
+def _add_private_arguments(group, order):
+    """Add nodes whose results, of the same shape, only the group uses."""
+    pattern = _pattern(next(iter(group)))
+    unvisited = list(group)
+    while unvisited:
+        for x in unvisited.pop().inputs:
+            if (x.owner and x.owner not in group and _is_loop(x.owner)
+                    and x.broadcastable == pattern
+                    and all(client in group for client, _ in x.clients)
+                    and order.can_be_one(group | {x.owner})):
+                group.add(x.owner)
+                unvisited.append(x.owner)
 
 
 def _pattern(node):
@@ -172,33 +218,46 @@ def _pattern(node):
 
 
 class _Order:
-    """Which nodes are computed before others, as bits of integers."""
+    """Which nodes of a graph have to be computed before which.
+
+    A set of nodes is an integer: node number i is its bit i.  Graphs have thousands of nodes, each
+    with hundreds of ancestors, and a union of such sets is one operation.
+
+    Parameters
+    ----------
+    nodes : list of Apply
+        All nodes, each after its ancestors.
+    """
 
     def __init__(self, nodes):
-        self._bit = {node: 1 << place for place, node in enumerate(nodes)}
-        self._before = {}
+        self._bit = {node: 1 << number for number, node in enumerate(nodes)}
+        self._ancestors = {}
         for node in nodes:
-            self._before[node] = self._all(x.owner for x in node.inputs if x.owner)
+            self._ancestors[node] = self._with_ancestors(x.owner for x in node.inputs if x.owner)
 
-    def _all(self, nodes):
-        """Nodes and what comes before them."""
+    def _with_ancestors(self, nodes):
+        """Return these nodes and all their ancestors, as bits."""
         bits = 0
         for node in nodes:
-            bits |= self._bit[node] | self._before[node]
+            bits |= self._bit[node] | self._ancestors[node]
         return bits
 
     def place(self, node):
+        """Return what to sort nodes by."""
         return self._bit[node]
 
-    def allows(self, group):
-        """Whether no way leads from one of these nodes to another through one that is not."""
-        bits = sum(self._bit[node] for node in group)
-        return not any(x.owner and x.owner not in group and self._before[x.owner] & bits
-                       for node in group for x in node.inputs)
+    def can_be_one(self, group):
+        """Whether no path leads from a node of a group out of it and back in.
 
-    def join(self, group):
-        """From now on what comes after one of these nodes comes after all of them."""
-        bits, joined = sum(self._bit[node] for node in group), self._all(group)
-        for node, before in self._before.items():
-            if (before | self._bit[node]) & bits:
-                self._before[node] |= joined
+        In ``a -> b -> c``, a and c cannot be one: b needs the result of a, and c that of b.
+        """
+        members = sum(self._bit[node] for node in group)
+        arguments = {x.owner for node in group for x in node.inputs if x.owner}
+        return not any(self._ancestors[node] & members for node in arguments - group)
+
+    def make_one(self, group):
+        """Note that what depends on one node of a group will depend on all of them."""
+        members, with_ancestors = sum(self._bit[node] for node in group), self._with_ancestors(group)
+        for node, ancestors in self._ancestors.items():
+            if (ancestors | self._bit[node]) & members:
+                self._ancestors[node] |= with_ancestors

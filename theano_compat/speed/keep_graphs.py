@@ -1,13 +1,11 @@
-"""Optimising a graph once: what Theano's optimiser makes of it is kept beside compiled code.
+"""Optimised graphs, kept beside compiled code: what Theano's optimiser makes of a graph is reused.
 
-The optimiser, in Python, takes most of the time of a start at which nothing
-has to be compiled.  Its result depends on the graph as it was written, on the
-optimiser and on Theano's settings; and on the versions of Python, NumPy,
-Theano and this package, which have a folder of compiled code each.  The name
-of a kept graph is a digest of all of the former: of every attribute of every
-object that can be reached from them.  What `_Description` does not know, such
-as a function that is not Theano's, could be anything: a graph with it is
-optimised each time.
+The optimiser, in Python, takes most of the time of a start at which nothing has to be compiled.  Its
+result depends on the graph as it was written, on the optimiser, on Theano's settings, and on the
+versions of Python, NumPy, Theano and this package.  The file name of a kept graph is a digest of
+all of them: of every attribute of every object that can be reached from them.  What `_Description`
+does not know, such as a function that is not Theano's, could be anything: a graph that refers to it
+is optimised each time.
 """
 
 import functools
@@ -20,22 +18,23 @@ import time
 import types
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from theano_compat.hooks import Speed, around_import
+from theano_compat.hooks import Speed, around_import, replace
 from theano_compat.needed.compiled_code import write_whole
 from theano_compat.needed.settings import DEFAULTS, versions
 from theano_compat.originals import as_imported, digest_of_theano
 
-#: Packages whose classes and functions are what their names say, for a version that is known.
-_KNOWN = ("builtins", "collections", "functools", "math", "numpy", "operator", "theano",
-          "theano_compat")
+#: Packages of known versions: the name of a class or function of theirs tells what it does.
+_KNOWN_PACKAGES = ("builtins", "collections", "functools", "math", "numpy", "operator", "theano",
+                   "theano_compat")
 
-#: Attributes that say nothing of what is computed: where and in which process a thing was made,
-#: what belongs to it only here, and what an optimiser notes about its own work.  Only of these
-#: classes: anything else may have an attribute of such a name that matters.
-_IGNORED = {
+#: Attributes that do not matter for what is computed, by class: where and in which process an object
+#: was made, what refers to it there, and what an optimiser notes about its own work.  An attribute
+#: of such a name in another class may matter.
+_IGNORED_ATTRIBUTES = {
     "theano.gof.graph.Variable": {"auto_name", "clients", "fgraph"},
     "theano.compile.sharedvalue.SharedVariable": {"container"},
     "theano.gof.graph.Apply": {"deps", "fgraph"},
@@ -47,87 +46,106 @@ _IGNORED = {
                                       "process_count", "time_opts", "track_map"},
 }
 
-#: Seconds after which a graph that nobody has used is removed.
-_UNUSED = 30 * 24 * 3600
+#: A graph that has not been used for this many seconds is removed.
+_MAX_SECONDS_UNUSED = 30 * 24 * 3600
 
-#: Largest array in a graph that is kept, in bytes.
-_LARGEST = 2**24
+#: A graph with a larger array is not kept.
+_MAX_ARRAY_BYTES = 2**24
 
-#: Operations below which a graph is optimised in less time than it takes to find.
-_FEW = 10
+#: To optimise a smaller graph takes less time than to find it.
+_MIN_OPERATIONS = 10
 
-#: Types of what its text tells all of.
-_PLAIN = {type(None), type(...), bool, int, float, complex, str, bytes}
+#: Types whose ``repr`` tells all of a value.
+_TOLD_BY_REPR = {type(None), type(...), bool, int, float, complex, str, bytes}
 
+
+# --- a digest of everything that the optimiser sees ---
 
 class _Unknown(Exception):
-    """This cannot be described."""
+    """This object cannot be described."""
 
 
 class _Description:
-    """Digest of things, with all that they refer to.
+    """Digest of objects and of all that they refer to.
 
-    Each object gets a number when it is first met, so that it also matters
-    which objects are one.
+    Each object gets a number when it is first met, so that the digest also tells which references
+    lead to the same object.
     """
 
     def __init__(self):
         self._words, self._numbers, self._met = [], {}, []
 
-    def add(self, *things):
-        """Describe things, and then what they refer to, without recursion: graphs are deep."""
+    def add(self, *objects):
+        """Describe objects, then what they refer to; without recursion, since graphs are deep.
+
+        Raises
+        ------
+        _Unknown
+            If one of them could be anything.
+        """
         words, numbers, met = self._words, self._numbers, self._met
-        waiting = list(reversed(things))
-        while waiting:
-            thing = waiting.pop()
-            if type(thing) in _PLAIN:
+        pending = list(reversed(objects))
+        while pending:
+            thing = pending.pop()
+            if type(thing) in _TOLD_BY_REPR:
                 words.append(repr(thing))
                 continue
             number = numbers.setdefault(id(thing), len(met))
             if number < len(met):
                 words.append(f"again {number}")
                 continue
-            met.append(thing)  # it must live, or another could get its id
-            waiting += reversed(self._parts(thing))
+            met.append(thing)  # an object that is deleted leaves its id to another one
+            pending += reversed(self._parts(thing))
 
     def digest(self):
         return hashlib.sha256("\n".join(self._words).encode()).hexdigest()
 
     def _parts(self, thing):
-        """Describe one thing, and return what it refers to."""
-        kind = type(thing)
-        if kind in (list, tuple):
-            self._words.append(f"{kind.__name__} {len(thing)}")
+        """Describe an object, and return what it refers to."""
+        cls = type(thing)
+        if cls in (list, tuple):
+            self._words.append(f"{cls.__name__} {len(thing)}")
             return thing
-        if kind is dict:
+        if cls is dict:
             self._words.append(f"dict {len(thing)}")
             return [part for item in thing.items() for part in item]
         if isinstance(thing, (set, frozenset)):
-            return [kind.__name__, sorted(thing)]
+            return [cls.__name__, sorted(thing)]
         if isinstance(thing, (np.ndarray, np.generic)):
-            return self._numbers_of(thing)
+            return self._parts_of_an_array(thing)
         if isinstance(thing, (type, types.ModuleType, types.BuiltinFunctionType, np.ufunc)):
             self._words.append(_name(thing))
             return []
         if isinstance(thing, types.FunctionType):
-            code = thing.__code__
-            if not code.co_filename.startswith(_folders()):  # whatever name it goes by
-                raise _Unknown(code.co_filename)
-            self._words.append(f"{_name(thing)} {code.co_firstlineno} {code.co_code.hex()}")
-            cells = [cell.cell_contents for cell in thing.__closure__ or ()]
-            return [code.co_names, thing.__defaults__, thing.__kwdefaults__, cells]
+            return self._parts_of_a_function(thing)
         if isinstance(thing, types.MethodType):
             return ["method", thing.__func__, thing.__self__]
         if isinstance(thing, (slice, range)):
-            return [kind.__name__, thing.start, thing.stop, thing.step]
+            return [cls.__name__, thing.start, thing.stop, thing.step]
         if isinstance(thing, functools.partial):
             return ["partial", thing.func, thing.args, thing.keywords]
         if isinstance(thing, np.dtype):
             return ["dtype", thing.str, thing.names and thing.descr]
         return self._parts_of_an_object(thing)
 
+    def _parts_of_an_array(self, array):
+        if array.dtype.hasobject or array.nbytes > _MAX_ARRAY_BYTES:
+            raise _Unknown(f"an array of {array.dtype}, {array.nbytes} bytes")
+        self._words.append(f"{type(array).__name__} {array.dtype.str} {array.shape} "
+                           f"{array.tobytes().hex()}")
+        return []
+
+    def _parts_of_a_function(self, function):
+        code = function.__code__
+        if not code.co_filename.startswith(_known_folders()):  # its name may have been copied
+            raise _Unknown(code.co_filename)
+        self._words.append(f"{_name(function)} {code.co_firstlineno} {code.co_code.hex()}")
+        cells = [cell.cell_contents for cell in function.__closure__ or ()]
+        original = getattr(function, "original", None)  # what `hooks.replace` has replaced
+        return [code.co_names, function.__defaults__, function.__kwdefaults__, cells, original]
+
     def _parts_of_an_object(self, thing):
-        ignored = _ignored(type(thing))
+        ignored = _ignored_attributes(type(thing))
         state = {key: value for key, value in sorted(_state(thing).items()) if key not in ignored}
         self._words.append(f"{_name(type(thing))} {' '.join(state)}")
         if isinstance(thing, (list, tuple)):
@@ -136,16 +154,10 @@ class _Description:
             return [dict(thing), *state.values()]
         return list(state.values())
 
-    def _numbers_of(self, thing):
-        if thing.dtype.hasobject or thing.nbytes > _LARGEST:
-            raise _Unknown(f"an array of {thing.dtype}, {thing.nbytes} bytes")
-        self._words.append(f"{type(thing).__name__} {thing.dtype.str} {thing.shape} "
-                           f"{thing.tobytes().hex()}")
-        return []
-
 
 @functools.lru_cache(maxsize=None)
 def _classes():
+    """Theano's classes, which cannot be imported before Theano is."""
     from theano.compile.function_module import Function
     from theano.gof import Apply, DestroyHandler, Type
     return types.SimpleNamespace(Apply=Apply, DestroyHandler=DestroyHandler, Function=Function,
@@ -153,64 +165,66 @@ def _classes():
 
 
 @functools.lru_cache(maxsize=None)
-def _folders():
-    """Folders, and files, of the functions that this environment's versions tell all of."""
-    modules = [sys.modules[name] for name in _KNOWN if name in sys.modules]
+def _known_folders():
+    """The folders of the known packages, and the files of those that are single modules."""
+    modules = [sys.modules[name] for name in _KNOWN_PACKAGES if name in sys.modules]
     files = [getattr(module, "__file__", None) for module in modules]
     return tuple(os.path.dirname(file) + os.sep if os.path.basename(file) == "__init__.py" else file
                  for file in files if file)
 
 
 def _name(thing):
-    """The full name of a function, class or module that this environment's versions tell all of."""
+    """Return the full name of a function, class or module of a known package."""
     if isinstance(thing, types.ModuleType):
         module, name = thing.__name__, ""
     else:
         module = getattr(thing, "__module__", None) or "builtins"
         name = getattr(thing, "__qualname__", None) or thing.__name__
-    if not _is_known(module) or isinstance(thing, type) and not _is_written_there(thing):
+    if not _is_known(module) or isinstance(thing, type) and not _is_what_its_name_says(thing):
         raise _Unknown(f"{module}.{name}")
     if isinstance(thing, np.ufunc) and getattr(np, thing.__name__, None) is not thing:
         raise _Unknown(f"a ufunc {thing.__name__}")
     return f"{module}.{name}"
 
 
-def _is_written_there(kind):
-    """Tell whether a class is that of its module, or of a function there, as its name says."""
-    found = sys.modules.get(kind.__module__)
-    for part in kind.__qualname__.split("."):
+def _is_what_its_name_says(cls):
+    """Whether a class is found under its name, or was made by a function of a known package."""
+    found = sys.modules.get(cls.__module__)
+    for part in cls.__qualname__.split("."):
         found = getattr(found, part, None)
-    return found is kind or "<locals>" in kind.__qualname__ and all(
-        value.__code__.co_filename.startswith(_folders())
-        for value in vars(kind).values() if isinstance(value, types.FunctionType))
+    return found is cls or "<locals>" in cls.__qualname__ and all(
+        value.__code__.co_filename.startswith(_known_folders())
+        for value in vars(cls).values() if isinstance(value, types.FunctionType))
 
 
 @functools.lru_cache(maxsize=None)
 def _is_known(module):
-    return any(module == known or module.startswith(f"{known}.") for known in _KNOWN)
+    return any(module == known or module.startswith(f"{known}.") for known in _KNOWN_PACKAGES)
 
 
 @functools.lru_cache(maxsize=None)
-def _ignored(kind):
-    return frozenset().union(*(_IGNORED.get(f"{base.__module__}.{base.__qualname__}", ())
-                               for base in kind.__mro__))
+def _ignored_attributes(cls):
+    return frozenset().union(
+        *(_IGNORED_ATTRIBUTES.get(f"{base.__module__}.{base.__qualname__}", ())
+          for base in cls.__mro__))
 
 
 def _state(thing):
-    """The attributes of an object, as far as they are its own when it is pickled."""
+    """Return the attributes of an object that would be pickled, by name."""
     if isinstance(thing, _classes().Function):
         raise _Unknown("a compiled function")
     if not hasattr(thing, "__dict__"):
         if isinstance(thing, (list, tuple, dict)):
             return {}
         raise _Unknown(type(thing).__name__)
-    own = getattr(type(thing), "__getstate__", None)
-    state = vars(thing) if own in (None, getattr(object, "__getstate__", None)) else own(thing)
+    getstate = getattr(type(thing), "__getstate__", None)
+    is_default = getstate in (None, getattr(object, "__getstate__", None))
+    state = vars(thing) if is_default else getstate(thing)
     return state if isinstance(state, dict) else {"state": state}
 
 
 def _key(fgraph, optimizer):
-    """The name for what an optimiser makes of a graph, or None if it cannot be told."""
+    """Return the file name for what an optimiser makes of a graph, or None if there is no telling."""
     from theano.compile.function_module import Supervisor
     from theano.configparser import _config_var_list
     description = _Description()
@@ -224,17 +238,23 @@ def _key(fgraph, optimizer):
             if isinstance(feature, Supervisor):
                 description.add(feature.protected)
         description.add(optimizer)
-    except Exception:  # whatever strange things say when they are looked at
+    except Exception:  # an object of the program may raise anything when its attributes are read
         return None
     return description.digest()
 
 
-class _Written:
-    """What a kept graph takes from the graph as it was written, by numbers.
+# --- from a graph to a file, and back ---
 
-    Types, for some are equal to themselves alone, and the lines of the program
-    that has made the variables, for errors to tell: so they are those of the
-    program that has the graph now.
+class _GraphAsWritten:
+    """The parts that a kept graph takes from the graph as the program has written it, by number.
+
+    These are types, since some are equal only to themselves, and the lines of the program that have
+    made the variables, which errors show: those of the program that runs now.
+
+    Parameters
+    ----------
+    fgraph : FunctionGraph
+        Before it is optimised.
     """
 
     def __init__(self, fgraph):
@@ -242,31 +262,31 @@ class _Written:
         constants = {x: None for node in nodes for x in node.inputs if x.owner is None}
         variables = [*fgraph.inputs, *constants, *(x for node in nodes for x in node.outputs)]
         self.types = list({id(x.type): x.type for x in variables}.values())
-        self._type_numbers = {id(kind): number for number, kind in enumerate(self.types)}
+        self._type_numbers = {id(type_): number for number, type_ in enumerate(self.types)}
         self._traces = [getattr(x.tag, "trace", ()) for x in variables]
 
-    def type_number(self, thing):
-        return self._type_numbers.get(id(thing))
+    def type_number(self, type_):
+        return self._type_numbers.get(id(type_))
 
     @functools.cached_property
     def _line_numbers(self):
-        return {repr(trace): (variable, place) for variable, traces in enumerate(self._traces)
-                for place, trace in enumerate(traces)}
+        return {repr(line): (variable, place) for variable, trace in enumerate(self._traces)
+                for place, line in enumerate(trace)}
 
     def lines(self, variable):
-        """Numbers of the lines that a variable comes from."""
-        known = map(self._line_numbers.get, map(repr, getattr(variable.tag, "trace", ())))
-        return list(filter(None, known))
+        """Return the numbers of the lines that have made a variable of the optimised graph."""
+        trace = getattr(variable.tag, "trace", ())
+        return list(filter(None, (self._line_numbers.get(repr(line)) for line in trace)))
 
-    def mark(self, variable, lines):
-        traces = [self._traces[number][place] for number, place in lines
-                  if place < len(self._traces[number])]
-        if traces:
-            variable.tag.trace = traces
+    def restore_lines(self, variable, lines):
+        trace = [self._traces[number][place] for number, place in lines
+                 if place < len(self._traces[number])]
+        if trace:
+            variable.tag.trace = trace
 
 
 class _Pickler(pickle.Pickler):
-    """Leaves out the types that the graph had as it was written."""
+    """Writes numbers in place of the types of the graph as it was written."""
 
     def __init__(self, file, written):
         super().__init__(file, pickle.HIGHEST_PROTOCOL)
@@ -276,7 +296,7 @@ class _Pickler(pickle.Pickler):
         if isinstance(thing, _classes().Type):
             number = self._type_number(thing)
             if number is None and pickle.loads(pickle.dumps(thing)) != thing:
-                raise pickle.PicklingError(f"{thing} is equal to itself alone")
+                raise pickle.PicklingError(f"{thing} is equal only to itself")
             return number
         if isinstance(thing, _classes().Function):
             raise pickle.PicklingError("a compiled function has values of its own")
@@ -289,52 +309,87 @@ class _Unpickler(pickle.Unpickler):
         self.persistent_load = written.types.__getitem__
 
 
+class _KeptVariable(NamedTuple):
+    """A result of a node."""
+    number: int
+    cls: type
+    type: Any
+    name: str
+    tag: dict
+    #: As `_GraphAsWritten` numbers them.
+    lines: list
+
+
+class _KeptConstant(NamedTuple):
+    variable: _KeptVariable
+    data: Any
+
+
+class _KeptNode(NamedTuple):
+    op: Any
+    #: Numbers of variables.
+    inputs: list
+    outputs: list[_KeptVariable]
+    tag: dict
+
+
+class _KeptGraph(NamedTuple):
+    """A graph without references between its nodes, of which pickle would make deep recursion.
+
+    Variables have numbers: first the inputs of the graph, then constants and results as they occur.
+    """
+    constants: list[_KeptConstant]
+    #: In an order in which they can be computed.
+    nodes: list[_KeptNode]
+    #: Numbers of variables.
+    outputs: list
+    has_destroy_handler: bool
+
+
 def _tag(thing):
-    left_out = {*_ignored(type(thing.tag)), "fake_node", "ufunc"}
+    left_out = {*_ignored_attributes(type(thing.tag)), "fake_node", "ufunc"}
     return {key: value for key, value in vars(thing.tag).items() if key not in left_out}
 
 
 def _flattened(fgraph, written):
-    """What `_rebuilt` makes the same graph of: its nodes in order, variables by their numbers."""
+    """Return the `_KeptGraph` from which `_rebuilt` makes the same graph."""
     numbers = {x: number for number, x in enumerate(fgraph.inputs)}
     constants, nodes = [], []
 
+    def kept(x):
+        numbers[x] = len(numbers)
+        return _KeptVariable(numbers[x], type(x), x.type, x.name, _tag(x), written.lines(x))
+
     def number_of(x):
-        if x not in numbers:  # nodes come after what they depend on
-            numbers[x] = len(numbers)
-            constants.append((numbers[x], type(x), x.type, x.data, x.name, _tag(x),
-                              written.lines(x)))
+        if x not in numbers:  # a constant: a node comes after those whose results it uses
+            constants.append(_KeptConstant(kept(x), x.data))
         return numbers[x]
 
     for node in fgraph.toposort():
         inputs = [number_of(x) for x in node.inputs]
-        outputs = []
-        for x in node.outputs:
-            numbers[x] = len(numbers)
-            outputs.append((numbers[x], type(x), x.type, x.name, _tag(x), written.lines(x)))
-        nodes.append((node.op, inputs, outputs, _tag(node)))
-    return constants, nodes, [number_of(x) for x in fgraph.outputs], hasattr(fgraph, "destroyers")
+        nodes.append(_KeptNode(node.op, inputs, [kept(x) for x in node.outputs], _tag(node)))
+    outputs = [number_of(x) for x in fgraph.outputs]
+    return _KeptGraph(constants, nodes, outputs, hasattr(fgraph, "destroyers"))
 
 
-def _rebuilt(inputs, flattened, written):
-    """The outputs of a kept graph of these inputs, and whether it overwrites some variable."""
-    constants, nodes, outputs, overwrites = flattened
+def _rebuilt(kept_graph, inputs, written):
+    """Return the outputs of a kept graph of these inputs."""
     variables = dict(enumerate(inputs))
 
-    def added(number, variable, tag, lines):
-        vars(variable.tag).update(tag)
-        written.mark(variable, lines)
-        variables[number] = variable
+    def restored(kept, *arguments):
+        variable = kept.cls(kept.type, *arguments, name=kept.name)
+        vars(variable.tag).update(kept.tag)
+        written.restore_lines(variable, kept.lines)
+        variables[kept.number] = variable
         return variable
 
-    for number, kind, type_, data, name, *rest in constants:
-        added(number, kind(type_, data, name), *rest)
-    for op, arguments, results, tag in nodes:
-        node = _classes().Apply(op, [variables[number] for number in arguments],
-                               [added(number, kind(type_, name=name), *rest)
-                                for number, kind, type_, name, *rest in results])
-        vars(node.tag).update(tag)
-    return [variables[number] for number in outputs], overwrites
+    for constant in kept_graph.constants:
+        restored(constant.variable, constant.data)
+    for kept in kept_graph.nodes:
+        node = _classes().Apply(kept.op, [variables[number] for number in kept.inputs],
+                                [restored(output) for output in kept.outputs])
+        vars(node.tag).update(kept.tag)
+    return [variables[number] for number in kept_graph.outputs]
 
 
 def _folder():
@@ -343,43 +398,49 @@ def _folder():
 
 
 def _load(path, fgraph, written):
-    """Read what has been kept of this graph and put it in its place; tell whether that worked."""
+    """Put a kept graph in the place of `fgraph`.
+
+    Returns
+    -------
+    bool
+        Whether there is a kept graph, undamaged.
+    """
     try:
         content = path.read_bytes()
         digest, content = content[:32], content[32:]
         if hashlib.sha256(content).digest() != digest:
             return False
-        with suppress(OSError):  # a folder that others have filled
+        with suppress(OSError):  # another user's file
             os.utime(path)
-        flattened = _Unpickler(io.BytesIO(content), written).load()
-        outputs, overwrites = _rebuilt(fgraph.inputs, flattened, written)
+        kept_graph = _Unpickler(io.BytesIO(content), written).load()
+        outputs = _rebuilt(kept_graph, fgraph.inputs, written)
         if [x.type for x in outputs] != [x.type for x in fgraph.outputs]:
             return False
-    except Exception:  # there is none, or whatever a damaged one leads to
+    except Exception:  # no file, or a damaged one, which may lead to any exception
         return False
     for i, output in enumerate(outputs):
         fgraph.change_input("output", i, output, reason="kept")
-    if overwrites:
+    if kept_graph.has_destroy_handler:
         fgraph.attach_feature(_classes().DestroyHandler())
     return True
 
 
 def _save(path, fgraph, written):
-    """Keep a graph if it can be; remove those that nobody has used for long."""
+    """Keep a graph if it can be pickled; remove those that have not been used for long."""
     content = io.BytesIO()
     try:
         _Pickler(content, written).dump(_flattened(fgraph, written))
-    except Exception:  # an operation that does not pickle
+    except Exception:  # an operation that cannot be pickled
         return
     content = content.getvalue()
     try:
         path.parent.mkdir(exist_ok=True)
         write_whole(path, hashlib.sha256(content).digest() + content)
-        for other in path.parent.iterdir():
-            if time.time() - other.stat().st_mtime > _UNUSED:
-                other.unlink()
+        for kept in path.parent.iterdir():
+            if time.time() - kept.stat().st_mtime > _MAX_SECONDS_UNUSED:
+                kept.unlink()
     except OSError:
-        pass  # the disk is full, or another process was faster
+        pass  # the disk is full, or another process has removed the file first
 
 
 @around_import("theano.configdefaults", "theano.compile.function_module", speed=Speed(
@@ -390,7 +451,8 @@ def _save(path, fgraph, written):
 def keep_optimised_graphs(module):
     """Take what the optimiser has made of the same graph before.
 
-    Theano has a setting for that, and a method that was never finished.
+    Theano has a setting for that, ``cache_optimizations``, but the method behind it was never
+    finished.
     """
     DEFAULTS["cache_optimizations"] = lambda: "True"
     as_imported.start()
@@ -398,20 +460,20 @@ def keep_optimised_graphs(module):
     if not hasattr(module, "FunctionMaker"):
         return
 
+    @replace(module.FunctionMaker)
     def optimize_graph_with_cache(self, optimizer, inputs, outputs):
         config = module.config
-        watched = (config.profile_optimizer or config.optimizer_verbose
-                   or config.compute_test_value_opt != "off" or config.compute_test_value != "off")
+        is_watched = (config.profile_optimizer or config.optimizer_verbose
+                      or config.compute_test_value_opt != "off"
+                      or config.compute_test_value != "off")
         key = None
-        if not watched and len(self.fgraph.apply_nodes) >= _FEW:
+        if not is_watched and len(self.fgraph.apply_nodes) >= _MIN_OPERATIONS:
             key = _key(self.fgraph, optimizer)
         if key is None:
             return optimizer(self.fgraph)
-        path, written = _folder() / key, _Written(self.fgraph)
+        path, written = _folder() / key, _GraphAsWritten(self.fgraph)
         if _load(path, self.fgraph, written):
             return None
         profile = optimizer(self.fgraph)
         _save(path, self.fgraph, written)
         return profile
-
-    module.FunctionMaker.optimize_graph_with_cache = optimize_graph_with_cache

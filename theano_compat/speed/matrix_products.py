@@ -1,28 +1,26 @@
-"""Matrix products: none twice, and without the zeros of a sparse factor."""
+"""Matrix products: each is computed once, and without the zeros of a factor that is mostly zeros."""
 
-from theano_compat.hooks import Speed, around_import
+from theano_compat.hooks import Speed, around_import, replace
 
 
 @around_import("theano.tensor.blas", speed=Speed(
-    acts_on="products of matrices that more than one operation wants, times a number",
+    acts_on="products of matrices, times a number, where another operation uses the product, too",
     brings="VAE, 1024 units 1.22",
     edge="tests/compat/test_compat.py::test_a_product_is_computed_once"))
 def compute_products_once(blas):
-    """Do not draw a factor into a matrix product that is wanted without it, too.
+    """Multiply a matrix product by a number afterwards if the product is also used without it.
 
-    Theano then computes the product twice: each gradient of Adam's, for one.
+    Theano makes one operation of product and factor, and then computes the product twice: in Adam,
+    once for each of the two moments of a gradient.
     """
     yield
-    optimizer = blas.local_dot22_to_dot22scalar
-    draw_in = optimizer.transform
 
+    @replace(blas.local_dot22_to_dot22scalar)
     def transform(node):
         products = [x for x in node.inputs if x.owner and x.owner.op == blas._dot22]
         if any(len(getattr(product, "clients", ())) > 1 for product in products):
             return False
-        return draw_in(node)
-
-    optimizer.transform = transform
+        return transform.original(node)
 
 
 @around_import("theano.tensor.blas", speed=Speed(
@@ -32,19 +30,18 @@ def compute_products_once(blas):
     brings="VAE, 1024 units 1.07",
     edge="tests/compat/test_matrix_products.py::test_zero_times_what_is_not_finite"))
 def skip_zeros_in_products(blas):
-    """Multiply only by what is not zero in a first factor that is mostly zeros, in float32.
+    """Skip the zeros of a first factor that is mostly zeros, in float32.
 
-    So are binary images, in the first layer's product and its weights' gradient.
-    ``include/sparse_product.h`` looks, and multiplies; BLAS does what is left.
+    Binary images are such a factor, in the product of the first layer and in the gradient of its
+    weights.  ``include/sparse_product.h`` counts zeros and multiplies; BLAS computes other products.
     """
     yield
     Gemm = blas.GemmRelated
-    its_own_headers = Gemm.c_headers
 
+    @replace(Gemm)
     def c_headers(self):
-        return [*its_own_headers(self), '"sparse_product.h"']
+        return [*c_headers.original(self), '"sparse_product.h"']
 
-    Gemm.c_headers = c_headers
     Gemm.case_float_gemm = """
                 if (!sparse_product::compute(
                         a, {(float *)PyArray_DATA(%(_x)s), Nx[0], Nx[1], sx_0, sx_1},

@@ -1,28 +1,28 @@
-"""The gradient of what is written twice, taken once.
+"""One gradient for equal operations.
 
-Lasagne's ``get_output`` writes a network anew at each call: whoever asks for an encoder's two
-outputs one after the other has the layers below them twice.  Theano computes them once, for it
-finds equal operations when it compiles.  But by then each of the two has a gradient of its own,
-with matrix products of its own.  Here they have one, and the products are fewer.
+Each call of Lasagne's ``get_output`` makes new operations: a program that asks for an encoder's two
+outputs one after the other has the layers below them twice.  Theano merges equal operations when it
+compiles a function.  By then each of them has a gradient of its own, with matrix products of its
+own.  Here they share one gradient, which takes half as many products.
 """
 
 from collections import OrderedDict
 
-from theano_compat.hooks import Speed, around_import
+from theano_compat.hooks import Speed, around_import, replace
 from theano_compat.originals import as_imported, is_theanos
 
-#: Theano's scalar operations whose gradient is linear in the one that comes back, and is told by the
-#: operation's type and by what its ``__eq__`` compares.
-_SCALARS = {
+#: Theano's scalar operations whose gradient is linear in the gradients of their results, and depends
+#: on nothing but the operation's type and what its ``__eq__`` compares.
+_SCALAR_OPERATIONS = {
     "theano.scalar.basic": (
         "Abs Add Cast Clip Cos Cosh EQ Exp Exp2 Expm1 GE GT Identity Inv LE LT Log Log10 Log1p Log2 "
         "Maximum Minimum Mul NEQ Neg Pow Second Sgn Sin Sinh Sqr Sqrt Sub Switch Tan Tanh TrueDiv"),
     "theano.tensor.nnet.sigm": "ScalarSigmoid ScalarSoftplus",
 }
 
-#: The same of operations on arrays.  Not here, for one: AdvancedSubtensor1, which leaves
-#: `sparse_grad` out of its ``__eq__``, Prod (`no_zeros_in_input`), and all of theano.gradient.
-_ARRAYS = {
+#: Operations on arrays of which the same is true.  It is not true of AdvancedSubtensor1, whose
+#: ``__eq__`` ignores `sparse_grad`, of Prod (`no_zeros_in_input`), nor of those in theano.gradient.
+_ARRAY_OPERATIONS = {
     "theano.tensor.basic": "Alloc BatchedDot Dot Join Reshape ScalarFromTensor Split "
                            "TensorFromScalar",
     "theano.tensor.opt": "MakeVector",
@@ -34,11 +34,12 @@ _ARRAYS = {
     "theano.tensor.signal.pool": "Pool",
 }
 
-#: These have no gradient where their results are whole numbers, such as the lengths of a shape.
-_OF_WHOLE_NUMBERS = {"theano.tensor.elemwise": "Prod"}
+#: Operations of which it is true where their results are integers, such as the lengths of a shape:
+#: then they have no gradient.
+_INTEGER_OPERATIONS = {"theano.tensor.elemwise": "Prod"}
 
-_FLOATS, _WHOLE = {"float16", "float32", "float64"}, {
-    "bool", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))}
+_FLOATS = {"float16", "float32", "float64"}
+_INTEGERS = {"bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"}
 
 
 @around_import("theano.gradient", speed=Speed(
@@ -47,59 +48,92 @@ _FLOATS, _WHOLE = {"float16", "float32", "float64"}, {
     brings="VAE 1.09",
     edge="tests/compat/test_merge_gradients.py::test_what_is_derived_as_it_is_written"))
 def merge_equal_operations(gradient):
-    """Add up what comes back to equal operations before it goes on to their arguments."""
+    """Add up the gradients that reach equal operations, and pass on only the sum."""
     as_imported.start()
     yield
-    find = gradient._populate_var_to_app_to_idx
 
+    @replace(gradient)
     def _populate_var_to_app_to_idx(outputs, wrt, consider_constant):
-        """The operations that want a variable's gradient, and as which of their arguments."""
-        clients = find(outputs, wrt, consider_constant)
-        if as_imported.changes():  # a gradient may be the program's, or call what is
-            return clients
-
-        def add(x, client, places):
-            known = clients.setdefault(x, OrderedDict()).setdefault(client, [])
-            known.extend(place for place in places if place not in known)
-
-        # A variable of which something special was said is not another, even if it is equal.
-        apart = {*outputs, *wrt, *(consider_constant or ())}
-        for node, twin, inputs in _twins(outputs, apart):
-            for x in inputs:
-                if places := clients.get(x, {}).pop(node, None):
-                    add(x, twin, places)
-            for mine, its in zip(node.outputs, twin.outputs):
-                for client, places in clients.pop(mine, {}).items():
-                    add(its, client, places)
+        """Return ``{variable: {operation that uses it: [argument numbers]}}``."""
+        clients = _populate_var_to_app_to_idx.original(outputs, wrt, consider_constant)
+        if not as_imported.changes():  # a function that the program has replaced may be a gradient
+            # The program has named these variables: each keeps a gradient of its own.
+            kept_apart = {*outputs, *wrt, *(consider_constant or ())}
+            _merge_clients(clients, outputs, kept_apart)
         return clients
 
-    gradient._populate_var_to_app_to_idx = _populate_var_to_app_to_idx
+
+def _merge_clients(clients, outputs, kept_apart):
+    """Give the clients of equal operations to the first of them.
+
+    Theano's gradient goes backwards through `clients`: what reaches a variable is the sum over its
+    clients.  With two equal operations ``t1`` and ``t2``, in the graph a(tanh(x)) + b(tanh(x))::
+
+        x ──> t1 ──> y1 ──> a          x ──> t1 ──> y1 ──> a
+        x ──> t2 ──> y2 ──> b                         └──> b
+
+        {x: {t1: [0], t2: [0]},        {x: {t1: [0]},
+         y1: {a: [0]},                  y1: {a: [0], b: [0]}}
+         y2: {b: [0]}}
+
+    Parameters
+    ----------
+    clients : dict
+        As `_populate_var_to_app_to_idx` returns it; it is changed.
+    outputs : list of variables
+        What is differentiated.
+    kept_apart : set of variables
+        Neither they nor the operations that compute them are merged with equal ones.
+    """
+    for node, first, inputs in _equal_operations(outputs, kept_apart):
+        for x in inputs:
+            if places := clients.get(x, {}).pop(node, None):
+                _add_client(clients, x, first, places)
+        for result, first_result in zip(node.outputs, first.outputs):
+            for client, places in clients.pop(result, {}).items():
+                _add_client(clients, first_result, client, places)
 
 
-def _twins(outputs, apart):
-    """Yield each operation that has an equal one before it, that one, and their arguments."""
+def _add_client(clients, x, client, places):
+    """Enter that `client` has the variable `x` as arguments number `places`."""
+    known = clients.setdefault(x, OrderedDict()).setdefault(client, [])
+    known.extend(place for place in places if place not in known)
+
+
+def _equal_operations(outputs, kept_apart):
+    """Yield each operation that has an equal one before it, the first such, and its arguments.
+
+    Of the arguments, too, each is the first of its equals.
+    """
     from theano.gof.graph import Constant, io_toposort
-    first, same = {}, {}
+    first_operations = {}  # by operation and arguments
+    first_equals = {}  # of a variable, or of a constant's signature
+
+    def first_equal(x):
+        if isinstance(x, Constant) and x not in kept_apart:
+            return first_equals.setdefault(x.merge_signature(), x)
+        return first_equals.get(x, x)
+
     for node in io_toposort([], outputs):
-        inputs = [same.setdefault(x.merge_signature(), x)
-                  if isinstance(x, Constant) and x not in apart else same.get(x, x)
-                  for x in node.inputs]
-        if apart.intersection(node.outputs) or not _is_told_by_equality(node):
+        inputs = [first_equal(x) for x in node.inputs]
+        if kept_apart.intersection(node.outputs) or not _is_mergeable(node):
             continue
-        twin = first.setdefault((node.op, *inputs), node)
-        if twin is not node and [x.type for x in node.outputs] == [x.type for x in twin.outputs]:
-            same.update(zip(node.outputs, twin.outputs))
-            yield node, twin, inputs
+        first = first_operations.setdefault((node.op, *inputs), node)
+        if first is not node and [x.type for x in node.outputs] == [x.type for x in first.outputs]:
+            first_equals.update(zip(node.outputs, first.outputs))
+            yield node, first, inputs
 
 
-def _is_told_by_equality(node):
-    """Whether an operation is in the lists above, and is as its class defines it."""
+def _is_mergeable(node):
+    """Whether an operation is in the lists above, on real numbers, and is as its class defines it."""
     dtypes = {getattr(x.type, "dtype", None) for x in [*node.inputs, *node.outputs]} - {None}
-    if not dtypes <= _FLOATS | _WHOLE:
+    if not dtypes <= _FLOATS | _INTEGERS:
         return False
-    if not _is_in(_ARRAYS, node.op):
-        return _is_in(_OF_WHOLE_NUMBERS, node.op) and all(x.dtype in _WHOLE for x in node.outputs)
-    return type(node.op).__name__ != "Elemwise" or _is_in(_SCALARS, node.op.scalar_op)
+    if _is_in(_ARRAY_OPERATIONS, node.op):
+        return (type(node.op).__name__ != "Elemwise"
+                or _is_in(_SCALAR_OPERATIONS, node.op.scalar_op))
+    return (_is_in(_INTEGER_OPERATIONS, node.op)
+            and all(x.dtype in _INTEGERS for x in node.outputs))
 
 
 def _is_in(table, op):
