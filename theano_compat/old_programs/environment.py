@@ -25,7 +25,7 @@ from pkgutil import resolve_name
 
 import numpy as np
 
-from theano_compat.hooks import around_import
+from theano_compat.hooks import around_import, replace
 from theano_compat.needed.removed_names import stand_in
 from theano_compat.needed.settings import floats_of_old_programs
 from theano_compat.originals import as_imported
@@ -56,8 +56,7 @@ def as_old_program():
                 _restore_names(importlib.import_module(name))
     for name, meaning in _MEANINGS.items():
         setattr(np, name, functools.wraps(getattr(np, name))(meaning(getattr(np, name))))
-    function = resolve_name("theano.compile.function_module:Function")
-    function.__call__ = _with_numbers(function.__call__)
+    _return_numbers(resolve_name("theano.compile.function_module:Function"))
     as_imported.accept_changes()
     np.set_printoptions(legacy="1.25")  # NumPy 2.0: a number is shown with its type
     floats_of_old_programs()
@@ -402,16 +401,16 @@ class _Result(np.ndarray):
         return self.view(np.ndarray).__reduce__()
 
 
-def _with_numbers(call):
+def _return_numbers(function_class):
     """NumPy 2.4 refuses float(a), "%f" % a and b[0] = a for an array of one element."""
+    @replace(function_class)
     def __call__(self, *args, **kwargs):
-        results = call(self, *args, **kwargs)
+        results = __call__.original(self, *args, **kwargs)
         if isinstance(results, list):
-            return [_as_number(one) for one in results]
+            return [_as_number(result) for result in results]
         if isinstance(results, dict):
-            return {key: _as_number(one) for key, one in results.items()}
+            return {key: _as_number(result) for key, result in results.items()}
         return _as_number(results)
-    return __call__
 
 
 def _as_number(value):

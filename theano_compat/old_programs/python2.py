@@ -19,6 +19,8 @@ from importlib.machinery import PathFinder, SourceFileLoader
 
 import numpy as np
 
+from theano_compat.hooks import replace
+
 __all__ = ["is_python2", "code_of", "tree_of", "as_python2"]
 
 #: Of fissix's: questions of style, and a name that Python 3 has again.
@@ -221,38 +223,33 @@ def as_python2(folder):
                       ("uppercase", "ascii_uppercase")]:
         setattr(string, name, getattr(string, now))
     string.join = lambda words, sep=" ": sep.join(words)
-    pickle.load, pickle.loads = _load_of(pickle.load), _loads_of(pickle.loads)
-    pickle.dump = _dump_of(pickle.dump)
+    _restore_pickle()
     sys.meta_path.insert(sys.meta_path.index(PathFinder), _Finder(folder))  # below our patches
 
 
-def _load_of(load):
-    def with_old_pickles(file, **options):
-        """Texts and arrays of Python 2 are bytes; and files were opened as text."""
+def _restore_pickle():
+    """Let pickle read texts and arrays of Python 2, which are bytes, and files opened as text."""
+    @replace(pickle)
+    def load(file, **options):
         binary = getattr(file, "buffer", file)
         start = binary.tell()
         try:
-            return load(binary, **options)
+            return load.original(binary, **options)
         except UnicodeDecodeError:
             binary.seek(start)
-            return load(binary, **{"encoding": "latin1", **options})
-    return with_old_pickles
+            return load.original(binary, **{"encoding": "latin1", **options})
 
-
-def _loads_of(loads):
-    def with_old_pickles(data, **options):
+    @replace(pickle)
+    def loads(data, **options):
         data = data.encode("latin1") if isinstance(data, str) else data
         try:
-            return loads(data, **options)
+            return loads.original(data, **options)
         except UnicodeDecodeError:
-            return loads(data, **{"encoding": "latin1", **options})
-    return with_old_pickles
+            return loads.original(data, **{"encoding": "latin1", **options})
 
-
-def _dump_of(dump):
-    def to_old_files(value, file, *args, **options):
-        return dump(value, getattr(file, "buffer", file), *args, **options)
-    return to_old_files
+    @replace(pickle)
+    def dump(value, file, *args, **options):
+        return dump.original(value, getattr(file, "buffer", file), *args, **options)
 
 
 class _Finder:

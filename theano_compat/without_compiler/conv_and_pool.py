@@ -6,7 +6,7 @@ Theano's Python goes over images, filters and places one by one.
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from theano_compat.hooks import around_import
+from theano_compat.hooks import around_import, replace
 
 #: Numbers in the windows that are copied for one matrix product.
 _AT_ONCE = 2**24
@@ -19,6 +19,7 @@ def convolve_by_products(abstract_conv):
     """Convolve by a matrix product of all windows and all filters."""
     yield
 
+    @replace(abstract_conv.BaseAbstractConv)
     def conv(self, img, kern, mode="valid", dilation=1, num_groups=1, unshared=False,
              direction="forward"):
         n_dims = self.convdim
@@ -42,16 +43,14 @@ def convolve_by_products(abstract_conv):
             np.split(img, num_groups, axis=1), np.split(kern, num_groups, axis=0))]
         return parts[0] if num_groups == 1 else np.concatenate(parts, axis=1)
 
-    abstract_conv.BaseAbstractConv.conv = conv
-
 
 @around_import("theano.tensor.nnet.opt")
 def keep_abstract_convolutions(opt):
     """Where there is no compiler, leave convolutions as they are: Theano then refuses them."""
     yield
 
-    def only_with_a_compiler(transform):
-        return lambda node: bool(opt.theano.config.cxx) and transform(node)
+    def only_with_a_compiler(original_transform):
+        return lambda node: bool(opt.theano.config.cxx) and original_transform(node)
 
     for optimizer in (opt.local_conv2d_cpu, opt.local_conv2d_gradweight_cpu,
                       opt.local_conv2d_gradinputs_cpu, opt.local_abstractconv_check):
@@ -63,6 +62,7 @@ def convolve_old_ops_by_products(conv):
     """So is Theano's older operation, `theano.tensor.nnet.conv.conv2d`."""
     yield
 
+    @replace(conv.ConvOp)
     def perform(self, node, inputs, outputs):
         images, filters = inputs
         for name, got, expected in [
@@ -79,8 +79,6 @@ def convolve_old_ops_by_products(conv):
             images = _padded(images, [length - 1 for length in filters.shape[2:]])
         result = _convolve(images, filters, (1, 1))[:, :, ::self.dx, ::self.dy]
         outputs[0][0] = np.ascontiguousarray(result)
-
-    conv.ConvOp.perform = perform
 
 
 def _spread(images, shape, from_the_top):
@@ -302,11 +300,11 @@ def pool_by_strides(pool):
 def extract_neighbours_by_strides(neighbours):
     """Take all patches of an image at once."""
     yield
-    one_by_one = neighbours.Images2Neibs.perform
 
+    @replace(neighbours.Images2Neibs)
     def perform(self, node, inputs, outputs, params):
         images, shape, step = inputs
-        one_by_one(self, node, [images[:0], shape, step], outputs, params)  # checks the shapes
+        perform.original(self, node, [images[:0], shape, step], outputs, params)  # checks the shapes
         mode, (c, d) = self.mode, shape
         pad = {"half": (c // 2, d // 2), "wrap_centered": (c // 2, d // 2),
                "full": (c - 1, d - 1)}.get(mode, (0, 0))
@@ -314,5 +312,3 @@ def extract_neighbours_by_strides(neighbours):
                         mode="wrap" if mode == "wrap_centered" else "constant")
         windows = sliding_window_view(images, (c, d), (2, 3))[:, :, ::step[0], ::step[1]]
         outputs[0][0] = windows.reshape(-1, c * d)
-
-    neighbours.Images2Neibs.perform = perform

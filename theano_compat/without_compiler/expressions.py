@@ -22,7 +22,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from theano_compat.hooks import around_import
+from theano_compat.hooks import around_import, replace
 from theano_compat.without_compiler.denormals import flushed_to_zero
 from theano_compat.without_compiler.formulas import (
     formula_of, results_of_a_stranger, usual_types)
@@ -39,18 +39,20 @@ _spare = []
 def compute_elementwise_in_numpy(elemwise):
     """Compute an elementwise operation by NumPy, whole arrays at a time."""
     yield
-    prepare_c = elemwise.Elemwise.prepare_node
 
+    @replace(elemwise.Elemwise)
     def prepare_node(self, node, storage_map, compute_map, impl):
         if impl == "c":
-            prepare_c(self, node, storage_map, compute_map, impl)
+            prepare_node.original(self, node, storage_map, compute_map, impl)
 
+    @replace(elemwise.Elemwise)
     def perform(self, node, inputs, output_storage):
         with np.errstate(all="ignore"):
             results = _expression_of(node)(inputs)
         for storage, result in zip(output_storage, results):
             storage[0] = result
 
+    @replace(elemwise.Elemwise)
     def make_py_thunk(self, node, storage_map, compute_map, no_recycling, debug=False):
         expression = _expression_of(node)
         inputs = [storage_map[variable] for variable in node.inputs]
@@ -65,10 +67,6 @@ def compute_elementwise_in_numpy(elemwise):
 
         thunk.inputs, thunk.outputs, thunk.lazy = inputs, outputs, False
         return thunk
-
-    elemwise.Elemwise.prepare_node = prepare_node
-    elemwise.Elemwise.perform = perform
-    elemwise.Elemwise.make_py_thunk = make_py_thunk
 
 
 class _Same:
@@ -89,6 +87,7 @@ def compute_scalars_in_numpy(scalar):
     """Compute an operation on numbers as one on arrays: in the types that Theano says."""
     yield
 
+    @replace(scalar.ScalarOp)
     def perform(self, node, inputs, output_storage):
         expression = _expression(_Same(self), getattr(self, "nfunc_spec", None),
                                  tuple((x.dtype, ()) for x in node.inputs),
@@ -98,8 +97,6 @@ def compute_scalars_in_numpy(scalar):
         for storage, result in zip(output_storage, results):
             storage[0] = result[()]
 
-    scalar.ScalarOp.perform = perform
-
 
 @around_import("theano.gof.vm")
 def use_python_engine(vm):
@@ -107,13 +104,11 @@ def use_python_engine(vm):
     yield
     if hasattr(vm, "CVM"):
         return
-    make_vm = vm.VM_Linker.make_vm
 
-    def make_vm_in_python(self, *args, **kwargs):
+    @replace(vm.VM_Linker)
+    def make_vm(self, *args, **kwargs):
         self.use_cloop = False
-        return make_vm(self, *args, **kwargs)
-
-    vm.VM_Linker.make_vm = make_vm_in_python
+        return make_vm.original(self, *args, **kwargs)
 
 
 @around_import("theano.gof.vm")
@@ -121,10 +116,10 @@ def ignore_float_warnings(vm):
     """Compute without NumPy's warnings of nan and infinity, as C does."""
     yield
 
-    def silent(call):
+    def silent(original_call):
         def __call__(self, *args, **kwargs):
             with np.errstate(all="ignore"):
-                return call(self, *args, **kwargs)
+                return original_call(self, *args, **kwargs)
         return __call__
 
     for machine in (vm.Loop, vm.LoopGC, vm.Stack):
@@ -138,15 +133,13 @@ def finish_interrupted_calls(function_module):
     In between a shared variable may hold anything: an operation in place has taken its memory.
     """
     yield
-    call = function_module.Function.__call__
 
+    @replace(function_module.Function)
     def __call__(self, *args, **kwargs):
         if not getattr(self.fn, "need_update_inputs", True):  # the engine in C
-            return call(self, *args, **kwargs)
+            return __call__.original(self, *args, **kwargs)
         with _InterruptsLater():
-            return call(self, *args, **kwargs)
-
-    function_module.Function.__call__ = __call__
+            return __call__.original(self, *args, **kwargs)
 
 
 class _InterruptsLater:

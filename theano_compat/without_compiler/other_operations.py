@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from theano_compat.hooks import around_import
+from theano_compat.hooks import around_import, replace
 
 
 # --- products ---
@@ -19,17 +19,15 @@ from theano_compat.hooks import around_import
 def multiply_nonzeros_in_numpy(elemwise):
     """Multiply what is not zero, in the gradient of a product, whole arrays at a time."""
     yield
-    known = elemwise.CAReduce.set_ufunc
 
     def reduce(x, axis, dtype):
         return np.multiply.reduce(np.where(x == 0, np.ones((), x.dtype), x), axis, dtype)
 
+    @replace(elemwise.CAReduce)
     def set_ufunc(self, scalar_op):
-        known(self, scalar_op)
+        set_ufunc.original(self, scalar_op)
         if type(scalar_op) is elemwise.MulWithoutZeros:
             self.ufunc = SimpleNamespace(reduce=reduce)
-
-    elemwise.CAReduce.set_ufunc = set_ufunc
 
 
 @around_import("theano.tensor.blas")
@@ -230,22 +228,21 @@ def scale_sparse_in_numpy(sparse):
             outputs[0][0] = result
         return perform
 
-    one_by_one = sparse.MulSD.perform
-
-    def times_dense(self, node, inputs, outputs):
+    @replace(sparse.MulSD)
+    def perform(self, node, inputs, outputs):
         x, y = inputs
         if y.ndim != 2 or x.format not in ("csc", "csr"):
-            return one_by_one(self, node, inputs, outputs)
+            return perform.original(self, node, inputs, outputs)
         assert x.shape == y.shape
         result = x.astype(node.outputs[0].dtype)  # a copy
         result.data *= y[places(x)]
         outputs[0][0] = result
 
-    def gradient_of_product(by_columns, one_by_one):
+    def gradient_of_product(by_columns, original_perform):
         def perform(self, node, inputs, outputs):
             indices, pointers, b, gradient = inputs
             if not isinstance(b, np.ndarray) or not isinstance(gradient, np.ndarray):
-                return one_by_one(self, node, inputs, outputs)
+                return original_perform(self, node, inputs, outputs)
             major = rows_of(pointers)
             rows, columns = (indices, major) if by_columns else (major, indices)
             outputs[0][0] = np.einsum("ij,ij->i", gradient[rows], b[columns])
@@ -262,7 +259,6 @@ def scale_sparse_in_numpy(sparse):
 
     sparse.ColScaleCSC.perform = scaled(lambda x, s: np.repeat(s, np.diff(x.indptr)))
     sparse.RowScaleCSC.perform = scaled(lambda x, s: s[x.indices])
-    sparse.MulSD.perform = times_dense
     for operation, by_columns in [(sparse.StructuredDotGradCSC, True),
                                   (sparse.StructuredDotGradCSR, False)]:
         operation.perform = gradient_of_product(by_columns, operation.perform)
