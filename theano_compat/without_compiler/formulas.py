@@ -26,7 +26,7 @@ import numpy as np
 
 from theano_compat.needed.removed_names import stand_in
 
-__all__ = ["formula_of", "results_of_a_stranger", "usual_types"]
+__all__ = ["formula_of", "results_of_unknown_op", "default_types"]
 
 #: SciPy's special functions, imported when they are asked for: that takes its time.
 special = stand_in("scipy.special",
@@ -49,7 +49,7 @@ def formula_of(op):
     return _FORMULAS.get(f"{type(op).__module__}.{type(op).__name__}")
 
 
-def usual_types(op, dtypes, *x):
+def default_types(op, dtypes, *x):
     """Return the types in which C computes an operation's results.
 
     They are those of its results, but for an operation that was told to give the type of an
@@ -84,7 +84,7 @@ def _usual_operation(kind):
                  if type(value) is kind), None)
 
 
-def results_of_a_stranger(do, op, nfunc_spec, dtypes, *x):
+def results_of_unknown_op(do, op, nfunc_spec, dtypes, *x):
     """Enter an operation that is not Theano's own, and may have several results.
 
     It is the function of NumPy's or SciPy's that `nfunc_spec` names, or else
@@ -135,9 +135,9 @@ def _is_mixed(x, y):
 
 def _exact(do, x):
     """A float32 that C's code has as a double, with all its digits, where it is not the same."""
-    if x.constant is None or x.dtype != np.float32 or float(x.constant) == x.written:
+    if x.constant is None or x.dtype != np.float32 or float(x.constant) == x.unrounded:
         return x
-    return do.constant(x.written, "float64")
+    return do.constant(x.unrounded, "float64")
 
 
 def _choice(do, condition, x, y):
