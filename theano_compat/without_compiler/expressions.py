@@ -165,7 +165,7 @@ class _DelayedInterrupts:
 
 
 class _IdentityKey:
-    """A key that compares objects by identity: some operations are equal and compute differently."""
+    """A key that compares objects by identity: operations that are equal may differ in effect."""
 
     def __init__(self, thing):
         self.thing = thing
