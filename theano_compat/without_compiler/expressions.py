@@ -26,7 +26,7 @@ import numpy as np
 from theano_compat.hooks import around_import, replace
 from theano_compat.without_compiler.denormals import flushed_to_zero
 from theano_compat.without_compiler.formulas import (
-    default_types, formula_of, results_of_unknown_op)
+    default_dtypes, formula_of, results_of_unknown_op)
 
 #: Elements of a block, which all steps compute before the next block: several blocks fit a cache.
 _BLOCK_SIZE = 2**14
@@ -419,7 +419,7 @@ class Program:
         if formula is None:
             return results_of_unknown_op(self, scalar_op, nfunc_spec, dtypes, *arguments)
         dtype, = dtypes
-        dtype_in_c, = default_types(scalar_op, dtypes, *arguments)
+        dtype_in_c, = default_dtypes(scalar_op, dtypes, *arguments)
         result = formula(self, scalar_op, dtype_in_c, *arguments)
         if dtype_in_c != dtype == "bool" and result.dtype.kind == "f":  # C's bool is an integer
             result = self.cast(result, "int64")
