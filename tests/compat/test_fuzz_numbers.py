@@ -23,7 +23,7 @@ def test_compiled_numbers():
 
 def test_numbers_without_a_compiler():
     assert_right(Fuzzer(with_compiler=False), set(KINDS), first_seed=0,
-                 files=["updates", "expressions"])
+                 files=["fuse_updates", "expressions"])
 
 
 def first_of_each(kinds, first_seed):
