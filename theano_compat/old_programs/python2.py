@@ -23,7 +23,7 @@ from theano_compat.hooks import replace
 
 __all__ = ["is_python2", "code_of", "tree_of", "as_python2"]
 
-#: Fixers of fissix that are not used: those of style, and `buffer`.
+#: Fixers of fissix that are not used: those of style, and that of a name Python 3 has again.
 _FIXERS_LEFT_OUT = {"asserts", "buffer", "idioms", "set_literal", "ws_comma"}
 #: Names, modules and methods that Python 2 has and Python 3 has not.
 _NAMES = {"xrange", "raw_input", "unicode", "basestring", "unichr", "reduce", "execfile", "long"}

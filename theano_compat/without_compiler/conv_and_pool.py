@@ -55,7 +55,7 @@ def convolve_by_products(abstract_conv):
 def keep_abstract_convolutions(opt):
     """Leave abstract convolutions in the graph where there is no compiler.
 
-    Theano would replace them by operations in C, and refuse those that have none.
+    Theano would replace some of them, and refuse the others because nothing in C computes them.
     """
     yield
 
