@@ -1,5 +1,4 @@
-"""What a student runs, without a compiler and without POSIX: as on Windows, of which `mswindows` is
-an imitation."""
+"""What a student runs on Windows, which `mswindows` imitates: no compiler and no POSIX."""
 
 import os
 import re
@@ -13,7 +12,7 @@ from programs import PRELUDE, TRAINING_STEP, Session
 
 from tools import build
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the imitation is Linux's")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux is made to look so")
 
 TESTS = Path(__file__).parents[1]
 IMITATE = "import mswindows; mswindows.imitate()\n"
@@ -49,16 +48,17 @@ for module in ["fcntl", "resource", "pwd", "grp", "termios"]:
 for owner, name in [(os, "fork"), (os, "getuid"), (os, "sched_getaffinity"), (signal, "SIGALRM")]:
     assert not hasattr(owner, name)
 with tempfile.TemporaryDirectory() as folder:
-    one, other = Path(folder, "one"), Path(folder, "other")
-    one.write_text("Ёж")
-    assert one.read_bytes() == "Ёж".encode("cp1251")
-    with open(other, "w"):
-        for change in [lambda: os.replace(one, other), lambda: other.replace(one), other.unlink]:
+    closed_file, open_file = Path(folder, "closed"), Path(folder, "open")
+    closed_file.write_text("Ёж")
+    assert closed_file.read_bytes() == "Ёж".encode("cp1251")
+    with open(open_file, "w"):
+        for change in [lambda: os.replace(closed_file, open_file),
+                       lambda: open_file.replace(closed_file), open_file.unlink]:
             with pytest.raises(PermissionError):
                 change()
-    other.replace(one)
+    open_file.replace(closed_file)
     with pytest.raises(OSError, match="privilege"):
-        other.symlink_to(one)
+        open_file.symlink_to(closed_file)
 """)
 
 
@@ -67,7 +67,7 @@ def test_a_training_step(windows):
 
 
 def test_no_compiler_is_looked_for(windows, tmp_path):
-    """But where one is, is said."""
+    """A warning says where to get one."""
     compiler = tmp_path / "with" / "g++"
     compiler.parent.mkdir()
     compiler.write_text("#!/bin/sh\n")

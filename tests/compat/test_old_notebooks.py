@@ -1,4 +1,4 @@
-"""Old notebooks, run by a command and in Jupyter."""
+"""Old notebooks are run by a command, and in Jupyter."""
 
 import subprocess
 import sys
@@ -22,7 +22,7 @@ PYTHON3 = ["import numpy as np, theano, theano.tensor as T",
 
 
 def outputs(cells):
-    """What the cells show, and what the errors say."""
+    """For each cell, a list of the texts that it shows, and of the messages of errors."""
     return [[output.get("text") or output.get("evalue") or
              output.data.get("text/html", output.data["text/plain"]) for output in cell.outputs]
             for cell in cells]
@@ -50,10 +50,10 @@ def test_a_notebook_in_python_2(tmp_path, version):
     done, cells = run(tmp_path, PYTHON2, version=version)
     assert done.returncode == 1, done.stderr
     assert done.stdout == "code cell 4: IndexError: range object index out of range\n"
-    said = outputs(cells)
-    assert said[:3] == [[], ["0"], ["sum 1.5\n"]]
-    assert said[3] == ["1\n", "range object index out of range"]
-    assert "".join(said[4]).startswith("float64 3\n") and said[5:] == [["<b>1</b>"], ["2"]]
+    texts = outputs(cells)
+    assert texts[:3] == [[], ["0"], ["sum 1.5\n"]]
+    assert texts[3] == ["1\n", "range object index out of range"]
+    assert "".join(texts[4]).startswith("float64 3\n") and texts[5:] == [["<b>1</b>"], ["2"]]
     traceback = strip_ansi("\n".join(cells[3].outputs[1].traceback))
     assert "line 4, in" in traceback and "# told" in traceback and "`x`" in traceback
 
@@ -69,42 +69,47 @@ def test_a_notebook_in_python_3(tmp_path):
 @pytest.mark.parametrize("arguments, metadata", [
     (["--python2"], {}), ([], {"kernelspec": {"name": "python2", "display_name": "Python 2"}}),
     ([], {"language_info": {"name": "python", "version": "2.7.9"}})])
-def test_nothing_but_a_word_tells_python_2(tmp_path, arguments, metadata):
+def test_an_option_or_metadata_tells_python_2(tmp_path, arguments, metadata):
     done, cells = run(tmp_path, ["7/2"], *arguments, metadata=metadata)
     assert done.returncode == 0 and outputs(cells) == [["3"]], done.stderr
 
 
 def test_clear_errors(tmp_path):
     (tmp_path / "text.ipynb").write_text("text")
-    for arguments, said in [(["old.ipynb"], "say where the result goes"),
+    for arguments, message in [(["old.ipynb"], "say where the result goes"),
                             (["old.ipynb", "-o", "new.ipynb"], "there is no file old.ipynb"),
                             (["text.ipynb", "-o", "new.ipynb"], "text.ipynb is no notebook")]:
         done = command(tmp_path, *arguments)
-        assert done.returncode and said in done.stderr and "Traceback" not in done.stderr
+        assert done.returncode and message in done.stderr and "Traceback" not in done.stderr
         assert not (tmp_path / "new.ipynb").exists()
 
 
-def said_in_jupyter(*sources):
-    """What cells print, in one kernel."""
+def texts_in_jupyter(*sources):
+    """Run cells in one kernel, and return the text that each of them shows."""
     manager, client = start_new_kernel(kernel_name="python3")
     try:
         texts = []
         for source in sources:
-            text = []
-            client.execute_interactive(source, timeout=300, output_hook=lambda message: text.append(
-                message["content"].get("text", "") or message["content"].get("data", {}).get(
-                    "text/plain", "") or message["content"].get("evalue", "")))
-            texts.append("".join(text).strip())
+            parts = []
+            client.execute_interactive(
+                source, timeout=300,
+                output_hook=lambda message: parts.append(text_of_message(message["content"])))
+            texts.append("".join(parts).strip())
         return texts
     finally:
         client.stop_channels()
         manager.shutdown_kernel(now=True)
 
 
+def text_of_message(content):
+    return (content.get("text", "") or content.get("data", {}).get("text/plain", "")
+            or content.get("evalue", ""))
+
+
 def test_the_first_cell_in_jupyter():
-    """Cells are Python 3 until one can't be; the user's mistakes stay what they are."""
-    said = said_in_jupyter("%load_ext theano_compat", "1/2", "import numpy as np; np.float(1)",
-                           "(1", "print 7/2", "1/2", "get_ipython().magic('who_ls')")
-    assert said[:3] == ["", "0.5", "1.0"] and "incomplete input" in said[3]
-    assert said[4:6] == ["3", "0"] and "np" in said[6]
-    assert said_in_jupyter("%load_ext theano_compat.old_programs.python2", "1/2") == ["", "0"]
+    """Cells are Python 3 until one cannot be; a syntax error keeps Python 3's message."""
+    texts = texts_in_jupyter("%load_ext theano_compat", "1/2", "import numpy as np; np.float(1)",
+                             "(1", "print 7/2", "1/2", "get_ipython().magic('who_ls')")
+    assert texts[:3] == ["", "0.5", "1.0"] and "incomplete input" in texts[3]
+    assert texts[4:6] == ["3", "0"] and "np" in texts[6]
+    assert texts_in_jupyter("%load_ext theano_compat.old_programs.python2", "1/2") == ["", "0"]

@@ -1,4 +1,4 @@
-"""Programs for Theano up to 1.0 and Lasagne 0.1, as they were written then."""
+"""Programs for Theano up to 1.0 and Lasagne 0.1 run unchanged."""
 
 import os
 import re
@@ -12,10 +12,10 @@ from programs import PRELUDE, SMALL, SMALL_ANSWER
 from theano_compat.old_programs.environment import advice
 
 
-# --- what NumPy has dropped ---
+# --- what Theano and Lasagne need of what NumPy has dropped ---
 
 def test_dropped_names_in_gradients(warm):
-    """np.cast, np.sctype2char, np.product and friends."""
+    """Theano calls np.cast, np.sctype2char, np.product and others."""
     warm.quietly(PRELUDE + """
 x = T.vector()
 point = np.array([0.3, 0.7], "float32")
@@ -36,7 +36,7 @@ assert (np.float, np.int, np.bool) == (float, int, np.bool_)
 def test_dropped_names_mean_what_they_meant(warm):
     warm.quietly(PRELUDE + """
 import warnings
-warnings.simplefilter("ignore")  # until NumPy 2.4 some are only deprecated
+warnings.simplefilter("ignore")  # before NumPy 2.4 some are only deprecated
 for scalar_type in ("float32", np.float32, np.dtype("float32"), T.fvector()):
     assert np.cast[scalar_type]([1]).dtype == "float32"
 for arrays, scalars, common in [  # by the rules of NumPy 1
@@ -53,7 +53,7 @@ assert (np.mat([[2]]) * np.mat([[3]])).item() == 6
 
 
 def test_constants_have_the_types_they_had(warm):
-    """NumPy 2 neither wraps integers nor tells 0.1 from its float32."""
+    """NumPy 2 does not wrap integers, and takes 0.1 and its float32 for equal."""
     warm.quietly(PRELUDE + """
 types = [T.as_tensor_variable(value).dtype for value in (1, -128, 128, 1000, 10**5, 2**31, 2**63)]
 assert types == ["int8", "int8", "int16", "int16", "int32", "int64", "uint64"], types
@@ -68,7 +68,7 @@ assert theano.function([x], x * 0.1)(1.) == 0.1
 
 
 def test_debug_mode_overwrites_scalars(warm):
-    """ndarray.itemset"""
+    """Theano calls ndarray.itemset, which NumPy 2.0 has dropped."""
     warm.quietly(PRELUDE + """
 x = theano.shared(np.asarray(1.))
 step = theano.function([], [], updates={x: 2 * x + 1}, mode="DebugMode")
@@ -78,7 +78,7 @@ assert x.get_value() == 7
 
 
 def test_complex_numbers(warm):
-    """Their parts have no names in C++ any more."""
+    """With NumPy 2.0, Theano's C code cannot read the parts of one by name."""
     warm.quietly(PRELUDE + """
 x, y = T.zvector(), T.cvector()
 compute = theano.function([x, y], [x * y, x / y, abs(x), -x + 1, x.sum(), T.outer(x, y)])
@@ -91,7 +91,7 @@ for value, answer in zip(compute(a, b), expected):
 
 
 def test_products_of_empty_arrays(warm):
-    """Such as an empty minibatch; their strides are 0 since NumPy 2.4."""
+    """Since NumPy 2.4 their strides are 0.  A minibatch may be empty."""
     warm.quietly(PRELUDE + """
 x, y = T.matrices("xy")
 z = theano.shared(np.ones((3, 2), "float32"))
@@ -115,7 +115,7 @@ for shape in [(0, 2, 3), (2, 0, 3), (2, 3, 0)]:
 """)
 
 
-def test_the_largest(warm):
+def test_topk(warm):
     warm.quietly(PRELUDE + """
 x = T.matrix()
 values, indices = theano.function([x], T.topk_and_argtopk(x, 2, axis=1, sorted=False))(
@@ -146,8 +146,8 @@ def test_setuptools_beside_lasagne(warm, first):
     warm.run(f"import {first}, {second}, lasagne; assert {second}.__name__")
 
 
-def test_modules_that_are_gone_are_not_missed(warm):
-    """As where setuptools is new or absent, and on Python 3.12."""
+def test_pkg_resources_and_numpy_distutils_are_not_needed(warm):
+    """They are missing without setuptools, or with a new one, and on Python 3.12."""
     gone = "import sys; sys.modules.update({'pkg_resources': None, 'numpy.distutils': None})"
     assert warm.quietly(gone + SMALL) == SMALL_ANSWER
 
@@ -241,7 +241,7 @@ def test_an_old_script_as_it_is(warm, tmp_path):
 
 
 def test_an_old_script_called_vae_beside_others(warm, tmp_path):
-    """Its names are the program's own: none of them is this project's."""
+    """It imports its own modules, not those of this project that have the same names."""
     for name in "utils", "tools", "vae_grading":
         (tmp_path / f"{name}.py").write_text(f"name = 'mine: {name}'\n")
     (tmp_path / "vae.py").write_text("import theano, utils, tools\n"
@@ -281,7 +281,7 @@ def test_an_old_programs_arguments_are_its_own(warm, tmp_path):
     assert process.stdout.startswith("['--', '-m', '--help'] "), process.stderr
 
 
-def test_an_old_program_goes_on_after_its_last_line(warm, tmp_path):
+def test_exit_handlers_of_an_old_program(warm, tmp_path):
     """Its classes are in ``__main__`` until all its threads and exit handlers have ended."""
     (tmp_path / "last.py").write_text("""
 import atexit, pickle
@@ -293,7 +293,7 @@ atexit.register(lambda: print(pickle.loads(pickle.dumps(Model())).__class__ is M
     assert process.stdout == "True\n", process.stderr
 
 
-#: What a program of Theano's time may say, and must find true.
+#: Expressions that were true in programs of Theano's time, and must be true.
 OLD_LINES = """
 collections.Iterable is collections.abc.Iterable and issubclass(list, collections.MutableSequence)
 inspect.getargspec(lambda a, b=1, *c, **d: 0) == (["a", "b"], "c", "d", (1,))
@@ -384,7 +384,7 @@ for line in sys.stdin.read().splitlines():
 """
 
 
-#: In scikit-learn's place: what it calls these today, and takes.
+#: A stand-in for scikit-learn's module: today's names of old classes, with today's parameters.
 MODEL_SELECTION = """
 class KFold:
     def __init__(self, n_splits=5, *, shuffle=False, random_state=None):
@@ -423,15 +423,15 @@ def test_what_an_old_program_finds(warm, tmp_path):
     ("np.uint8(300)", r"astype"),
     ("-np.array([True])", "~a"),
 ])
-def test_what_cannot_be_brought_back_is_named(line, instead):
+def test_advice_for_what_cannot_be_restored(line, instead):
     if "tostring" in line and hasattr(np.ndarray, "tostring"):
-        pytest.skip("NumPy has it still")
+        pytest.skip("this NumPy has tostring")
     with pytest.raises(Exception) as caught:
         eval(line, {"np": np})
     assert re.search(instead, advice(caught.value))
 
 
-def test_nothing_of_it_is_there_otherwise(warm):
+def test_import_alone_restores_nothing_of_that(warm):
     warm.quietly(PRELUDE + """
 import collections, scipy, scipy.signal, time
 assert not hasattr(collections, "Iterable") and not hasattr(time, "clock")
@@ -455,7 +455,7 @@ def test_loops():
 @pytest.mark.parametrize("conftest, floats", [
     ("", "float64"), ("import theano; theano.config.floatX = 'float32'", "float32")])
 def test_an_old_projects_tests(warm, tmp_path, conftest, floats):
-    """What its conftest.py sets is not undone; nothing warns, which would be an error here."""
+    """Settings of its conftest.py hold, and nothing warns: a warning would be an error here."""
     (tmp_path / "conftest.py").write_text(conftest)
     (tmp_path / "test_old.py").write_text(OLD_TESTS.format(floats))
     out, _ = warm.run("import pytest; "
@@ -463,7 +463,7 @@ def test_an_old_projects_tests(warm, tmp_path, conftest, floats):
     assert "2 passed" in out
 
 
-# --- what else programs of that time use ---
+# --- other features of Theano and Lasagne that programs use ---
 
 def test_sparse_matrices(warm):
     warm.quietly(PRELUDE + """
@@ -483,7 +483,7 @@ for value, expected in zip(values, [dense @ weights, 2 * dense.T @ dense @ weigh
 
 
 def test_functions_and_shared_variables_are_pickled(warm, tmp_path):
-    """To be loaded by another process."""
+    """Another process loads them."""
     warm.quietly(PRELUDE + f"""
 import pickle
 w = theano.shared(np.ones((3, 2), "float32"), "w")
@@ -535,7 +535,7 @@ def test_graphs_are_printed(warm):
 
 
 def test_graphs_are_drawn(warm, tmp_path):
-    """By pydot; what it asks of Graphviz, a program, is here only whether it is there."""
+    """By pydot, which only looks whether Graphviz is there: an empty program takes its place."""
     dot = tmp_path / "dot"
     dot.write_text("#!/bin/sh\n")
     dot.chmod(0o755)
@@ -569,7 +569,7 @@ compute.profile.summary()
 
 
 def test_debug_mode_finds_what_is_wrong_in_c(warm):
-    """It runs each operation in Python and in C, and compares."""
+    """It runs each operation in Python and in C, and compares the results."""
     warm.run(PRELUDE + """
 x, w = T.matrix("x"), T.matrix("w")
 loss = T.nnet.softplus(T.dot(x, w)).sum()
@@ -616,7 +616,7 @@ def run_python2(folder, *arguments, environment, **files):
                           encoding="utf-8")
 
 
-#: Each line, or two, is of another kind.
+#: Each line, or two, tests another difference between Python 2 and 3.
 LANGUAGE = r"""
 import sys, string, itertools
 from StringIO import StringIO
@@ -646,8 +646,8 @@ print >>sys.stdout, "%s %d" % ("x", 5 / 3)
 f = lambda (a, b): a / b
 print f((7, 2)), sys.maxint > 2 ** 31 - 2
 """
-#: What Python 2.7.18 itself prints.
-SAID = """\
+#: The output of Python 2.7.18.
+OUTPUT_OF_PYTHON2 = """\
 a 3 -4 3.5 3 (1, 2)
 4 1 2 511 10 4 True
 True k (1, 2) 3 1
@@ -661,13 +661,13 @@ x 1
 """
 
 
-def test_python_2_says_what_it_said(warm, tmp_path):
+def test_the_language_of_python_2(warm, tmp_path):
     done = run_python2(tmp_path, "old.py", environment=warm.environment, old=LANGUAGE)
-    assert done.stdout == SAID, done.stderr
+    assert done.stdout == OUTPUT_OF_PYTHON2, done.stderr
 
 
 def test_python_2_with_modules_beside_it(warm, tmp_path):
-    """Packages' own modules by their bare names; division of arrays and of Theano's variables."""
+    """Implicit relative imports in packages; division of arrays and of Theano's variables."""
     done = run_python2(
         tmp_path, "old.py", environment=warm.environment, old="""
 import numpy as np, theano, theano.tensor as T
@@ -683,11 +683,11 @@ print theano.function([i], 7 / i)([2, 3])
 """, helper="def half(n):\n    return n / 2\n", package__in____init__="",
         package__in__outer="import inner\nprint inner.X\n", package__in__inner="X = 5 / 2\n")
     assert done.stdout == "2\n[2 3] [2.5 3. ] 3\n0.5 [3 4]\n[3 2]\n", done.stderr
-    assert not list(tmp_path.rglob("*.pyc"))  # which Python 3 would take for its own
+    assert not list(tmp_path.rglob("*.pyc"))  # Python 3 would use them without the translation
 
 
-def test_python_2_has_all_that_is_restored(warm, tmp_path):
-    """What is mended when it is imported, is mended for Python 2, too."""
+def test_patches_act_in_python_2(warm, tmp_path):
+    """The finder of translated modules leaves patched modules to the finder of patches."""
     done = run_python2(tmp_path, "old.py", environment={
         **warm.environment, "PYTHONWARNINGS": "error::RuntimeWarning"}, old="""
 import numpy as np, theano, theano.tensor as T, matplotlib
@@ -705,7 +705,7 @@ print itemfreq([5, 5]), matplotlib.cm.get_cmap("gray").name
 
 @pytest.mark.parametrize("folder, halves", [("lib", "2"), ("site-packages", "2.5")])
 def test_python_2_from_elsewhere(warm, tmp_path, folder, halves):
-    """From PYTHONPATH, and packages that were installed although Python 3 can't read them."""
+    """From PYTHONPATH, and from installed packages that Python 3 cannot parse."""
     library = tmp_path / folder
     library.mkdir()
     (library / "readable.py").write_text("HALVES = 5 / 2\n")
@@ -714,28 +714,28 @@ def test_python_2_from_elsewhere(warm, tmp_path, folder, halves):
         tmp_path, "old.py", old="import readable, unreadable\nprint readable.HALVES, "
         "unreadable.HALVES\n", environment={**warm.environment, "PYTHONPATH": os.pathsep.join(
             filter(None, [str(library), warm.environment.get("PYTHONPATH")]))})
-    # What is installed, and is Python 3 to read, stays so.
+    # An installed module that Python 3 can parse is not translated.
     assert done.stdout == f"told\n{halves} 2\n", done.stderr
 
 
-@pytest.mark.parametrize("future, arguments, said", [
+@pytest.mark.parametrize("first_line, arguments, output", [
     ("", [], "3.5 1\n"), ("", ["--python2"], "3 1\n"),
     ("from __future__ import division\n", ["--python2"], "3.5 1\n"),
     ("#!/usr/bin/env python2\n", [], "3 1\n")])
-def test_what_reads_as_both(warm, tmp_path, future, arguments, said):
+def test_what_is_valid_in_both(warm, tmp_path, first_line, arguments, output):
     done = run_python2(tmp_path, *arguments, "old.py", environment=warm.environment,
-                       old=f"{future}import sys\nsys.stdout.write('%s %d\\n' % (7 / 2, 1))\n")
-    assert done.stdout == said, done.stderr
+                       old=f"{first_line}import sys\nsys.stdout.write('%s %d\\n' % (7 / 2, 1))\n")
+    assert done.stdout == output, done.stderr
 
 
-@pytest.mark.parametrize("line, said", [
+@pytest.mark.parametrize("line, output", [
     ("for i in xrange(1): print(7 / 2)", "3"), ("print({1: 2}.has_key(1), 7 / 2)", "(True, 3)"),
     ("import cPickle; print(7 / 2)", "3"), ("print(7 / 2, reduce(max, [1]))", "(3, 1)"),
     ("from functools import reduce; print(7 / 2)", "3.5"), ("xrange = range; print(7 / 2)", "3.5"),
     ("try:\n    xrange\nexcept NameError:\n    xrange = range\nprint(7 / 2)", "3.5")])
-def test_names_tell_python_2(warm, tmp_path, line, said):
+def test_names_tell_python_2(warm, tmp_path, line, output):
     done = run_python2(tmp_path, "old.py", environment=warm.environment, old=line + "\n")
-    assert done.stdout == f"{said}\n", done.stderr
+    assert done.stdout == f"{output}\n", done.stderr
 
 
 def test_pickles_of_python_2(warm, tmp_path):

@@ -1,7 +1,7 @@
-"""Theano where there is no C++ compiler: on whole arrays, and the same results.
+"""Theano without a C++ compiler computes on whole arrays, with the results of compiled code.
 
-Run as a program, this file saves the results of all `graphs`, as Theano is
-configured then.
+Run as a program, with a name and a path, this file saves the results of all
+`graphs`, or those `on_types`, under the settings in THEANO_FLAGS.
 """
 
 import itertools
@@ -35,7 +35,7 @@ from theano_compat.without_compiler import expressions
 HERE = Path(__file__).parent
 
 
-# --- operations whose Python goes number by number, and others that a network needs ---
+# --- graphs: operations whose Python in Theano loops over numbers, and others of networks ---
 
 def numbers(*shape, seed=0, low=-1., high=1.):
     values = np.random.RandomState(seed).uniform(low, high, size=shape)
@@ -47,7 +47,7 @@ def indices(*shape, high, seed=0):
 
 
 def with_gradients(result, *variables):
-    """A result, and the gradient of a function that no symmetry makes simple."""
+    """Return a result, and gradients of its sum with unequal weights."""
     weights = T.cos(T.arange(result.size, dtype="float32")).reshape(result.shape, result.ndim)
     return [result, *theano.grad(T.sum(weights * result), variables)]
 
@@ -58,16 +58,17 @@ def convolutions():
             "": {}, ", full": {"border_mode": "full"}, ", half": {"border_mode": "half"},
             ", padded": {"border_mode": (2, 1)}, ", strided": {"subsample": (2, 3)},
             ", dilated": {"filter_dilation": (2, 3)}, ", not flipped": {"filter_flip": False},
-            ", all of it": {"border_mode": (1, 2), "subsample": (2, 1), "filter_dilation": (1, 2),
-                            "filter_flip": False}}.items():
+            ", with all options": {"border_mode": (1, 2), "subsample": (2, 1),
+                                   "filter_dilation": (1, 2), "filter_flip": False}}.items():
         yield f"conv2d{name}", with_gradients(
             T.nnet.conv2d(images, filters, **options), images, filters)
     grouped = numbers(6, 2, 3, 2, seed=1)
     yield "conv2d in groups", with_gradients(
         T.nnet.conv2d(images, grouped, num_groups=2), images, grouped)
-    own = numbers(6, 7, 7, 4, 3, 2, seed=1)
+    unshared = numbers(6, 7, 7, 4, 3, 2, seed=1)
     yield "conv2d, unshared", with_gradients(
-        T.nnet.conv2d(images, own, unshared=True, filter_shape=(6, 7, 7, 4, 3, 2)), images, own)
+        T.nnet.conv2d(images, unshared, unshared=True, filter_shape=(6, 7, 7, 4, 3, 2)),
+        images, unshared)
     volumes, cubes = numbers(2, 3, 6, 7, 5), numbers(4, 3, 3, 2, 2, seed=1)
     yield "conv3d", with_gradients(
         T.nnet.conv3d(volumes, cubes, border_mode=(1, 0, 1), subsample=(1, 2, 1)), volumes, cubes)
@@ -93,11 +94,11 @@ def poolings():
     volumes = numbers(2, 6, 7, 5)
     yield "max of volumes", with_gradients(pool_3d(volumes, ws=(2, 3, 2), ignore_border=True),
                                            volumes)
-    gaps = shared(np.where(numbers(2, 3, 9, 10, seed=1).get_value() > 0.5, np.nan,
-                           images.get_value()))
+    with_nan = shared(np.where(numbers(2, 3, 9, 10, seed=1).get_value() > 0.5, np.nan,
+                               images.get_value()))
     for pad in ((0, 0), (1, 2)):
         yield f"max with NaN, padded by {pad}", with_gradients(pool_2d(
-            gaps, ws=(3, 3), stride=(2, 2), pad=pad, ignore_border=True), gaps)
+            with_nan, ws=(3, 3), stride=(2, 2), pad=pad, ignore_border=True), with_nan)
     yield "no windows", with_gradients(pool_2d(images, ws=(10, 2), ignore_border=True), images)
     yield "of integers", [
         pool_2d(T.cast(10 * images, "int32"), ws=(2, 2), mode="sum", ignore_border=True),
@@ -118,8 +119,9 @@ def classifications():
         T.nnet.categorical_crossentropy(probabilities, target), x, bias)
     yield "mean cross-entropy of softmax", [theano.grad(
         T.mean(T.nnet.categorical_crossentropy(probabilities, target)), x)]
-    some = numbers(7, 5, low=0.1, high=1)
-    yield "cross-entropy", with_gradients(T.nnet.categorical_crossentropy(some, target), some)
+    chances = numbers(7, 5, low=0.1, high=1)
+    yield "cross-entropy", with_gradients(
+        T.nnet.categorical_crossentropy(chances, target), chances)
     yield "most likely", [T.argmax(probabilities, axis=1), T.max(x, axis=0)]
 
 
@@ -130,9 +132,9 @@ def draws():
                                     stream.uniform((5,), dtype=dtype)]
     stream = MRG_RandomStreams(8)
     size = T.cast(numbers(2, low=3, high=9).get_value().astype(int), "int64")
-    few = MRG_RandomStreams(9)
+    few_streams = MRG_RandomStreams(9)
     yield "normal", [stream.normal((41, 3)), stream.normal(size, ndim=2),
-                     few.uniform((1000,), nstreams=7)]
+                     few_streams.uniform((1000,), nstreams=7)]
     chances = T.nnet.softmax(numbers(6, 4, low=-2, high=2))
     yield "choices", [stream.binomial((20, 9), p=0.3), stream.multinomial(pvals=chances),
                       stream.multinomial(n=5, pvals=chances),
@@ -146,10 +148,10 @@ def draws():
 
 def products():
     x, y = numbers(6, 5), numbers(5, 7, seed=1)
-    vector, other, square = numbers(6, seed=2), numbers(5, seed=3), numbers(6, 7, seed=4)
-    yield "products", [T.dot(x, y), T.dot(vector, x), T.dot(x, other), T.dot(vector, vector),
-                       square + 3 * T.dot(x, y), vector + 2 * T.dot(x, other),
-                       x - 0.5 * T.outer(vector, other), T.tensordot(x, y, 1), 2 * T.dot(y.T, x.T)]
+    u, v, z = numbers(6, seed=2), numbers(5, seed=3), numbers(6, 7, seed=4)
+    yield "products", [T.dot(x, y), T.dot(u, x), T.dot(x, v), T.dot(u, u),
+                       z + 3 * T.dot(x, y), u + 2 * T.dot(x, v),
+                       x - 0.5 * T.outer(u, v), T.tensordot(x, y, 1), 2 * T.dot(y.T, x.T)]
     a, b = numbers(4, 3, 5), numbers(4, 5, 2, seed=1)
     yield "batched products", [*with_gradients(T.batched_dot(a, b), a, b),
                                T.batched_dot(a[:, 0], b), T.batched_dot(a, b[:, :, 0]),
@@ -192,34 +194,34 @@ def loops():
 def sparse_matrices():
     matrix = scipy.sparse.random(8, 6, 0.4, format="csr", random_state=0, dtype="float32")
     y, row, column = numbers(6, 3), numbers(6, seed=1), numbers(8, seed=2)
-    for form in ("csr", "csc"):
-        x = shared(matrix.asformat(form))
-        yield f"{form}, product", [theano.sparse.dot(x, y)]
-        data = shared(matrix.asformat(form).data)
-        built = theano.sparse.CSM(form)(data, *(shared(np.asarray(part)) for part in (
-            matrix.asformat(form).indices, matrix.asformat(form).indptr,
-            np.array(matrix.shape, "int32"))))
-        yield f"{form}, structured product", with_gradients(
+    for storage_format in ("csr", "csc"):
+        values = matrix.asformat(storage_format)
+        x = shared(values)
+        yield f"{storage_format}, product", [theano.sparse.dot(x, y)]
+        data, indices, pointers, shape = (shared(np.asarray(part)) for part in (
+            values.data, values.indices, values.indptr, np.array(matrix.shape, "int32")))
+        built = theano.sparse.CSM(storage_format)(data, indices, pointers, shape)
+        yield f"{storage_format}, structured product", with_gradients(
             theano.sparse.structured_dot(built, y), data, y)
         dense = numbers(8, 6, seed=3)
-        yield f"{form}, elements", [
+        yield f"{storage_format}, elements", [
             theano.sparse.dense_from_sparse(result) for result in (
                 theano.sparse.mul(x, dense), theano.sparse.structured_exp(x),
                 theano.sparse.col_scale(x, row), theano.sparse.row_scale(x, column),
                 theano.sparse.add(x, x), theano.sparse.transpose(x))]
-        yield f"{form}, sum", [theano.sparse.sp_sum(x, axis=0), x[:, 2:4].toarray()]
+        yield f"{storage_format}, sum", [theano.sparse.sp_sum(x, axis=0), x[:, 2:4].toarray()]
 
 
 def graphs():
-    """A dictionary of lists of results, by what they are."""
-    return {name: results for part in (
+    """Return a dictionary of lists of results, by name."""
+    return {name: results for generate in (
         convolutions, poolings, classifications, draws, products, indexing, loops, sparse_matrices)
-        for name, results in part()}
+        for name, results in generate()}
 
 
 # --- every pair of types ---
 
-#: Of each type what is at its edges, and some that are small.
+#: For each dtype values at its limits and small ones.
 EDGES = {
     "bool": [0, 1],
     "int8": [0, 1, -1, 3, -3, 5, 127, -127, 100],
@@ -230,16 +232,16 @@ EDGES = {
     "float32": [0, -0., 1, -1, 2.5, -3.5, 0.1, np.inf, np.nan],
     "float64": [0, -0., 1, -1, 2.5, -3.5, 0.1, -np.inf, np.nan],
 }
-#: Of which C computes one for each pair of types, in a type of its own choice.
+#: Operations of two arguments: C computes each in a dtype that its rules choose for the pair.
 OF_TWO = ["add", "sub", "mul", "true_div", "pow", "maximum", "minimum", "lt", "gt", "le", "ge",
           "eq", "neq", "and_", "or_", "xor", "int_div", "mod"]
 OF_THREE = [scalar.switch, scalar.clip, scalar.inclosedrange]
-#: The numbers that such operations meet as constants within fused ones.
+#: Constants that are the second argument of such operations in fused ones.
 CONSTANTS = [np.int8(-1), np.int64(3), np.uint64(2**40), np.float32(0.1), np.float32(0.5)]
 
 
 def edges(dtype, place, n_places):
-    """An argument of `n_places`: with the others, each value beside each of theirs."""
+    """Return one of `n_places` arguments, which together are all combinations of their values."""
     values = np.resize(np.array(EDGES[dtype], dtype), 9)
     shape = [9 if axis == place else 1 for axis in range(n_places)]
     return np.broadcast_to(values.reshape(shape), [9] * n_places).ravel()
@@ -250,7 +252,7 @@ def of_divisors(values):
 
 
 def operations_on_types():
-    """Tuples: a name, an operation, the types of its arguments; or of one beside a constant."""
+    """Yield tuples of a name, an operation and the dtypes of its arguments without constants."""
     for name in OF_TWO:
         for types in itertools.product(EDGES, repeat=2):
             yield name, getattr(scalar, name), types
@@ -258,16 +260,16 @@ def operations_on_types():
             yield (f"{name} {constant!r}",
                    lambda x, name=name, constant=constant: getattr(scalar, name)(
                        x, scalar.constant(np.asarray(constant))), (dtype,))
-    some = ["uint32", "int32", "int64", "uint64", "float32"]
+    dtypes = ["uint32", "int32", "int64", "uint64", "float32"]
     for op in OF_THREE:
-        for types in itertools.product(some, repeat=3):
+        for types in itertools.product(dtypes, repeat=3):
             yield str(op), op, types
     for source, target in itertools.product(EDGES, [*EDGES, "uint8", "int16"]):
         yield f"cast to {target}", lambda x, target=target: scalar.cast(x, target), (source,)
 
 
 def on_types():
-    """A dictionary of results by name and types; one fused operation computes many of them."""
+    """Return a dictionary of results by name and dtypes; fused operations compute many at once."""
     results = {}
     for n_places, divides in itertools.product([1, 2, 3], [False, True]):
         arguments = {(dtype, place): scalar.get_scalar_type(dtype)()
@@ -277,12 +279,12 @@ def on_types():
             if len(types) != n_places or divides != name.startswith(("int_div", "mod")):
                 continue
             if divides and "(-1)" in name:
-                continue  # Theano writes --1
+                continue  # Theano's C code has --1
             try:
                 output = op(*(arguments[of] for of in zip(types, range(n_places))))
             except (TypeError, NotImplementedError):
-                continue  # Theano has none
-            if output.owner:  # not of the type already
+                continue  # Theano lacks the operation
+            if output.owner:  # a conversion to its own dtype is no operation
                 outputs[f"{name} {types}"] = output
         if not outputs:
             continue
@@ -299,7 +301,7 @@ def on_types():
 
 
 def is_defined(name, dtype, arguments):
-    """Where C defines a result: no float becomes an integer of a type that does not hold it."""
+    """Return where C defines a result: not where an integer dtype cannot hold a converted float."""
     if np.dtype(dtype).kind not in "iu" or not name.startswith(("pow", "cast")):
         return True
     value = np.asarray(arguments[0], "float64")
@@ -311,7 +313,7 @@ def is_defined(name, dtype, arguments):
     return (value > float(info.min) - 1) & (value < float(info.max))
 
 
-def save(path):
+def save_graphs(path):
     named = graphs()
     function = theano.function([], [x for results in named.values() for x in results])
     values = iter(function())
@@ -324,7 +326,7 @@ def save_on_types(path):
 
 
 def python(*arguments, flags):
-    """Run Python with these flags of Theano's in place of the user's, and return what it prints."""
+    """Run Python with these THEANO_FLAGS, and return what it prints."""
     process = subprocess.run(
         [sys.executable, *map(str, arguments)], text=True, capture_output=True,
         env={**os.environ, "THEANO_FLAGS": flags,
@@ -333,13 +335,12 @@ def python(*arguments, flags):
     return process.stdout
 
 
-def both_ways(what, folder):
-    """What this file saves, by NumPy and by C."""
+def results_of_numpy_and_c(name, folder):
+    """Return the results that this file saves, by NumPy and by C."""
     # Without optimisation g++ takes a fraction of the time.
-    ways = {"numpy": "cxx=", "c": "gcc.cxxflags=-O0"}
-    for way, flags in ways.items():
-        python(__file__, what, folder / f"{way}.npz", flags=flags)
-    by_numpy, by_c = (np.load(folder / f"{way}.npz") for way in ways)
+    for way, flags in {"numpy": "cxx=", "c": "gcc.cxxflags=-O0"}.items():
+        python(__file__, name, folder / f"{way}.npz", flags=flags)
+    by_numpy, by_c = (np.load(folder / f"{way}.npz") for way in ("numpy", "c"))
     assert len(by_c.files) > 150 and by_numpy.files == by_c.files
     return by_numpy, by_c
 
@@ -349,7 +350,7 @@ def both_ways(what, folder):
 def test_types_are_those_of_compiled_code(tmp_path):
     """Every operation on every pair of types gives what C gives where C defines it."""
     wrong = []
-    by_numpy, by_c = both_ways("types", tmp_path)
+    by_numpy, by_c = results_of_numpy_and_c("types", tmp_path)
     for name in by_c.files:
         value, expected = by_numpy[name], by_c[name]
         assert value.dtype == expected.dtype, name
@@ -362,8 +363,8 @@ def test_types_are_those_of_compiled_code(tmp_path):
         if expected.dtype.kind == "f":
             single = "float32" in (*types, expected.dtype.name)
             with np.errstate(all="ignore"):
-                size = np.abs(expected) + 0.1 * ("float32(0.1)" in operation)  # in C a double
-                same |= np.abs(value - expected) <= (3e-7 if single else 1e-15) * size
+                scale = np.abs(expected) + 0.1 * ("float32(0.1)" in operation)  # in C a double
+                same |= np.abs(value - expected) <= (3e-7 if single else 1e-15) * scale
         bad = ~same & is_defined(operation, expected.dtype, arguments)
         if bad.any():
             wrong.append((name, [a[bad][0] for a in arguments], value[bad][0], expected[bad][0]))
@@ -373,17 +374,18 @@ def test_types_are_those_of_compiled_code(tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(not theano.config.cxx, reason="there is no compiler to compare with")
 def test_results_are_those_of_compiled_code(tmp_path):
-    by_numpy, by_c = both_ways("graphs", tmp_path)
+    by_numpy, by_c = results_of_numpy_and_c("graphs", tmp_path)
     for name in by_c.files:
         value, expected = by_numpy[name], by_c[name]
         assert (value.dtype, value.shape) == (expected.dtype, expected.shape), name
-        size = np.abs(expected).max(initial=0) if expected.dtype.kind == "f" else 0
-        np.testing.assert_allclose(value, expected, rtol=1e-5, atol=3e-6 * size, err_msg=name)
+        scale = np.abs(expected).max(initial=0) if expected.dtype.kind == "f" else 0
+        np.testing.assert_allclose(value, expected, rtol=1e-5, atol=3e-6 * scale, err_msg=name)
 
 
 def test_loops_without_a_compiler():
-    """What tests/compat/test_elementwise_loops.py asks of compiled code is true of NumPy's, too."""
-    python("-m", "pytest", "-q", "-p", "no:cacheprovider", HERE / "test_elementwise_loops.py", flags="cxx=")
+    """The tests of compiled loops pass without a compiler, too."""
+    python("-m", "pytest", "-q", "-p", "no:cacheprovider", HERE / "test_elementwise_loops.py",
+           flags="cxx=")
 
 
 # --- every scalar operation ---
@@ -393,7 +395,7 @@ TYPES = ["bool", "uint8", "int8", "int64", "float16", "float32", "float64", "com
 
 
 def scalar_operations():
-    """All that are ready made in Theano's modules, and how many arguments each takes."""
+    """Return the operations that Theano's modules define, by module and name."""
     modules = [scalar.basic, scalar.basic_scipy, T.nnet.sigm, T.nnet.nnet, T.xlogx]
     found = {}
     for module in modules:
@@ -404,7 +406,7 @@ def scalar_operations():
 
 
 def node_of(op, dtype):
-    """The operation on vectors of a type, or None where Theano has none."""
+    """Return the node of an operation on vectors of a dtype, or None if Theano refuses it."""
     n_inputs = op.nin if op.nin > 0 else 3
     try:
         return T.Elemwise(op)(*(T.vector(dtype=dtype) for _ in range(n_inputs))).owner
@@ -413,28 +415,31 @@ def node_of(op, dtype):
 
 
 def sample(dtype, seed):
-    """Numbers for which every operation is defined, and its result is moderate."""
+    """Return numbers for which every operation is defined, with a result of moderate size."""
     values = np.random.RandomState(seed).uniform(0.2, 0.9, size=50)
     kind = np.dtype(dtype).kind
     if kind in "iu":
-        return np.ceil(5 * values).astype(dtype)
-    return (values + 0.3j * values[::-1] if kind == "c" else values > 0 if kind == "b"
-            else values).astype(dtype)
+        values = np.ceil(5 * values)
+    elif kind == "c":
+        values = values + 0.3j * values[::-1]
+    elif kind == "b":
+        values = values > 0
+    return values.astype(dtype)
 
 
-def test_there_are_as_many_operations_as_there_should_be():
+def test_all_scalar_operations_are_found():
     classes = {type(op) for op in scalar_operations().values()}
     abstract = {"ScalarOp", "UnaryScalarOp", "BinaryScalarOp", "LogicalComparison",
                 "FixedLogicalComparison", "UnaryBitOp", "BinaryBitOp", "Composite"}
     defined = {value for module in (scalar.basic, scalar.basic_scipy)
                for value in vars(module).values()
                if isinstance(value, type) and issubclass(value, scalar.ScalarOp)}
-    assert {one.__name__ for one in defined - classes} == abstract
+    assert {op_class.__name__ for op_class in defined - classes} == abstract
 
 
-#: What C computes where Theano's Python has it wrong: the arguments of gammaincc are exchanged.
+#: What C computes where Theano's Python is wrong: it exchanges the arguments of gammaincc.
 AS_IN_C = {"basic_scipy.gammaincc": special.gammaincc}
-#: Operations and types of which Theano's Python makes nonsense, and C nothing.
+#: Operations and dtypes for which Theano's Python is wrong and C code is missing.
 NONSENSE = {("sigm.ultra_fast_scalar_sigmoid", "complex64"),
             ("sigm.ultra_fast_scalar_sigmoid", "complex128")}
 
@@ -442,7 +447,7 @@ NONSENSE = {("sigm.ultra_fast_scalar_sigmoid", "complex64"),
 @pytest.mark.filterwarnings("ignore::numpy.exceptions.ComplexWarning")
 @pytest.mark.parametrize("name", scalar_operations())
 def test_a_scalar_operation_takes_whole_arrays(name, monkeypatch):
-    """And gives what Theano's Python, which is not called, gives for each number."""
+    """Its results are those of Theano's Python, which is not called."""
     op = scalar_operations()[name]
     n_nodes = 0
     for dtype in TYPES:
@@ -450,14 +455,14 @@ def test_a_scalar_operation_takes_whole_arrays(name, monkeypatch):
         if node is None:
             continue
         arrays = [sample(dtype, seed) for seed in range(len(node.inputs))]
-        exact = arrays  # NumPy takes half precision for small integers, and Theano does not
+        exact = arrays  # NumPy would compute with small integers in half precision
         if np.dtype(node.outputs[0].dtype).kind in "fc":
             exact = [array.astype(np.result_type(dtype, "float64")) for array in arrays]
         try:
             with np.errstate(all="ignore"):
                 expected = [AS_IN_C.get(name, op.impl)(*numbers) for numbers in zip(*exact)]
         except (TypeError, NotImplementedError, ValueError):
-            continue  # of types that NumPy does not know, either
+            continue  # NumPy refuses the dtype
         with monkeypatch.context() as patch:
             patch.setattr(type(op), "impl", lambda self, *args: pytest.fail("number by number"))
             result = [None]
@@ -473,7 +478,7 @@ def test_a_scalar_operation_takes_whole_arrays(name, monkeypatch):
 
 
 def test_types_that_differ():
-    """Among them an int64 and a uint64, that together are a float64 for NumPy and Theano."""
+    """An int64 and a uint64 have the common dtype float64 in NumPy and Theano, but not in C."""
     signed, unsigned = T.lvector(), T.vector(dtype="uint64")
     small, wide, flag = T.bvector(), T.dvector(), T.vector(dtype="bool")
     results = theano.function([signed, unsigned, small, wide, flag], [
@@ -483,8 +488,8 @@ def test_types_that_differ():
             [2**53 + 1, 6], np.array([2**53, 7], "uint64"), [3, -4], [0.5, 2.5], [True, False])
     expected = [[False, False], [False, True], [2**53, 6], [2**53 + 3, -2], [3.5, -1.5], [0.5, 0],
                 [3 / (2**53 + 1), -4 / 6], [3, 2.5], [3, 2.5], [(2**53 + 1) // 3, -2]]
-    for value, right in zip(results, expected):
-        np.testing.assert_allclose(value, right, rtol=1e-6)
+    for value, expected_value in zip(results, expected):
+        np.testing.assert_allclose(value, expected_value, rtol=1e-6)
 
 
 @pytest.mark.parametrize("name, types, x, y, expected", [
@@ -497,7 +502,7 @@ def test_types_that_differ():
     ("add", "bool float64", [False], [0.5], [True]),
 ])
 def test_a_result_of_an_arguments_type(name, types, x, y, expected):
-    """As of an operation in place: computed as without that, and converted then."""
+    """An operation in place computes in its default dtype, and then converts the result."""
     x, y = (np.array(value, dtype) for value, dtype in zip((x, y), types.split()))
     operation = T.Elemwise(type(getattr(scalar, name))(scalar.transfer_type(0)))
     arguments = [T.vector(dtype=dtype) for dtype in types.split()]
@@ -508,7 +513,7 @@ def test_a_result_of_an_arguments_type(name, types, x, y, expected):
 
 
 def test_a_class_derived_from_theanos_fused_operation():
-    """Batch normalisation has one."""
+    """Batch normalisation uses such a class."""
     x, *parameters = T.matrix(), *(T.vector() for _ in range(4))
     rng = np.random.RandomState(0)
     values = rng.rand(4, 3), *rng.rand(4, 3)
@@ -519,7 +524,7 @@ def test_a_class_derived_from_theanos_fused_operation():
     np.testing.assert_allclose(f(*values), (values[0] - mean) * scale / deviation + shift, rtol=1e-5)
 
 
-def test_an_operation_of_the_users_own_is_computed_as_it_says():
+def test_a_users_operation_is_computed_by_its_own_function():
     calls = []
 
     class Cube(scalar.UnaryScalarOp):
@@ -530,10 +535,10 @@ def test_an_operation_of_the_users_own_is_computed_as_it_says():
         nfunc_spec = ("hypot", 2, 1)
 
     class Named(scalar.BinaryScalarOp):
-        """Only the operation on arrays says what it is."""
+        """Its nfunc_spec is given to the operation on arrays."""
 
     class OneMore(scalar.Add):
-        """It has inherited the name of NumPy's function, which is not what it computes."""
+        """It inherits an nfunc_spec of a function that computes something else."""
         def impl(self, x, y):
             return x + y + 1
 
@@ -545,8 +550,8 @@ def test_an_operation_of_the_users_own_is_computed_as_it_says():
             return divmod(x, y)
 
     x, y = T.fvectors(2)
-    cube, hypotenuse, more = (T.Elemwise(kind(scalar.upcast_out))
-                              for kind in (Cube, Hypotenuse, OneMore))
+    cube, hypotenuse, more = (T.Elemwise(op_class(scalar.upcast_out))
+                              for op_class in (Cube, Hypotenuse, OneMore))
     named = T.Elemwise(Named(scalar.upcast_out), nfunc_spec=("hypot", 2, 1))
     both = T.Elemwise(QuotientAndRest(lambda *types: types))
     result = theano.function(
@@ -560,12 +565,12 @@ def test_an_operation_of_the_users_own_is_computed_as_it_says():
 
 # --- expressions ---
 
-def expression(function, *types, in_place=None):
-    """A fused operation of float32 arguments, of which `types` says where they are broadcast."""
-    inputs = [scalar.float32() for _ in types]
+def expression(function, *patterns, in_place=None):
+    """Return a fused operation on float32, with the broadcast dimensions of each argument."""
+    inputs = [scalar.float32() for _ in patterns]
     composite = scalar.Composite(inputs, [function(*inputs)])
-    return expressions.Expression(composite, [("float32", one) for one in types], ["float32"],
-                                  in_place or {})
+    return expressions.Expression(composite, [("float32", pattern) for pattern in patterns],
+                                  ["float32"], in_place or {})
 
 
 def test_an_expression_of_numbers_is_computed_once():
@@ -574,8 +579,8 @@ def test_an_expression_of_numbers_is_computed_once():
     assert before.count("multiply") == 1 and after.count("multiply") == 1
 
 
-def test_numbers_are_of_the_types_that_theano_says():
-    """NumPy's functions of an int8 give half precision."""
+def test_numbers_have_the_dtypes_that_theano_states():
+    """NumPy's own functions give half precision for an int8."""
     x = scalar.int8()
     results = theano.function([x], [scalar.exp(x), scalar.true_div(x, x), x * x],
                               mode=theano.Mode("py"))(3)
@@ -583,21 +588,21 @@ def test_numbers_are_of_the_types_that_theano_says():
     np.testing.assert_allclose(results, [np.exp(3), 1, 9], rtol=1e-6)
 
 
-def test_names_do_not_meet():
+def test_names_do_not_collide():
     """SciPy's i0 is not the argument i0."""
     compute = expression(lambda x: scalar.basic_scipy.i0(scalar.basic_scipy.i1(x)) + x, (False,))
     result, = compute([np.full(3, 0.5, "float32")])
     np.testing.assert_allclose(result, special.i0(special.i1(0.5)) + 0.5, rtol=1e-6)
 
 
-def test_results_take_the_place_of_those_that_are_not_wanted():
+def test_registers_of_dead_values_are_reused():
     source = expression(lambda x: scalar.exp(scalar.sin(scalar.cos(x * x))), (False,))._run.source
     assert "r0" in source and "r1" not in source
 
 
 @pytest.mark.parametrize("n", [1, 100, 5000, 2**14, 2**14 + 1, 100_000])
 @pytest.mark.parametrize("layout", [lambda a: a, lambda a: a[::-1], lambda a: a.repeat(2)[::2]])
-def test_blocks_are_a_whole(n, layout):
+def test_blocks_cover_the_arrays(n, layout):
     compute = expression(lambda x, y, a: scalar.exp(-scalar.sqr(x)) * y + a * x,
                          (False,), (False,), (True,), in_place={0: 1})
     x, y, a = layout(sample("float32", 0).repeat(n // 50 + 1)[:n]), np.arange(n) % 7, np.ones(1)
@@ -609,9 +614,9 @@ def test_blocks_are_a_whole(n, layout):
 
 
 @pytest.mark.skipif(sys.platform != "linux" or platform.machine() != "x86_64",
-                    reason="elsewhere there is no way to say so, or no need")
+                    reason="the processor's mode is set on Linux x86-64 only")
 def test_denormal_results_become_zero():
-    """As in compiled code; arguments do not, nor what others compute."""
+    """As in compiled code.  Denormal arguments, and results of other code, stay as they are."""
     compute = expression(lambda x, y: scalar.log(x) + x * y * 0, (False,), (False,))
     product = expression(lambda x, y: x * y, (False,), (False,))
     x, y = np.full(5000, 1e-40, "float32"), np.full(5000, 1000, "float32")
@@ -639,13 +644,13 @@ def test_an_expression_inside_another():
 # --- results that take the place of arguments ---
 
 def in_places(results, *dtypes, in_place):
-    """A fused operation of several results, some of them in place; and one with none."""
+    """Return a fused operation of several results, some of them in place, and one without that."""
     inputs = [scalar.get_scalar_type(dtype)() for dtype in dtypes]
     outputs = results(*inputs)
     composite = scalar.Composite(inputs, outputs)
     return [expressions.Expression(composite, [(dtype, (False,)) for dtype in dtypes],
-                                   [x.dtype for x in outputs], where)
-            for where in (in_place, {})]
+                                   [x.dtype for x in outputs], pattern)
+            for pattern in (in_place, {})]
 
 
 IN_PLACE = {
@@ -671,7 +676,7 @@ IN_PLACE = {
 @pytest.mark.parametrize("n", [5, 2**15])
 @pytest.mark.parametrize("name", IN_PLACE)
 def test_several_results_in_place(name, n):
-    """Each is that of the arguments as they were."""
+    """Each is computed from the arguments' original values."""
     results, dtypes, patterns = IN_PLACE[name]
     random = np.random.RandomState(0)
     for pattern in patterns:
@@ -679,8 +684,8 @@ def test_several_results_in_place(name, n):
         arrays = [random.uniform(-9, 9, n).astype(dtype) for dtype in dtypes.split()]
         expected = plain([array.copy() for array in arrays])
         values = replacing(arrays)
-        for k, (value, right) in enumerate(zip(values, expected)):
-            np.testing.assert_array_equal(value, right)
+        for k, (value, expected_value) in enumerate(zip(values, expected)):
+            np.testing.assert_array_equal(value, expected_value)
             assert k not in pattern or value is arrays[pattern[k]]
 
 
@@ -697,13 +702,13 @@ def test_arguments_that_share_memory(first, second, n):
         np.testing.assert_array_equal(value, right)
 
 
-def test_a_number_in_the_memory_that_is_written_over():
+def test_a_number_in_memory_that_is_overwritten():
     compute = expression(lambda x, a: x + a, (False,), (True,), in_place={0: 0})
     memory = np.ones(2**15, "float32")
     np.testing.assert_array_equal(compute([memory, memory[:1]])[0], np.full(2**15, 2))
 
 
-# --- as a user meets it ---
+# --- whole programs ---
 
 @pytest.mark.slow
 def test_training_is_that_of_compiled_code(session):
@@ -713,7 +718,7 @@ def test_training_is_that_of_compiled_code(session):
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="a system without timers")
 def test_an_interrupt_waits_for_the_end_of_a_function(session):
-    """Whenever it comes: without that, the memory of a parameter soon holds something else."""
+    """Otherwise, within a few interrupts, a parameter holds what an operation in place has left."""
     session.quietly(TRAINING_STEP + """
 import random, signal
 train = theano.function([x], loss, updates=lasagne.updates.adam(loss, params))
@@ -747,4 +752,4 @@ def test_products_take_one_thread(session):
 
 
 if __name__ == "__main__":
-    {"graphs": save, "types": save_on_types}[sys.argv[1]](sys.argv[2])
+    {"graphs": save_graphs, "types": save_on_types}[sys.argv[1]](sys.argv[2])

@@ -1,53 +1,35 @@
-"""Makes a process on Linux look like one on Windows, as far as that goes.
+"""Makes a process on Linux look like one on Windows, without a Windows machine.
 
-`imitate` takes away what only POSIX has, and what Windows does not allow. Of
-Python and the libraries below, which are tested on Windows themselves, it
-leaves what they have imported; Theano, Lasagne and this project find
-themselves there. As on Linux stay the C long of 64 bits, the form of paths,
+`imitate` removes what only POSIX has, and forbids what Windows does not allow.
+Python and the libraries in `IMPORTED_BEFORE`, which are tested on Windows
+themselves, are imported before that and do not notice it; Theano, Lasagne and
+this project do.  Not imitated are the 32-bit C long, the form of paths,
 processes and all native code.
 """
 
 import asyncio
 import builtins
-import concurrent.futures.process  # noqa: F401
-import ctypes.util  # noqa: F401
 import errno
+import importlib
 import io
-import logging.handlers  # noqa: F401
-import multiprocessing.pool  # noqa: F401
 import os
 import pathlib
 import shutil
 import signal
-import socket  # noqa: F401
-import subprocess  # noqa: F401
 import sys
-import tempfile  # noqa: F401
-import uuid  # noqa: F401
 from types import ModuleType, SimpleNamespace
 
-import filelock  # noqa: F401
-import IPython  # noqa: F401
-import matplotlib.pyplot  # noqa: F401
-import nbclient  # noqa: F401
-import nbformat  # noqa: F401
-import numpy  # noqa: F401
-import platformdirs  # noqa: F401
-import psutil  # noqa: F401
-import requests  # noqa: F401
-import scipy.linalg
-import scipy.signal
-import scipy.sparse.linalg
-import scipy.special
-import scipy.stats  # noqa: F401
-import scipy_openblas32  # noqa: F401
-import threadpoolctl  # noqa: F401
-import tqdm  # noqa: F401
 import zmq.asyncio
 
+#: Modules that look at the platform while they are imported, and are to find Linux.
+IMPORTED_BEFORE = """
+    concurrent.futures.process ctypes.util logging.handlers multiprocessing.pool socket subprocess
+    tempfile uuid filelock IPython matplotlib.pyplot nbclient nbformat numpy platformdirs psutil
+    requests scipy.linalg scipy.signal scipy.sparse.linalg scipy.special scipy.stats
+    scipy_openblas32 threadpoolctl tqdm"""
 #: Modules, and names in `os`, `signal` and `asyncio`, that Python has on Unix only.
-MODULES = "crypt curses fcntl grp nis posix pty pwd readline resource spwd syslog termios tty"
-NAMES = {
+UNIX_MODULES = "crypt curses fcntl grp nis posix pty pwd readline resource spwd syslog termios tty"
+UNIX_NAMES = {
     os: """chown chroot confstr copy_file_range ctermid eventfd fchdir fchown fork forkpty fstatvfs
         getegid geteuid getgid getgrouplist getgroups getloadavg getpgid getpgrp getpriority
         getresgid getresuid getsid getuid getxattr initgroups killpg lchown listxattr lockf
@@ -63,32 +45,41 @@ NAMES = {
 
 
 def imitate(encoding="cp1251"):
-    """From now on this process is on Windows, with this encoding of text files by default."""
-    _refuse_what_is_open()
-    _open_with(encoding)
-    if sys.version_info < (3, 11):  # its pathlib has taken them before
-        for name, owner in {**dict.fromkeys(["replace", "rename", "unlink", "rmdir", "symlink"], os),
-                            "open": io}.items():
-            setattr(pathlib._NormalAccessor, name, staticmethod(getattr(owner, name)))
+    """Make this process one on Windows, from now on.
+
+    Parameters
+    ----------
+    encoding : str, optional
+        The default encoding of text files.
+    """
+    for name in IMPORTED_BEFORE.split():
+        importlib.import_module(name)
+    _protect_open_files()
+    _forbid_links()
+    _open_text_as(encoding)
+    if sys.version_info < (3, 11):  # its pathlib has copies of these functions
+        for name in ["replace", "rename", "unlink", "rmdir", "symlink"]:
+            setattr(pathlib._NormalAccessor, name, staticmethod(getattr(os, name)))
+        pathlib._NormalAccessor.open = staticmethod(io.open)
     _keep_disk_usage()
     shutil.rmtree.avoids_symlink_attacks = False
-    shutil._use_fd_functions = False  # there are none
+    shutil._use_fd_functions = False  # Windows has no functions of file descriptors of folders
     asyncio.ProactorEventLoop = asyncio.SelectorEventLoop
-    zmq.asyncio._get_selector = zmq.asyncio._get_selector_windows  # a thread, and a warning of it
+    zmq.asyncio._get_selector = zmq.asyncio._get_selector_windows  # it starts a thread, and warns
     asyncio.SelectorEventLoop.add_signal_handler = asyncio.AbstractEventLoop.add_signal_handler
-    for owner, names in NAMES.items():
+    for owner, names in UNIX_NAMES.items():
         for name in names.split():
             if hasattr(owner, name):
                 delattr(owner, name)
-    for name in MODULES.split():
+    for name in UNIX_MODULES.split():
         sys.modules[name] = None
     local = os.path.join(os.environ["HOME"], "AppData", "Local")
     os.environ.update(LOCALAPPDATA=local, NUMBER_OF_PROCESSORS="2")
-    sys.modules["sys"] = _Sys("sys")  # for what is imported from now on
+    sys.modules["sys"] = _Sys("sys")  # for modules that are imported from now on
 
 
 class _Sys(ModuleType):
-    """`sys`, of another platform."""
+    """`sys` with another platform."""
 
     platform = "win32"
 
@@ -99,36 +90,36 @@ class _Sys(ModuleType):
         setattr(sys, name, value)
 
 
-def _refuse_what_is_open():
-    """A file that is open can neither be removed nor replaced; links need an administrator."""
-    listdir, samestat, stat = os.listdir, os.path.samestat, os.stat
+def _protect_open_files():
+    """Refuse to remove or replace a file that this process has open."""
+    def protected(original, n_paths):
+        def change(*args, **kwargs):
+            for path in args[:n_paths]:
+                if _is_open(path, kwargs.get("dir_fd")):
+                    raise PermissionError(errno.EACCES, "used by another process", path)
+            return original(*args, **kwargs)
+        return change
 
-    def is_open(path, dir_fd=None):
-        try:
-            status = stat(path, dir_fd=dir_fd)
-        except OSError:
-            return False
-        for number in listdir("/proc/self/fd"):
-            try:
-                if samestat(stat(int(number)), status):
-                    return True
-            except OSError:
-                pass
+    for name, n_paths in {"replace": 2, "rename": 2, "remove": 1, "unlink": 1, "rmdir": 1}.items():
+        setattr(os, name, protected(getattr(os, name), n_paths))
+
+
+def _is_open(path, dir_fd):
+    try:
+        status = os.stat(path, dir_fd=dir_fd)
+    except OSError:
         return False
+    for descriptor in os.listdir("/proc/self/fd"):
+        try:
+            if os.path.samestat(os.stat(int(descriptor)), status):
+                return True
+        except OSError:  # it has been closed
+            pass
+    return False
 
-    def refusing(function, *places):
-        def wrapper(*args, **kwargs):
-            for place in places:
-                if is_open(args[place], kwargs.get("dir_fd")):
-                    raise PermissionError(errno.EACCES, "used by another process", args[place])
-            return function(*args, **kwargs)
-        return wrapper
 
-    for name in ["replace", "rename"]:
-        setattr(os, name, refusing(getattr(os, name), 0, 1))
-    for name in ["remove", "unlink", "rmdir"]:
-        setattr(os, name, refusing(getattr(os, name), 0))
-
+def _forbid_links():
+    """Refuse symbolic links, which need an administrator's rights."""
     def symlink(source, destination, *args, **kwargs):
         raise OSError(errno.EPERM, "A required privilege is not held by the client", destination)
 
@@ -136,7 +127,7 @@ def _refuse_what_is_open():
 
 
 def _keep_disk_usage():
-    """Windows can tell it, by another function."""
+    """Keep `shutil.disk_usage`, which calls `os.statvfs` here and another function on Windows."""
     statvfs = os.statvfs
 
     def disk_usage(path):
@@ -147,12 +138,13 @@ def _keep_disk_usage():
     shutil.disk_usage = disk_usage
 
 
-def _open_with(default):
-    open_file = io.open
+def _open_text_as(default_encoding):
+    """Give text files this encoding where a program names none."""
+    original_open = io.open
 
-    def open_as_there(file, mode="r", buffering=-1, encoding=None, *args, **kwargs):
+    def open_as_windows(file, mode="r", buffering=-1, encoding=None, *args, **kwargs):
         if "b" not in mode and encoding in (None, "locale"):
-            encoding = default
-        return open_file(file, mode, buffering, encoding, *args, **kwargs)
+            encoding = default_encoding
+        return original_open(file, mode, buffering, encoding, *args, **kwargs)
 
-    io.open = builtins.open = open_as_there
+    io.open = builtins.open = open_as_windows

@@ -1,4 +1,4 @@
-"""Programs that the tests run in processes of their own, as a user would."""
+"""Programs that tests run as a user would, each in its own process."""
 
 import os
 import subprocess
@@ -34,7 +34,13 @@ SMALL_ANSWER = str([2.7183, 1., 1., 2.7183])
 
 
 class Session:
-    """Runs Python programs with a home and a cache of their own."""
+    """Runs Python programs with the same home and cache, which no other process uses.
+
+    Parameters
+    ----------
+    home : pathlib.Path
+        An empty folder.
+    """
 
     def __init__(self, home):
         self.cache = home / "cache"
@@ -45,20 +51,23 @@ class Session:
                                 LOCALAPPDATA=str(self.cache))
 
     def start(self, program, **environment):
+        """Start a program with these environment variables, and return its process."""
         return subprocess.Popen([sys.executable, "-c", textwrap.dedent(program)],
                                 env={**self.environment, **environment},
                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def run(self, program, **environment):
+        """Run a program, which must not fail; return its standard output and standard error."""
         process = self.start(program, **environment)
         try:
-            out, err = process.communicate(timeout=3000)  # on a machine that has much else to do
+            out, err = process.communicate(timeout=3000)  # much, as the machine may be busy
         finally:
             process.kill()
         assert process.returncode == 0, err
         return out.strip(), err
 
     def quietly(self, program, **environment):
+        """Run a program, which must not warn either, and return its standard output."""
         out, err = self.run(program, **environment)
         assert err == ""
         return out

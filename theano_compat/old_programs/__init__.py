@@ -1,1 +1,1 @@
-"""What programs of Theano's time find when they are run as such."""
+"""Runs programs of Theano's time in the environment that they expect."""

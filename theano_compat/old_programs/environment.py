@@ -1,10 +1,10 @@
-"""What programs of Theano's time find in Python, NumPy and SciPy, and later ones have dropped.
+"""The environment of programs of Theano's time: what Python, NumPy and SciPy have dropped since.
 
-Only for programs that are run as old ones, by ``python -m theano_compat`` or ``pytest -p theano_compat``:
-elsewhere much of it would be a surprise.  `DROPPED` is a table of names, each with what stands for
-it now; a comment tells what has dropped it.  Then come modules that are gone, and functions that
-NumPy has given another meaning.  `INSTEAD` says what to write in place of what cannot be brought
-back.
+It is restored only in processes that run old programs (``python -m theano_compat``, ``pytest -p
+theano_compat``, notebooks): elsewhere much of it would be a surprise.  `DROPPED` is a table of
+names with their replacements; comments name the version that dropped them.  Then follow modules
+that are gone, and functions of NumPy whose meaning has changed.  `INSTEAD` says what to write for
+what cannot be restored.
 """
 
 import builtins
@@ -25,45 +25,45 @@ from pkgutil import resolve_name
 
 import numpy as np
 
-from theano_compat.hooks import around_import
+from theano_compat.hooks import around_import, replace
 from theano_compat.needed.removed_names import stand_in
 from theano_compat.needed.settings import floats_of_old_programs
 from theano_compat.originals import as_imported
 
 __all__ = ["as_old_program", "advice", "note_advice", "DROPPED", "INSTEAD"]
 
-_running = False
+_is_old_program = False
 
 
 def as_old_program():
-    """Let the rest of this process be a program of Theano's time."""
-    global _running
-    if _running:
+    """Make this process one of Theano's time, from now on."""
+    global _is_old_program
+    if _is_old_program:
         return
-    _running = True
-    for name, module in _gone().items():
-        if name.startswith("theano") or not _is_there(name):
+    _is_old_program = True
+    for name, module in _dropped_modules().items():
+        if name.startswith("theano") or not _exists(name):
             sys.modules[name] = module
-            package, _, last = name.rpartition(".")
+            package, _, last_name = name.rpartition(".")
             if package:
-                setattr(importlib.import_module(package), last, module)
+                setattr(importlib.import_module(package), last_name, module)
     for name in ("sklearn.cross_validation", "sklearn.grid_search"):
-        sys.modules.setdefault(name, _selection(name))
+        sys.modules.setdefault(name, _moved_to_model_selection(name))
     for name in DROPPED:
         if name in sys.modules or not name.startswith(("scipy", "matplotlib")):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DeprecationWarning)
                 _restore_names(importlib.import_module(name))
-    for name, meaning in _MEANINGS.items():
-        setattr(np, name, functools.wraps(getattr(np, name))(meaning(getattr(np, name))))
-    function = resolve_name("theano.compile.function_module:Function")
-    function.__call__ = _with_numbers(function.__call__)
+    for name, restore in _OLD_MEANINGS.items():
+        original = getattr(np, name)
+        setattr(np, name, functools.wraps(original)(restore(original)))
+    _return_numbers(resolve_name("theano.compile.function_module:Function"))
     as_imported.accept_changes()
-    np.set_printoptions(legacy="1.25")  # NumPy 2.0: a number is shown with its type
+    np.set_printoptions(legacy="1.25")  # NumPy 2.0 prints a number with its type
     floats_of_old_programs()
 
 
-def _is_there(module):
+def _exists(module):
     try:
         return find_spec(module) is not None
     except ModuleNotFoundError:
@@ -71,6 +71,7 @@ def _is_there(module):
 
 
 def _restore_names(module):
+    """Set the names of a module in `DROPPED` that it does not have."""
     for name, value in DROPPED[module.__name__].items():
         if name not in vars(module):
             setattr(module, name, resolve_name(value) if isinstance(value, str) else value)
@@ -80,9 +81,12 @@ def _restore_names(module):
                "scipy.signal", "scipy.integrate", "matplotlib.cm", "matplotlib.pyplot",
                "matplotlib.style")
 def restore_scipy_names(module):
-    """SciPy and Matplotlib dropped names; `DROPPED` has what old programs find in their place."""
+    """Restore, for old programs, the names in `DROPPED` that SciPy and Matplotlib have dropped.
+
+    SciPy 1.0 to 2.0, Matplotlib 3.9 and 3.11.
+    """
     yield
-    if _running:
+    if _is_old_program:
         _restore_names(module)
 
 
@@ -92,7 +96,7 @@ _ArgSpec = collections.namedtuple("ArgSpec", "args varargs keywords defaults")
 
 
 class _Tester:
-    """Packages have made their attribute ``test`` with it, which nobody calls."""
+    """NumPy's test runner: packages set their attribute ``test`` with it, and nobody calls that."""
 
     def test(self, *args, **kwargs):
         raise RuntimeError("nose is gone: run these tests by pytest -p theano_compat")
@@ -109,7 +113,7 @@ def _toimage(array, high=255, low=0, cmin=None, cmax=None, mode=None):
 
 
 def _bytescale(data, cmin=None, cmax=None, high=255, low=0):
-    """Let the least of these numbers be the byte `low`, and the greatest `high`."""
+    """Scale numbers to bytes: `cmin`, by default their minimum, to `low`, and `cmax` to `high`."""
     data = np.asarray(data)
     if data.dtype == np.uint8:
         return data
@@ -150,9 +154,10 @@ _WINDOWS = ["barthann", "bartlett", "blackman", "blackmanharris", "bohman", "box
             "cosine", "exponential", "flattop", "gaussian", "general_gaussian", "hamming", "hann",
             "kaiser", "nuttall", "parzen", "triang", "tukey"]
 
-#: What stands now for a name in a module; text is where to find it.  NumPy's are in ``names``.
+#: Replacements for names that a module has dropped; text says where to find one.  Names of NumPy
+#: itself are in ``needed/removed_names.py``.
 DROPPED = {
-    # SciPy 1.4 to 2.0: functions of NumPy's.
+    # SciPy 1.4 to 2.0: aliases of NumPy's functions.
     "scipy": {name: f"numpy:{name}" for name in np.__all__
               if not isinstance(getattr(np, name), types.ModuleType)},
     # Python 3.7 to 3.9.
@@ -211,7 +216,7 @@ def _load_source(name, path, file=None):
 
 @functools.total_ordering
 class _Version:
-    """What ``distutils.version`` compares: of a text the numbers as numbers."""
+    """A version as in ``distutils.version``: numbers in its text are compared as numbers."""
 
     def __init__(self, text):
         self.vstring = text
@@ -236,34 +241,41 @@ def _no_gpu(device, *args, **kwargs):
                   stacklevel=2)
 
 
-def _selection(name):
-    """What scikit-learn 0.20 has moved to ``sklearn.model_selection``, found when it is wanted."""
-    def moved(attribute):
+def _moved_to_model_selection(name):
+    """Return a stand-in for a module that scikit-learn 0.20 has moved to ``model_selection``.
+
+    It imports scikit-learn when an attribute is asked for.
+    """
+    def __getattr__(attribute):
         if attribute.startswith("__"):
             raise AttributeError(f"{name} has no {attribute}")
-        now = resolve_name(f"sklearn.model_selection:{attribute}")
-        return functools.partial(_folds, now) if attribute in _FOLDS else now
-    return stand_in(name, __getattr__=moved)
+        value = resolve_name(f"sklearn.model_selection:{attribute}")
+        return functools.partial(_folds, value) if attribute in _FOLDS else value
+    return stand_in(name, __getattr__=__getattr__)
 
 
-#: They were told how many elements there are, or their classes, and were sequences.
+#: Classes whose objects were sequences of folds.  The first argument was the number of elements, or
+#: a label of each: the functions turn it into an array of elements.
 _FOLDS = {"KFold": np.zeros, "StratifiedKFold": np.asarray}
 
 
-def _folds(kind, of, n_folds=3, indices=None, shuffle=False, random_state=None):
-    elements = _FOLDS[kind.__name__](of)
-    return list(kind(n_folds, shuffle=shuffle, random_state=random_state).split(elements, elements))
+def _folds(fold_class, elements, n_folds=3, indices=None, shuffle=False, random_state=None):
+    elements = _FOLDS[fold_class.__name__](elements)
+    folds = fold_class(n_folds, shuffle=shuffle, random_state=random_state)
+    return list(folds.split(elements, elements))
 
 
 def _modules(name, **contents):
-    """A module, and those in it."""
-    inner = {f"{name}.{key}": value for key, value in contents.items()
-             if isinstance(value, types.ModuleType)}
-    return {name: stand_in(name, **contents, **({"__path__": []} if inner else {})), **inner}
+    """Return a dictionary of a module with these contents and of the modules among them."""
+    submodules = {f"{name}.{key}": value for key, value in contents.items()
+                  if isinstance(value, types.ModuleType)}
+    if submodules:
+        contents["__path__"] = []
+    return {name: stand_in(name, **contents), **submodules}
 
 
-def _gone():
-    """What stands for modules that are not there any more: as much as those programs use."""
+def _dropped_modules():
+    """Return stand-ins for modules that are gone, with as much as programs of Theano's time use."""
     public = {name: getattr(np, name) for name in np.__all__}
     return {
         # Python 3.9.
@@ -303,18 +315,18 @@ def _gone():
     }
 
 
-# --- meanings ---
+# --- functions of NumPy whose meaning has changed ---
 
-def _of_iterators(function):
-    """NumPy 1.16: an iterator is no sequence of arrays."""
+def _accept_iterators(function):
+    """NumPy 1.16 refuses an iterator where a sequence of arrays is expected."""
     def with_iterators(arrays, *args, **kwargs):
         arrays = list(arrays) if isinstance(arrays, collections.abc.Iterator) else arrays
         return function(arrays, *args, **kwargs)
     return with_iterators
 
 
-def _sum(function):
-    """NumPy 2.4: no sum of a generator."""
+def _accept_generators(function):
+    """NumPy 2.4 refuses to sum a generator."""
     def with_generators(a, *args, **kwargs):
         if isinstance(a, types.GeneratorType):
             return builtins.sum(a)
@@ -322,16 +334,16 @@ def _sum(function):
     return with_generators
 
 
-def _of_any_number(linspace):
-    """How many points there are may be a float."""
+def _accept_float_number(function):
+    """NumPy 1.18 refuses a float as the number of points."""
     def with_float(start, stop, num=50, *args, **kwargs):
-        return linspace(start, stop, int(num), *args, **kwargs)
+        return function(start, stop, int(num), *args, **kwargs)
     return with_float
 
 
-def _by_another_name(old, new):
-    """An argument was called `old` once, and still is where NumPy does not know it as `new`."""
-    def change(function):
+def _accept_old_name(old, new):
+    """The parameter `old` is called `new`, in versions of NumPy whose function has that one."""
+    def accept(function):
         if new not in inspect.signature(function).parameters:
             return function
 
@@ -340,11 +352,11 @@ def _by_another_name(old, new):
                 kwargs[new] = kwargs.pop(old)
             return function(*args, **kwargs)
         return with_old_name
-    return change
+    return accept
 
 
-def _array(function):
-    """NumPy 1.24: no arrays of rows of several lengths; NumPy 2.0: copy=False never copies."""
+def _accept_ragged_rows(function):
+    """NumPy 1.24 refuses rows of different lengths; with NumPy 2.0, ``copy=False`` never copies."""
     def with_objects(object, *args, **kwargs):
         if kwargs.get("copy") is False:
             kwargs["copy"] = None
@@ -357,8 +369,8 @@ def _array(function):
     return with_objects
 
 
-def _fromstring(function):
-    """NumPy 2.3: no numbers in binary."""
+def _accept_binary(function):
+    """NumPy 2.3 refuses to read binary numbers from a string."""
     def with_binary(string, dtype=float, count=-1, *, sep="", **kwargs):
         if sep == "":
             string = string.encode("latin1") if isinstance(string, str) else string
@@ -367,24 +379,24 @@ def _fromstring(function):
     return with_binary
 
 
-#: What makes of a function of NumPy's what it was.
-_MEANINGS = {
+#: For each function a decorator that restores its old meaning.
+_OLD_MEANINGS = {
     **dict.fromkeys(["concatenate", "vstack", "hstack", "dstack", "stack", "column_stack",
-                     "row_stack"], _of_iterators),
-    "sum": _sum,
-    "reshape": _by_another_name("newshape", "shape"),  # NumPy 2.4
+                     "row_stack"], _accept_iterators),
+    "sum": _accept_generators,
+    "reshape": _accept_old_name("newshape", "shape"),  # NumPy 2.4
     **dict.fromkeys(["histogram", "histogram2d", "histogramdd"],  # NumPy 1.24
-                    _by_another_name("normed", "density")),
+                    _accept_old_name("normed", "density")),
     **dict.fromkeys(["percentile", "quantile", "nanpercentile", "nanquantile"],  # NumPy 2.4
-                    _by_another_name("interpolation", "method")),
-    **dict.fromkeys(["array", "asarray"], _array),
-    "fromstring": _fromstring,
-    "linspace": _of_any_number,  # NumPy 1.18
+                    _accept_old_name("interpolation", "method")),
+    **dict.fromkeys(["array", "asarray"], _accept_ragged_rows),
+    "fromstring": _accept_binary,
+    "linspace": _accept_float_number,
 }
 
 
 class _Result(np.ndarray):
-    """An array of one element, which NumPy 2.4 does not take for a number any more."""
+    """An array of one element that converts to a number; NumPy 2.4 refuses that."""
 
     def __float__(self):
         return float(self.item())
@@ -402,16 +414,19 @@ class _Result(np.ndarray):
         return self.view(np.ndarray).__reduce__()
 
 
-def _with_numbers(call):
-    """NumPy 2.4 refuses float(a), "%f" % a and b[0] = a for an array of one element."""
+def _return_numbers(function_class):
+    """Let Theano's functions return arrays of one element as `_Result`.
+
+    NumPy 2.4 refuses float(a), "%f" % a and b[0] = a for other arrays of one element.
+    """
+    @replace(function_class)
     def __call__(self, *args, **kwargs):
-        results = call(self, *args, **kwargs)
+        results = __call__.original(self, *args, **kwargs)
         if isinstance(results, list):
-            return [_as_number(one) for one in results]
+            return [_as_number(result) for result in results]
         if isinstance(results, dict):
-            return {key: _as_number(one) for key, one in results.items()}
+            return {key: _as_number(result) for key, result in results.items()}
         return _as_number(results)
-    return __call__
 
 
 def _as_number(value):
@@ -420,12 +435,12 @@ def _as_number(value):
     return value
 
 
-# --- what cannot be brought back ---
+# --- what cannot be restored ---
 
-#: What to write in place of what an error tells of.
+#: What to write instead, by the message of an error.
 INSTEAD = {
     r"'numpy.ndarray' object has no attribute 'tostring'": "a.tobytes()",
-    # The second form is that of NumPy 2.0 to 2.2.
+    # The second alternative is the message of NumPy 2.0 to 2.2.
     r"'numpy.ndarray' object has no attribute 'itemset'|`itemset` was removed": "a[index] = value",
     r"'numpy.ndarray' object has no attribute 'ptp'|`ptp` was removed": "np.ptp(a)",
     r"'numpy.ndarray' object has no attribute 'newbyteorder'|`newbyteorder` was removed":
@@ -441,13 +456,13 @@ INSTEAD = {
 
 
 def advice(error):
-    """Return what to write in place of what an old program has failed at, or None."""
+    """Return what to write instead of the code that raised an error, or None if it is unknown."""
     return next((instead for pattern, instead in INSTEAD.items()
                  if re.search(pattern, str(error))), None)
 
 
 def note_advice(error):
-    """Add to an error what to write instead, if that is known and Python is 3.11 or later."""
+    """Add a note to an error that says what to write instead; on Python 3.11 and later."""
     instead = advice(error)
     if instead and hasattr(error, "add_note"):
         error.add_note(f"Today one writes: {instead}")

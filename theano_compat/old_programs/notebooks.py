@@ -1,7 +1,7 @@
-"""Old notebooks, of either Python: what `python -m theano_compat` does for a script, for their cells.
+"""Old notebooks: what `python -m theano_compat` does for a script, for the cells of a notebook.
 
-In Jupyter the first cell is ``%load_ext theano_compat``; ``%load_ext theano_compat.old_programs.python2`` says that all
-cells are Python 2.  Otherwise they are from the first on that can be nothing else.
+In Jupyter the first cell is ``%load_ext theano_compat``: it translates from the first cell on that
+can only be Python 2.  ``%load_ext theano_compat.old_programs.python2`` translates all cells.
 """
 
 import importlib.util
@@ -12,30 +12,30 @@ from pathlib import Path
 from theano_compat.old_programs import python2
 from theano_compat.old_programs.environment import as_old_program, note_advice
 
-#: What IPython 8 and 9 have dropped: a module, its name there, and where it is now.
-_NAMES = {
+#: Names that IPython 8 and 9 have dropped: a module and a name, and the module that has it now.
+_MOVED_NAMES = {
     ("IPython.core.display", "display"): "IPython.display",
     ("IPython.core.display", "clear_output"): "IPython.display",
     ("IPython.core.display", "publish_display_data"): "IPython.display",
 }
-#: What IPython 4 has made packages of their own.
-_MODULES = {"IPython.html.widgets": "ipywidgets", "IPython.utils.traitlets": "traitlets",
-            "IPython.nbformat": "nbformat", "IPython.parallel": "ipyparallel"}
+#: Modules that IPython 4 has made packages.
+_MOVED_MODULES = {"IPython.html.widgets": "ipywidgets", "IPython.utils.traitlets": "traitlets",
+                  "IPython.nbformat": "nbformat", "IPython.parallel": "ipyparallel"}
 
 
 def load(shell, is_python2=False):
-    """Run the cells to come as those of an old program.
+    """Let a shell run its next cells as those of an old program.
 
     Parameters
     ----------
     shell : IPython.core.interactiveshell.InteractiveShell
     is_python2 : bool, optional
-        Whether they are all Python 2.
+        Whether all of them are Python 2.
     """
     as_old_program()
     _restore_names(shell)
     if not isinstance(shell.compile, _Compiler):
-        # The shell's own object stays, for others have it, and what it remembers.
+        # The object stays the same: it has a state, and other objects refer to it.
         shell.compile.__class__ = type("Compiler", (_Compiler, type(shell.compile)), {})
         shell.compile.is_python2 = False
         shell.set_custom_exc((Exception,), _show_with_advice)
@@ -44,7 +44,7 @@ def load(shell, is_python2=False):
 
 
 class _Compiler:
-    """Reads cells; those in Python 2 are translated, and keep their own lines in tracebacks."""
+    """Compiles cells; translates those in Python 2.  Tracebacks show a cell's own lines."""
 
     def ast_parse(self, source, filename="<unknown>", symbol="exec"):
         if symbol != "exec":
@@ -54,9 +54,9 @@ class _Compiler:
                 self.use_python2()
             if self.is_python2:
                 return python2.tree_of(source, filename)
-        except SyntaxError:  # what Python 3 says of it is clearer
+        except SyntaxError:  # Python 3's message, below, is the clearer one
             pass
-        except ModuleNotFoundError as error:  # a SyntaxError is what the shell can show
+        except ModuleNotFoundError as error:  # the shell can show only a SyntaxError
             raise SyntaxError(f"This is Python 2. {error}") from None
         return super().ast_parse(source, filename, symbol)
 
@@ -66,47 +66,54 @@ class _Compiler:
             self.is_python2 = True
 
 
-def _show_with_advice(shell, kind, error, traceback, tb_offset=None):
+def _show_with_advice(shell, error_class, error, traceback, tb_offset=None):
     note_advice(error)
-    shell.showtraceback((kind, error, traceback), tb_offset=tb_offset)
+    shell.showtraceback((error_class, error, traceback), tb_offset=tb_offset)
 
 
 def _restore_names(shell):
-    for (module, name), now in _NAMES.items():
-        module = importlib.import_module(module)
-        if name not in vars(module):  # IPython 8 warns of it
-            setattr(module, name, getattr(importlib.import_module(now), name))
-    for name, now in _MODULES.items():
-        package, _, last = name.rpartition(".")
-        if importlib.util.find_spec(now) and name not in sys.modules:
+    for (old_module, name), new_module in _MOVED_NAMES.items():
+        module = importlib.import_module(old_module)
+        if name not in vars(module):  # not hasattr, at which IPython 8 warns
+            setattr(module, name, getattr(importlib.import_module(new_module), name))
+    for old_name, new_name in _MOVED_MODULES.items():
+        package, _, last_name = old_name.rpartition(".")
+        if importlib.util.find_spec(new_name) and old_name not in sys.modules:
             sys.modules.setdefault(package, types.ModuleType(package))
-            sys.modules[name] = importlib.import_module(now)
-            setattr(sys.modules[package], last, sys.modules[name])
+            sys.modules[old_name] = importlib.import_module(new_name)
+            setattr(sys.modules[package], last_name, sys.modules[old_name])
     if not hasattr(type(shell), "magic"):
-        type(shell).magic = lambda shell, line: shell.run_line_magic(*line.partition(" ")[::2])
+        type(shell).magic = _run_magic
+
+
+def _run_magic(shell, line):
+    name, _, argument = line.partition(" ")
+    return shell.run_line_magic(name, argument)
 
 
 def run(path, result, is_python2=False):
-    """Run a notebook from start to end, through its errors, and write the result.
+    """Run all cells of a notebook, even after errors, and write the result.
 
     Parameters
     ----------
-    path, result : path
-        The notebook, of any version of Jupyter's, and where it goes.
+    path : path
+        The notebook, in any version of Jupyter's format.
+    result : path
+        The file to write.
     is_python2 : bool, optional
-        Whether it is Python 2, though nothing in it says so.
+        Whether it is Python 2, even if nothing in it says so.
 
     Returns
     -------
     list of str
-        A line for each cell that has raised an exception.
+        A line for each error: its cell, its type and its message.
 
     Raises
     ------
     ModuleNotFoundError
         If Jupyter, or the translator that the notebook needs, is not installed.
     ValueError
-        If the file is no notebook.
+        If the file is not a notebook.
     """
     try:
         import nbformat
@@ -118,12 +125,12 @@ def run(path, result, is_python2=False):
     try:
         notebook = nbformat.read(path, as_version=4)
         nbformat.validate(notebook)
-    except Exception as error:  # nbformat raises all sorts of them
+    except Exception as error:  # nbformat raises many classes of errors
         raise ValueError(f"{path} is no notebook: {error}") from None
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     is_python2 = is_python2 or _says_python2(notebook.metadata) or any(map(_is_python2, cells))
     extension = "theano_compat.old_programs.python2" if is_python2 else "theano_compat"
-    failed = []
+    errors = []
     with tqdm(total=len(cells), unit=" cells") as bar:
         client = NotebookClient(
             notebook, kernel_name="python3", timeout=None, allow_errors=True,
@@ -134,13 +141,13 @@ def run(path, result, is_python2=False):
         try:
             client.execute()
         except DeadKernelError as error:
-            failed.append(f"the kernel died: {error}")
+            errors.append(f"the kernel died: {error}")
     for number, cell in enumerate(cells, 1):
-        failed.extend(f"code cell {number}: {output.ename}: {output.evalue}"
+        errors.extend(f"code cell {number}: {output.ename}: {output.evalue}"
                       for output in cell.outputs if output.output_type == "error")
     Path(result).parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(notebook, result)
-    return failed
+    return errors
 
 
 def _says_python2(metadata):

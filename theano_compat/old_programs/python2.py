@@ -1,8 +1,8 @@
-"""Programs in Python 2, and what they import from their own folder, translated as they are run.
+"""Programs in Python 2, and the modules in their folder, translated while they are imported.
 
-fissix, the living fork of lib2to3, translates what is written otherwise today; `code_of` and
-`as_python2` do what it leaves: division of integers, pickles and files of Python 2, names.
-Tracebacks show the file's own lines.
+fissix, the maintained fork of lib2to3, translates the syntax.  `code_of` and `as_python2` do what
+it does not: the division of integers, Python 2's pickles and files, and names that are gone.
+Tracebacks show the lines of the original file.
 """
 
 import ast
@@ -19,25 +19,36 @@ from importlib.machinery import PathFinder, SourceFileLoader
 
 import numpy as np
 
+from theano_compat.hooks import replace
+
 __all__ = ["is_python2", "code_of", "tree_of", "as_python2"]
 
-#: Of fissix's: questions of style, and a name that Python 3 has again.
-_LEFT_OUT = {"asserts", "buffer", "idioms", "set_literal", "ws_comma"}
-#: What Python 3 has not.
+#: Fixers of fissix that are not used: those of style, and that of a name Python 3 has again.
+_FIXERS_LEFT_OUT = {"asserts", "buffer", "idioms", "set_literal", "ws_comma"}
+#: Names, modules and methods that Python 2 has and Python 3 has not.
 _NAMES = {"xrange", "raw_input", "unicode", "basestring", "unichr", "reduce", "execfile", "long"}
 _MODULES = {"cPickle", "StringIO", "cStringIO", "urllib2", "urlparse", "httplib", "ConfigParser",
             "Queue", "Tkinter", "__builtin__", "commands", "copy_reg"}
 _METHODS = {"iteritems", "iterkeys", "itervalues", "has_key"}
-_FUTURE = re.compile(r"^\s*from\s+__future__\s+import\b[^\n]*\bdivision\b", re.M)
+_IMPORT_OF_DIVISION = re.compile(r"^\s*from\s+__future__\s+import\b[^\n]*\bdivision\b", re.M)
+#: Exceptions by which a program for both versions finds out which names there are.
+_MISSING_NAME_ERRORS = re.compile("NameError|ImportError|AttributeError")
 
 
 def is_python2(source, path):
-    """Tell whether a file says that it is Python 2, can't be read otherwise, or uses its names.
+    """Tell whether a file is Python 2.
+
+    It is if its first line says so, if only Python 2 can parse it, or if it uses names that only
+    Python 2 has.
 
     Parameters
     ----------
     source : bytes
     path : str
+
+    Returns
+    -------
+    bool
     """
     if re.match(rb"#![^\n]*python2", source):
         return True
@@ -49,30 +60,33 @@ def is_python2(source, path):
         code_of(source, path)
         return True
     except SyntaxError:
-        return False  # nor Python 2: what Python 3 says of it is clearer
+        return False  # not Python 2 either: Python 3's message is the clearer one
 
 
 def _has_names_of_python2(tree):
-    """Whether there are names that Python 3 has not, in a program that was not written for both."""
-    nodes = list(ast.walk(tree))
-    if any(isinstance(node, ast.ExceptHandler) and node.type is not None
-           and re.search("NameError|ImportError|AttributeError", ast.unparse(node.type))
-           for node in nodes):
-        return False
-    names = {node.id: False for node in nodes if isinstance(node, ast.Name)}
-    names.update((node.id, True) for node in nodes
-                 if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store))
-    imported = {alias.asname or alias.name for node in nodes
-                if isinstance(node, (ast.Import, ast.ImportFrom)) for alias in node.names}
-    modules = {alias.name for node in nodes if isinstance(node, ast.Import)
-               for alias in node.names} | {node.module for node in nodes
-                                           if isinstance(node, ast.ImportFrom)}
-    return bool({name for name, bound in names.items() if not bound} & _NAMES - imported
-                or modules & _MODULES
-                or {node.attr for node in nodes if isinstance(node, ast.Attribute)} & _METHODS)
+    """Whether a program uses names that Python 3 has not, and was not written for both versions."""
+    used, assigned, imported, modules, attributes = set(), set(), set(), set(), set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ExceptHandler) and node.type is not None:
+            if _MISSING_NAME_ERRORS.search(ast.unparse(node.type)):
+                return False
+        elif isinstance(node, ast.Name):
+            used.add(node.id)
+            if isinstance(node.ctx, ast.Store):
+                assigned.add(node.id)
+        elif isinstance(node, ast.Attribute):
+            attributes.add(node.attr)
+        elif isinstance(node, ast.Import):
+            modules.update(alias.name for alias in node.names)
+            imported.update(alias.asname or alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            modules.add(node.module)
+            imported.update(alias.asname or alias.name for alias in node.names)
+    undefined = used - assigned - imported
+    return bool(undefined & _NAMES or modules & _MODULES or attributes & _METHODS)
 
 
-@lru_cache(maxsize=1)  # whether it is Python 2 is known once it is translated
+@lru_cache(maxsize=1)  # `is_python2` has translated the file that is compiled next
 def code_of(source, path):
     """Translate a file and compile it.
 
@@ -88,7 +102,7 @@ def code_of(source, path):
     Raises
     ------
     SyntaxError
-        If it is no Python 2 either.
+        If it cannot be translated.
     ModuleNotFoundError
         If fissix is not installed.
     """
@@ -100,7 +114,7 @@ def code_of(source, path):
 
 
 def tree_of(text, path):
-    """Translate a text, and return its tree, in which lines have the numbers that they have there.
+    """Translate a text, and return its syntax tree, with the line numbers of the text.
 
     Parameters
     ----------
@@ -112,10 +126,12 @@ def tree_of(text, path):
 
     Raises
     ------
-    As `code_of` does.
+    SyntaxError, ModuleNotFoundError
+        As `code_of`.
     """
-    text = text.expandtabs(8).rstrip() + "\n"  # Python 2 took tabs and spaces together
-    translator = _translator(os.path.exists(os.path.join(os.path.dirname(path), "__init__.py")))
+    text = text.expandtabs(8).rstrip() + "\n"  # Python 2 allows tabs and spaces to be mixed
+    is_in_package = os.path.exists(os.path.join(os.path.dirname(path), "__init__.py"))
+    translator = _translator(is_in_package)
     from fissix.pgen2.parse import ParseError
     from fissix.pgen2.tokenize import TokenError
     try:
@@ -123,46 +139,49 @@ def tree_of(text, path):
     except (ParseError, TokenError) as error:
         raise SyntaxError(f"{path} is no Python 2: {error}") from None
     tree = ast.parse(translated, path)
-    _number_as(text.splitlines(), translated.splitlines(), tree)
-    if not _FUTURE.search(text):
+    _restore_line_numbers(tree, text.splitlines(), translated.splitlines())
+    if not _IMPORT_OF_DIVISION.search(text):
         tree = ast.fix_missing_locations(_Divisions().visit(tree))
     return tree
 
 
 def load_ipython_extension(shell):
-    """``%load_ext theano_compat.old_programs.python2``: see `notebooks`."""
+    """Implement ``%load_ext theano_compat.old_programs.python2``: see `notebooks`."""
     from theano_compat.old_programs import notebooks
 
     notebooks.load(shell, is_python2=True)
 
 
 @lru_cache(maxsize=None)
-def _translator(in_package):
+def _translator(is_in_package):
     try:
         from fissix import refactor
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(f"{error}: pip install fissix") from None
 
-    left_out = _LEFT_OUT if in_package else _LEFT_OUT | {"import"}  # there are modules beside it
+    left_out = _FIXERS_LEFT_OUT
+    if not is_in_package:  # outside a package, imports of modules beside the file stay absolute
+        left_out = left_out | {"import"}
     return refactor.RefactoringTool([
         name for name in refactor.get_fixers_from_package("fissix.fixes")
         if name.rpartition("fix_")[2] not in left_out])
 
 
-def _number_as(lines, translated, tree):
-    """Give what stands in translated lines the numbers of the original ones."""
+def _restore_line_numbers(tree, lines, translated):
+    """Replace the line numbers in a tree of the translated lines by those of the original lines."""
     numbers = {}
-    for _, start, end, first, last in SequenceMatcher(
-            None, lines, translated, autojunk=False).get_opcodes():
-        numbers.update((number + 1, max(1, min(start + number - first + 1, end)))
-                       for number in range(first, last))
+    matcher = SequenceMatcher(None, lines, translated, autojunk=False)
+    for _, start, end, translated_start, translated_end in matcher.get_opcodes():
+        for i in range(translated_start, translated_end):
+            number = start + (i - translated_start) + 1
+            numbers[i + 1] = max(1, min(number, end))
     for node in ast.walk(tree):
         if hasattr(node, "lineno"):
             node.lineno, node.end_lineno = numbers[node.lineno], numbers[node.end_lineno]
 
 
 class _Divisions(ast.NodeTransformer):
-    """Let `/` be what it was."""
+    """Replaces ``/`` by calls of functions that divide as Python 2."""
 
     def visit_BinOp(self, node):
         self.generic_visit(node)
@@ -184,14 +203,14 @@ def _call(name, *arguments):
 
 
 def _are_integers(a, b):
-    return all(isinstance(one, (int, np.integer)) or isinstance(one, np.ndarray)
-               and one.dtype.kind in "iub" for one in (a, b))
+    return all(isinstance(x, (int, np.integer))
+               or isinstance(x, np.ndarray) and x.dtype.kind in "iub" for x in (a, b))
 
 
 def _divide(a, b):
     if _are_integers(a, b):
         return a // b
-    if hasattr(a, "__div__"):  # Theano's variables have it still
+    if hasattr(a, "__div__"):  # as Theano's variables
         return a.__div__(b)
     if hasattr(b, "__rdiv__"):
         return b.__rdiv__(a)
@@ -204,88 +223,84 @@ def _divide_in_place(a, b):
     return _divide(a, b)
 
 
-# --- what it finds ---
+# --- the process of a program in Python 2 ---
 
 def as_python2(folder):
-    """Let the rest of this process find what Python 2 had.
+    """Give the rest of this process names, pickles and imports of Python 2.
 
     Parameters
     ----------
     folder : str
-        The program's, whose modules are translated, too.
+        The program's folder, whose modules are translated, too.
     """
     vars(builtins).update(
         __old_division__=_divide, __old_division_in_place__=_divide_in_place, file=open,
         cmp=lambda a, b: (a > b) - (a < b))
-    for name, now in [("letters", "ascii_letters"), ("lowercase", "ascii_lowercase"),
-                      ("uppercase", "ascii_uppercase")]:
-        setattr(string, name, getattr(string, now))
+    string.letters, string.lowercase = string.ascii_letters, string.ascii_lowercase
+    string.uppercase = string.ascii_uppercase
     string.join = lambda words, sep=" ": sep.join(words)
-    pickle.load, pickle.loads = _load_of(pickle.load), _loads_of(pickle.loads)
-    pickle.dump = _dump_of(pickle.dump)
-    sys.meta_path.insert(sys.meta_path.index(PathFinder), _Finder(folder))  # below our patches
+    _restore_pickle()
+    # Directly before Python's finder, so that the finder of the patches still comes first.
+    sys.meta_path.insert(sys.meta_path.index(PathFinder), _Finder(folder))
 
 
-def _load_of(load):
-    def with_old_pickles(file, **options):
-        """Texts and arrays of Python 2 are bytes; and files were opened as text."""
+def _restore_pickle():
+    """Let pickle accept files opened as text, and Python 2's texts and arrays, which are bytes."""
+    @replace(pickle)
+    def load(file, **options):
         binary = getattr(file, "buffer", file)
         start = binary.tell()
         try:
-            return load(binary, **options)
+            return load.original(binary, **options)
         except UnicodeDecodeError:
             binary.seek(start)
-            return load(binary, **{"encoding": "latin1", **options})
-    return with_old_pickles
+            return load.original(binary, **{"encoding": "latin1", **options})
 
-
-def _loads_of(loads):
-    def with_old_pickles(data, **options):
+    @replace(pickle)
+    def loads(data, **options):
         data = data.encode("latin1") if isinstance(data, str) else data
         try:
-            return loads(data, **options)
+            return loads.original(data, **options)
         except UnicodeDecodeError:
-            return loads(data, **{"encoding": "latin1", **options})
-    return with_old_pickles
+            return loads.original(data, **{"encoding": "latin1", **options})
 
-
-def _dump_of(dump):
-    def to_old_files(value, file, *args, **options):
-        return dump(value, getattr(file, "buffer", file), *args, **options)
-    return to_old_files
+    @replace(pickle)
+    def dump(value, file, *args, **options):
+        return dump.original(value, getattr(file, "buffer", file), *args, **options)
 
 
 class _Finder:
-    """Finds modules where Python would: to be translated, if they are the program's own.
+    """Finds modules where Python would, and has the program's own translated.
 
-    These lie in its folder, in those of PYTHONPATH, or where it has added to ``sys.path``. Of
-    others those are translated that Python 3 can't read.
+    These lie in its folder, in those of PYTHONPATH, or in those that it adds to ``sys.path``.
+    Other modules are translated only if Python 3 cannot parse them.
     """
 
     def __init__(self, folder):
-        own = [folder, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-        self._own = [os.path.realpath(path) + os.sep for path in own]
-        others = (os.path.realpath(path) + os.sep for path in sys.path if path)
-        self._others = [path for path in others if path not in self._own]
+        in_pythonpath = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+        program_folders = [folder, *filter(None, in_pythonpath)]
+        self._program_folders = tuple(os.path.realpath(path) + os.sep for path in program_folders)
+        folders = (os.path.realpath(path) + os.sep for path in sys.path if path)
+        self._other_folders = tuple(path for path in folders if path not in self._program_folders)
 
-    def _is_own(self, path):
+    def _is_of_program(self, path):
         path = os.path.realpath(path)
-        return "site-packages" not in path and (
-            path.startswith(tuple(self._own)) or not path.startswith(tuple(self._others)))
+        return "site-packages" not in path and (path.startswith(self._program_folders)
+                                                or not path.startswith(self._other_folders))
 
     def find_spec(self, name, path=None, target=None):
         spec = PathFinder.find_spec(name, path, target)
         if spec and type(spec.loader) is SourceFileLoader:
-            loader = _Loader if self._is_own(spec.origin) else _LoaderOfOthers
+            loader = _ProgramLoader if self._is_of_program(spec.origin) else _LibraryLoader
             spec.loader = loader(spec.loader.name, spec.loader.path)
             return spec
         return None
 
 
-class _Loader(SourceFileLoader):
-    """Keeps no bytecode, which another Python would take for its own."""
+class _ProgramLoader(SourceFileLoader):
+    """Translates a module, and writes no bytecode, which Python 3 would use for its own."""
 
-    def source_to_code(self, data, path, *module, **options):  # its name, since Python 3.15
+    def source_to_code(self, data, path, *module, **options):  # Python 3.15 adds `module`
         try:
             return code_of(data, path)
         except SyntaxError:
@@ -298,18 +313,18 @@ class _Loader(SourceFileLoader):
         pass
 
 
-class _LoaderOfOthers(SourceFileLoader):
-    """Reads Python 3; what is not is translated, without leaving bytecode."""
+class _LibraryLoader(SourceFileLoader):
+    """Translates a module only if Python 3 cannot parse it, and writes no bytecode of that."""
 
-    _translated = False
+    _is_translated = False
 
     def source_to_code(self, data, path, *module, **options):
         try:
             return super().source_to_code(data, path, *module, **options)
         except SyntaxError:
-            self._translated = True
+            self._is_translated = True
             return code_of(data, path)
 
     def set_data(self, path, data, **options):
-        if not self._translated:
+        if not self._is_translated:
             super().set_data(path, data, **options)

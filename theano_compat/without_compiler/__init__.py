@@ -1,1 +1,1 @@
-"""What computes where there is no C++ compiler: NumPy, on whole arrays."""
+"""Computes with NumPy, on whole arrays, where there is no C++ compiler."""

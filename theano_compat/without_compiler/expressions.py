@@ -1,163 +1,156 @@
-"""Elementwise operations without a compiler: on whole arrays, in blocks that stay in the cache.
+"""Elementwise operations without a compiler: on whole arrays, in blocks that fit into the cache.
 
-Theano's Python computes a fused expression number by number.  Here it becomes,
-once, a small function in Python that calls NumPy's and lets them put their
-results where others are no longer wanted.  That of ``x - (2 * a) * y``, with a
-number `a`, is::
+Theano's Python computes a fused expression number by number.  Here each
+expression is compiled, once, to a small Python function that calls NumPy's
+ufuncs and reuses the memory of intermediate results.  For ``x - (2 * a) * y``,
+with arrays `x` and `y` and a number `a`, it is::
 
     def run(blocks, i1):
-        n0 = multiply(c0, i1)
-        for i0, i2, o0, r0 in blocks:
+        n0 = multiply(c1, i1)
+        for i0, i2, o0, r0, in blocks:
             r0 = multiply(n0, i2, out=r0)
             subtract(i0, r0, out=o0)
 
 ``formulas.py`` says what each operation computes.
 """
 
-import _signal as signal  # whose functions make no enumerations, at each call, as signal's do
+import _signal as signal  # its functions return no enumerations, which cost time at each call
 import math
 import re
 import threading
+from collections import defaultdict
 from functools import lru_cache
 
 import numpy as np
 
-from theano_compat.hooks import around_import
+from theano_compat.hooks import around_import, replace
 from theano_compat.without_compiler.denormals import flushed_to_zero
 from theano_compat.without_compiler.formulas import (
-    formula_of, results_of_a_stranger, usual_types)
+    default_dtypes, formula_of, results_of_unknown_op)
 
-#: Elements that go through all steps before the next ones: some such blocks fit a cache.
-_BLOCK = 2**14
-#: Elements below which it does not pay to look for memory that is there already, nor for denormals.
-_FEW = 2**12
-#: Memory for the results of steps, a block of the widest type each, while nobody uses it.
+#: Elements of a block, which all steps compute before the next block: several blocks fit a cache.
+_BLOCK_SIZE = 2**14
+#: Smaller arrays gain nothing from registers that exist already, nor from flushing denormals.
+_MIN_SIZE_FOR_REGISTERS = 2**12
+#: Memory of registers that are not in use, a block of the widest type each.
 _spare = []
 
 
 @around_import("theano.tensor.elemwise")
 def compute_elementwise_in_numpy(elemwise):
-    """Compute an elementwise operation by NumPy, whole arrays at a time."""
-    yield
-    prepare_c = elemwise.Elemwise.prepare_node
+    """Compute an elementwise operation with NumPy on whole arrays.
 
+    Theano's Python calls a fused operation, or one that has no ufunc, for each element.
+    """
+    yield
+
+    @replace(elemwise.Elemwise)
     def prepare_node(self, node, storage_map, compute_map, impl):
         if impl == "c":
-            prepare_c(self, node, storage_map, compute_map, impl)
+            prepare_node.original(self, node, storage_map, compute_map, impl)
 
+    @replace(elemwise.Elemwise)
     def perform(self, node, inputs, output_storage):
         with np.errstate(all="ignore"):
-            results = _expression_of(node)(inputs)
+            results = _expression_of_node(node)(inputs)
         for storage, result in zip(output_storage, results):
             storage[0] = result
 
+    @replace(elemwise.Elemwise)
     def make_py_thunk(self, node, storage_map, compute_map, no_recycling, debug=False):
-        expression = _expression_of(node)
+        expression = _expression_of_node(node)
         inputs = [storage_map[variable] for variable in node.inputs]
         outputs = [storage_map[variable] for variable in node.outputs]
         computed = [compute_map[variable] for variable in node.outputs]
 
         def thunk():
             results = expression([storage[0] for storage in inputs])
-            for storage, done, result in zip(outputs, computed, results):
+            for storage, is_computed, result in zip(outputs, computed, results):
                 storage[0] = result
-                done[0] = True
+                is_computed[0] = True
 
         thunk.inputs, thunk.outputs, thunk.lazy = inputs, outputs, False
         return thunk
 
-    elemwise.Elemwise.prepare_node = prepare_node
-    elemwise.Elemwise.perform = perform
-    elemwise.Elemwise.make_py_thunk = make_py_thunk
-
-
-class _Same:
-    """A key that is equal to itself alone: some operations are equal that differ."""
-
-    def __init__(self, thing):
-        self.thing = thing
-
-    def __hash__(self):
-        return id(self.thing)
-
-    def __eq__(self, other):
-        return self.thing is other.thing
-
 
 @around_import("theano.scalar.basic")
 def compute_scalars_in_numpy(scalar):
-    """Compute an operation on numbers as one on arrays: in the types that Theano says."""
+    """Compute an operation on numbers as one on arrays, in the dtypes that Theano states.
+
+    Theano's Python asks ufuncs for a dtype by an argument that today's NumPy refuses.
+    """
     yield
 
+    @replace(scalar.ScalarOp)
     def perform(self, node, inputs, output_storage):
-        expression = _expression(_Same(self), getattr(self, "nfunc_spec", None),
+        expression = _expression(_IdentityKey(self), getattr(self, "nfunc_spec", None),
                                  tuple((x.dtype, ()) for x in node.inputs),
                                  tuple(x.dtype for x in node.outputs), ())
+        arrays = [np.asarray(x, variable.dtype) for x, variable in zip(inputs, node.inputs)]
         with np.errstate(all="ignore"):
-            results = expression([np.asarray(x, of.dtype) for x, of in zip(inputs, node.inputs)])
+            results = expression(arrays)
         for storage, result in zip(output_storage, results):
             storage[0] = result[()]
-
-    scalar.ScalarOp.perform = perform
 
 
 @around_import("theano.gof.vm")
 def use_python_engine(vm):
-    """Run by the engine in Python what asks for that in C, which there is only with a compiler."""
+    """Use Theano's Python engine where its C engine, which needs a compiler, is missing.
+
+    Otherwise a function that asks for the C engine, such as a pickled one, fails with a NameError.
+    """
     yield
     if hasattr(vm, "CVM"):
         return
-    make_vm = vm.VM_Linker.make_vm
 
-    def make_vm_in_python(self, *args, **kwargs):
+    @replace(vm.VM_Linker)
+    def make_vm(self, *args, **kwargs):
         self.use_cloop = False
-        return make_vm(self, *args, **kwargs)
-
-    vm.VM_Linker.make_vm = make_vm_in_python
+        return make_vm.original(self, *args, **kwargs)
 
 
 @around_import("theano.gof.vm")
 def ignore_float_warnings(vm):
-    """Compute without NumPy's warnings of nan and infinity, as C does."""
+    """Suppress NumPy's warnings about NaN and infinity while a function runs; C gives none."""
     yield
 
-    def silent(call):
+    def silent(original_call):
         def __call__(self, *args, **kwargs):
             with np.errstate(all="ignore"):
-                return call(self, *args, **kwargs)
+                return original_call(self, *args, **kwargs)
         return __call__
 
-    for machine in (vm.Loop, vm.LoopGC, vm.Stack):
-        machine.__call__ = silent(machine.__call__)
+    for engine in (vm.Loop, vm.LoopGC, vm.Stack):
+        engine.__call__ = silent(engine.__call__)
 
 
 @around_import("theano.compile.function_module")
 def finish_interrupted_calls(function_module):
     """Finish a call, with its updates, before a KeyboardInterrupt is raised, as C does.
 
-    In between a shared variable may hold anything: an operation in place has taken its memory.
+    Otherwise a shared variable could hold anything, because an operation in place has overwritten
+    its memory.
     """
     yield
-    call = function_module.Function.__call__
 
+    @replace(function_module.Function)
     def __call__(self, *args, **kwargs):
-        if not getattr(self.fn, "need_update_inputs", True):  # the engine in C
-            return call(self, *args, **kwargs)
-        with _InterruptsLater():
-            return call(self, *args, **kwargs)
-
-    function_module.Function.__call__ = __call__
+        if not getattr(self.fn, "need_update_inputs", True):  # the C engine
+            return __call__.original(self, *args, **kwargs)
+        with _DelayedInterrupts():
+            return __call__.original(self, *args, **kwargs)
 
 
-class _InterruptsLater:
-    """Holds back what Ctrl-C raises, in the main thread; one inside another leaves that to it."""
+class _DelayedInterrupts:
+    """Delays, in the main thread, what Ctrl-C raises; nested ones leave that to the outermost."""
 
     def __enter__(self):
         self._handler, self._arguments = None, None
         if threading.current_thread() is not threading.main_thread():
             return
         handler = signal.getsignal(signal.SIGINT)
-        if callable(handler) and not isinstance(getattr(handler, "__self__", None), _InterruptsLater):
+        is_nested = isinstance(getattr(handler, "__self__", None), _DelayedInterrupts)
+        if callable(handler) and not is_nested:
             self._handler = handler
             signal.signal(signal.SIGINT, self._note)
 
@@ -171,49 +164,65 @@ class _InterruptsLater:
                 self._handler(*self._arguments)
 
 
-def _expression_of(node):
-    return _expression(_Same(node.op.scalar_op), node.op.nfunc_spec,
+class _IdentityKey:
+    """A key that compares objects by identity: operations that are equal may differ in effect."""
+
+    def __init__(self, thing):
+        self.thing = thing
+
+    def __hash__(self):
+        return id(self.thing)
+
+    def __eq__(self, other):
+        return self.thing is other.thing
+
+
+def _expression_of_node(node):
+    return _expression(_IdentityKey(node.op.scalar_op), node.op.nfunc_spec,
                        tuple((x.dtype, tuple(x.broadcastable)) for x in node.inputs),
                        tuple(x.dtype for x in node.outputs),
                        tuple(sorted(node.op.inplace_pattern.items())))
 
 
 @lru_cache(maxsize=1000)
-def _expression(same, nfunc_spec, inputs, dtypes, in_place):
-    return Expression(same.thing, inputs, dtypes, dict(in_place), nfunc_spec)
+def _expression(op_key, nfunc_spec, inputs, dtypes, in_place):
+    return Expression(op_key.thing, inputs, dtypes, dict(in_place), nfunc_spec)
 
 
 class Expression:
-    """An elementwise operation on arrays.
+    """An elementwise operation on arrays, compiled to a Python function.
+
+    An argument that is broadcast in all dimensions is called a number.
 
     Parameters
     ----------
     scalar_op : theano.scalar.ScalarOp
         What is computed for each element.
     inputs : sequence of (str, tuple of bool)
-        The type of each argument, and its dimensions that are broadcast.
+        The dtype of each argument, and for each dimension whether it is broadcast.
     dtypes : sequence of str
-        The type of each result.
+        The dtype of each result.
     in_place : dict of int to int
-        The results that take the place of an argument.
+        The argument whose memory a result overwrites, by the result's index.
     nfunc_spec : tuple of (str, int, int), optional
-        Theano's description of a function of NumPy's or SciPy's that computes
-        an operation of the user's.
+        For an operation that is not Theano's: a function of NumPy or SciPy that computes it, and
+        how many arguments and results it has.
     """
 
     def __init__(self, scalar_op, inputs, dtypes, in_place, nfunc_spec=None):
-        self._patterns = [broadcast for _, broadcast in inputs]
-        pattern = tuple(map(all, zip(*self._patterns)))
-        self._n_dims = len(pattern)
-        self._numbers = [i for i, one in enumerate(self._patterns) if all(one)]
-        self._arrays = [i for i, one in enumerate(self._patterns) if not all(one)]
-        self._whole = all(self._patterns[i] == pattern for i in self._arrays)
+        self._patterns = [pattern for _, pattern in inputs]
+        result_pattern = tuple(map(all, zip(*self._patterns)))
+        self._n_dims = len(result_pattern)
+        self._numbers = [i for i, pattern in enumerate(self._patterns) if all(pattern)]
+        self._arrays = [i for i, pattern in enumerate(self._patterns) if not all(pattern)]
+        self._have_equal_shapes = all(self._patterns[i] == result_pattern for i in self._arrays)
         self._dtypes, self._in_place = [np.dtype(dtype) for dtype in dtypes], in_place
-        self._float32 = {d for d in self._dtypes if d.kind in "fc"} == {np.dtype("float32")}
+        float_dtypes = {dtype for dtype in self._dtypes if dtype.kind in "fc"}
+        self._flushes_denormals = float_dtypes == {np.dtype("float32")}
         program = Program(inputs)
         results = program.enter(scalar_op, nfunc_spec, program.inputs, dtypes)
-        self._run, self._registers = program.compiled(results, self._dtypes, in_place)
-        self._has_steps = len(program.steps) > 1
+        self._run, self._register_dtypes = program.compiled(results, self._dtypes, in_place)
+        self._has_several_steps = len(program.steps) > 1
 
     def __call__(self, inputs):
         """Compute the results.
@@ -221,56 +230,59 @@ class Expression:
         Parameters
         ----------
         inputs : list of numpy.ndarray
-            The arguments, of the types that were said.
+            The arguments, of the dtypes that the expression has been made for.
 
         Returns
         -------
         list of numpy.ndarray
-            Each result: a new array, or the argument whose place it takes.
+            Each result: a new array, or the argument that it overwrites.
 
         Raises
         ------
         ValueError
-            If shapes differ in a dimension that is not broadcast.
+            If lengths differ in a dimension that is not broadcast.
         """
-        shape = self._shape(inputs)
+        shape = self._shape_of_results(inputs)
         arrays = [inputs[i] for i in self._arrays]
-        n = math.prod(shape)
-        fortran = n > 1 and all(a.flags.fnc for a in arrays)
+        size = math.prod(shape)
+        order = "F" if size > 1 and all(a.flags.fnc for a in arrays) else "C"
         in_place = self._in_place
-        if in_place and not _are_apart(inputs):
+        if in_place and not _have_separate_memory(inputs):
             in_place = {k: i for k, i in in_place.items() if not any(
                 j != i and np.may_share_memory(inputs[i], x) for j, x in enumerate(inputs))}
-        results = [inputs[in_place[k]] if k in in_place
-                   else np.empty(shape, dtype, "F" if fortran else "C")
+        results = [inputs[in_place[k]] if k in in_place else np.empty(shape, dtype, order)
                    for k, dtype in enumerate(self._dtypes)]
-        if n:
+        if size:
             numbers = [inputs[i].reshape(()) for i in self._numbers]
-            self._compute(arrays + results, numbers, shape, n)
+            self._compute(arrays + results, numbers, shape, size)
         return results
 
-    def _compute(self, arrays, numbers, shape, n):
-        if n < _FEW:
-            self._run([(*arrays, *[None] * len(self._registers))], *numbers)
+    def _compute(self, arrays, numbers, shape, size):
+        """Fill the results, which are the last of the arrays."""
+        if size < _MIN_SIZE_FOR_REGISTERS:
+            self._run([(*arrays, *[None] * len(self._register_dtypes))], *numbers)
             return
-        memory = [_memory_of_a_block() for _ in self._registers]
+        memory = [_memory_of_a_register() for _ in self._register_dtypes]
         blocks = [arrays]
-        if n > _BLOCK:
-            blocks = self._blocks(arrays, shape, n) if self._has_steps else [arrays]
-        with flushed_to_zero(self._float32):
-            self._run((block + self._views(memory, block) for block in blocks), *numbers)
+        if size > _BLOCK_SIZE and self._has_several_steps:
+            blocks = self._blocks(arrays, shape, size)
+        with flushed_to_zero(self._flushes_denormals):
+            self._run((block + self._registers(memory, block) for block in blocks), *numbers)
         _spare.extend(memory)
 
-    def _views(self, memory, block):
-        """Registers for a block; None is for a ufunc to make them."""
-        *_, result = block
-        if result.size > _BLOCK:
+    def _registers(self, memory, block):
+        """Return arrays of a block's shape; or None for each, which lets the ufunc make one."""
+        result = block[-1]
+        if result.size > _BLOCK_SIZE:
             return [None] * len(memory)
-        return [one.view(dtype)[:result.size].reshape(result.shape)
-                for one, dtype in zip(memory, self._registers)]
+        registers = []
+        for block_memory, dtype in zip(memory, self._register_dtypes):
+            elements = block_memory.view(dtype)[:result.size]
+            registers.append(elements.reshape(result.shape))
+        return registers
 
-    def _shape(self, inputs):
-        if self._whole and self._arrays:
+    def _shape_of_results(self, inputs):
+        if self._have_equal_shapes and self._arrays:
             shape = inputs[self._arrays[0]].shape
             if all(inputs[i].shape == shape for i in self._arrays):
                 return shape
@@ -290,22 +302,22 @@ class Expression:
             shape.append(1 if first is None else inputs[first].shape[dim])
         return tuple(shape)
 
-    def _blocks(self, arrays, shape, n):
-        """Generator of the parts of all arrays that are computed with at once."""
-        if self._whole and all(a.flags.c_contiguous for a in arrays):
-            arrays, shape = [a.reshape(-1) for a in arrays], (n,)
-        elif self._whole and all(a.flags.f_contiguous for a in arrays):
-            arrays, shape = [a.T.reshape(-1) for a in arrays], (n,)
+    def _blocks(self, arrays, shape, size):
+        """Yield blocks, lists of a part of each array, along the first dimension that is not 1."""
+        if self._have_equal_shapes and all(a.flags.c_contiguous for a in arrays):
+            arrays, shape = [a.reshape(-1) for a in arrays], (size,)
+        elif self._have_equal_shapes and all(a.flags.f_contiguous for a in arrays):
+            arrays, shape = [a.T.reshape(-1) for a in arrays], (size,)
         axis = next(dim for dim, length in enumerate(shape) if length > 1)
-        step = max(1, _BLOCK * shape[axis] // n)
+        step = max(1, _BLOCK_SIZE * shape[axis] // size)
         before = (slice(None),) * axis
         for start in range(0, shape[axis], step):
             part = (*before, slice(start, start + step))
             yield [a[part] if a.shape[axis] > 1 else a for a in arrays]
 
 
-def _are_apart(arrays):
-    """Whether each array is in memory that has another owner: quickly told, and enough."""
+def _have_separate_memory(arrays):
+    """Whether each array's memory belongs to another object; False where that is not certain."""
     owners = set()
     for x in arrays:
         while x.base is not None:
@@ -316,22 +328,32 @@ def _are_apart(arrays):
     return len(owners) == len(arrays)
 
 
-def _memory_of_a_block():
+def _memory_of_a_register():
     try:
         return _spare.pop()
     except IndexError:
-        return np.empty(_BLOCK, "complex128")
+        return np.empty(_BLOCK_SIZE, "complex128")
 
 
 class _Value:
-    """An argument, a constant or what a step computes.
+    """An argument, a constant or the result of a step.
 
-    A constant has the number that was written, too, before it was rounded to the constant's type.
+    Attributes
+    ----------
+    dtype : numpy.dtype
+    broadcast : tuple of bool
+        For each dimension, whether it is broadcast.
+    name : str or None
+        Its name in the function that is written; that of a step's result is assigned there.
+    constant : numpy scalar or None
+        The value of a constant.
+    unrounded : number or None
+        A constant before it was rounded to its dtype.
     """
 
-    def __init__(self, dtype, broadcast, name=None, constant=None, written=None):
+    def __init__(self, dtype, broadcast, name=None, constant=None, unrounded=None):
         self.dtype, self.broadcast = np.dtype(dtype), broadcast
-        self.name, self.constant, self.written = name, constant, written
+        self.name, self.constant, self.unrounded = name, constant, unrounded
 
     @property
     def is_number(self):
@@ -339,7 +361,7 @@ class _Value:
 
 
 class _Step:
-    """A call of a function, which makes an array, or is a ufunc and can fill another."""
+    """A call of a function: a ufunc, which can fill a given array, or one that makes its own."""
 
     def __init__(self, function, arguments, options, result):
         self.function, self.arguments = function, arguments
@@ -347,24 +369,35 @@ class _Step:
 
 
 class Program:
-    """Steps that compute an expression; formulas call it `do` and enter theirs.
+    """Straight-line code for an expression: steps, each of which computes a new value.
+
+    Formulas add their steps to it: they call it `do`.  A step that repeats another is not added,
+    the value of that one is used again.
 
     Parameters
     ----------
     inputs : sequence of (str, tuple of bool)
         As of `Expression`.
+
+    Attributes
+    ----------
+    inputs : list of _Value
+        The arguments.
+    steps : list of _Step
+    constants : dict
+        All constants, by dtype and text.
     """
 
     def __init__(self, inputs):
         self.inputs = [_Value(dtype, broadcast, f"i{i}")
                        for i, (dtype, broadcast) in enumerate(inputs)]
         self.steps = []
+        self.constants = {}
         self._n_dims = len(inputs[0][1]) if inputs else 0
-        self._constants = {}
-        self._known = {}
+        self._value_of_step = {}
 
     def enter(self, scalar_op, nfunc_spec, arguments, dtypes):
-        """Enter an operation, or those that it is made of, and return what computes its results.
+        """Add the steps of an operation, or of the operations in a fused one.
 
         Parameters
         ----------
@@ -373,85 +406,99 @@ class Program:
         arguments : list of _Value
             Its arguments.
         dtypes : list of str
-            The types of its results.
+            The dtypes of its results.
+
+        Returns
+        -------
+        list of _Value
+            Its results.
         """
-        if not _is_fused(scalar_op):
-            formula = formula_of(scalar_op)
-            if formula is None:
-                return results_of_a_stranger(self, scalar_op, nfunc_spec, dtypes, *arguments)
-            dtype, = dtypes
-            usual, = usual_types(scalar_op, dtypes, *arguments)
-            result = formula(self, scalar_op, usual, *arguments)
-            if usual != dtype == "bool" and result.dtype.kind == "f":  # in C a kind of integer
-                result = self.cast(result, "int64")
-            return [self.cast(result, dtype) if usual != dtype else result]
+        if _is_fused(scalar_op):
+            return self._enter_fused(scalar_op, arguments)
+        formula = formula_of(scalar_op)
+        if formula is None:
+            return results_of_unknown_op(self, scalar_op, nfunc_spec, dtypes, *arguments)
+        dtype, = dtypes
+        dtype_in_c, = default_dtypes(scalar_op, dtypes, *arguments)
+        result = formula(self, scalar_op, dtype_in_c, *arguments)
+        if dtype_in_c != dtype == "bool" and result.dtype.kind == "f":  # C's bool is an integer
+            result = self.cast(result, "int64")
+        return [self.cast(result, dtype) if dtype_in_c != dtype else result]
+
+    def _enter_fused(self, scalar_op, arguments):
         values = dict(zip(scalar_op.fgraph.inputs, arguments))
 
-        def value(variable):
+        def value_of(variable):
             if variable not in values:
                 values[variable] = self.literal(variable.data, variable.dtype)
             return values[variable]
 
         for node in scalar_op.fgraph.toposort():
-            inner = [output.dtype for output in node.outputs]
-            taken = [value(x) for x in node.inputs]
-            if "float64" in inner:  # in C a float32 that is a constant is a double
-                taken = [self.constant(x.written, "float64")
-                         if x.constant is not None and x.dtype == np.float32 else x for x in taken]
-            results = self.enter(node.op, getattr(node.op, "nfunc_spec", None), taken, inner)
-            values.update(zip(node.outputs, map(self.cast, results, inner)))
-        return [value(variable) for variable in scalar_op.fgraph.outputs]
+            dtypes = [output.dtype for output in node.outputs]
+            node_arguments = [value_of(x) for x in node.inputs]
+            if "float64" in dtypes:  # in C a float32 constant is a double
+                node_arguments = [
+                    self.constant(x.unrounded, "float64")
+                    if x.constant is not None and x.dtype == np.float32 else x
+                    for x in node_arguments]
+            results = self.enter(node.op, getattr(node.op, "nfunc_spec", None), node_arguments,
+                                 dtypes)
+            values.update(zip(node.outputs, map(self.cast, results, dtypes)))
+        return [value_of(variable) for variable in scalar_op.fgraph.outputs]
 
     def __call__(self, ufunc, *arguments, dtype=None):
-        """Enter a call of a ufunc.
+        """Add a call of a ufunc.
 
         Parameters
         ----------
         ufunc : numpy.ufunc
-            The function.
         *arguments : _Value or number
-            Its arguments.
         dtype : str or numpy.dtype, optional
-            The type in which it computes; that of the arguments by default.
+            The dtype in which it computes; by default, the common one of the arguments.
+
+        Returns
+        -------
+        _Value
         """
         arguments = [x if isinstance(x, _Value) else self.constant(x, None) for x in arguments]
         if dtype is None:
             dtype = np.result_type(*(x.dtype for x in arguments if x.dtype != object))
-        taken, given = _loop(ufunc, np.dtype(dtype))
-        arguments = [x if x.constant is None else self.constant(x.written, taken)
+        input_dtype, output_dtype = _loop(ufunc, np.dtype(dtype))
+        arguments = [x if x.constant is None else self.constant(x.unrounded, input_dtype)
                      for x in arguments]
         options = {}
-        if any(x.dtype != taken for x in arguments):
-            options = {"signature": (taken,) * len(arguments) + (given,), "casting": "unsafe"}
-        return self._entered(ufunc, arguments, options, given)
+        if any(x.dtype != input_dtype for x in arguments):
+            signature = (input_dtype,) * len(arguments) + (output_dtype,)
+            options = {"signature": signature, "casting": "unsafe"}
+        return self._result_of_step(ufunc, arguments, options, output_dtype)
 
     def call(self, function, *arguments, dtype):
-        """Enter a call of a function that makes an array of its own, of this type."""
-        return self._entered(function, arguments, {}, dtype)
+        """Add a call of a function that makes a new array, of this dtype; return its `_Value`."""
+        return self._result_of_step(function, arguments, {}, dtype)
 
     def cast(self, value, dtype):
-        """Enter a conversion, if need be."""
+        """Add a conversion where one is needed, and return the `_Value` in this dtype."""
         if value.dtype == dtype:
             return value
         if value.constant is not None:
-            return self.constant(value.written, dtype)
-        return self._entered(np.asarray, [value], {"dtype": np.dtype(dtype)}, dtype)
+            return self.constant(value.unrounded, dtype)
+        return self._result_of_step(np.asarray, [value], {"dtype": np.dtype(dtype)}, dtype)
 
     def constant(self, number, dtype):
-        """Return what stands for a constant; a number without a type gets one when it is used."""
+        """Return a constant's `_Value`; if dtype is None, the step that uses it chooses one."""
         dtype = np.dtype(dtype or object)
         constant = np.asarray(number).astype(dtype)[()]
         key = dtype, repr(number), repr(constant)
-        if key not in self._constants:
-            self._constants[key] = _Value(dtype, (True,) * self._n_dims,
-                                          f"c{len(self._constants)}", constant, number)
-        return self._constants[key]
+        if key not in self.constants:
+            self.constants[key] = _Value(dtype, (True,) * self._n_dims,
+                                         f"c{len(self.constants)}", constant, number)
+        return self.constants[key]
 
     def literal(self, number, dtype):
-        """Return what stands for a constant that Theano writes into its C, by ``str(number)``.
+        """Return the `_Value` of a constant that Theano writes into its C code by ``str(number)``.
 
-        There an integer has the least type from int32 on, and a float is a double, of which the
-        digits are those of a float32.
+        C gives an integer literal the smallest of int32, int64 and uint64 that holds it.  A float
+        literal is a double with the digits that are written, which are those of a float32.
         """
         kind = np.dtype(dtype).kind
         if kind in "biu":
@@ -462,53 +509,54 @@ class Program:
             number = float(str(number))
         return self.constant(number, dtype)
 
-    def _entered(self, function, arguments, options, dtype):
+    def _result_of_step(self, function, arguments, options, dtype):
         key = function, tuple(arguments), np.dtype(dtype), tuple(options)
-        if key not in self._known:
+        if key not in self._value_of_step:
             broadcast = tuple(map(all, zip(*(x.broadcast for x in arguments))))
-            self._known[key] = _Value(dtype, broadcast)
-            self.steps.append(_Step(function, arguments, options, self._known[key]))
-        return self._known[key]
+            self._value_of_step[key] = _Value(dtype, broadcast)
+            self.steps.append(_Step(function, arguments, options, self._value_of_step[key]))
+        return self._value_of_step[key]
 
     def compiled(self, results, dtypes, in_place):
-        """Return a Python function that takes all steps.
+        """Return a Python function that runs all steps.
 
         Parameters
         ----------
         results : list of _Value
             What it computes.
         dtypes : list of numpy.dtype
-            The types of the arrays for them.
+            The dtypes of the arrays for the results.
         in_place : dict of int to int
             As of `Expression`.
 
         Returns
         -------
         callable
-            Of tuples with parts of the arrays, of results and of registers, and of the numbers.
+            Its first argument is an iterable of blocks: sequences of the parts of array arguments
+            and of results, and of registers.  The others are the arguments that are numbers.
         list of numpy.dtype
-            The types of the registers.
+            The dtypes of the registers.
         """
-        if len(results) > 1:  # one may be written over an argument that is another
-            results = [self._entered(np.copy, [x], {}, x.dtype) if x in self.inputs else x
+        if len(results) > 1:  # one result may overwrite an argument that is another result
+            results = [self._result_of_step(np.copy, [x], {}, x.dtype) if x in self.inputs else x
                        for x in results]
-        return _Writer(self, results, dtypes, in_place).function()
+        return _CodeGenerator(self, results, dtypes, in_place).function()
 
 
 def _is_fused(scalar_op):
-    """Whether it computes what its graph says: Theano's Composite, or a class derived from it."""
+    """Whether its graph says what it computes: it is Theano's Composite, or of a derived class."""
     return all(getattr(type(scalar_op), method).__qualname__ == f"Composite.{method}"
                for method in ("impl", "perform"))
 
 
 @lru_cache(maxsize=None)
 def _loop(ufunc, dtype):
-    """The types that a ufunc takes and gives when it computes in this type, or in a wider one."""
+    """Return the dtypes of a ufunc's arguments and result: this one, or the next that it has."""
     loops = []
     for types in ufunc.types:
-        taken, given = types.split("->")
-        if len(set(taken)) == len(given) == 1 and not set(taken) & set("OMm"):
-            loops.append((np.dtype(taken[0]), np.dtype(given)))
+        inputs, output = types.split("->")
+        if len(set(inputs)) == len(output) == 1 and not set(inputs) & set("OMm"):
+            loops.append((np.dtype(inputs[0]), np.dtype(output)))
     exact = [loop for loop in loops if loop[0] == dtype]
     wider = [loop for loop in loops if np.can_cast(dtype, loop[0])]
     if not exact + wider:
@@ -516,86 +564,128 @@ def _loop(ufunc, dtype):
     return (exact + wider)[0]
 
 
-class _Writer:
-    """Writes a program's steps as a function in Python."""
+class _CodeGenerator:
+    """Writes a program as a Python function, and allocates memory for its values.
+
+    A value that is a number is computed once, before the loop over blocks.  The others are stored,
+    if a ufunc computes them in the results' shape,
+
+    - in the array of the result that they are (`o0`, ...), except where it overwrites an argument
+      that a later step still reads;
+    - otherwise in a register (`r0`, ...): memory for one block.  Liveness analysis frees it: after
+      its last use as an argument a value is dead, and the next value of that dtype takes its
+      register.  The value of the same step can, as a ufunc may overwrite its argument.
+
+    All else goes to a new array (`t0`, ..., with the step's number).
+
+    For ``exp(2 * a * x) + sin(y) / x``, with arrays `x` and `y`, a number `a`, and a result that
+    overwrites `y`, the function is::
+
+        def run(blocks, i2):
+            n2 = multiply(c1, i2)
+            for i0, i1, o0, r0, r1, in blocks:
+                r0 = sin(i1, out=r0)
+                r0 = divide(r0, i0, out=r0)
+                r1 = multiply(n2, i0, out=r1)
+                r1 = exp(r1, out=r1)
+                add(r1, r0, out=o0)
+
+    A register may be None: then ``out=r0`` lets the ufunc make an array, which the name means from
+    then on.
+    """
 
     def __init__(self, program, results, dtypes, in_place):
         self._program, self._results = program, results
-        self._names = {}  # of everything but arrays that the function knows
-        self._whole = tuple(map(all, zip(*(x.broadcast for x in program.inputs))))
-        self._registers = []  # their types: arrays of the results' shape
-        self._free = {}  # names of those whose values are no longer wanted, by type
-        self._last_use = {x: i for i, step in enumerate(program.steps) for x in step.arguments}
-        self._targets = {}
+        self._globals = {}
+        self._result_pattern = tuple(map(all, zip(*(x.broadcast for x in program.inputs))))
+        self._register_dtypes = []
+        self._free_registers = defaultdict(list)  # names by dtype
+        self._last_use = {value: number for number, step in enumerate(program.steps)
+                          for value in step.arguments}
+        self._output_names = {}
         for k, value in enumerate(results):
-            if (value.dtype == dtypes[k] and value not in self._targets
-                    and not self._is_read_later(program.inputs, in_place.get(k), value)):
-                self._targets[value] = f"o{k}"
+            has_dtype_of_output = value.dtype == dtypes[k]
+            if (has_dtype_of_output and value not in self._output_names
+                    and not self._is_live_after(in_place.get(k), value)):
+                self._output_names[value] = f"o{k}"
 
-    def _is_read_later(self, inputs, i, value):
-        """Whether a result that is written over an argument would be too early."""
+    def _is_live_after(self, i, value):
+        """Whether argument `i`, which may be None, is read after a value has been computed."""
         if i is None:
             return False
-        computed = next((n for n, step in enumerate(self._program.steps) if step.result is value),
-                        -1)
-        return self._last_use.get(inputs[i], -1) > computed or inputs[i] in self._results
+        computed_by = next((number for number, step in enumerate(self._program.steps)
+                            if step.result is value), -1)
+        argument = self._program.inputs[i]
+        return self._last_use.get(argument, -1) > computed_by or argument in self._results
 
     def function(self):
-        for constant in self._program._constants.values():
-            self._names[constant.name] = constant.constant
-        numbers, lines = [], []
-        for n, step in enumerate(self._program.steps):
+        """Return the function and the dtypes of its registers."""
+        for constant in self._program.constants.values():
+            self._globals[constant.name] = constant.constant
+        before_loop, in_loop = [], []
+        for number, step in enumerate(self._program.steps):
             if step.result.is_number:
-                step.result.name = f"n{n}"
-                numbers.append(f"{step.result.name} = {self._call(step)}")
+                step.result.name = f"n{number}"
+                before_loop.append(f"{step.result.name} = {self._call(step)}")
             else:
-                lines.append(self._line(n, step))
+                in_loop.append(self._statement(number, step))
         for k, value in enumerate(self._results):
             if value.name != f"o{k}":
-                lines.append(f"o{k}[...] = {value.name}")
+                in_loop.append(f"o{k}[...] = {value.name}")
         inputs = self._program.inputs
+        parameters = ["blocks", *(x.name for x in inputs if x.is_number)]
         arrays = [x.name for x in inputs if not x.is_number]
         arrays += [f"o{k}" for k in range(len(self._results))]
-        arrays += [f"r{k}" for k in range(len(self._registers))]
-        arguments = ["blocks", *(x.name for x in inputs if x.is_number)]
-        source = "\n".join([f"def run({', '.join(arguments)}):",
-                            *(f"    {line}" for line in numbers),
+        arrays += [f"r{k}" for k in range(len(self._register_dtypes))]
+        source = "\n".join([f"def run({', '.join(parameters)}):",
+                            *(f"    {line}" for line in before_loop),
                             f"    for {', '.join(arrays)}, in blocks:",
-                            *(f"        {line}" for line in lines)])
-        exec(compile(source, "<expression>", "exec"), self._names)
-        self._names["run"].source = source
-        return self._names["run"], self._registers
+                            *(f"        {line}" for line in in_loop)])
+        exec(compile(source, "<expression>", "exec"), self._globals)
+        run = self._globals["run"]
+        run.source = source
+        return run, self._register_dtypes
 
-    def _line(self, n, step):
-        """The line for a step on arrays; it decides where the result goes."""
-        for x in {*step.arguments}:
-            if self._last_use[x] == n and x not in self._results and x.name.startswith("r"):
-                self._free.setdefault(x.dtype, []).append(x.name)
-        result = step.result
-        if not isinstance(step.function, np.ufunc) or result.broadcast != self._whole:
-            result.name = f"t{n}"
-            return f"{result.name} = {self._call(step)}"
-        if result in self._targets:
-            result.name = self._targets[result]
-            return self._call(step, result.name)
-        free = self._free.setdefault(result.dtype, [])
-        if not free:
-            free.append(f"r{len(self._registers)}")
-            self._registers.append(result.dtype)
-        result.name = free.pop()
-        return f"{result.name} = {self._call(step, result.name)}"
+    def _statement(self, number, step):
+        """Return the statement for a step on arrays, after allocating memory for its value."""
+        self._free_dead_registers(number, step)
+        value = step.result
+        if not isinstance(step.function, np.ufunc) or value.broadcast != self._result_pattern:
+            value.name = f"t{number}"
+            return f"{value.name} = {self._call(step)}"
+        if value in self._output_names:
+            value.name = self._output_names[value]
+            return self._call(step, out=value.name)
+        value.name = self._allocate_register(value.dtype)
+        return f"{value.name} = {self._call(step, out=value.name)}"
+
+    def _free_dead_registers(self, number, step):
+        """Free the registers of arguments that no later step uses."""
+        for x in dict.fromkeys(step.arguments):
+            is_dead = self._last_use[x] == number and x not in self._results
+            if is_dead and x.name.startswith("r"):
+                self._free_registers[x.dtype].append(x.name)
+
+    def _allocate_register(self, dtype):
+        """Return the name of a free register, or of a new one."""
+        if self._free_registers[dtype]:
+            return self._free_registers[dtype].pop()
+        self._register_dtypes.append(dtype)
+        return f"r{len(self._register_dtypes) - 1}"
 
     def _call(self, step, out=None):
+        """Return the source of a step's call, which fills the array of the name `out`."""
         arguments = [x.name for x in step.arguments]
         for option, value in step.options.items():
-            arguments.append(f"{option}={self._named(option, value)}")
+            arguments.append(f"{option}={self._global_name(option, value)}")
         if out:
             arguments.append(f"out={out}")
-        return f"{self._named(step.function.__name__, step.function)}({', '.join(arguments)})"
+        function = self._global_name(step.function.__name__, step.function)
+        return f"{function}({', '.join(arguments)})"
 
-    def _named(self, name, thing):
-        """The name in the function's globals of a thing that would like to be called so."""
+    def _global_name(self, name, value):
+        """Return a name of a value in the function's globals: the proposed one, if it is free."""
         name = name if name.isidentifier() else "function"
-        while re.fullmatch(r"[a-z]\d+", name) or self._names.setdefault(name, thing) is not thing:
+        while re.fullmatch(r"[a-z]\d+", name) or self._globals.setdefault(name, value) is not value:
             name += "_"
         return name

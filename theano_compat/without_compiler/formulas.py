@@ -1,20 +1,24 @@
-"""Each scalar operation of Theano's as a formula of NumPy's and SciPy's functions.
+"""Theano's scalar operations as formulas of NumPy's and SciPy's functions.
 
-Theano's own Python computes one number; a formula computes whole arrays, and
-what Theano's C gives, where the two differ: C computes in a type of its own
-choice (`_type_in_c`), not in that of the result.  What C leaves undefined is
-not defined here, either: a float, or a power, that is too large for its integer
-type or negative for an unsigned one; the opposite of the least number of a
-type; numbers above 2**63 - 512 by way of float64, as `maximum` takes them.
-A formula is a function of
+Theano's own Python computes one number, a formula whole arrays.  Where Theano's
+Python and C differ, a formula gives what C gives: C computes in a dtype that
+its own rules choose (`_dtype_in_c`), not in that of the result.  What C leaves
+undefined is undefined here, too: a float or a power that does not fit its
+integer dtype; the negative of the least number of a dtype; integers above
+2**63 - 512 that are computed in float64, as by `maximum`.
+
+The parameters of a formula are
 
 ``do``
-    enters a function and its arguments into a program, and returns what stands
-    for its result: see `theano_compat.without_compiler.expressions.Program`;
-``op``, ``dtype``
-    the operation, and the type of its result;
+    the `Program` of ``expressions.py`` to which it adds its steps;
+``op``
+    the operation;
+``dtype``
+    the dtype of the result;
 ``*x``
-    what stands for its arguments.
+    the arguments, each of them a `_Value` of ``expressions.py``.
+
+It returns the `_Value` of its result.
 """
 
 import math
@@ -26,72 +30,67 @@ import numpy as np
 
 from theano_compat.needed.removed_names import stand_in
 
-__all__ = ["formula_of", "results_of_a_stranger", "usual_types"]
+__all__ = ["formula_of", "results_of_unknown_op", "default_dtypes"]
 
-#: SciPy's special functions, imported when they are asked for: that takes its time.
+#: SciPy's special functions; the import, which takes time, is made when one is needed.
 special = stand_in("scipy.special",
                    __getattr__=lambda name: getattr(import_module("scipy.special"), name))
 
 
 def formula_of(op):
-    """Return the formula of a scalar operation.
-
-    Parameters
-    ----------
-    op : theano.scalar.ScalarOp
-        Theano's, or a user's own.
-
-    Returns
-    -------
-    callable or None
-        The formula, if the operation is known here.
-    """
+    """Return the formula of a scalar operation, or None for one that is not Theano's."""
     return _FORMULAS.get(f"{type(op).__module__}.{type(op).__name__}")
 
 
-def usual_types(op, dtypes, *x):
-    """Return the types in which C computes an operation's results.
+def default_dtypes(op, dtypes, *x):
+    """Return the dtypes in which C computes an operation's results, before it converts them.
 
-    They are those of its results, but for an operation that was told to give the type of an
-    argument, as those in place are: C computes what it would without that, and converts it then.
+    Usually they are those of the results.  An operation in place has results of the dtype of an
+    argument instead of its default ones: C computes in the default ones.
 
     Parameters
     ----------
     op : theano.scalar.ScalarOp
     dtypes : list of str
-        The types of its results.
-    *x
-        What stands for its arguments.
+        The dtypes of its results.
+    *x : _Value
+        Its arguments.
+
+    Returns
+    -------
+    list of str
     """
     from theano import scalar
-    usual = _usual_operation(type(op))
-    if usual is None or not isinstance(getattr(op, "output_types_preference", None),
-                                       scalar.transfer_type):
+
+    default_op = _default_operation(type(op))
+    takes_dtypes_of_arguments = isinstance(getattr(op, "output_types_preference", None),
+                                           scalar.transfer_type)
+    if default_op is None or not takes_dtypes_of_arguments:
         return dtypes
     if "bool" in dtypes and type(op).__name__ in ("Add", "Mul", "OR", "XOR", "AND"):
-        return dtypes  # C has others of their own for a result that is a bool
+        return dtypes  # C has separate code for bool results of these
     try:
-        types = usual.output_types([scalar.get_scalar_type(str(value.dtype)) for value in x])
-    except TypeError:  # without that it would refuse such arguments
+        types = default_op.output_types([scalar.get_scalar_type(str(value.dtype)) for value in x])
+    except TypeError:  # the default operation refuses such arguments
         return dtypes
-    return [type_.dtype for type_ in types]
+    return [scalar_type.dtype for scalar_type in types]
 
 
 @lru_cache(maxsize=None)
-def _usual_operation(kind):
-    """Theano's own operation of a class, which stands in the class's module, or None."""
-    return next((value for value in vars(sys.modules[kind.__module__]).values()
-                 if type(value) is kind), None)
+def _default_operation(op_class):
+    """Return the operation of a class that its module defines, such as `theano.scalar.add`."""
+    return next((value for value in vars(sys.modules[op_class.__module__]).values()
+                 if type(value) is op_class), None)
 
 
-def results_of_a_stranger(do, op, nfunc_spec, dtypes, *x):
-    """Enter an operation that is not Theano's own, and may have several results.
+def results_of_unknown_op(do, op, nfunc_spec, dtypes, *x):
+    """Add the steps of an operation that is not Theano's, and may have several results.
 
-    It is the function of NumPy's or SciPy's that `nfunc_spec` names, or else
-    the operation's Python, for each number.
+    It is computed by the function of NumPy or SciPy that `nfunc_spec` names, or else by the
+    operation's Python for each number.
     """
     if nfunc_spec and nfunc_spec[1] == len(x) and not _has_newer_python(op, nfunc_spec):
-        function = _looked_up(nfunc_spec[0])
+        function = _function_named(nfunc_spec[0])
     else:
         function = np.frompyfunc(op.impl, len(x), len(dtypes))
     if len(dtypes) == 1:
@@ -103,20 +102,24 @@ def results_of_a_stranger(do, op, nfunc_spec, dtypes, *x):
 
 
 def _has_newer_python(op, nfunc_spec):
-    """Whether a class has inherited the name of a function, and then been given other Python."""
+    """Whether a class overrides the Python of the base class from which it inherits nfunc_spec."""
     classes = type(op).__mro__
-    named, python = (next((n for n, one in enumerate(classes) if name in vars(one)), len(classes))
-                     for name in ("nfunc_spec", "impl"))
-    return nfunc_spec is getattr(op, "nfunc_spec", None) and python < named
+
+    def depth_of(attribute):
+        return next((depth for depth, base in enumerate(classes) if attribute in vars(base)),
+                    len(classes))
+
+    is_of_class = nfunc_spec is getattr(op, "nfunc_spec", None)
+    return is_of_class and depth_of("impl") < depth_of("nfunc_spec")
 
 
-def _looked_up(name):
+def _function_named(name):
     module, _, function = f"numpy.{name}".replace("numpy.scipy", "scipy").rpartition(".")
     return getattr(import_module(module), function)
 
 
-def _type_in_c(*dtypes):
-    """The type in which C computes with numbers of these types, or None: C has no such numbers."""
+def _dtype_in_c(*dtypes):
+    """Return the dtype in which C computes with these, or None if C lacks one of them."""
     if any(dtype.kind not in "biuf" or dtype == np.float16 for dtype in dtypes):
         return None
     floats = [dtype for dtype in dtypes if dtype.kind == "f"]
@@ -127,28 +130,28 @@ def _type_in_c(*dtypes):
     return np.dtype(f"{'u' if unsigned else 'i'}{size}")
 
 
-def _is_mixed(x, y):
-    """Whether C converts negative integers to an unsigned type."""
-    common = _type_in_c(x.dtype, y.dtype)
+def _mixes_signs(x, y):
+    """Whether C converts negative integers to an unsigned dtype."""
+    common = _dtype_in_c(x.dtype, y.dtype)
     return common is not None and common.kind == "u" and "i" in (x.dtype.kind, y.dtype.kind)
 
 
 def _exact(do, x):
-    """A float32 that C's code has as a double, with all its digits, where it is not the same."""
-    if x.constant is None or x.dtype != np.float32 or float(x.constant) == x.written:
+    """Return a float32 constant as a double, as in C's code, if rounding has changed it."""
+    if x.constant is None or x.dtype != np.float32 or float(x.constant) == x.unrounded:
         return x
-    return do.constant(x.written, "float64")
+    return do.constant(x.unrounded, "float64")
 
 
 def _choice(do, condition, x, y):
-    """C's ``condition ? x : y``."""
+    """Add the steps of C's ``condition ? x : y``."""
     common = x.dtype
     if y.dtype != common:
-        common = _type_in_c(x.dtype, y.dtype) or np.result_type(x.dtype, y.dtype)
+        common = _dtype_in_c(x.dtype, y.dtype) or np.result_type(x.dtype, y.dtype)
     return do.call(_where, condition, do.cast(x, common), do.cast(y, common), dtype=common)
 
 
-def _in_the_result_s_type(ufunc):
+def _in_dtype_of_result(ufunc):
     return lambda do, op, dtype, *x: do(ufunc, *x, dtype=dtype)
 
 
@@ -157,14 +160,14 @@ def _special(name):
 
 
 def _in_c(ufunc, of_bools=None):
-    """Of two numbers at a time, and of bools by another function."""
+    """Return a formula that combines arguments one after another, bools by `of_bools`."""
     def formula(do, op, dtype, first, *others):
         if of_bools and np.dtype(dtype).kind == "b":
             function, first = of_bools, do.cast(first, dtype)
         else:
             function = ufunc
         for x in others:
-            common = dtype if function is of_bools else _type_in_c(first.dtype, x.dtype) or dtype
+            common = dtype if function is of_bools else _dtype_in_c(first.dtype, x.dtype) or dtype
             first = do(function, first, x, dtype=common)
         return first
     return formula
@@ -173,7 +176,7 @@ def _in_c(ufunc, of_bools=None):
 def _comparison(ufunc):
     def compare(do, op, dtype, x, y):
         x, y = _exact(do, x), _exact(do, y)
-        common = _type_in_c(x.dtype, y.dtype) or np.result_type(x.dtype, y.dtype)
+        common = _dtype_in_c(x.dtype, y.dtype) or np.result_type(x.dtype, y.dtype)
         return do(ufunc, x, y, dtype=common)
     return compare
 
@@ -182,28 +185,31 @@ _less, _greater = _comparison(np.less), _comparison(np.greater)
 
 
 def _extremum(ufunc, compare):
-    """C compares as it does, and takes the one of the two in float64."""
+    """Return a formula of the greater or smaller of two.
+
+    C may compare them in one dtype, and then convert the one that it takes by way of float64.
+    """
     def formula(do, op, dtype, x, y):
-        common = _type_in_c(x.dtype, y.dtype) or np.dtype(dtype)
-        if common.kind in "iu" and common.itemsize == 8 or _is_mixed(x, y):
+        common = _dtype_in_c(x.dtype, y.dtype) or np.dtype(dtype)
+        if common.kind in "iu" and common.itemsize == 8 or _mixes_signs(x, y):
             return _choice(do, compare(do, op, "bool", y, x), do.cast(y, "float64"),
                            do.cast(x, "float64"))
-        return do(ufunc, y, x, dtype=common)  # of 0 and -0 C takes the first, NumPy the second
+        return do(ufunc, y, x, dtype=common)  # of 0 and -0, C returns the first, NumPy the second
     return formula
 
 
-def _in_the_argument_s_type(ufunc):
+def _in_dtype_of_argument(ufunc):
     return lambda do, op, dtype, x: do(ufunc, x, dtype=x.dtype)
 
 
-def _plain(function):
-    """A formula that computes in the result's type, by a function that makes an array."""
+def _of_function(function):
+    """Return a formula that calls a function, which makes an array, in the result's dtype."""
     return lambda do, op, dtype, *x: do.call(function, *(do.cast(a, dtype) for a in x),
                                              dtype=dtype)
 
 
 def _in_doubles(function):
-    """So does this one, but in doubles, as C does."""
+    """Return a formula that calls a function, which makes an array, in doubles, as C does."""
     def formula(do, op, dtype, *x):
         wide = np.result_type(dtype, "float64")
         return do.call(function, *(do.cast(a, wide) for a in x), dtype=wide)
@@ -213,7 +219,10 @@ def _in_doubles(function):
 # --- of several steps ---
 
 def _where(condition, x, y):
-    """``np.where`` for arguments of one type, by bits: ten times faster on a random condition."""
+    """Return ``np.where``, for arguments of one dtype.
+
+    Computed on bits it takes a tenth of the time if the condition is random.
+    """
     if x.dtype.itemsize > 8 or np.size(condition) < 100:
         return np.where(condition, x, y)
     dtype, bits = x.dtype, f"i{x.dtype.itemsize}"
@@ -238,32 +247,39 @@ def _in_range(do, op, dtype, x, low, high):
 
 
 def _round_half_to_even(x):
-    """As Theano's C: 0 of what is negative and rounds to 0."""
+    """Round as Theano's C: a negative number that rounds to 0 gives 0, not -0."""
     below = np.floor(x)
-    rest = x - below
-    up = (rest > 0.5) | ((rest == 0.5) & (np.fmod(below, 2) != 0))
-    return np.where(up, below + 1, below).astype(x.dtype)
+    fraction = x - below
+    is_rounded_up = (fraction > 0.5) | ((fraction == 0.5) & (np.fmod(below, 2) != 0))
+    return np.where(is_rounded_up, below + 1, below).astype(x.dtype)
 
 
 def _round_half_away_from_zero(do, op, dtype, x):
     x = do.cast(x, dtype)
-    size = do(np.abs, x)
-    below = do(np.floor, size)
-    up = do(np.greater_equal, do(np.subtract, size, below), 0.5)
-    return do(np.copysign, do(np.add, below, up, dtype=dtype), x)
+    magnitude = do(np.abs, x)
+    below = do(np.floor, magnitude)
+    is_rounded_up = do(np.greater_equal, do(np.subtract, magnitude, below), 0.5)
+    return do(np.copysign, do(np.add, below, is_rounded_up, dtype=dtype), x)
 
 
 def _true_divide(do, op, dtype, x, y):
     of_integers = x.dtype.kind in "biu" and y.dtype.kind in "biu"
-    common = "float64" if of_integers else _type_in_c(x.dtype, y.dtype)
+    common = "float64" if of_integers else _dtype_in_c(x.dtype, y.dtype)
     return do(np.true_divide, x, y, dtype=common or dtype)
 
 
 def _of_integers_or_floats(of_integers, of_mixed, of_floats):
-    """Division: of integers, by zero is an error.
+    """Return a formula of a division or remainder, in which integers must not be divided by zero.
 
-    The first function is of integers of one type; the second of those that together are a float64
-    for Theano, or of which C converts the negative to uint32; the third of floats.
+    Parameters
+    ----------
+    of_integers : callable
+        For integers of one dtype.
+    of_mixed : callable
+        For signed and unsigned integers whose result is a float64 in Theano, or of which C
+        converts the signed ones to uint32.
+    of_floats : callable
+        For floats: a function of `do`, the result's dtype and the two `_Value`.
     """
     def checked(function):
         def divide(x, y):
@@ -274,10 +290,10 @@ def _of_integers_or_floats(of_integers, of_mixed, of_floats):
 
     def formula(do, op, dtype, x, y):
         if x.dtype.kind in "biu" and y.dtype.kind in "biu":
-            common = _type_in_c(x.dtype, y.dtype)
+            common = _dtype_in_c(x.dtype, y.dtype)
             if np.dtype(dtype).kind == "f":
                 return do.call(checked(of_mixed), x, y, dtype="float64")
-            if _is_mixed(x, y) and common.itemsize == 4:
+            if _mixes_signs(x, y) and common.itemsize == 4:
                 return do.call(checked(of_mixed), x, y, dtype="uint32")
             return do.call(checked(of_integers), do.cast(x, common), do.cast(y, common),
                            dtype=common)
@@ -286,57 +302,61 @@ def _of_integers_or_floats(of_integers, of_mixed, of_floats):
 
 
 def _floor_divide_floats(do, dtype, x, y):
-    common = _type_in_c(x.dtype, y.dtype) or dtype
+    common = _dtype_in_c(x.dtype, y.dtype) or dtype
     return do.call(_floor_divide(dtype), do.cast(x, common), do.cast(y, common), dtype=dtype)
 
 
 def _mod_floats(do, dtype, x, y):
-    """C has one function of float32, and one of float64 for all others."""
+    """Add the steps of a remainder: C's function is of float32, or else of float64."""
     common = dtype if x.dtype == y.dtype == dtype else np.result_type(dtype, "float64")
     return do.call(_mod, do.cast(x, common), do.cast(y, common), dtype=common)
 
 
-def _size(x):
+def _magnitude(x):
     return np.where(x < 0, -x, x).astype("uint64")
 
 
 def _floor_divide_mixed(x, y):
-    """As C: of uint32 and smaller in that type; of uint64, the quotient becomes a float64."""
+    """Divide as C: in uint32, or in uint64 and then convert the quotient to float64."""
     if max(x.itemsize, y.itemsize) < 8:
         return np.floor_divide(x.astype("int64"), y.astype("int64")).astype("uint32")
-    quotient = (_size(x) // _size(y)).astype("float64")
-    rest = np.fmod(_size(x).astype("float64"), _size(y).astype("float64"))
-    return np.where((x < 0) | (y < 0), -quotient - (rest != 0), quotient)
+    quotient = (_magnitude(x) // _magnitude(y)).astype("float64")
+    remainder = np.fmod(_magnitude(x).astype("float64"), _magnitude(y).astype("float64"))
+    return np.where((x < 0) | (y < 0), -quotient - (remainder != 0), quotient)
 
 
 def _mod_mixed(x, y):
-    """So is the rest; that of a uint64 is one of two float64."""
+    """Return the remainder as C: in uint32, or in float64 if one of the two is a uint64."""
     if max(x.itemsize, y.itemsize) < 8:
         return np.mod(x.astype("int64"), y.astype("int64")).astype("uint32")
     return _mod(x.astype("float64"), y.astype("float64"))
 
 
 def _floor_divide(dtype):
-    """As C: the quotient of 1 and 0.1 rounds to 10; of a float32 and others, it is a float32's."""
+    """Return a function that divides floats as C: it rounds the quotient, then takes the floor.
+
+    So ``1 // 0.1`` is 10.  The quotient is rounded to the result's dtype.
+    """
     def divide(x, y):
-        size_x, size_y = np.where(x < 0, -x, x), np.where(y < 0, -y, y)
-        quotient = np.floor((size_x / size_y).astype(dtype))
-        rest = np.fmod(size_x.astype(dtype), size_y.astype(dtype))
-        result = np.where((x < 0) != (y < 0), -quotient - (rest != 0), quotient)
+        magnitude_x, magnitude_y = np.where(x < 0, -x, x), np.where(y < 0, -y, y)
+        quotient = np.floor((magnitude_x / magnitude_y).astype(dtype))
+        remainder = np.fmod(magnitude_x.astype(dtype), magnitude_y.astype(dtype))
+        result = np.where((x < 0) != (y < 0), -quotient - (remainder != 0), quotient)
         return np.where(y == 0, np.floor((x / y).astype(dtype)), result).astype(dtype)
     return divide
 
 
 def _mod(x, y):
-    """As C, which has a rest with the divisor's sign."""
-    rest = np.fmod(x, y)
-    return np.where((x < 0) != (y < 0), rest + np.where(rest != 0, y, y.dtype.type(0)), rest)
+    """Return the remainder of floats as C: with the sign of the divisor."""
+    remainder = np.fmod(x, y)
+    correction = np.where(remainder != 0, y, y.dtype.type(0))
+    return np.where((x < 0) != (y < 0), remainder + correction, remainder)
 
 
 def _power_of_integers(x, y):
-    """C's is one of doubles, exact up to 2**53, and then as the C library rounds it.
+    """Return the power of integers, given as doubles, as the C library computes it.
 
-    NumPy's own may be some units in the last place from it.
+    It is exact up to 2**53.  NumPy's may differ by some units in the last place.
     """
     x, y = np.broadcast_arrays(x, y)
     result = np.array(np.rint(np.power(x, y)))
@@ -355,7 +375,10 @@ def _power(do, op, dtype, x, y):
 
 
 def _power_of_a_number(x, y):
-    """NumPy takes a square root if all exponents are 1/2: C has no -0 of -0, nor NaN of -inf."""
+    """Return the power of an exponent that is a number.
+
+    For 1/2, NumPy takes a square root, in which -0 gives -0 and -inf gives NaN, unlike in C.
+    """
     if y == 0.5:
         x = np.where(x == -np.inf, np.inf, x) + x.dtype.type(0)
     return np.asarray(np.power(x, y))
@@ -371,7 +394,7 @@ def _sigmoid(do, op, dtype, x):
     wide = np.result_type(dtype, "float32")
     x = do.cast(x, wide)
     result = do(np.reciprocal, do(np.add, do(np.exp, do(np.negative, x)), 1))
-    if wide == np.float64:  # Theano's short cut
+    if wide == np.float64:  # Theano's shortcut
         result = do.call(_where, do(np.greater, x, 19), do.constant(1, wide), result, dtype=wide)
     return result
 
@@ -381,14 +404,15 @@ def _softplus(do, op, dtype, x):
     x = do.cast(x, wide)
     if wide.kind == "c":
         return do(np.log1p, do(np.exp, x))
-    if wide == np.float64:  # Theano's short cut
+    if wide == np.float64:  # Theano's shortcut
         result = do(np.log1p, do(np.exp, x))
         return do.call(_where, do(np.greater, x, 16), x, result, dtype=wide)
-    # log1p without log1p, which is slow: log(u) and a correction for what rounding u has lost.
+    # softplus(x) = max(x, 0) + log1p(e), with e = exp(-|x|).  NumPy's log1p is slow: in its place
+    # stands log(u), with u = 1 + e, and a correction for the error of rounding u.
     e = do(np.exp, do(np.negative, do(np.abs, x)))
     u = do(np.add, e, 1)
-    lost = do(np.divide, do(np.subtract, do(np.subtract, u, 1), e), u)
-    return do(np.add, do(np.maximum, x, 0), do(np.subtract, do(np.log, u), lost))
+    correction = do(np.divide, do(np.subtract, do(np.subtract, u, 1), e), u)
+    return do(np.add, do(np.maximum, x, 0), do(np.subtract, do(np.log, u), correction))
 
 
 def _softsign(do, op, dtype, x):
@@ -397,9 +421,9 @@ def _softsign(do, op, dtype, x):
 
 
 def _ultra_fast_sigmoid(x):
-    size = np.abs(x / 2)
-    z = np.where(size < 1.7, 1.5 * size / (1 + size), np.where(
-        size < 3, 0.935409070603099 + 0.0458812946797165 * (size - 1.7), 0.99505475368673))
+    half = np.abs(x / 2)
+    z = np.where(half < 1.7, 1.5 * half / (1 + half), np.where(
+        half < 3, 0.935409070603099 + 0.0458812946797165 * (half - 1.7), 0.99505475368673))
     return ((np.where(x >= 0, z, -z) + 1) / 2).astype(x.dtype)
 
 
@@ -417,40 +441,41 @@ def _angle(do, op, dtype, x):
     return do(np.arctan2, _imag(do, op, dtype, x), _real(do, op, dtype, x), dtype=dtype)
 
 
-def _complex_of(real_and_imaginary):
+def _complex_of(parts_of):
+    """Return a formula of the complex number whose two parts a function gives."""
     def formula(do, op, dtype, x, y):
-        part = np.result_type(np.zeros(0, dtype).real, "float32")
+        part_dtype = np.result_type(np.zeros(0, dtype).real, "float32")
 
         def compute(x, y):
-            real, imaginary = real_and_imaginary(x, y)
             result = np.empty(np.broadcast_shapes(np.shape(x), np.shape(y)), dtype)
-            result.real, result.imag = real, imaginary
+            result.real, result.imag = parts_of(x, y)
             return result
 
-        return do.call(compute, do.cast(x, part), do.cast(y, part), dtype=dtype)
+        return do.call(compute, do.cast(x, part_dtype), do.cast(y, part_dtype), dtype=dtype)
     return formula
 
 
-def _of_polar(radius, angle):
+def _parts_of_polar(radius, angle):
     if np.any(radius < 0):
         raise ValueError(f"Got a polar radius of {np.min(radius)}, expected none below 0")
     return radius * np.cos(angle), radius * np.sin(angle)
 
 
-# --- SciPy's functions, where C has others or none ---
+# --- special functions: SciPy's, changed where C gives other values ---
 
 def _j0(x):
     return np.where(np.isinf(x), 0, special.j0(x))
 
 
 def _j1(x):
-    return np.where(np.isinf(x), 1 / x, special.j1(x))  # 0 with its sign
+    return np.where(np.isinf(x), 1 / x, special.j1(x))  # 0 with the sign of x
 
 
 def _gamma(x):
     result = special.gamma(x)
-    return result if result.dtype.kind == "c" else np.where(
-        (x < 0) & (x == np.floor(x)), np.nan, result)
+    if result.dtype.kind == "c":
+        return result
+    return np.where((x < 0) & (x == np.floor(x)), np.nan, result)
 
 
 def _gammaln(x):
@@ -482,7 +507,7 @@ _BASIC = {
     "NEQ": _comparison(np.not_equal),
     "Maximum": _extremum(np.maximum, _greater),
     "Minimum": _extremum(np.minimum, _less),
-    **{name: _in_the_result_s_type(ufunc) for name, ufunc in {
+    **{name: _in_dtype_of_result(ufunc) for name, ufunc in {
         "Invert": np.invert, "Sgn": np.sign, "Ceil": np.ceil, "Floor": np.floor,
         "Trunc": np.trunc, "Neg": np.negative, "Inv": np.reciprocal,
         "Log": np.log, "Log2": np.log2, "Log10": np.log10, "Log1p": np.log1p, "Exp": np.exp,
@@ -491,7 +516,7 @@ _BASIC = {
         "Sin": np.sin, "ArcSin": np.arcsin, "Tan": np.tan, "ArcTan": np.arctan,
         "ArcTan2": np.arctan2, "Cosh": np.cosh, "ArcCosh": np.arccosh, "Sinh": np.sinh,
         "ArcSinh": np.arcsinh, "Tanh": np.tanh, "ArcTanh": np.arctanh, "Conj": np.conj}.items()},
-    **{name: _in_the_argument_s_type(ufunc) for name, ufunc in {
+    **{name: _in_dtype_of_argument(ufunc) for name, ufunc in {
         "IsNan": np.isnan, "IsInf": np.isinf, "Abs": np.absolute}.items()},
     "Cast": lambda do, op, dtype, x: do.cast(x, dtype),
     "Identity": lambda do, op, dtype, x: x,
@@ -499,7 +524,7 @@ _BASIC = {
     "Switch": _switch,
     "Clip": _clip,
     "InRange": _in_range,
-    "RoundHalfToEven": _plain(_round_half_to_even),
+    "RoundHalfToEven": _of_function(_round_half_to_even),
     "RoundHalfAwayFromZero": _round_half_away_from_zero,
     "TrueDiv": _true_divide,
     "IntDiv": _of_integers_or_floats(np.floor_divide, _floor_divide_mixed, _floor_divide_floats),
@@ -509,7 +534,7 @@ _BASIC = {
     "Imag": _imag,
     "Angle": _angle,
     "Complex": _complex_of(lambda x, y: (x, y)),
-    "ComplexFromPolar": _complex_of(_of_polar),
+    "ComplexFromPolar": _complex_of(_parts_of_polar),
 }
 _SCIPY = {
     **{name: _special(name.lower()) for name in (
@@ -527,7 +552,7 @@ _FORMULAS = {
     **{f"theano.scalar.basic_scipy.{name}": formula for name, formula in _SCIPY.items()},
     "theano.tensor.nnet.sigm.ScalarSigmoid": _sigmoid,
     "theano.tensor.nnet.sigm.ScalarSoftplus": _softplus,
-    "theano.tensor.nnet.sigm.UltraFastScalarSigmoid": _plain(_ultra_fast_sigmoid),
+    "theano.tensor.nnet.sigm.UltraFastScalarSigmoid": _of_function(_ultra_fast_sigmoid),
     "theano.tensor.nnet.nnet.ScalarSoftsign": _softsign,
     "theano.tensor.xlogx.XlogX": _x_log_y,
     "theano.tensor.xlogx.XlogY0": _x_log_y,

@@ -1,7 +1,6 @@
-"""Operations that Theano's Python computes number by number or row by row: on whole arrays.
+"""Other operations without a compiler, on whole arrays.
 
-Their C code does not need this.  Where there is no compiler, there is only
-their Python.
+Theano's Python computes them number by number or row by row.
 """
 
 import os
@@ -10,46 +9,51 @@ from types import SimpleNamespace
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from theano_compat.hooks import around_import
+from theano_compat.hooks import around_import, replace
 
 
 # --- products ---
 
 @around_import("theano.tensor.elemwise")
 def multiply_nonzeros_in_numpy(elemwise):
-    """Multiply what is not zero, in the gradient of a product, whole arrays at a time."""
+    """Multiply the elements that are not zero, for the gradient of a product, on whole arrays.
+
+    Theano's Python makes a ufunc of a Python function, which it calls for each number.
+    """
     yield
-    known = elemwise.CAReduce.set_ufunc
 
-    def reduce(x, axis, dtype):
-        return np.multiply.reduce(np.where(x == 0, np.ones((), x.dtype), x), axis, dtype)
-
+    @replace(elemwise.CAReduce)
     def set_ufunc(self, scalar_op):
-        known(self, scalar_op)
+        set_ufunc.original(self, scalar_op)
         if type(scalar_op) is elemwise.MulWithoutZeros:
-            self.ufunc = SimpleNamespace(reduce=reduce)
+            self.ufunc = SimpleNamespace(reduce=_multiply_nonzeros)
 
-    elemwise.CAReduce.set_ufunc = set_ufunc
+
+def _multiply_nonzeros(x, axis, dtype):
+    return np.multiply.reduce(np.where(x == 0, np.ones((), x.dtype), x), axis, dtype)
 
 
 @around_import("theano.tensor.blas")
 def multiply_matrices_in_numpy(blas):
-    """Multiply batches of matrices at once; and on one thread, as compiled code does."""
+    """Multiply all matrices of a batch in one call, and limit BLAS to one thread.
+
+    Theano's Python loops over the batch.  Compiled code uses one thread, too.
+    """
     yield
     if not blas.config.cxx and not {"OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"} & set(os.environ):
         threadpool_limits(1, user_api="blas")
+    blas.BatchedDot.perform = _perform_batched_dot
 
-    def perform(self, node, inputs, outputs):
-        x, y = inputs
-        if x.shape[0] != y.shape[0]:
-            raise TypeError(f"Got batches of {x.shape[0]} and {y.shape[0]} products, "
-                            "expected equal numbers")
-        rows = x[:, None] if x.ndim == 2 else x
-        columns = y[:, :, None] if y.ndim == 2 else y
-        product = np.matmul(rows, columns)
-        outputs[0][0] = product.reshape(*x.shape[:-1], *y.shape[2:])
 
-    blas.BatchedDot.perform = perform
+def _perform_batched_dot(self, node, inputs, outputs):
+    x, y = inputs
+    if x.shape[0] != y.shape[0]:
+        raise TypeError(f"Got batches of {x.shape[0]} and {y.shape[0]} products, "
+                        "expected equal numbers")
+    rows = x[:, None] if x.ndim == 2 else x
+    columns = y[:, :, None] if y.ndim == 2 else y
+    product = np.matmul(rows, columns)
+    outputs[0][0] = product.reshape(*x.shape[:-1], *y.shape[2:])
 
 
 # --- random numbers ---
@@ -58,233 +62,283 @@ def multiply_matrices_in_numpy(blas):
 def draw_all_streams_at_once(rng_mrg):
     """Advance all streams of a random generator at once.
 
-    MRG31k3p of L'Ecuyer and Touzin (2000), "Fast combined multiple recursive
-    generators with multipliers of the form a = ±2^q ± 2^r", as Theano's C has it.
+    Theano's Python goes stream by stream, and converts 4294967295 to int32, which NumPy 2.0
+    refuses.
     """
     yield
-    M1, M2 = int(rng_mrg.M1), int(rng_mrg.M2)
+    rng_mrg.mrg_uniform.perform = _perform_mrg_uniform
 
-    def modulo(x, modulus):
-        return np.where(x >= modulus, x - modulus, x)
 
-    def advance(x11, x12, x13, x21, x22, x23):
-        y = modulo(((x12 & 511) << 22) + (x12 >> 9) + ((x13 & 16777215) << 7) + (x13 >> 24), M1)
-        first = modulo(y + x13, M1)
-        y = modulo(((x21 & 65535) << 15) + 21069 * (x21 >> 16), M2)
-        z = modulo(((x23 & 65535) << 15) + 21069 * (x23 >> 16), M2)
-        second = modulo(modulo(z + x23, M2) + y, M2)
-        return first, x11, x12, second, x21, x22
+#: The moduli of MRG31k3p, of L'Ecuyer and Touzin (2000), "Fast combined multiple recursive
+#: generators with multipliers of the form a = ±2^q ± 2^r"; computed as in Theano's C code.
+_M1, _M2 = 2**31 - 1, 2**31 - 21069
 
-    def perform(self, node, inputs, outputs, params):
-        states, size = inputs
-        n = int(np.prod(size, dtype="int64"))
-        if n > M1:
-            raise ValueError(f"Got {n} random numbers to draw, expected at most {M1}")
-        dtype = np.dtype(self.output_type.dtype)
-        mask, offset, norm = {
-            "float16": (0x7fff, 1, 3.0458e-05), "float32": (0xffffffff, 0, 4.6566126e-10),
-            "float64": (0xffffffff, 0, 4.656612873077392578125e-10)}[dtype.name]
-        states = states if self.inplace else states.copy()
-        result = np.empty(n, dtype)
-        for start in range(0, n, len(states)):
-            part = states[:n - start]
-            state = advance(*part.T.astype("int64"))
-            part[...] = np.transpose(state)
-            difference = state[0] - state[3]
-            whole = (np.where(difference <= 0, difference + M1, difference) & mask) + offset
-            result[start:start + len(part)] = whole.astype(dtype) * dtype.type(norm)
-        outputs[0][0], outputs[1][0] = states, result.reshape(size)
 
-    rng_mrg.mrg_uniform.perform = perform
+def _subtract_modulus(x, modulus):
+    return np.where(x >= modulus, x - modulus, x)
+
+
+def _advance_mrg(x11, x12, x13, x21, x22, x23):
+    """Return the next state of each stream; the arguments are int64 arrays of a number a stream."""
+    y = _subtract_modulus(
+        ((x12 & 511) << 22) + (x12 >> 9) + ((x13 & 16777215) << 7) + (x13 >> 24), _M1)
+    first = _subtract_modulus(y + x13, _M1)
+    y = _subtract_modulus(((x21 & 65535) << 15) + 21069 * (x21 >> 16), _M2)
+    z = _subtract_modulus(((x23 & 65535) << 15) + 21069 * (x23 >> 16), _M2)
+    second = _subtract_modulus(_subtract_modulus(z + x23, _M2) + y, _M2)
+    return first, x11, x12, second, x21, x22
+
+
+def _perform_mrg_uniform(self, node, inputs, outputs, params):
+    states, size = inputs
+    n = int(np.prod(size, dtype="int64"))
+    if n > _M1:
+        raise ValueError(f"Got {n} random numbers to draw, expected at most {_M1}")
+    dtype = np.dtype(self.output_type.dtype)
+    mask, offset, norm = {
+        "float16": (0x7fff, 1, 3.0458e-05), "float32": (0xffffffff, 0, 4.6566126e-10),
+        "float64": (0xffffffff, 0, 4.656612873077392578125e-10)}[dtype.name]
+    states = states if self.inplace else states.copy()
+    result = np.empty(n, dtype)
+    for start in range(0, n, len(states)):
+        active_states = states[:n - start]  # views: the streams that the last numbers need
+        state = _advance_mrg(*active_states.T.astype("int64"))
+        active_states[...] = np.transpose(state)
+        difference = state[0] - state[3]
+        integers = (np.where(difference <= 0, difference + _M1, difference) & mask) + offset
+        result[start:start + len(active_states)] = integers.astype(dtype) * dtype.type(norm)
+    outputs[0][0], outputs[1][0] = states, result.reshape(size)
 
 
 @around_import("theano.sandbox.multinomial")
 def draw_all_rows_at_once(multinomial):
-    """Draw from all rows' distributions at once."""
+    """Draw from the distributions of all rows at once; Theano's Python goes number by number."""
     yield
+    multinomial.MultinomialFromUniform.perform = _perform_multinomial
+    multinomial.ChoiceFromUniform.perform = _perform_choice
 
-    def chosen(probabilities, uniform):
-        """The first outcome in each row at which the sum exceeds a number, or their number."""
-        return (np.cumsum(probabilities, axis=1, dtype="float64") <= uniform[:, None]).sum(axis=1)
 
-    def check(probabilities, uniform, n_samples):
-        if len(uniform) != len(probabilities) * n_samples:
-            raise ValueError(f"Got {len(uniform)} uniform numbers, expected {n_samples} for each "
-                             f"of {len(probabilities)} distributions")
-        return np.arange(len(probabilities)), uniform.reshape(n_samples, -1)
+def _outcomes(probabilities, uniform):
+    """Return, for each row, the first outcome whose cumulative probability exceeds a number.
 
-    def multinomial_perform(self, node, inputs, outputs):
-        probabilities, uniform, *n_samples = inputs
-        rows, draws = check(probabilities, uniform, int(*n_samples) if n_samples else 1)
-        result = np.zeros(probabilities.shape, node.outputs[0].dtype)
-        for draw in draws:
-            outcome = chosen(probabilities, draw)
-            some = outcome < probabilities.shape[1]
-            result[rows[some], outcome[some]] += 1
-        outputs[0][0] = result
+    Parameters
+    ----------
+    probabilities : array, shape (rows, outcomes)
+    uniform : array, shape (rows,)
 
-    def choice_perform(self, node, inputs, outputs):
-        probabilities, uniform, n_samples = inputs
-        if n_samples > probabilities.shape[1]:
-            raise ValueError(f"Got {n_samples} samples to draw without replacement, expected at "
-                             f"most {probabilities.shape[1]}, the number of outcomes")
-        rows, draws = check(probabilities, uniform, int(n_samples))
-        probabilities = probabilities.copy()
-        result = np.full((len(rows), int(n_samples)), -1, node.outputs[0].dtype)
-        for k, draw in enumerate(draws):
-            outcome = chosen(probabilities, draw)
-            some = outcome < probabilities.shape[1]
-            result[some, k] = outcome[some]
-            if not self.replace:
-                probabilities[rows[some], outcome[some]] = 0
-                probabilities[some] /= probabilities[some].sum(axis=1, keepdims=True)
-        outputs[0][0] = result
+    Returns
+    -------
+    array of int, shape (rows,)
+        It is the number of outcomes where none does.
+    """
+    return (np.cumsum(probabilities, axis=1, dtype="float64") <= uniform[:, None]).sum(axis=1)
 
-    multinomial.MultinomialFromUniform.perform = multinomial_perform
-    multinomial.ChoiceFromUniform.perform = choice_perform
+
+def _numbers_by_draw(probabilities, uniform, n_samples):
+    """Return uniform numbers as an array of the shape (samples, rows)."""
+    if len(uniform) != len(probabilities) * n_samples:
+        raise ValueError(f"Got {len(uniform)} uniform numbers, expected {n_samples} for each "
+                         f"of {len(probabilities)} distributions")
+    return uniform.reshape(n_samples, -1)
+
+
+def _perform_multinomial(self, node, inputs, outputs):
+    probabilities, uniform, *n_samples = inputs
+    n_samples = int(n_samples[0]) if n_samples else 1
+    rows = np.arange(len(probabilities))
+    result = np.zeros(probabilities.shape, node.outputs[0].dtype)
+    for numbers in _numbers_by_draw(probabilities, uniform, n_samples):
+        outcomes = _outcomes(probabilities, numbers)
+        is_drawn = outcomes < probabilities.shape[1]
+        result[rows[is_drawn], outcomes[is_drawn]] += 1
+    outputs[0][0] = result
+
+
+def _perform_choice(self, node, inputs, outputs):
+    probabilities, uniform, n_samples = inputs
+    if n_samples > probabilities.shape[1]:
+        raise ValueError(f"Got {n_samples} samples to draw without replacement, expected at "
+                         f"most {probabilities.shape[1]}, the number of outcomes")
+    rows = np.arange(len(probabilities))
+    draws = _numbers_by_draw(probabilities, uniform, int(n_samples))
+    probabilities = probabilities.copy()
+    result = np.full((len(rows), int(n_samples)), -1, node.outputs[0].dtype)
+    for k, numbers in enumerate(draws):
+        outcomes = _outcomes(probabilities, numbers)
+        is_drawn = outcomes < probabilities.shape[1]
+        result[is_drawn, k] = outcomes[is_drawn]
+        if not self.replace:
+            probabilities[rows[is_drawn], outcomes[is_drawn]] = 0
+            probabilities[is_drawn] /= probabilities[is_drawn].sum(axis=1, keepdims=True)
+    outputs[0][0] = result
 
 
 # --- softmax and cross-entropy ---
 
 @around_import("theano.tensor.nnet.nnet")
 def compute_softmax_in_numpy(nnet):
-    """Compute softmax, cross-entropy and their gradients for all rows at once."""
+    """Compute softmax, cross-entropy and their gradients for all rows at once.
+
+    Theano's Python goes row by row.
+    """
     yield
-
-    def check(indices, rows, n_outcomes):
-        if len(indices) != len(rows):
-            raise ValueError(f"Got {len(indices)} indices for {len(rows)} rows, expected one each")
-        if np.any(indices < 0) or np.any(indices >= n_outcomes):
-            raise ValueError(f"Got indices from {np.min(indices)} to {np.max(indices)}, expected "
-                             f"0 to {n_outcomes - 1}: y_i value out of bounds")
-        return np.arange(len(rows)), indices
-
-    def softmax_gradient(self, node, inputs, outputs):
-        gradient, softmax = inputs
-        product = gradient * softmax
-        outputs[0][0] = np.asarray(product - product.sum(axis=1, keepdims=True) * softmax,
-                                   softmax.dtype)
-
-    def cross_entropy(self, node, inputs, outputs):
-        x, bias, target = inputs
-        if bias.shape[0] != x.shape[1]:
-            raise ValueError(f"Got {bias.shape[0]} biases, expected {x.shape[1]}, one a column")
-        places = check(target, x, x.shape[1])
-        rows = x + bias
-        most_likely = rows.argmax(axis=1) if x.size else np.zeros(len(x), int)
-        shifted = rows - rows.max(axis=1, keepdims=True, initial=-np.inf if not x.size else None)
-        exponents = np.exp(shifted)
-        total = exponents.sum(axis=1)
-        likelihood = np.log(total) - shifted[places]
-        outputs[0][0] = np.asarray(likelihood, node.outputs[0].dtype)
-        outputs[1][0] = np.asarray(exponents / total[:, None], x.dtype)
-        outputs[2][0] = np.asarray(most_likely, target.dtype)
-
-    def cross_entropy_gradient(self, node, inputs, outputs):
-        gradient, softmax, target = inputs
-        places = check(target, softmax, softmax.shape[1])
-        gradient = np.broadcast_to(np.reshape(gradient, (-1, 1)), (len(softmax), 1))
-        result = gradient * softmax
-        result[places] -= gradient[:, 0]
-        outputs[0][0] = np.asarray(result, softmax.dtype)
-
-    def categorical(self, node, inputs, outputs):
-        coding, target = inputs
-        outputs[0][0] = -np.log(coding[check(target, coding, coding.shape[1])])
-
-    def categorical_gradient(self, node, inputs, outputs):
-        gradient, coding, target = inputs
-        places = check(target, coding, coding.shape[1])
-        result = np.zeros_like(coding)
-        result[places] = -gradient / coding[places]
-        outputs[0][0] = result
-
-    nnet.SoftmaxGrad.perform = softmax_gradient
-    nnet.CrossentropySoftmaxArgmax1HotWithBias.perform = cross_entropy
-    nnet.CrossentropySoftmax1HotWithBiasDx.perform = cross_entropy_gradient
-    nnet.CrossentropyCategorical1Hot.perform = categorical
-    nnet.CrossentropyCategorical1HotGrad.perform = categorical_gradient
+    nnet.SoftmaxGrad.perform = _perform_softmax_gradient
+    nnet.CrossentropySoftmaxArgmax1HotWithBias.perform = _perform_cross_entropy_of_softmax
+    nnet.CrossentropySoftmax1HotWithBiasDx.perform = _perform_gradient_of_cross_entropy_of_softmax
+    nnet.CrossentropyCategorical1Hot.perform = _perform_cross_entropy
+    nnet.CrossentropyCategorical1HotGrad.perform = _perform_cross_entropy_gradient
 
 
-# --- sparse matrices ---
+def _index_of_targets(targets, rows, n_outcomes):
+    """Return an index of each row's element at its target, after checking the targets."""
+    if len(targets) != len(rows):
+        raise ValueError(f"Got {len(targets)} indices for {len(rows)} rows, expected one each")
+    if np.any(targets < 0) or np.any(targets >= n_outcomes):
+        raise ValueError(f"Got indices from {np.min(targets)} to {np.max(targets)}, expected "
+                         f"0 to {n_outcomes - 1}: y_i value out of bounds")
+    return np.arange(len(rows)), targets
+
+
+def _perform_softmax_gradient(self, node, inputs, outputs):
+    gradient, softmax = inputs
+    product = gradient * softmax
+    outputs[0][0] = np.asarray(product - product.sum(axis=1, keepdims=True) * softmax,
+                               softmax.dtype)
+
+
+def _perform_cross_entropy_of_softmax(self, node, inputs, outputs):
+    x, bias, targets = inputs
+    if bias.shape[0] != x.shape[1]:
+        raise ValueError(f"Got {bias.shape[0]} biases, expected {x.shape[1]}, one a column")
+    at_targets = _index_of_targets(targets, x, x.shape[1])
+    logits = x + bias
+    most_likely = logits.argmax(axis=1) if x.size else np.zeros(len(x), int)
+    shifted = logits - logits.max(axis=1, keepdims=True, initial=-np.inf if not x.size else None)
+    exponentials = np.exp(shifted)
+    total = exponentials.sum(axis=1)
+    cross_entropy = np.log(total) - shifted[at_targets]
+    outputs[0][0] = np.asarray(cross_entropy, node.outputs[0].dtype)
+    outputs[1][0] = np.asarray(exponentials / total[:, None], x.dtype)
+    outputs[2][0] = np.asarray(most_likely, targets.dtype)
+
+
+def _perform_gradient_of_cross_entropy_of_softmax(self, node, inputs, outputs):
+    gradient, softmax, targets = inputs
+    at_targets = _index_of_targets(targets, softmax, softmax.shape[1])
+    gradient = np.broadcast_to(np.reshape(gradient, (-1, 1)), (len(softmax), 1))
+    result = gradient * softmax
+    result[at_targets] -= gradient[:, 0]
+    outputs[0][0] = np.asarray(result, softmax.dtype)
+
+
+def _perform_cross_entropy(self, node, inputs, outputs):
+    probabilities, targets = inputs
+    at_targets = _index_of_targets(targets, probabilities, probabilities.shape[1])
+    outputs[0][0] = -np.log(probabilities[at_targets])
+
+
+def _perform_cross_entropy_gradient(self, node, inputs, outputs):
+    gradient, probabilities, targets = inputs
+    at_targets = _index_of_targets(targets, probabilities, probabilities.shape[1])
+    result = np.zeros_like(probabilities)
+    result[at_targets] = -gradient / probabilities[at_targets]
+    outputs[0][0] = result
+
+
+# --- sparse matrices: CSC by columns, CSR by rows ---
 
 @around_import("theano.sparse.basic")
 def scale_sparse_in_numpy(sparse):
-    """Compute with all numbers of a sparse matrix at once."""
+    """Compute with all stored numbers of a sparse matrix at once.
+
+    Theano's Python loops over rows and columns.
+    """
     yield
+    sparse.ColScaleCSC.perform = _perform_column_scaling
+    sparse.RowScaleCSC.perform = _perform_row_scaling
+    sparse.CSMGrad.perform = _perform_csm_gradient
 
-    def rows_of(pointers):
-        """For each number the row that it is in, or the column of a matrix by columns."""
-        return np.repeat(np.arange(len(pointers) - 1), np.diff(pointers))
-
-    def places(x):
-        major = rows_of(x.indptr)
-        return (x.indices, major) if x.format == "csc" else (major, x.indices)
-
-    def scaled(factors_of):
-        def perform(self, node, inputs, outputs):
-            x, s = inputs
-            assert x.format == "csc"
-            result = x.copy()
-            result.data *= factors_of(result, s)
-            outputs[0][0] = result
-        return perform
-
-    one_by_one = sparse.MulSD.perform
-
-    def times_dense(self, node, inputs, outputs):
+    @replace(sparse.MulSD)
+    def perform(self, node, inputs, outputs):
         x, y = inputs
         if y.ndim != 2 or x.format not in ("csc", "csr"):
-            return one_by_one(self, node, inputs, outputs)
+            return perform.original(self, node, inputs, outputs)
         assert x.shape == y.shape
         result = x.astype(node.outputs[0].dtype)  # a copy
-        result.data *= y[places(x)]
+        result.data *= y[_rows_and_columns(x.format, x.indices, x.indptr)]
         outputs[0][0] = result
 
-    def gradient_of_product(by_columns, one_by_one):
+    def gradient_of_product(storage_format, original_perform):
         def perform(self, node, inputs, outputs):
             indices, pointers, b, gradient = inputs
             if not isinstance(b, np.ndarray) or not isinstance(gradient, np.ndarray):
-                return one_by_one(self, node, inputs, outputs)
-            major = rows_of(pointers)
-            rows, columns = (indices, major) if by_columns else (major, indices)
+                return original_perform(self, node, inputs, outputs)
+            rows, columns = _rows_and_columns(storage_format, indices, pointers)
             outputs[0][0] = np.einsum("ij,ij->i", gradient[rows], b[columns])
         return perform
 
-    def gradient_of_sparse(self, node, inputs, outputs):
-        from scipy.sparse import csr_matrix
-        data, indices, pointers, shape, g_data, g_indices, g_pointers, _ = inputs
-        by_rows = len(pointers) - 1 == shape[0]
-        shape = (len(pointers) - 1, shape[1] if by_rows else shape[0])
-        gradient = csr_matrix((g_data, g_indices, g_pointers), shape)
-        result = np.asarray(gradient[rows_of(pointers), indices])
-        outputs[0][0] = result.reshape(data.shape).astype(node.outputs[0].dtype)
+    for op_class, storage_format in [(sparse.StructuredDotGradCSC, "csc"),
+                                     (sparse.StructuredDotGradCSR, "csr")]:
+        op_class.perform = gradient_of_product(storage_format, op_class.perform)
 
-    sparse.ColScaleCSC.perform = scaled(lambda x, s: np.repeat(s, np.diff(x.indptr)))
-    sparse.RowScaleCSC.perform = scaled(lambda x, s: s[x.indices])
-    sparse.MulSD.perform = times_dense
-    for operation, by_columns in [(sparse.StructuredDotGradCSC, True),
-                                  (sparse.StructuredDotGradCSR, False)]:
-        operation.perform = gradient_of_product(by_columns, operation.perform)
-    sparse.CSMGrad.perform = gradient_of_sparse
 
+def _major_indices(pointers):
+    """Return the row of each stored number of a CSR matrix, or the column of each of a CSC one."""
+    return np.repeat(np.arange(len(pointers) - 1), np.diff(pointers))
+
+
+def _rows_and_columns(storage_format, indices, pointers):
+    major_indices = _major_indices(pointers)
+    return (indices, major_indices) if storage_format == "csc" else (major_indices, indices)
+
+
+def _perform_column_scaling(self, node, inputs, outputs):
+    x, factors = inputs
+    assert x.format == "csc"
+    result = x.copy()
+    result.data *= np.repeat(factors, np.diff(result.indptr))
+    outputs[0][0] = result
+
+
+def _perform_row_scaling(self, node, inputs, outputs):
+    x, factors = inputs
+    assert x.format == "csc"
+    result = x.copy()
+    result.data *= factors[result.indices]
+    outputs[0][0] = result
+
+
+def _perform_csm_gradient(self, node, inputs, outputs):
+    from scipy.sparse import csr_matrix
+
+    data, indices, pointers, shape, g_data, g_indices, g_pointers, _ = inputs
+    is_csr = len(pointers) - 1 == shape[0]
+    # A CSC matrix is taken for the CSR matrix that is its transpose.
+    shape = (len(pointers) - 1, shape[1] if is_csr else shape[0])
+    gradient = csr_matrix((g_data, g_indices, g_pointers), shape)
+    result = np.asarray(gradient[_major_indices(pointers), indices])
+    outputs[0][0] = result.reshape(data.shape).astype(node.outputs[0].dtype)
+
+
+# --- products of blocks ---
 
 @around_import("theano.tensor.nnet.blocksparse")
 def multiply_blocks_in_numpy(blocksparse):
-    """Multiply the blocks of all rows at once."""
+    """Multiply the blocks of all rows at once; Theano's Python goes block by block."""
     yield
+    blocksparse.SparseBlockGemv.perform = _perform_block_gemv
+    blocksparse.SparseBlockOuter.perform = _perform_block_outer
 
-    def gemv(self, node, inputs, outputs):
-        o, W, h, h_index, o_index = inputs[:5]
-        blocks = W[h_index[:, :, None], o_index[:, None]]
-        outputs[0][0] = o + np.einsum("bin,bijnm->bjm", h, blocks, optimize=True)
 
-    def outer(self, node, inputs, outputs):
-        o, x, y, x_index, y_index = inputs[:5]
-        result = o if self.inplace else o.copy()
-        np.add.at(result, (x_index[:, :, None], y_index[:, None]),
-                  np.einsum("bin,bjm->bijnm", x, y))
-        outputs[0][0] = result
+def _perform_block_gemv(self, node, inputs, outputs):
+    o, W, h, h_index, o_index = inputs[:5]
+    blocks = W[h_index[:, :, None], o_index[:, None]]
+    outputs[0][0] = o + np.einsum("bin,bijnm->bjm", h, blocks, optimize=True)
 
-    blocksparse.SparseBlockGemv.perform = gemv
-    blocksparse.SparseBlockOuter.perform = outer
+
+def _perform_block_outer(self, node, inputs, outputs):
+    o, x, y, x_index, y_index = inputs[:5]
+    result = o if self.inplace else o.copy()
+    np.add.at(result, (x_index[:, :, None], y_index[:, None]),
+              np.einsum("bin,bjm->bijnm", x, y))
+    outputs[0][0] = result
