@@ -5,6 +5,7 @@ Lasagne 0.1 run on today's Python.
 """
 
 import theano_compat  # noqa: F401  must come first
+from vae.kernel import warn_if_utils_is_hidden
 from vae.language import use_language
 from vae.distributions import BinaryVector, MultivariateNormalDiag
 from vae.networks import HIDDEN_DIM, vae_decoder_mlp, vae_encoder_mlp
@@ -12,3 +13,5 @@ from vae.source import show_source
 
 __all__ = ["BinaryVector", "MultivariateNormalDiag", "HIDDEN_DIM", "vae_encoder_mlp",
            "vae_decoder_mlp", "show_source", "use_language"]
+
+warn_if_utils_is_hidden()

@@ -2,12 +2,13 @@
 
 import base64
 import io
-import sys
 
 import matplotlib
 import matplotlib.pyplot as plt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+from vae.kernel import ipython_shell
 
 __all__ = ["figure_with_alt", "plane_with_sliders", "png", "show", "still_figure"]
 
@@ -81,7 +82,7 @@ def show(picture, alt, widget=None, handle=None):
     IPython.display.DisplayHandle or None
         The picture's.
     """
-    if "IPython" not in sys.modules or sys.modules["IPython"].get_ipython() is None:
+    if ipython_shell() is None:
         return None
     from IPython.display import display
 

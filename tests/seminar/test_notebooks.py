@@ -2,6 +2,7 @@
 
 import ast
 import base64
+import os
 import re
 import shutil
 import subprocess
@@ -324,8 +325,8 @@ def test_the_notebook_learns_without_a_compiler(no_network, tmp_path, monkeypatc
 class Kernel:
     """A kernel in which cells are run one by one, in any order."""
 
-    def __init__(self):
-        self.manager, self.client = start_new_kernel(cwd=str(build.HERE))
+    def __init__(self, folder=build.HERE):
+        self.manager, self.client = start_new_kernel(cwd=str(folder))
 
     def run(self, code, interrupt_at=None, whole=False):
         """Return what the code printed and the error it stopped with, or its traceback, if any.
@@ -351,12 +352,60 @@ class Kernel:
             assert error is None, (cell.source, said, error)
 
 
+    def shut_down(self):
+        self.client.stop_channels()
+        self.manager.shutdown_kernel(now=True)
+
+
 @pytest.fixture
 def kernel(mnist_dir):
     kernel = Kernel()
     yield kernel
-    kernel.client.stop_channels()
-    kernel.manager.shutdown_kernel(now=True)
+    kernel.shut_down()
+
+
+@pytest.fixture
+def kernel_in_tmp_path(tmp_path, monkeypatch):
+    """A kernel that looks for modules in its folder first, then in the project's."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(ROOT)]))
+    kernel = Kernel(tmp_path)
+    yield kernel
+    kernel.shut_down()
+
+
+@pytest.mark.parametrize("language, advice", [
+    ("ru", "Ваш файл {} заслоняет utils.py семинара: переименуйте его и перезапустите ядро."),
+    ("en", "Your file {} hides the seminar's utils.py: rename it and restart the kernel.")
+], ids=["ru", "en"])
+def test_a_students_own_utils_is_named(language, advice, kernel_in_tmp_path, tmp_path):
+    (tmp_path / "utils.py").write_text("print('imported')")
+    output, error = kernel_in_tmp_path.run(code_cells(build.student(language))[0].source)
+    assert error.startswith("ImportError: cannot import name 'load_dataset' from 'utils'")
+    warning, = [line for line in output.splitlines() if line != "imported"]
+    assert warning.endswith(f"UserWarning: {advice.format(tmp_path / 'utils.py')}")
+    assert kernel_in_tmp_path.run("import vae") == ("", None)  # said once
+
+
+def test_a_students_own_utils_is_not_imported(kernel_in_tmp_path, tmp_path):
+    (tmp_path / "utils.py").write_text("print('imported')")
+    output, error = kernel_in_tmp_path.run("import vae")
+    assert "заслоняет" in output and "imported" not in output and error is None
+
+
+def test_the_seminars_own_utils_hides_nothing(kernel_in_tmp_path, tmp_path):
+    assert kernel_in_tmp_path.run("import vae") == ("", None)
+
+
+def test_a_copy_of_the_seminars_utils_hides_nothing(kernel_in_tmp_path, tmp_path):
+    shutil.copy(ROOT / "utils.py", tmp_path)
+    assert kernel_in_tmp_path.run("import vae") == ("", None)
+
+
+def test_no_word_of_utils_outside_a_kernel(tmp_path):
+    (tmp_path / "utils.py").write_text("print('imported')")
+    process = subprocess.run([sys.executable, "-W", "error", "-c", "import vae"], cwd=tmp_path,
+                             capture_output=True, text=True)
+    assert process.returncode == 0 and process.stdout + process.stderr == ""
 
 
 def test_each_unfilled_exercise_says_which_it_is(kernel):
