@@ -51,6 +51,7 @@ from vae.checks import EXERCISES
 from vae.language import N_, languages, translate
 from vae.language import SOURCE as RUSSIAN
 from vae.source import show_source, source_of
+from vae.weights import TRAINED_WEIGHTS
 
 HERE = Path(__file__).parents[1] / "notebooks"
 SOURCE = HERE / "vae_seminar.py"
@@ -59,7 +60,6 @@ SOLUTION = HERE / "solution" / "vae_seminar_solution.ipynb"
 HOSTED = HERE / "vae_seminar_hosted.ipynb"
 PICTURE = HERE / "hidden_space.png"
 WEIGHTS = HERE / "weights.npz"  # where the notebook saves them
-TRAINED_WEIGHTS = Path(vae.__file__).with_name("trained_weights.npz")
 
 _INCLUDE = re.compile(r"^# INCLUDE (?P<module>\S+)\.(?P<name>\w+)\n", re.M)
 _REGION = r"^(?P<indent> *)### BEGIN {0}\n(?P<text>.*?)^ *### END {0}(\n|\Z)"

@@ -111,10 +111,10 @@ def main():
     lab = f"{_shown(Path(sys.executable).parent / 'jupyter')} lab"
     print(_("\nВыполненный ноутбук: {result}\n"
             "Открыть его:         {lab} {result}\n"
-            "Начать семинар:      {lab} {notebook}").format(
-                result=_shown(output), lab=lab, notebook=_shown(HERE / "vae_seminar.ipynb")))
+            "Начать семинар:      {lab} {notebook}",
+            result=_shown(output), lab=lab, notebook=_shown(HERE / "vae_seminar.ipynb")))
     if failure is not None:
-        sys.exit(_("\nНоутбук остановился на ошибке:\n{failure}").format(failure=failure))
+        sys.exit(_("\nНоутбук остановился на ошибке:\n{failure}", failure=failure))
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ def warn_if_utils_is_hidden():
         if found and found.origin and Path(found.origin).read_bytes() != own.read_bytes():
             warnings.warn(
                 _("Ваш файл {path} заслоняет utils.py семинара: переименуйте его и перезапустите "
-                  "ядро.").format(path=found.origin),
+                  "ядро.", path=found.origin),
                 stacklevel=1000)  # beyond all callers: their lines say nothing
 
     shell.events.register("post_run_cell", warn)

@@ -147,6 +147,14 @@ def test_russian_needs_no_catalogue(tmp_path):
     assert done.stdout == "кодировщик False\n"
 
 
+def test_values_in_the_placeholders_of_a_text(speak):
+    speak("en")
+    text = "Облака кодов: у каждого из {n} изображений свой цвет"
+    assert language._(text, n=3) == "Clouds of codes: a colour for each of the 3 images"
+    assert language._(text).format(n=3) == language._(text, n=3)
+    assert language._("{text}", text=1) == "1" and language._("{}") == "{}"
+
+
 # --- English ---
 
 def code(notebook):
