@@ -1,6 +1,6 @@
 """The student's hour in a real browser: JupyterLab, from the first cell to the last.
 
-Screenshots are kept in tests/screenshots.
+Screenshots are kept in tests/seminar/screenshots.
 """
 
 import json
