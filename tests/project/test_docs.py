@@ -12,7 +12,7 @@ from vae.checks import Mistake, check
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "theano_compat" / "README.md",
-         ROOT / "benchmarks" / "README.md", ROOT / "tests" / "theirs" / "README.md"]
+         ROOT / "benchmarks" / "README.md", ROOT / "tests" / "compat" / "theirs" / "README.md"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
