@@ -3,7 +3,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 REQUIRES = [
-    # The real Theano and Lasagne, as PyPI has them, adapted by theano_compat.
+    # The unmodified Theano and Lasagne from PyPI, adapted by theano_compat.
     "Theano==1.0.5",
     "Lasagne==0.1",
     "numpy>=2,<3",
@@ -11,7 +11,7 @@ REQUIRES = [
     "scipy-openblas32",  # BLAS for Theano's compiled code
     "filelock",
     "platformdirs",
-    "threadpoolctl",  # NumPy's BLAS on one thread, where there is no compiler
+    "threadpoolctl",  # keeps NumPy's BLAS on one thread where there is no compiler
     # Data and pictures.
     "matplotlib",
     "tqdm",

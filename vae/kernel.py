@@ -1,4 +1,4 @@
-"""The notebook's kernel: whether there is one, and what it would import as `utils`."""
+"""The notebook's kernel, and the file that it imports as `utils`."""
 
 import sys
 import warnings
