@@ -42,12 +42,17 @@ setup(
     classifiers=[
         "Framework :: Jupyter",
         "Intended Audience :: Education",
+        "Intended Audience :: Science/Research",  # theano_compat: programs of Theano's time
+        "Natural Language :: English",
+        "Natural Language :: Russian",
         "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3 :: Only",
         *(f"Programming Language :: Python :: 3.{minor}" for minor in range(10, 16)),
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
     ],
     python_requires=">=3.10",
-    packages=find_packages(include=["vae", "vae.*", "vae_grading", "theano_compat", "theano_compat.*"]),
+    packages=find_packages(
+        include=["vae", "vae.*", "vae_grading", "theano_compat", "theano_compat.*"]),
     package_data={"vae": ["trained_weights.npz", "locale/*.po"],
                   "theano_compat": ["README.md", "include/*.h", "include/numpy/*.h"],
                   "vae_grading": ["*.html"]},

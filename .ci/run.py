@@ -5,10 +5,10 @@ The README's own commands run as a newcomer would run them, each in a new virtua
 the oldest Python that is installed. Meanwhile tox tries the other Pythons at low priority: the
 newest on all tests but the slow ones.
 
-The result is a table in Markdown of what works on which Python. A folder ``shared`` beside the clone
-may hold MNIST, in ``mnist``, and a program ``tools/in-debian`` that runs a command in a root of
-Debian, where a Python that is not installed is tried. Without them, MNIST is downloaded, and such a
-Python is "not tried".
+The result is a table in Markdown of what works on which Python. A folder ``shared`` beside the
+clone may hold MNIST, in ``mnist``, and a program ``tools/in-debian`` that runs a command in a root
+of Debian, where a Python that is not installed is tried. Without them, MNIST is downloaded, and
+such a Python is "not tried".
 """
 
 import json

@@ -118,7 +118,8 @@ class Contestant:
         if not line:
             self._errors.seek(0)
             errors = self._errors.read()[-3000:]
-            raise RuntimeError(f"A training process ended, status {self._process.wait()}:\n{errors}")
+            status = self._process.wait()
+            raise RuntimeError(f"A training process ended, status {status}:\n{errors}")
         return json.loads(line)
 
 

@@ -18,9 +18,9 @@ Prints tables in Markdown:
     the gain of each patch for speed: the time without the patch, divided by the time with all.
 
 Each contestant is a process of its own, and they train alternately. A process has one core; in
-``growth`` it has as many as threads, and in ``starts`` all cores. "Theano" is Theano 1.0.5 with only
-those patches of this package that it needs to import and compile: ``THEANO_COMPAT_OFF=speed`` leaves
-out the others.
+``growth`` it has as many as threads, and in ``starts`` all cores. "Theano" is Theano 1.0.5 with
+only those patches of this package that it needs to import and compile: ``THEANO_COMPAT_OFF=speed``
+leaves out the others.
 """
 
 import argparse
@@ -214,8 +214,8 @@ class Benchmark:
         yield ["without", *rows]
         for patch in patches_for_speed():
             yield [patch, *(f"{self._without(patch, row):.2f}" for row in rows)]
-        yield ("Quotients of the shortest times, measured alternately: of a step in one thread, and "
-               "of the first step of a process on all cores.")
+        yield ("Quotients of the shortest times, measured alternately: of a step in one thread, "
+               "and of the first step of a process on all cores.")
 
     def _without(self, patch, row):
         """Return the time in a row without a patch, divided by the time with all patches."""

@@ -257,8 +257,8 @@ def _executed(notebook):
     messages = [output.text for cell in notebook.cells for output in cell.get("outputs", [])
                 if output.get("name") == "stderr"]
     if messages:
-        sys.exit("The notebooks were not written; the solved one's cells must run without warnings, "
-                 "on the full MNIST. They said:\n" + "\n".join(messages))
+        sys.exit("The notebooks were not written; the solved one's cells must run without "
+                 "warnings, on the full MNIST. They said:\n" + "\n".join(messages))
     return notebook
 
 

@@ -5,15 +5,15 @@ Each module has a class ``VAE`` with four methods:
 ``restart(seed)``
     starts a new training, from weights that depend on the seed only;
 ``train(images)``
-    returns the ELBO of a minibatch of binary images, ``(batch, 1, 28, 28)`` bool, as a scalar of the
-    framework, then takes a step of Adam;
+    returns the ELBO of a minibatch of binary images, ``(batch, 1, 28, 28)`` bool, as a scalar of
+    the framework, then takes a step of Adam;
 ``test(images)``
     returns the ELBO without a step;
 ``finish()``
     waits until everything is computed.
 
-The encoder is 784-width-width/2 with two heads, for the mean and the standard deviation of the code.
-The decoder is 2-width/2-width-784, which is the seminar's decoder if width is 128.
+The encoder is 784-width-width/2 with two heads, for the mean and the standard deviation of the
+code. The decoder is 2-width/2-width-784, which is the seminar's decoder if width is 128.
 """
 
 import numpy as np
