@@ -157,7 +157,7 @@ class Benchmark:
         def median(starts, key):
             return statistics.median(start[key] for start in starts)
 
-        yield ["", "nothing cached, s", "all cached, s", "to this package", "of it import, s",
+        yield ["", "nothing cached, s", "all cached, s", "to this package", "import, s",
                "peak memory, MiB"]
         ours = median(warm[OURS], "first_step")
         for name in FRAMEWORKS:
