@@ -3,7 +3,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 REQUIRES = [
-    # The real Theano and Lasagne, as PyPI has them, adapted by theano_compat.
+    # The unmodified Theano and Lasagne from PyPI, adapted by theano_compat.
     "Theano==1.0.5",
     "Lasagne==0.1",
     "numpy>=2,<3",
@@ -11,7 +11,7 @@ REQUIRES = [
     "scipy-openblas32",  # BLAS for Theano's compiled code
     "filelock",
     "platformdirs",
-    "threadpoolctl",  # NumPy's BLAS on one thread, where there is no compiler
+    "threadpoolctl",  # keeps NumPy's BLAS on one thread where there is no compiler
     # Data and pictures.
     "matplotlib",
     "tqdm",
@@ -42,13 +42,17 @@ setup(
     classifiers=[
         "Framework :: Jupyter",
         "Intended Audience :: Education",
+        "Intended Audience :: Science/Research",  # theano_compat: programs of Theano's time
+        "Natural Language :: English",
+        "Natural Language :: Russian",
         "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3 :: Only",
         *(f"Programming Language :: Python :: 3.{minor}" for minor in range(10, 16)),
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
     ],
     python_requires=">=3.10",
-    packages=find_packages(include=["vae", "vae.*", "vae_grading", "vae_grading.*",
-                                    "theano_compat", "theano_compat.*"]),
+    packages=find_packages(
+        include=["vae", "vae.*", "vae_grading", "vae_grading.*", "theano_compat", "theano_compat.*"]),
     package_data={"vae": ["trained_weights.npz", "locale/*.po"],
                   "theano_compat": ["README.md", "include/*.h", "include/numpy/*.h"],
                   "vae_grading": ["*.html"]},

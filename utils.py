@@ -1,9 +1,7 @@
 """The student's toolbox for the seminar: MNIST, minibatches, pictures and weights."""
 
+import math
 import numbers
-import os
-import zipfile
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -12,12 +10,12 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from scipy.special import ndtr, ndtri
 
-import vae
 from vae.diagram import plot_model
 from vae.language import _
 from vae.mnist import load_dataset
 from vae.pictures import figure_with_alt, plane_with_sliders, png, show, still_figure
 from vae.progress import progress_bar
+from vae.weights import TRAINED_WEIGHTS, load_weights, save_weights
 
 __all__ = [
     "load_dataset",
@@ -34,14 +32,11 @@ __all__ = [
     "TRAINED_WEIGHTS",
 ]
 
-#: Those of the solved notebook, of ``[encoder_mean, encoder_scale, decoder_logits]``.
-TRAINED_WEIGHTS = Path(vae.__file__).with_name("trained_weights.npz")
-
 
 def iterate_minibatches(inputs, targets=None, batchsize=20, shuffle=True, rng=None, progress=None):
     """Iterate over the data once, in minibatches of equal size.
 
-    Samples left over for an incomplete last minibatch are left out.
+    Samples that do not fill a last minibatch are left out.
 
     Parameters
     ----------
@@ -54,9 +49,9 @@ def iterate_minibatches(inputs, targets=None, batchsize=20, shuffle=True, rng=No
     shuffle : bool
         Whether to take the samples in random order.
     rng : numpy.random.RandomState or numpy.random.Generator, optional
-        By default, numpy's global generator, the one that ``np.random.seed`` sets.
+        By default, NumPy's global generator, which ``np.random.seed`` sets.
     progress : str, optional
-        Label of a progress bar; no bar by default.
+        Label of a progress bar; by default, there is no bar.
 
     Returns
     -------
@@ -94,7 +89,7 @@ def plot_reconstructions(X, reconstruct, n_images=10):
     reconstruct : callable
         Maps images to the probabilities of their pixels, of the same shape.
     n_images : int
-        How many images to plot, at most.
+        The largest number of images to plot.
 
     Returns
     -------
@@ -106,9 +101,8 @@ def plot_reconstructions(X, reconstruct, n_images=10):
     reconstructions = reconstruct(images)
     _check_images("reconstruct(X)", reconstructions, len(images))
 
-    figure, ax = figure_with_alt(_("Сверху {n} исходных изображений, под каждым — его реконструкция").format(
-                             n=len(images)),
-                         figsize=(len(images) + 1.5, 2.5))
+    alt = _("Сверху {n} исходных изображений, под каждым — его реконструкция", n=len(images))
+    figure, ax = figure_with_alt(alt, figsize=(len(images) + 1.5, 2.5))
     _show_images(ax, np.concatenate([images, reconstructions]), n_rows=2)
     ax.set(xticks=[], yticks=[13.5, 41.5], yticklabels=[_("Оригиналы"), _("Реконструкции")])
     return figure
@@ -117,8 +111,8 @@ def plot_reconstructions(X, reconstruct, n_images=10):
 def plot_hidden_space(X, encode, y=None):
     """Plot images at their codes.
 
-    The colour of an image tells its digit if `y` is given. Otherwise, it tells which image it is,
-    if images repeat (to see the cloud of codes of each one).
+    With `y`, the colour of an image tells its digit. Without it, if images repeat, each distinct
+    image has a colour of its own, which shows the cloud of its codes.
 
     Parameters
     ----------
@@ -142,51 +136,51 @@ def plot_hidden_space(X, encode, y=None):
     _check_array("encode(X)", codes, (len(X), 2))
 
     distinct, identity = np.unique(X.reshape(len(X), -1), axis=0, return_inverse=True)
-    clouds = y is None and 2 * len(distinct) <= len(X)
-    if clouds:
-        title = _("Облака кодов: у каждого из {n} изображений свой цвет").format(n=len(distinct))
-    elif y is not None:
-        title = _("Изображения в пространстве представлений: цвет — цифра")
-    else:
-        title = _("Изображения в пространстве представлений")
-    figure, ax = figure_with_alt(_("{title}. Изображения стоят там, где находятся их коды").format(
-                             title=title),
-                         figsize=(6.6, 6))
+    digit_colors = plt.get_cmap("tab10").colors
     if y is not None:
-        palette = plt.get_cmap("tab10").colors
-        colors = [palette[int(digit)] for digit in y]
-        ax.legend(handles=[Patch(color=color, label=digit) for digit, color in enumerate(palette)],
-                  title=_("Цифра"), loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
-    elif clouds:
+        title = _("Изображения в пространстве представлений: цвет — цифра")
+        colors = [digit_colors[int(digit)] for digit in y]
+    elif 2 * len(distinct) <= len(X):
+        title = _("Облака кодов: у каждого из {n} изображений свой цвет", n=len(distinct))
         hues = np.arange(len(distinct)) / len(distinct)
         colors = [hsv_to_rgb((hues[i], 1, 0.85 - 0.35 * (i % 2))) for i in identity.ravel()]
     else:
+        title = _("Изображения в пространстве представлений")
         colors = [(0.1, 0.15, 0.4)] * len(X)
 
+    alt = _("{title}. Изображения стоят там, где находятся их коды", title=title)
+    figure, ax = figure_with_alt(alt, figsize=(6.6, 6))
+    _show_thumbnails(ax, X, codes, colors)
+    ax.set(title=title, xlabel="$z_1$", ylabel="$z_2$")
+    ax.grid(alpha=0.3)
+    if y is not None:
+        patches = [Patch(color=color, label=digit) for digit, color in enumerate(digit_colors)]
+        ax.legend(handles=patches, title=_("Цифра"), loc="center left", bbox_to_anchor=(1, 0.5),
+                  frameon=False)
+    return figure
+
+
+def _show_thumbnails(ax, X, codes, colors):
+    """Show each image at its code, in its colour, and fit the axes' limits to all of them."""
     low, high = np.min(codes, axis=0), np.max(codes, axis=0)
     half = 0.017 * (np.max(high - low) or 1)
     for image, (z_1, z_2), color in zip(X[:, 0], codes, colors):
         thumbnail = np.dstack([np.broadcast_to(color, (28, 28, 3)), 0.8 * image])
         ax.imshow(thumbnail, extent=(z_1 - half, z_1 + half, z_2 - half, z_2 + half), zorder=2)
     center, reach = (low + high) / 2, np.max(high - low) / 2 + 1.5 * half
-    ax.set(title=title, xlabel="$z_1$", ylabel="$z_2$",
-           xlim=(center[0] - reach, center[0] + reach),
-           ylim=(center[1] - reach, center[1] + reach))
-    ax.grid(alpha=0.3)
-    return figure
+    ax.set(xlim=(center[0] - reach, center[0] + reach), ylim=(center[1] - reach, center[1] + reach))
 
 
 def plot_manifold(decode, n=20):
     """Plot what a decoder makes of codes on a grid.
 
-    Along each axis, the codes are n quantiles of the standard normal prior, at equal steps of
-    probability, so that the grid covers the prior evenly.
+    Along each axis, the codes are `n` quantiles of the standard normal prior, at equal steps of
+    probability: the grid covers the prior evenly.
 
     Parameters
     ----------
     decode : callable
-        Maps codes, ``(n * n, 2)`` float32, to the probabilities of pixels,
-        ``(n * n, 1, 28, 28)``.
+        Maps codes, ``(m, 2)`` float32, to the probabilities of pixels, ``(m, 1, 28, 28)``.
     n : int
         Number of images along each axis.
 
@@ -196,12 +190,13 @@ def plot_manifold(decode, n=20):
     """
     _check_count("n", n)
     z, images = _grid_of_codes(decode, n)
-    figure, ax = figure_with_alt(_("Изображения, в которые декодируются {n} × {n} кодов с квантилями "
-                           "p(z) по обеим осям").format(n=n), figsize=(6, 6))
+    alt = _("Изображения, в которые декодируются {n} × {n} кодов с квантилями p(z) по обеим осям",
+            n=n)
+    figure, ax = figure_with_alt(alt, figsize=(6, 6))
     _show_images(ax, images, n_rows=n)
-    step = -(-n // 20)  # more labels than 20 would run into each other
+    step = math.ceil(n / 20)  # more than 20 labels would overlap
     ticks = 28 * np.arange(n)[::step] + 13.5
-    labels = [f"{value:.2f}".replace("-", "\N{MINUS SIGN}") for value in z[::step]]
+    labels = [_with_minus_signs(f"{value:.2f}") for value in z[::step]]
     ax.set_xticks(ticks, labels, rotation=90)
     ax.set_yticks(28 * n - 1 - ticks, labels)
     ax.set(title=_("Что декодировщик рисует по коду"), xlabel="$z_1$", ylabel="$z_2$")
@@ -209,25 +204,24 @@ def plot_manifold(decode, n=20):
 
 
 def _grid_of_codes(decode, n):
-    """The quantiles and what is decoded at each pair of them, the picture's first row first."""
+    """Return the quantiles and the image decoded at each pair of them, from the top row down."""
     z = ndtri((np.arange(n) + 0.5) / n)
-    z_1, z_2 = np.meshgrid(z, z[::-1])  # the first row of a picture is its top
+    z_1, z_2 = np.meshgrid(z, z[::-1])  # the top row has the largest z_2
     images = decode(np.column_stack([z_1.ravel(), z_2.ravel()]).astype(np.float32))
     _check_images("decode(z)", images, n * n)
     return z, images
 
 
 def explore_manifold(decode, n=15):
-    """Show what a decoder makes of the code that two sliders choose.
+    """Show the image that a decoder makes of a code, which two sliders choose.
 
-    Beside it the codes on `plot_manifold`'s grid, with a mark where the chosen one is. Where no
-    kernel runs, as in a notebook that was saved, a picture of the code (0, 0) stays; so it does
-    without ipywidgets.
+    The grid of `plot_manifold` is beside it, with a mark at the chosen code. Without a kernel, as
+    in a saved notebook, or without ipywidgets, there is a picture of the code (0, 0).
 
     Parameters
     ----------
     decode : callable
-        As `plot_manifold` takes it.
+        Maps codes, ``(m, 2)`` float32, to the probabilities of pixels, ``(m, 1, 28, 28)``.
     n : int
         Number of images along each axis of the grid.
     """
@@ -245,7 +239,7 @@ def explore_manifold(decode, n=15):
         image = decode(np.array([[z_1, z_2]], np.float32))
         _check_images("decode(z)", image, 1)
         shown.set_data(image[0, 0])
-        digit.set_title(f"z = ({z_1:.2f}, {z_2:.2f})".replace("-", "\N{MINUS SIGN}"))
+        digit.set_title(_with_minus_signs(f"z = ({z_1:.2f}, {z_2:.2f})"))
         mark.set_data([28 * n * ndtr(z_1) - 0.5], [28 * n * (1 - ndtr(z_2)) - 0.5])
         return png(figure)
 
@@ -261,12 +255,12 @@ def explore_manifold(decode, n=15):
 class TrainingPicture:
     """The learning curve and reconstructions of a few images, redrawn in place after each epoch.
 
-    A notebook shows it where it is made, and keeps what was drawn last.
+    The picture appears below the cell that makes it; a saved notebook keeps its last state.
 
     Parameters
     ----------
     X : numpy.ndarray
-        Images, ``(n, 1, 28, 28)`` in [0, 1]; eight are a good number.
+        Images, ``(n, 1, 28, 28)`` in [0, 1]; eight is a good number.
     reconstruct : callable
         Maps images to the probabilities of their pixels, of the same shape.
     """
@@ -287,7 +281,7 @@ class TrainingPicture:
         self.update([], [])
 
     def update(self, train_elbo, test_elbo):
-        """Redraw it.
+        """Redraw the picture.
 
         Parameters
         ----------
@@ -308,12 +302,12 @@ class TrainingPicture:
         alt = _("Оригиналы и реконструкции до обучения")
         if len(test_elbo):
             alt = _("ELBO после эпохи {n}: {test_elbo:.1f} нат на тестовой выборке; оригиналы и "
-                    "реконструкции").format(n=len(train_elbo), test_elbo=test_elbo[-1])
+                    "реконструкции", n=len(test_elbo), test_elbo=test_elbo[-1])
         self._handle = show(png(self._figure), alt, handle=self._handle)
 
 
 def plot_learning_curve(train_elbo, test_elbo):
-    """Plot the evidence lower bound against the number of the epoch.
+    """Plot the evidence lower bound by epoch.
 
     Parameters
     ----------
@@ -328,10 +322,10 @@ def plot_learning_curve(train_elbo, test_elbo):
         raise ValueError(f"Got {len(train_elbo)} train and {len(test_elbo)} test epochs, expected "
                          "equal numbers, at least one")
 
-    figure, ax = figure_with_alt(_("ELBO по эпохам: в последней, {n}-й, {train_elbo:.1f} нат на "
-                           "обучающей выборке и {test_elbo:.1f} на тестовой").format(
-                             n=len(test_elbo), train_elbo=train_elbo[-1],
-                             test_elbo=test_elbo[-1]), figsize=(7, 4))
+    alt = _("ELBO по эпохам: в последней, {n}-й, {train_elbo:.1f} нат на обучающей выборке и "
+            "{test_elbo:.1f} на тестовой",
+            n=len(test_elbo), train_elbo=train_elbo[-1], test_elbo=test_elbo[-1])
+    figure, ax = figure_with_alt(alt, figsize=(7, 4))
     epochs = np.arange(1, len(train_elbo) + 1)
     ax.plot(epochs, train_elbo, ".-", label=_("обучающая выборка"))
     ax.plot(epochs, test_elbo, ".-", label=_("тестовая выборка"))
@@ -343,73 +337,19 @@ def plot_learning_curve(train_elbo, test_elbo):
     return figure
 
 
-def _rows(images, n_rows):
-    rows = np.reshape(images, (n_rows, -1, 28, 28)).swapaxes(1, 2)
-    return rows.reshape(n_rows * 28, -1)
-
-
 def _show_images(ax, images, n_rows):
     """Show images ``(n, 1, 28, 28)``, ink on paper, as rows of one picture."""
     return ax.imshow(_rows(images, n_rows), cmap="gray_r", vmin=0, vmax=1)
 
 
-def save_weights(path, networks):
-    """Save all weights of some networks into a file.
-
-    Parameters
-    ----------
-    path : str or path
-        The file, ``.npz``; replaced if it is there.
-    networks : lasagne.layers.Layer or list of them
-        Output layers.
-    """
-    values = [parameter.get_value(borrow=True) for parameter in _parameters(networks)]
-    unfinished = f"{path}.{os.getpid()}.part"
-    try:
-        with open(unfinished, "wb") as file:
-            np.savez_compressed(file, *values)
-        os.replace(unfinished, path)
-    except BaseException:
-        Path(unfinished).unlink(missing_ok=True)
-        raise
+def _rows(images, n_rows):
+    """Arrange images ``(n, 1, 28, 28)`` in rows of one array, ``(28 * n_rows, ...)``."""
+    rows = np.reshape(images, (n_rows, -1, 28, 28)).swapaxes(1, 2)
+    return rows.reshape(n_rows * 28, -1)
 
 
-def load_weights(path, networks):
-    """Set the weights of some networks to those that `save_weights` has saved.
-
-    Parameters
-    ----------
-    path : str or path
-        `TRAINED_WEIGHTS` are those of the solved notebook, for ``[encoder_mean, encoder_scale,
-        decoder_logits]`` of its architecture.
-    networks : lasagne.layers.Layer or list of them
-        Output layers, as they were saved.
-
-    Raises
-    ------
-    ValueError
-        If the shapes differ, or the file is none of `save_weights`; no weight is changed then.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            values = [file[f"arr_{number}"] for number in range(len(file.files))]
-    except (KeyError, ValueError, AttributeError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(_("Файл {path} — не веса, сохранённые save_weights: {error}").format(
-                             path=path, error=error)) from None
-    parameters = _parameters(networks)
-    got, expected = ([one.shape for one in values],
-                     [one.get_value(borrow=True).shape for one in parameters])
-    if got != expected:
-        raise ValueError(_("В файле {path} веса другой сети. Формы в файле: {got}, а у сети: "
-                           "{expected}.").format(path=path, got=got, expected=expected))
-    for parameter, value in zip(parameters, values):
-        parameter.set_value(value.astype(parameter.dtype))
-
-
-def _parameters(networks):
-    from lasagne.layers import get_all_params
-
-    return get_all_params(networks)
+def _with_minus_signs(number):
+    return number.replace("-", "\N{MINUS SIGN}")
 
 
 def _check_count(name, value, maximum=np.inf):

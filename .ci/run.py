@@ -1,10 +1,14 @@
 #!/usr/bin/env python3
-"""Runs the README's own commands, as a newcomer would, each in a new virtual environment, with the
-oldest Python that is installed.  Meanwhile tox tries the other Pythons that README names, on what
-the cores have left: the newest one on all tests but the slow ones.
+"""Try everything that the README says, on every Python that it names.
 
-Prints what works on which Python as a table in Markdown.  A Python that is not installed is tried
-in a root of Debian; where none can be had, it is "not tried".
+The README's own commands run as a newcomer would run them, each in a new virtual environment, with
+the oldest Python that is installed. Meanwhile tox tries the other Pythons at low priority: the
+newest on all tests but the slow ones.
+
+The result is a table in Markdown of what works on which Python. A folder ``shared`` beside the
+clone may hold MNIST, in ``mnist``, and a program ``tools/in-debian`` that runs a command in a root
+of Debian, where a Python that is not installed is tried. Without them, MNIST is downloaded, and
+such a Python is "not tried".
 """
 
 import json
@@ -20,31 +24,17 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
-IN_DEBIAN = [str(SHARED / "tools" / "in-debian"), "sid"]
+IN_DEBIAN = SHARED / "tools" / "in-debian"
 TOX = [".tox/tox/bin/python", "-m", "tox"]
 COLUMNS = ["Python", "NumPy", "installs", "imports", "tests", "notebook"]
+STARTED = time.monotonic()
+
+background_output = []  # of each command in the background
+failed_tests = []  # lines that pytest printed of them, shown again at the end
 
 
-def oldest_python():
-    """Run the README's commands, and return their Python's row of the table."""
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    commands = re.findall("^python3 -m venv .* -r requirements.txt .*$", readme, re.M)
-    assert len(commands) == 2, commands
-    worked = []
-    for command in commands:
-        shutil.rmtree(".venv", ignore_errors=True)
-        print(f"\n{time.monotonic() - started:.0f} s + {command}", flush=True)
-        command = command.replace("python3", path_of(oldest), 1)
-        worked.append(in_foreground(["bash", "-c", command]))
-    show = "import sys, vae, theano, numpy; print(sys.version.split()[0], numpy.__version__)"
-    shown = subprocess.run([".venv/bin/python", "-c", show], stdout=subprocess.PIPE, text=True)
-    imports = shown.returncode == 0
-    return [*(shown.stdout.split() or ["?", "?"]),
-            *words([any(worked) or imports, imports, worked[1], worked[0]])]
-
-
-def in_foreground(command):
-    """Run a command, showing what it prints; of tests that fail, say all once more at the end."""
+def run_in_foreground(command):
+    """Run a command and show what it prints; return whether it succeeded."""
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                           errors="replace") as process:
         lines = []
@@ -57,101 +47,166 @@ def in_foreground(command):
     return process.returncode == 0
 
 
-def words(steps):
-    return ["yes" if worked else "NO" for worked in steps]
-
-
-def in_background(command, **environment):
-    """Run a command mostly while the cores would wait; print it whole when it has ended."""
+def run_in_background(command, **environment):
+    """Run a command at low priority, and keep what it prints; return whether it succeeded."""
     process = subprocess.run(["nice", "-n", "10", *command], env={**os.environ, **environment},
                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    ended = f"{time.monotonic() - started:.0f} s"
-    said.append(f"\n{ended}: {' '.join(command)}\n{process.stdout}")
+    seconds = time.monotonic() - STARTED
+    background_output.append(f"\n{seconds:.0f} s: {' '.join(command)}\n{process.stdout}")
     return process.returncode == 0
 
 
-def outcome_of(name, tox=TOX, **environment):
-    """Return what tox tells of an environment."""
-    result = Path(".tox", "results", f"{name}.json")
-    result.parent.mkdir(exist_ok=True)
-    result.unlink(missing_ok=True)
-    in_background([*tox, "run", "-r", "-e", name, "--result-json", str(result)], **environment)
-    if not result.exists():
-        return {"setup": [{"retcode": "tox itself failed"}]}
-    return json.loads(result.read_text(encoding="utf-8"))["testenvs"][name]
+def yes_or_no(steps):
+    return ["yes" if worked else "NO" for worked in steps]
 
 
-def python_of(name):
+# --- Pythons, by tox's names for them: "py310" ---
+
+def program_of(name):
+    """Return the program's name: "python3.10" for "py310"."""
     return name.replace("py3", "python3.")
 
 
 def path_of(name):
-    """The path of a Python that is installed and runs, or None: pyenv's links may lead nowhere."""
-    paths = (Path(folder, python_of(name)) for folder in os.environ["PATH"].split(os.pathsep))
-    return next((str(path) for path in paths if os.access(path, os.X_OK) and subprocess.run(
-        [path, "-c", "import venv, ensurepip"], stderr=subprocess.DEVNULL).returncode == 0), None)
+    """Return the path of a Python that is installed and works, or None.
+
+    pyenv's links exist even for a Python that it does not run.
+    """
+    for folder in os.environ["PATH"].split(os.pathsep):
+        path = os.path.join(folder, program_of(name))
+        if os.access(path, os.X_OK) and subprocess.run(
+                [path, "-c", "import venv, ensurepip"], stderr=subprocess.DEVNULL).returncode == 0:
+            return path
+    return None
 
 
-def outcome_in_debian(name):
-    """Return what tox tells of a Python that is not installed here, or None."""
-    python = python_of(name.partition("-")[0])
-    tox = f"/opt/tox-{python}"
-    packages = ",".join(f"{each},{each}-dev,{each}-venv" for each in map(python_of, absent))
-    there = [*IN_DEBIAN, f"{packages},g++", "--"]
-    if not in_background([*there, python, "--version"]):
-        return None
-    in_background([*there, "sh", "-c",
-                   f"{python} -m venv {tox} && {tox}/bin/pip install -q tox tox-uv"])
-    return outcome_of(name, [*there, f"{tox}/bin/tox"],
-                      KEEP="MNIST_DIR UV_PYTHON_DOWNLOADS PYTEST_XDIST_AUTO_NUM_WORKERS")
+def try_readme(name):
+    """Run the README's commands with a Python, and return its row of the table."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    commands = re.findall("^python3 -m venv .* -r requirements.txt .*$", readme, re.M)
+    assert len(commands) == 2, commands
+    worked = []
+    for command in commands:
+        shutil.rmtree(".venv", ignore_errors=True)
+        print(f"\n{time.monotonic() - STARTED:.0f} s + {command}", flush=True)
+        command = command.replace("python3", path_of(name), 1)
+        worked.append(run_in_foreground(["bash", "-c", command]))
+    notebook_works, tests_pass = worked
+    show = "import sys, vae, theano, numpy; print(sys.version.split()[0], numpy.__version__)"
+    shown = subprocess.run([".venv/bin/python", "-c", show], stdout=subprocess.PIPE, text=True)
+    imports = shown.returncode == 0
+    return [*(shown.stdout.split() or ["?", "?"]),
+            *yes_or_no([any(worked) or imports, imports, tests_pass, notebook_works])]
 
 
-def other_python(name):
-    """Try one of tox's environments; return its row of the table."""
-    environment = f"{name}-whole" if name == newest else name
-    outcome = (outcome_in_debian if name in absent else outcome_of)(environment)
+def try_in_tox(name, all_tests, absent):
+    """Try an environment of tox; return its row of the table.
+
+    Parameters
+    ----------
+    name : str
+        Of the environment in pyproject.toml.
+    all_tests : bool
+        Whether to run all tests but the slow ones, not the short list of that environment.
+    absent : list of str
+        Pythons that are not installed: they are tried in Debian.
+    """
+    environment = f"{name}-whole" if all_tests else name
+    outcome = tox_in_debian(environment, absent) if name in absent else tox(environment)
     if outcome is None:
         return [name.replace("py3", "3."), "", "not tried", "", "", ""]
     installed = all(step["retcode"] == 0 for step in outcome["setup"])
     commands = outcome.get("test", [])
-    if name == newest:
-        commands += commands[-1:]  # that of all tests is that of the notebook, too
+    if all_tests:
+        commands += commands[-1:]  # all tests include that of the notebook
     versions = commands[0]["output"].split()[-2:] if commands else []
     return [*(versions or [name.replace("py3", "3."), "?"]),
-            *words([installed, *(step["retcode"] == 0 for step in commands)])]
+            *yes_or_no([installed, *(step["retcode"] == 0 for step in commands)])]
 
 
-os.chdir(ROOT)
-started, said, failed_tests = time.monotonic(), [], []
-env_list = re.search("^env_list = (.*)$", Path("pyproject.toml").read_text(), re.M)[1]
-names = env_list.split(", ")
-pythons = [name for name in names if name.startswith("py3")]
-os.environ.update(MNIST_DIR=str(SHARED / "mnist"), UV_PYTHON_DOWNLOADS="never",
-                  # Some tests wait: for a server, or for a time limit to pass.
-                  PYTEST_XDIST_AUTO_NUM_WORKERS=str(os.cpu_count() + 1))
-if shutil.which("pyenv"):
-    pyenv = subprocess.run(["pyenv", "root"], stdout=subprocess.PIPE, text=True).stdout.strip()
-    folders = sorted(map(str, Path(pyenv, "versions").glob("*/bin")))
-    os.environ["PATH"] = os.pathsep.join([os.environ["PATH"], *folders])
-absent = [name for name in pythons if not path_of(name)]
-oldest = next(name for name in pythons if name not in absent)
-newest = [name for name in pythons if name not in absent or Path(IN_DEBIAN[0]).exists()][-1]
-if os.geteuid() == 0 and shutil.which("apt-get") and not shutil.which("chromium"):
-    # The browser of tests/seminar/test_browser.py, which skips its tests where there is none.
-    subprocess.run("apt-get update -qq && apt-get install -y -qq chromium >/dev/null", shell=True)
+def tox(environment, command=TOX, **variables):
+    """Return tox's report on an environment, as its option --result-json writes it."""
+    report = Path(".tox", "results", f"{environment}.json")
+    report.parent.mkdir(exist_ok=True)
+    report.unlink(missing_ok=True)
+    run_in_background(
+        [*command, "run", "-r", "-e", environment, "--result-json", str(report)], **variables)
+    if not report.exists():
+        return {"setup": [{"retcode": "tox itself failed"}]}
+    return json.loads(report.read_text(encoding="utf-8"))["testenvs"][environment]
 
-with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(os.cpu_count()) as cores:
-    os.environ["XDG_CACHE_HOME"] = str(Path(scratch, "cache"))  # nothing downloaded or compiled yet
-    subprocess.run([sys.executable, "-m", "venv", "--clear", ".tox/tox"], check=True)
-    subprocess.run([".tox/tox/bin/pip", "install", "-q", "tox", "tox-uv", "ruff"], check=True)
-    is_clean = in_foreground([".tox/tox/bin/ruff", "check"])
-    others = {name: cores.submit(other_python, name)
-              for name in sorted(names, key=lambda name: name != newest) if name != oldest}
-    row_of_oldest = oldest_python()
-    rows = {name: others[name].result() if name in others else row_of_oldest for name in names}
 
-table = [COLUMNS, ["---"] * len(COLUMNS), *(rows[name] for name in pythons)]
-print(*said, *failed_tests, "", *(f"| {' | '.join(row)} |" for row in table), "", sep="\n")
-failed = [name for name, row in rows.items() if "NO" in row] + ["ruff"] * (not is_clean)
-print(f"{time.monotonic() - started:.0f} s in all; failed: {', '.join(failed) or 'nothing'}")
-sys.exit(bool(failed))
+def tox_in_debian(environment, absent):
+    """Return tox's report on an environment whose Python is not installed here, or None."""
+    if not IN_DEBIAN.exists():
+        return None
+    python = program_of(environment.partition("-")[0])
+    own_tox = f"/opt/tox-{python}"
+    packages = ",".join(f"{program},{program}-dev,{program}-venv"
+                        for program in map(program_of, absent))
+    in_debian = [str(IN_DEBIAN), "sid", f"{packages},g++", "--"]
+    if not run_in_background([*in_debian, python, "--version"]):
+        return None
+    run_in_background([*in_debian, "sh", "-c", f"{python} -m venv {own_tox} && "
+                                               f"{own_tox}/bin/pip install -q tox tox-uv"])
+    return tox(environment, [*in_debian, f"{own_tox}/bin/tox"],
+               KEEP="MNIST_DIR UV_PYTHON_DOWNLOADS PYTEST_XDIST_AUTO_NUM_WORKERS")
+
+
+# --- the whole run ---
+
+def set_environment():
+    """Set the variables that all commands inherit, and install the browser of a test."""
+    os.environ["UV_PYTHON_DOWNLOADS"] = "never"
+    # One process more than cores, since some tests wait for a server or for a time limit.
+    os.environ["PYTEST_XDIST_AUTO_NUM_WORKERS"] = str(os.cpu_count() + 1)
+    if (SHARED / "mnist").exists():
+        os.environ["MNIST_DIR"] = str(SHARED / "mnist")
+    elif "MNIST_DIR" not in os.environ:
+        print(f"No folder {SHARED / 'mnist'} and no MNIST_DIR: MNIST is downloaded")
+    if not IN_DEBIAN.exists():
+        print(f"No program {IN_DEBIAN}: Pythons that are not installed are not tried")
+    if shutil.which("pyenv"):
+        pyenv = subprocess.run(["pyenv", "root"], stdout=subprocess.PIPE, text=True).stdout.strip()
+        folders = sorted(map(str, Path(pyenv, "versions").glob("*/bin")))
+        os.environ["PATH"] = os.pathsep.join([os.environ["PATH"], *folders])
+    if os.geteuid() == 0 and shutil.which("apt-get") and not shutil.which("chromium"):
+        # For tests/seminar/test_browser.py, which is skipped without it.
+        subprocess.run("apt-get update -qq && apt-get install -y -qq chromium >/dev/null",
+                       shell=True)
+
+
+def main():
+    os.chdir(ROOT)
+    set_environment()
+    environments = re.search("^env_list = (.*)$", Path("pyproject.toml").read_text(), re.M)[1]
+    names = environments.split(", ")
+    pythons = [name for name in names if name.startswith("py3")]
+    absent = [name for name in pythons if not path_of(name)]
+    installed = [name for name in pythons if name not in absent]
+    if not installed:
+        sys.exit(f"Got no Python in PATH, expected one of {', '.join(map(program_of, pythons))}")
+    oldest, newest = installed[0], (pythons if IN_DEBIAN.exists() else installed)[-1]
+
+    with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(os.cpu_count()) as executor:
+        os.environ["XDG_CACHE_HOME"] = str(Path(scratch, "cache"))  # nothing downloaded or compiled
+        subprocess.run([sys.executable, "-m", "venv", "--clear", ".tox/tox"], check=True)
+        subprocess.run([".tox/tox/bin/pip", "install", "-q", "tox", "tox-uv", "ruff"], check=True)
+        lint_passes = run_in_foreground([".tox/tox/bin/ruff", "check"])
+        newest_first = sorted(names, key=lambda name: name != newest)
+        futures = {name: executor.submit(try_in_tox, name, name == newest, absent)
+                   for name in newest_first if name != oldest}
+        rows = {oldest: try_readme(oldest)}
+        rows.update((name, future.result()) for name, future in futures.items())
+
+    table = [COLUMNS, ["---"] * len(COLUMNS), *(rows[name] for name in pythons)]
+    print(*background_output, *failed_tests, "",
+          *(f"| {' | '.join(row)} |" for row in table), "", sep="\n")
+    failed = [name for name in names if "NO" in rows[name]] + ["ruff"] * (not lint_passes)
+    seconds = time.monotonic() - STARTED
+    print(f"{seconds:.0f} s in all; failed: {', '.join(failed) or 'nothing'}")
+    sys.exit(bool(failed))
+
+
+if __name__ == "__main__":
+    main()

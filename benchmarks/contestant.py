@@ -1,8 +1,8 @@
-"""A process that trains one model in one framework when told to, and the handle on it.
+"""A process that trains a model in a framework on request, and the handle on it.
 
-Requests and replies are lines of JSON, through the process's standard input
-and output.  As many such processes as there are contestants are kept alive,
-all but one of them idle, so that their epochs can be taken in turn.
+Requests and replies are lines of JSON, through the process's standard input and output. All
+contestants' processes stay alive, and one of them works at a time, so that their epochs can be
+measured alternately.
 """
 
 import contextlib
@@ -25,25 +25,25 @@ class Contestant:
     framework, model : str
         A module of `frameworks` and a class in it.
     environment : dict of str to str
-        Variables of the environment to set.
+        Environment variables to set.
     width : int
         Width of the hidden layers.
     batch_size : int
-        Images in a minibatch.
+        Number of images in a minibatch.
     n_threads : int
-        How many cores the process may use, and as many threads.
+        Number of threads, and of cores that the process may use.
 
     Attributes
     ----------
     start : dict
-        ``first_step``, seconds from the start of the process to the end of that
-        step; ``imports``, seconds of them for the framework's import; and
-        ``memory``, MiB at the most until then.
+        ``first_step``, seconds from the start of the process to the end of its first step;
+        ``imports``, seconds of these that importing the framework took; ``memory``, peak memory
+        until then in MiB.
 
     Raises
     ------
     RuntimeError
-        From each method, if the process has died; it tells its last words.
+        From each method, if the process has died, with the end of what it printed.
     """
 
     def __init__(self, framework, model, environment, width, batch_size=20, n_threads=1):
@@ -69,26 +69,26 @@ class Contestant:
         Parameters
         ----------
         seed : int
-            Says the order of the images and their binarisation, and the weights
-            if there is a restart.
+            Determines the order of the images and their binarisation, and after a restart the
+            weights.
         n_steps : int, optional
-            Steps at the most; by default, a whole epoch.
+            Largest number of steps; by default, a whole epoch.
         restart : bool, optional
-            Whether to begin a training anew.
+            Whether to start a new training.
 
         Returns
         -------
         dict
-            ``seconds`` for a step, and the mean ``value`` that the steps gave.
+            ``seconds`` for a step, and the mean ``value`` of the steps.
         """
         return self._ask(part="train", seed=seed, n_steps=n_steps, restart=restart)
 
     def test(self, seed):
-        """Do the same with the test images, without changing the weights."""
+        """Evaluate the test images as `train` does, without changing the weights."""
         return self._ask(part="test", seed=seed, n_steps=None, restart=False)
 
     def close(self):
-        """End the process, which happens by itself unless it is busy."""
+        """End the process; kill it if it is busy."""
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
         try:
@@ -110,21 +110,21 @@ class Contestant:
             self._process.stdin.write(json.dumps(request) + "\n")
             self._process.stdin.flush()
         except BrokenPipeError:
-            pass  # the missing reply is what tells
+            pass  # `_reply` raises the error
         return self._reply()
 
     def _reply(self):
         line = self._process.stdout.readline()
         if not line:
             self._errors.seek(0)
-            last_words = self._errors.read()[-3000:]
-            raise RuntimeError(f"A training process ended, status {self._process.wait()}:\n"
-                               f"{last_words}")
+            errors = self._errors.read()[-3000:]
+            status = self._process.wait()
+            raise RuntimeError(f"A training process ended, status {status}:\n{errors}")
         return json.loads(line)
 
 
 def _epoch(step, images, digits, batch_size, n_steps, seed):
-    """The notebook's loop. Generator of the values of the steps, as the framework gives them."""
+    """The notebook's loop: yield the value of each step, as the framework returns it."""
     import numpy as np
     from utils import iterate_minibatches
 
@@ -139,13 +139,13 @@ def _epoch(step, images, digits, batch_size, n_steps, seed):
 
 def main():
     replies = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # whatever a library prints is no reply
+    os.dup2(2, 1)  # what a library prints must not be taken for a reply
 
     def reply(**contents):
         print(json.dumps(contents), file=replies, flush=True)
 
     task = json.loads(sys.argv[1])
-    os.sched_setaffinity(0, task["cores"])  # before the imports: they count the cores
+    os.sched_setaffinity(0, task["cores"])  # before the imports, which count the cores
     began = time.perf_counter()
     framework = importlib.import_module(f"frameworks.{task['framework']}")
     import_time = time.perf_counter() - began
@@ -168,7 +168,8 @@ def main():
             from utils import load_dataset
             data = load_dataset()
             if len(data[0]) != 50_000:
-                raise SystemExit("The benchmark wants the whole MNIST: see MNIST_DIR in docs/lecturers.md")
+                raise SystemExit(
+                    "The benchmark needs the whole MNIST: see MNIST_DIR in docs/lecturers.md")
         if request["restart"]:
             model.restart(request["seed"])
         images, digits = data[:2] if request["part"] == "train" else data[-2:]
@@ -179,7 +180,8 @@ def main():
                              request["seed"]))
         model.finish()
         seconds = time.perf_counter() - began
-        reply(seconds=seconds / len(values), value=float(np.mean([float(v) for v in values])))
+        mean = float(np.mean([float(value) for value in values]))
+        reply(seconds=seconds / len(values), value=mean)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Notebooks graded a minute, for a class of 40 made from the tests' notebooks.
+"""The speed of the grader: notebooks a minute, for a class of 40 made for the tests.
 
     python benchmarks/grading.py [--runs N]
 
-Each run is a process of its own, ``python -m vae_grading``, with as many
-notebooks at a time as there are cores; its time includes starting up.
+Each run is a process ``python -m vae_grading``, which grades as many notebooks at a time as there
+are cores. Its time includes its start.
 """
 
 import argparse
@@ -32,7 +32,7 @@ def seconds_for(folder, output):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=3,
-                        help="default: %(default)s")
+                        help="how many runs (default: %(default)s)")
     arguments = parser.parse_args()
     from grading_notebooks import write_class
     with tempfile.TemporaryDirectory() as scratch:

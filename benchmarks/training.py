@@ -1,4 +1,4 @@
-"""How fast the seminar's training is: in this package, in Theano as it was, in PyTorch and JAX.
+"""The speed of the seminar's training in this package, Theano, PyTorch, PyTensor and JAX.
 
     pip install -r requirements.txt -r benchmarks/requirements.txt
     python benchmarks/training.py [--quick] [TABLE ...]
@@ -6,21 +6,21 @@
 Prints tables in Markdown:
 
 ``epochs``
-    the notebook's loop on 50,000 images of MNIST, and the ELBO that it ends with;
+    the notebook's loop on 50,000 images of MNIST, and the ELBO at its end;
 ``starts``
-    from a fresh process to its first training step, with nothing compiled
-    before and with everything;
+    from the start of a process to its first training step, with nothing and with everything
+    compiled before;
 ``growth``
-    the epoch with larger batches, wider layers and more threads;
+    an epoch with larger batches, wider layers and more threads;
 ``graphs``
-    this package's faster code against Theano's own, on other networks, too;
+    this package compared with Theano, on several networks;
 ``patches``
-    what each patch for speed brings: the time without it, divided by that with all.
+    the gain of each patch for speed: the time without the patch, divided by the time with all.
 
-Every contestant is a process of its own, held to one core (in ``growth``, to
-as many as there are threads; in ``starts``, to none), and they train in turn.  "Theano" is Theano
-1.0.5 with those patches of this package only without which it neither imports
-nor compiles: ``THEANO_COMPAT_OFF=speed`` leaves out the others.
+Each contestant is a process of its own, and they train alternately. A process has one core; in
+``growth`` it has as many as threads, and in ``starts`` all cores. "Theano" is Theano 1.0.5 with
+only those patches of this package that it needs to import and compile: ``THEANO_COMPAT_OFF=speed``
+leaves out the others.
 """
 
 import argparse
@@ -58,7 +58,7 @@ CONTESTANTS = {
 }
 FRAMEWORKS = [name for name in CONTESTANTS if name != UNPATCHED_BLAS]
 
-#: Networks on which this package is compared with Theano, and its patches with one another.
+#: Networks on which this package is compared with Theano, and its patches are measured.
 MODELS = {
     "VAE": {"width": WIDTH},
     "VAE, 1024 units": {"width": 1024},
@@ -66,20 +66,20 @@ MODELS = {
     "CNN, 32 and 32 filters": {"model": "CNN", "width": 256, "batch_size": 500},
 }
 
-#: What a process does until its first step is done, from nothing or with all modules there.
+#: The model whose first step is timed, by what is cached.
 STARTS = {"nothing cached": "VAE", "nothing cached, function by function": "Functions",
           "all cached": "VAE"}
 
 
 class Benchmark:
-    """The tables: each a generator of rows, the first its head, the last a text.
+    """The tables. Each public method yields the head of a table, its rows, and a text below it.
 
     Parameters
     ----------
     scratch : Path
-        A folder for compiled code, empty at first.
+        An empty folder for compiled code.
     quick : bool
-        Whether to take a few steps for an epoch, to see that all works.
+        Whether to run a few steps only, to see that everything works.
     """
 
     def __init__(self, scratch, quick):
@@ -90,8 +90,8 @@ class Benchmark:
         return self._scratch / name.replace(" ", "_").replace(",", "")
 
     def _contestant(self, name, model=None, width=WIDTH, **options):
-        framework, its_model, switched_off, flags = CONTESTANTS.get(
-            name, ("on_theano", "VAE", name, ""))  # else this package without a patch
+        framework, default_model, switched_off, flags = CONTESTANTS.get(
+            name, ("on_theano", "VAE", name, ""))  # a patch's name: this package without the patch
         cache = self._cache(name)
         cache.mkdir(exist_ok=True)
         environment = {
@@ -105,10 +105,10 @@ class Benchmark:
             "JAX_COMPILATION_CACHE_DIR": str(cache),
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         }
-        return Contestant(framework, model or its_model, environment, width, **options)
+        return Contestant(framework, model or default_model, environment, width, **options)
 
     def _in_turn(self, names, n_rounds, label, **options):
-        """Generator of (round, name, contestant): all of them alive, one after the other."""
+        """Yield (round, name, contestant); all contestants are alive and take turns."""
         with contextlib.ExitStack() as alive, tqdm(
                 total=len(names) * (n_rounds + 1), desc=label, leave=False) as bar:
             contestants = {}
@@ -157,7 +157,7 @@ class Benchmark:
         def median(starts, key):
             return statistics.median(start[key] for start in starts)
 
-        yield ["", "nothing cached, s", "all cached, s", "to this package", "of it import, s",
+        yield ["", "nothing cached, s", "all cached, s", "to this package", "import, s",
                "peak memory, MiB"]
         ours = median(warm[OURS], "first_step")
         for name in FRAMEWORKS:
@@ -165,8 +165,8 @@ class Benchmark:
             yield [name, f"{median(cold[name], 'first_step'):.1f}", f"{seconds:.2f}",
                    f"{seconds / ours:.2f}", f"{median(warm[name], 'imports'):.2f}",
                    f"{median(warm[name], 'memory'):.0f}"]
-        yield (f"From a fresh process to its first training step done, on {n_cores} cores, medians "
-               f"of {n_runs}; import and memory with all cached.")
+        yield (f"From the start of a process to the end of its first training step, on {n_cores} "
+               f"cores, medians of {n_runs}; import and memory with everything cached.")
 
     def growth(self):
         cores = len(os.sched_getaffinity(0))
@@ -187,9 +187,9 @@ class Benchmark:
             for turn, name, contestant in self._in_turn(FRAMEWORKS, n_rounds, label, **options):
                 step = contestant.train(seed=turn, n_steps=n_steps)["seconds"]
                 seconds[name].append(step * N_IMAGES / options.get("batch_size", BATCH_SIZE))
-            yield [label, *(f"{statistics.median(each):.2f}" for each in seconds.values())]
+            yield [label, *(f"{statistics.median(times):.2f}" for times in seconds.values())]
         yield (f"Batches of {BATCH_SIZE}, {WIDTH} hidden units and one thread where nothing else "
-               f"is said; medians of {n_rounds} parts of an epoch at the start of a training.")
+               f"is stated; medians of {n_rounds} parts of an epoch at the start of a training.")
 
     def graphs(self):
         names = [UNPATCHED, UNPATCHED_BLAS, OURS, NO_COMPILER]
@@ -204,7 +204,7 @@ class Benchmark:
                 seconds[name].append(result["seconds"])
                 values[name].append(abs(result["value"]))
             medians = [1000 * statistics.median(seconds[name]) for name in names]
-            yield [label, *(f"{each:.2f}" for each in medians),
+            yield [label, *(f"{time:.2f}" for time in medians),
                    f"{medians[2] / medians[1]:.2f}", f"{medians[3] / medians[2]:.2f}",
                    ", ".join(f"{values[name][-1]:.4g}" for name in names)]
         yield f"Medians of {n_rounds} parts of an epoch, in one thread."
@@ -214,11 +214,11 @@ class Benchmark:
         yield ["without", *rows]
         for patch in patches_for_speed():
             yield [patch, *(f"{self._without(patch, row):.2f}" for row in rows)]
-        yield ("Quotients of the shortest times, taken in turn: of a step, in one thread, with the "
-               "networks of the table above; and of the first step of a process, on all cores.")
+        yield ("Quotients of the shortest times, measured alternately: of a step in one thread, "
+               "and of the first step of a process on all cores.")
 
     def _without(self, patch, row):
-        """Return by what the time in a row is longer without a patch."""
+        """Return the time in a row without a patch, divided by the time with all patches."""
         n_rounds = 1 if self._quick else 5
         seconds = {name: [] for name in (OURS, patch)}
         if row in MODELS:
@@ -255,7 +255,7 @@ def mean_and_deviation(values):
 
 
 def verdict(groups):
-    """Say whether the groups of numbers differ by more than the numbers within them do."""
+    """State whether groups of numbers differ by more than the numbers within them."""
     from scipy.stats import f_oneway
     p_value = f_oneway(*groups).pvalue
     agreement = "agree within noise" if p_value > 0.001 else "DO NOT AGREE"
@@ -269,15 +269,14 @@ def machine():
             if line.startswith("model name"):
                 cpu = line.partition(":")[2].strip()
                 break
-    packages = ", ".join(f"{name} {version(name)}"
-                         for name in ("numpy", "theano", "lasagne", "torch", "pytensor", "numba", "jax",
-                                      "optax"))
+    packages = ", ".join(f"{name} {version(name)}" for name in (
+        "numpy", "theano", "lasagne", "torch", "pytensor", "numba", "jax", "optax"))
     return (f"{cpu}, {len(os.sched_getaffinity(0))} cores, {platform.system()}, "
             f"Python {platform.python_version()}, {packages}")
 
 
 def write(rows):
-    """Print rows of cells as a table in Markdown as they come, and the text after them."""
+    """Print a table in Markdown, each row as it comes, and the text below it."""
     head = next(rows)
     print("\n| " + " | ".join(head) + " |\n|" + " --- |" + " ---: |" * (len(head) - 1), flush=True)
     for row in rows:
@@ -288,9 +287,9 @@ def main():
     tables = [name for name in vars(Benchmark) if not name.startswith("_")]
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
     parser.add_argument("tables", metavar="TABLE", nargs="*", default=tables,
-                        help=f"which to print (default: all): {', '.join(tables)}")
+                        help=f"tables to print (default: all): {', '.join(tables)}")
     parser.add_argument("--quick", action="store_true",
-                        help="a few steps for an epoch, only to see that all works")
+                        help="run a few steps only, to see that everything works")
     arguments = parser.parse_args()
     unknown = set(arguments.tables) - set(tables)
     if unknown:

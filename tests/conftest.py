@@ -1,8 +1,8 @@
 import os
 
-os.environ["VAE_LANGUAGE"] = "ru"  # whatever the locale
+os.environ["VAE_LANGUAGE"] = "ru"  # not that of the locale
 
-import vae  # noqa: F401  before anything imports Theano
+import vae  # noqa: F401  before Theano
 
 import warnings
 from pathlib import Path
@@ -21,15 +21,15 @@ from vae.mnist import SHA256
 matplotlib.use("Agg")
 
 
-#: Hints that the tests of the checks have brought out: (test, text).
+#: Hints that wrong answers in the tests have produced: (test, text).
 HINTS = []
 
 
 def pytest_addoption(parser, pluginmanager):
-    """What pyproject.toml tells plugins of the extra `tests`, without which tests run one by one."""
+    """Add --hints; accept pyproject.toml's options of plugins even where these are missing."""
     parser.addoption("--hints", action="store_true",
                      help="list each hint of the exercises' checks, below the test with the wrong "
-                          "answer that brings it out: pytest tests/seminar/test_checks.py --hints")
+                          "answer that produces it: pytest tests/seminar/test_checks.py --hints")
     if not pluginmanager.hasplugin("xdist"):
         parser.addoption("--dist", help="ignored: pytest-xdist is not installed")
     if not pluginmanager.hasplugin("timeout"):
@@ -47,13 +47,13 @@ def pytest_terminal_summary(terminalreporter, config):
 
 @pytest.fixture(autouse=True)
 def generator_of_weights(monkeypatch):
-    """NumPy's global generator, as at the start, whatever other tests gave Lasagne."""
+    """Lasagne draws weights from NumPy's global generator, whatever other tests have set."""
     monkeypatch.setattr(lasagne.random, "_rng", np.random)
 
 
 @pytest.fixture(scope="session")
 def mnist_dir():
-    """The folder with the four original MNIST files, downloaded if need be."""
+    """The folder with the four original MNIST files, which are downloaded if necessary."""
     folder = Path(os.environ.get("MNIST_DIR") or pooch.os_cache("vae-seminar") / "mnist")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -1,30 +1,28 @@
-"""Make the student's and the solved notebook from their one source, in each language.
+"""Make the student's and the solved notebooks from one source, in each language.
 
     python -m tools.build [--execute]
     python -m tools.build (--nbgrader COURSE | --hosted ADDRESS) [--language LANGUAGE]
 
 The source is ``notebooks/vae_seminar.py``, in jupytext's percent format. In it
 
-* ``# INCLUDE module.name`` stands for the code of a class or function of the
-  package, without its docstrings;
-* the text between ``### BEGIN SOLUTION`` and ``### END SOLUTION`` stays in the
-  solved notebook; in the student's, the text between ``### BEGIN TODO`` and
-  ``### END TODO`` of the same cell takes its place.
+* ``# INCLUDE module.name`` inserts the code of a class or function of the package, without
+  docstrings;
+* the lines between ``### BEGIN SOLUTION`` and ``### END SOLUTION`` belong to the solved notebook;
+  in the student's notebook, the lines between ``### BEGIN TODO`` and ``### END TODO`` of the same
+  cell take their place.
 
-Texts, comments and strings are Russian; a catalogue ``vae/locale/LANGUAGE.po``
-gives a pair of notebooks in its language, ``vae_seminar_LANGUAGE.ipynb``: see
-``translations.py``.
+Texts, comments and strings are Russian. Each catalogue ``vae/locale/LANGUAGE.po`` adds a pair of
+notebooks in its language, ``vae_seminar_LANGUAGE.ipynb``: see ``translations.py``.
 
-The solved notebook is executed, on the full MNIST, when its code has changed;
-when only its text has, it keeps its results. Its picture of the hidden space
-is saved for the README, and its trained weights for `utils.load_weights`.
+A solved notebook is executed, on the full MNIST, when its code has changed; otherwise it keeps its
+results. Its picture of the hidden space is saved for the README, and its trained weights for
+`utils.load_weights`.
 
-With ``--nbgrader`` neither is written, but a course of nbgrader in the folder
-COURSE: its settings, and the instructor's notebook, from which ``nbgrader
-generate_assignment`` makes the students'. With ``--hosted`` it is the student's
-notebook for hosts such as Colab, which installs the seminar from the copy of
-this project at ADDRESS: see ``hosted.py``. What lies there already is never
-overwritten.
+``--nbgrader`` writes a course of nbgrader into the folder COURSE and no other file: its settings,
+and the instructor's notebook, from which ``nbgrader generate_assignment`` makes the students'.
+``--hosted`` writes only the student's notebook for hosts such as Colab, which installs the seminar
+from the copy of this project at ADDRESS: see ``hosted.py``. Both never overwrite a file that has
+other content.
 """
 
 import argparse
@@ -51,6 +49,7 @@ from vae.checks import EXERCISES
 from vae.language import N_, languages, translate
 from vae.language import SOURCE as RUSSIAN
 from vae.source import show_source, source_of
+from vae.weights import TRAINED_WEIGHTS
 
 HERE = Path(__file__).parents[1] / "notebooks"
 SOURCE = HERE / "vae_seminar.py"
@@ -59,14 +58,13 @@ SOLUTION = HERE / "solution" / "vae_seminar_solution.ipynb"
 HOSTED = HERE / "vae_seminar_hosted.ipynb"
 PICTURE = HERE / "hidden_space.png"
 WEIGHTS = HERE / "weights.npz"  # where the notebook saves them
-TRAINED_WEIGHTS = Path(vae.__file__).with_name("trained_weights.npz")
 
 _INCLUDE = re.compile(r"^# INCLUDE (?P<module>\S+)\.(?P<name>\w+)\n", re.M)
 _REGION = r"^(?P<indent> *)### BEGIN {0}\n(?P<text>.*?)^ *### END {0}(\n|\Z)"
 _TODO = re.compile(_REGION.format("TODO"), re.M | re.S)
 _SOLUTION = re.compile(_REGION.format("SOLUTION"), re.M | re.S)
 
-_NBGRADER_ROLES = {  # of the cells whose tags begin so
+_NBGRADER_ROLES = {  # of cells, by the first word of their tags
     "exercise": dict(solution=True, grade=False, locked=False),
     "check": dict(solution=False, grade=True, locked=True),
     "question": dict(solution=True, grade=True, locked=False),  # read by a human
@@ -82,9 +80,9 @@ os.environ["PATH"] = sysconfig.get_path("scripts") + os.pathsep + os.environ["PA
 
 c = get_config()  # noqa: F821  nbgrader defines it
 c.CourseDirectory.course_id = "vae_seminar"
-# Seconds for one cell: training takes one or two minutes, on a slow computer many more.
+# Seconds for a cell: training takes one or two minutes, much longer on a slow computer.
 c.ExecutePreprocessor.timeout = 1800
-# Progress bars print thousands of pieces, but nbgrader keeps the first thousand: join them.
+# Progress bars print thousands of pieces, of which nbgrader keeps a thousand: join them first.
 c.Autograde.autograde_preprocessors.insert(1, "nbconvert.preprocessors.CoalesceStreamsPreprocessor")
 c.CoalesceStreamsPreprocessor.enabled = True
 # What students find in place of an answer.
@@ -94,7 +92,7 @@ _ANSWER = N_("*Ваш ответ:*")
 
 
 def student(language=RUSSIAN):
-    """Return the student's notebook, its exercises to be filled in."""
+    """Return the student's notebook, without solutions."""
     return _notebook(lambda todo, solution: textwrap.indent(todo, solution["indent"]), language)
 
 
@@ -104,10 +102,10 @@ def solution(language=RUSSIAN):
 
 
 def instructor(language=RUSSIAN):
-    """Return the notebook that nbgrader makes the students' from.
+    """Return the notebook from which nbgrader makes the students' notebook.
 
-    Its exercises have the task's comment, then the solution between nbgrader's markers, which
-    are ours. The metadata tell nbgrader which cells are solved, checked or read by a human.
+    An exercise has the comment of its task, then the solution between markers, which are the same
+    in nbgrader. The metadata mark the cells that are solved, checked or read by a human.
     """
     notebook = _notebook(lambda todo, solution: textwrap.indent(
         "".join(re.findall(r"^#.*\n", todo, re.M)), solution["indent"]) + solution[0], language)
@@ -118,23 +116,24 @@ def instructor(language=RUSSIAN):
 
 
 def _nbgrader_metadata(tag):
-    kind, _, number = tag.partition("-")
-    if kind not in _NBGRADER_ROLES:
+    role, _, number = tag.partition("-")
+    if role not in _NBGRADER_ROLES:
         return {}
-    metadata = dict(_NBGRADER_ROLES[kind], grade_id=tag, schema_version=3, task=False)
+    metadata = dict(_NBGRADER_ROLES[role], grade_id=tag, schema_version=3, task=False)
     if metadata["grade"]:
-        metadata["points"] = EXERCISES[int(number)].points if kind == "check" else 0
+        metadata["points"] = EXERCISES[int(number)].points if role == "check" else 0
     return {"nbgrader": metadata}
 
 
 def write_course(folder, language=RUSSIAN):
-    """Write a course of nbgrader whose one assignment is the seminar.
+    """Write a course of nbgrader with one assignment, the seminar.
 
     Parameters
     ----------
     folder : Path
-        The course's folder, made if need be.
+        Folder of the course; it need not exist.
     language : str, optional
+        Language of the notebook.
 
     Returns
     -------
@@ -158,8 +157,9 @@ def write_hosted(address, language=RUSSIAN):
     Parameters
     ----------
     address : str
-        Where the copy is, as `hosted.Copy.at` takes it.
+        Address of the copy, as `hosted.Copy.at` takes it.
     language : str, optional
+        Language of the notebook.
 
     Returns
     -------
@@ -169,7 +169,7 @@ def write_hosted(address, language=RUSSIAN):
     Raises
     ------
     ValueError
-        If it is no such address.
+        If the address has another form.
     FileExistsError
         If the notebook exists with other content; nothing is written then.
     """
@@ -184,7 +184,7 @@ def _text(notebook):
 
 
 def _write_new(files):
-    """Write all of these texts, or none if one of the files exists with other content."""
+    """Write texts, a dict by path; write none if one of the files exists with other content."""
     for path, text in files.items():
         if path.exists() and path.read_bytes() != text.encode():
             raise FileExistsError(f"{path} exists with other content: rename or remove it first")
@@ -195,7 +195,7 @@ def _write_new(files):
 
 
 def in_language(path, language):
-    """Return where a notebook is in a language: the Russian one has the plain name."""
+    """Return the path of a notebook in a language; the Russian one has no suffix."""
     return path if language == RUSSIAN else path.with_stem(f"{path.stem}_{language}")
 
 
@@ -229,22 +229,22 @@ def _code_cells(notebook):
 
 
 def shown_in(cell):
-    """Return the names of the package whose code a cell shows."""
+    """Return the names of the classes and functions whose code a cell shows."""
     return re.findall(r"^show_source\((\w+)\)", cell.source, re.M)
 
 
 def _is_result_of(executed, notebook, language=RUSSIAN):
-    """Tell whether an executed notebook has the code of another, and shows the package's own."""
-    cells, done = _code_cells(notebook), _code_cells(executed)
-    if [cell.source for cell in cells] != [cell.source for cell in done]:
+    """Tell whether an executed notebook has the code of another, and shows the package's code."""
+    cells, executed_cells = _code_cells(notebook), _code_cells(executed)
+    if [cell.source for cell in cells] != [cell.source for cell in executed_cells]:
         return False
     return all(output.data["text/markdown"] == show_source(getattr(vae, name),
                                                            language=language).data
-               for cell in done for name in shown_in(cell) for output in cell.outputs)
+               for cell in executed_cells for name in shown_in(cell) for output in cell.outputs)
 
 
 def _with_results_of(notebook, executed):
-    """Return the notebook with the outputs of another that has the same code."""
+    """Return a notebook with the outputs of an executed one that has the same code."""
     for cell, result in zip(_code_cells(notebook), _code_cells(executed)):
         cell.outputs, cell.execution_count = result.outputs, result.execution_count
     return notebook
@@ -253,24 +253,24 @@ def _with_results_of(notebook, executed):
 def _executed(notebook):
     metadata = notebook.metadata.copy()
     notebook = execute(notebook, HERE)
-    notebook.metadata = metadata  # without the version of the Python that ran it
+    notebook.metadata = metadata  # without the version of the kernel's Python
     messages = [output.text for cell in notebook.cells for output in cell.get("outputs", [])
                 if output.get("name") == "stderr"]
     if messages:
-        sys.exit("The notebooks were not written; the solved one's cells must run without warnings, "
-                 "on the full MNIST. They said:\n" + "\n".join(messages))
+        sys.exit("The notebooks were not written; the solved one's cells must run without "
+                 "warnings, on the full MNIST. They said:\n" + "\n".join(messages))
     return notebook
 
 
 def _keep_weights():
-    """Keep the trained weights where the package has them, in half precision: under 1 MB."""
+    """Move the trained weights into the package, in half precision: less than 1 MB."""
     with np.load(WEIGHTS) as file:
         np.savez_compressed(TRAINED_WEIGHTS, *(file[name].astype(np.float16) for name in file))
     WEIGHTS.unlink()
 
 
 def _picture(notebook, call):
-    """Return the PNG that the first cell with this call has drawn."""
+    """Return the PNG that the first cell with a call has drawn."""
     return next(base64.b64decode(output["data"]["image/png"])
                 for cell in notebook.cells if call in cell.source
                 for output in cell.outputs if "image/png" in output.get("data", {}))
@@ -292,7 +292,7 @@ def main():
                               "main), https://....zip, https://....tar.gz or git+https://...")
     parser.add_argument("--language", choices=languages(), default=RUSSIAN,
                         help="of the notebook that --nbgrader or --hosted writes "
-                             "(default: %(default)s); otherwise there is one of each")
+                             "(default: %(default)s); otherwise all languages are written")
     arguments = parser.parse_args()
 
     if arguments.nbgrader or arguments.hosted is not None:

@@ -1,4 +1,4 @@
-"""Leaves out of git's eyes what editors write into a notebook that is opened and saved unchanged."""
+"""A git filter that ignores what editors write into a notebook when it is opened and saved."""
 
 import shutil
 import subprocess
@@ -6,8 +6,8 @@ from pathlib import Path
 
 PROJECT = Path(__file__).parents[1]
 
-# JupyterLab, VS Code and others take these two from the kernel, with the version of its Python.
-# The filter gives them back as `build` writes them; `.gitattributes` says for which files.
+# JupyterLab, VS Code and others write these two entries, with the version of the kernel's Python.
+# The filter shows them to git as `tools.build` writes them; `.gitattributes` lists the files.
 _CLEAN = r"""sed
  -e '/^  "kernelspec": {$/,/^  }/ s/^   "display_name": .*/   "display_name": "Python 3 (ipykernel)",/'
  -e '/^  "language_info": {$/,/^  }/ {'
@@ -19,12 +19,12 @@ _CLEAN = r"""sed
 
 
 def use_filter(project=PROJECT):
-    """Tell git, for this clone only, how it reads notebooks; where there is no clone, do nothing.
+    """Install the filter in this clone; do nothing outside a clone.
 
     Parameters
     ----------
     project : Path, optional
-        The clone's folder.
+        Folder of the clone.
     """
     if (project / ".git").exists() and shutil.which("git"):
         subprocess.run(["git", "config", "filter.notebook.clean", _CLEAN], cwd=project,

@@ -1,8 +1,8 @@
 """The seminar in a hosted notebook: Colab, Kaggle, JupyterHub, Binder, DataSphere.
 
-There the kernel runs before the seminar is installed, in an environment that
-others keep.  So the notebook's first cell adds the package to it, from the
-lecturer's own copy of this project, and pip leaves the versions that are there.
+There the kernel runs before the seminar is installed, in an environment that the host maintains.
+The notebook's first cell therefore adds the package to it, from the lecturer's copy of this
+project, without changing the versions of installed packages.
 """
 
 import re
@@ -12,8 +12,8 @@ import nbformat
 
 from vae.language import N_, SOURCE, translate
 
-#: pip would bring NumPy 2 where NumPy 1 is, which other packages there may need: so its version is
-#: given. Theano's own setup.py does not run on Python 3.12, so this project's folder builds it.
+#: The version of NumPy is pinned: pip would replace NumPy 1, which other packages may need.
+#: Theano is built by this project, since its own setup.py does not run on Python 3.12.
 _INSTALL = """\
 # {comment}
 from importlib.metadata import version
@@ -30,7 +30,7 @@ _OPEN = N_("Открыть в Colab")
 _BADGE = ("[![{open}](https://colab.research.google.com/assets/colab-badge.svg)]"
           "(https://colab.research.google.com/github/{repository}/blob/{branch}/{path})")
 
-#: These may stand in the cell, between quotes of Python's and then of a shell's.
+#: Allowed in an address, which is quoted in the cell for Python and for a shell.
 _CHARACTERS = r"[A-Za-z0-9_.~/@:%+,=?&-]"
 _GITHUB = re.compile(r"(?:git\+)?https://github\.com/(?P<repository>[\w.-]+/[\w.-]+?)(?:\.git)?"
                      r"(?:(?:/tree/|@)(?P<branch>[\w./-]+?))?/?", re.A)
@@ -41,30 +41,34 @@ _GIT = re.compile(rf"git\+(?:https|file)://{_CHARACTERS}+")
 class Copy(NamedTuple):
     """A copy of this project that pip can install from."""
 
-    address: str  #: what pip is told
+    address: str  #: the argument of pip
     repository: Optional[str] = None  #: OWNER/NAME, on GitHub
     branch: Optional[str] = None
 
     @classmethod
     def at(cls, address):
-        """Return the copy at an address as one would give it to a browser, or to pip.
+        """Return the copy at an address, in the form that a browser or pip takes.
 
         Parameters
         ----------
         address : str
-            A repository on GitHub, of the branch ``main`` if ``/tree/BRANCH`` does not follow; an
-            archive, ``https://....zip`` or ``.tar.gz``; or ``git+https://...``. In place of
-            ``https`` there may be ``file``.
+            A repository on GitHub, with ``/tree/BRANCH`` unless the branch is ``main``; an archive,
+            ``https://....zip`` or ``.tar.gz``; or ``git+https://...``. Archives and ``git+`` may
+            also have ``file`` for ``https``.
+
+        Returns
+        -------
+        Copy
 
         Raises
         ------
         ValueError
-            If it is none of them.
+            If the address has none of these forms.
         """
         on_github = _GITHUB.fullmatch(address)
         if on_github:
             repository, branch = on_github["repository"], on_github["branch"] or "main"
-            # An archive needs no git, which not every host has.
+            # For an archive, the host need not have git.
             return cls(f"https://github.com/{repository}/archive/{branch}.zip", repository, branch)
         if _ARCHIVE.fullmatch(address) or _GIT.fullmatch(address):
             return cls(address)
@@ -73,7 +77,7 @@ class Copy(NamedTuple):
             "/tree/BRANCH, https://....zip, https://....tar.gz or git+https://...")
 
     def badge(self, path, language=SOURCE):
-        """Return Markdown that opens a notebook of the copy's in Colab; None if it is not there."""
+        """Return a badge in Markdown that opens a notebook in Colab; None outside GitHub."""
         return self.repository and _BADGE.format(
             repository=self.repository, branch=self.branch, path=path,
             open=translate(_OPEN, language))
@@ -85,17 +89,22 @@ class Copy(NamedTuple):
 
 
 def hosted(notebook, copy, path, language=SOURCE):
-    """Return a notebook of the seminar that installs the seminar first.
+    """Return a copy of a notebook whose first cell installs the seminar.
 
     Parameters
     ----------
     notebook : nbformat.NotebookNode
-        The student's or the solved notebook; it is left as it is.
+        The student's or the solved notebook; it does not change.
     copy : Copy
-        What to install from.
+        Where to install from.
     path : str
-        Where the notebook will lie in the copy, for the badge.
+        Path that the notebook will have in the copy, for the badge.
     language : str
+        Language of the badge and of the comment.
+
+    Returns
+    -------
+    nbformat.NotebookNode
     """
     badge = copy.badge(path, language)
     cells = [nbformat.v4.new_markdown_cell(badge, id="badge")] if badge else []

@@ -21,7 +21,7 @@ HERE = Path(__file__).parents[1] / "notebooks"
 
 
 class _ClientWithProgress(NotebookClient):
-    """Shows how many cells are done, and the last line that the running one has printed."""
+    """Shows how many cells are done, and the last line that the running cell has printed."""
 
     def __init__(self, notebook, bar, **kwargs):
         super().__init__(notebook, on_cell_executed=lambda **_: bar.update(), **kwargs)
@@ -30,9 +30,9 @@ class _ClientWithProgress(NotebookClient):
     def process_message(self, msg, cell, cell_index):
         if msg["msg_type"] == "stream":
             lines = msg["content"]["text"].replace("\r", "\n").split("\n")
-            said = [line.strip() for line in lines if line.strip()]
-            if said:
-                self._bar.set_postfix_str(said[-1])
+            lines = [line.strip() for line in lines if line.strip()]
+            if lines:
+                self._bar.set_postfix_str(lines[-1])
         return super().process_message(msg, cell, cell_index)
 
 
@@ -42,14 +42,14 @@ def execute(notebook, folder):
     Parameters
     ----------
     notebook : nbformat.NotebookNode
-        The notebook; its outputs are replaced in place, up to a failing cell's.
+        The notebook. Its outputs are replaced in place, up to those of a cell that fails.
     folder : path
-        The kernel's working folder.
+        Working folder of the kernel.
 
     Returns
     -------
     nbformat.NotebookNode
-        `notebook`.
+        The same object.
 
     Raises
     ------
@@ -66,13 +66,13 @@ def execute(notebook, folder):
                             extra_arguments=["--log-level=ERROR"],  # the kernel's own log
                             resources={"metadata": {"path": str(folder)}}).execute()
     for cell in notebook.cells:
-        for output in cell.get("outputs", []):  # no kernel will be there for it
+        for output in cell.get("outputs", []):  # a widget is dead without its kernel
             output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
     return notebook
 
 
 def _shown(path):
-    """A path as the user would type it here."""
+    """Return a path as the user would type it in the current folder."""
     try:
         path = os.path.relpath(path)
     except ValueError:  # another drive of Windows
@@ -90,14 +90,14 @@ def main():
     parser.add_argument("-o", "--output", type=Path,
                         help="where the result goes (default: notebooks/results/)")
     arguments = parser.parse_args()
-    # On Windows a file may have no Cyrillic, and pyzmq tells that it makes a thread.
+    # On Windows, the encoding of stdout may lack Cyrillic, and pyzmq warns that it starts a thread.
     sys.stdout.reconfigure(errors="backslashreplace")
     warnings.filterwarnings("ignore", "Proactor event loop", RuntimeWarning)
     output = arguments.output or HERE / "results" / arguments.notebook.name
     try:
         notebook = nbformat.read(arguments.notebook, as_version=4)
         nbformat.validate(notebook)
-    except Exception as error:  # nbformat raises all sorts of them
+    except Exception as error:  # nbformat raises exceptions of many classes
         parser.error(f"cannot read {arguments.notebook}: {error}")
 
     use_filter()
@@ -111,10 +111,10 @@ def main():
     lab = f"{_shown(Path(sys.executable).parent / 'jupyter')} lab"
     print(_("\nВыполненный ноутбук: {result}\n"
             "Открыть его:         {lab} {result}\n"
-            "Начать семинар:      {lab} {notebook}").format(
-                result=_shown(output), lab=lab, notebook=_shown(HERE / "vae_seminar.ipynb")))
+            "Начать семинар:      {lab} {notebook}",
+            result=_shown(output), lab=lab, notebook=_shown(HERE / "vae_seminar.ipynb")))
     if failure is not None:
-        sys.exit(_("\nНоутбук остановился на ошибке:\n{failure}").format(failure=failure))
+        sys.exit(_("\nНоутбук остановился на ошибке:\n{failure}", failure=failure))
 
 
 if __name__ == "__main__":

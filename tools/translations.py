@@ -2,13 +2,13 @@
 
     python -m tools.translations [LANGUAGE ...]
 
-It brings the catalogues ``vae/locale/LANGUAGE.po`` up to date: all texts of the package, of
-``utils.py`` and of the notebook, in Russian, each with its translation. A new text stands there
-without one; a changed one with that of before, marked as fuzzy. A language that is named and has
-no catalogue gets an empty one.
+It brings the catalogues ``vae/locale/LANGUAGE.po`` up to date. A catalogue holds all Russian texts
+of the packages, of ``utils.py`` and of the notebook, each with its translation. A new text has no
+translation yet; a changed text keeps the former one, marked as fuzzy. A language without a
+catalogue gets an empty one.
 
-The notebook's texts are the paragraphs of its Markdown and, of its code and of what it shows of the
-package's, comments and strings.
+The notebook's texts are the paragraphs of its Markdown, and the comments and strings of its code
+and of the code that it shows.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from vae.source import source_of, translated_code
 ROOT = Path(__file__).parents[1]
 
 _RUSSIAN = re.compile("[А-Яа-яЁё]")
-_CALL = re.compile(r"""\b_\(("(?:[^"\\]|\\.)*")\)""")  # of the function, in a template of HTML
+_CALL = re.compile(r"""\b_\(("(?:[^"\\]|\\.)*")\)""")  # _("text"), in an HTML template
 _PARAGRAPHS = re.compile(r"(\n[ \t]*\n|\n?^### \w+ SOLUTION\n?)", re.M)
 
 
@@ -36,14 +36,15 @@ def texts():
     catalogue = Catalog(project="vae-seminar", charset="utf-8", fuzzy=False,
                         header_comment="# The seminar's texts; python -m tools.translations "
                                        "brings this file up to date.")
-    for path in sorted([ROOT / "utils.py", *(
-            path for folder in ("tools", "vae", "vae_grading") for path in (ROOT / folder).rglob("*.py"))]):
+    modules = [path for folder in ("tools", "vae", "vae_grading")
+               for path in (ROOT / folder).rglob("*.py")]
+    for path in sorted([ROOT / "utils.py", *modules]):
         for _, message, _, _ in extract_from_file("python", path, {"_": None, "N_": None}):
             catalogue.add(message, locations=[(path.relative_to(ROOT).as_posix(), None)])
     for path in sorted((ROOT / "vae_grading").rglob("*.html")):
         for quoted in _CALL.findall(path.read_text(encoding="utf-8")):
             catalogue.add(quoted[1:-1], locations=[(path.relative_to(ROOT).as_posix(), None)])
-    from tools import build
+    from tools import build  # which imports this module
 
     def add(text):
         catalogue.add(text, locations=[("notebooks/vae_seminar.py", None)])
@@ -64,15 +65,16 @@ def translated(notebook, translate):
     ----------
     notebook : nbformat.NotebookNode
     translate : callable
-        (Russian text) -> text.
+        Maps a Russian text to its translation.
 
     Returns
     -------
     nbformat.NotebookNode
+        The same object.
     """
     for cell in notebook.cells:
-        whole = _markdown if cell.cell_type == "markdown" else translated_code
-        cell.source = whole(cell.source, translate)
+        translate_source = _markdown if cell.cell_type == "markdown" else translated_code
+        cell.source = translate_source(cell.source, translate)
     return notebook
 
 
@@ -85,7 +87,7 @@ def main():
     parser = argparse.ArgumentParser(prog="python -m tools.translations",
                                      description="Bring the catalogues of translations up to date.")
     parser.add_argument("languages", nargs="*", metavar="LANGUAGE",
-                        help="as en; by default all that have a catalogue in vae/locale")
+                        help="codes such as en; by default, all catalogues in vae/locale")
     arguments = parser.parse_args()
     if any(not re.fullmatch("[a-z]{2,3}", name) or name == SOURCE for name in arguments.languages):
         parser.error(f"got {' '.join(arguments.languages)}, expected codes such as en")
@@ -101,7 +103,8 @@ def main():
         catalogue.update(template, update_creation_date=False)
         with open(path, "wb") as file:
             write_po(file, catalogue, width=96, omit_header=False, ignore_obsolete=True)
-        missing = [one for one in catalogue if one.id and (not one.string or one.fuzzy)]
+        missing = [message for message in catalogue
+                   if message.id and (not message.string or message.fuzzy)]
         unfinished += len(missing)
         print(f"{path.parent.name}/{path.name}: {len(list(catalogue)) - 1} texts, "
               f"{len(missing)} to translate or to look at")

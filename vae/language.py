@@ -1,6 +1,6 @@
 """The reader's language.
 
-The text in the code is Russian. A catalogue of gettext's, ``locale/LANGUAGE.po``, translates it into
+The text in the code is Russian. A gettext catalogue, ``locale/LANGUAGE.po``, translates it into
 another language; ``python -m tools.translations`` brings the catalogues up to date.
 """
 
@@ -17,7 +17,7 @@ _chosen = None
 
 
 def languages():
-    """Return the languages there are, the source's first."""
+    """Return the codes of all languages, first that of the source."""
     return [SOURCE, *_catalogues_in(FOLDER)]
 
 
@@ -27,10 +27,10 @@ def _catalogues_in(folder):
 
 
 def language():
-    """Return the language that messages are in: what `use_language` was told, or the variable
-    ``VAE_LANGUAGE`` says, or the user's locale.
+    """Return the code of the language of messages.
 
-    It is Russian where none of them says anything, and English for a locale that has no catalogue.
+    `use_language` chooses it, or else the variable ``VAE_LANGUAGE``, or else the user's locale. By
+    default it is Russian; for a locale without a catalogue it is English.
     """
     if _chosen is not None:
         return _chosen
@@ -48,12 +48,12 @@ def use_language(name):
     Parameters
     ----------
     name : str
-        As "ru" or "en".
+        A code, such as "ru" or "en".
 
     Raises
     ------
     ValueError
-        If there is no catalogue of it.
+        If there is no catalogue for this language.
     """
     global _chosen
     _chosen = _known(name)
@@ -75,7 +75,7 @@ def _locale():
 
 @lru_cache(maxsize=None)
 def _translations(name):
-    """Return what is translated into a language, by the Russian text."""
+    """Return a dict from each Russian text to its translation into a language."""
     if name == SOURCE:
         return {}
     from babel.messages.pofile import read_po
@@ -86,7 +86,7 @@ def _translations(name):
 
 
 def translate(text, name):
-    """Return a text in a language, as it is where that has no translation."""
+    """Return a Russian text in a language; unchanged if it has no translation."""
     return _translations(name).get(text, text)
 
 
@@ -95,6 +95,7 @@ def N_(text):
     return text
 
 
-def _(text):
-    """Return a text in the reader's language."""
-    return translate(text, language())
+def _(text, /, **values):
+    """Return a text in the reader's language, with values in its placeholders if there are any."""
+    translated = translate(text, language())
+    return translated.format(**values) if values else translated

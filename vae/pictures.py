@@ -1,26 +1,27 @@
-"""How pictures reach a notebook's page, each with an alternative text."""
+"""Show pictures in a notebook, each with an alternative text."""
 
 import base64
 import io
-import sys
 
 import matplotlib
 import matplotlib.pyplot as plt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from vae.kernel import ipython_shell
+
 __all__ = ["figure_with_alt", "plane_with_sliders", "png", "show", "still_figure"]
 
 
 class _Figure(Figure):
-    """A figure that a notebook draws once, as the value of a cell or at the end of the cell.
+    """A figure that a notebook draws once: as the value of a cell, or else at the cell's end.
 
-    An ordinary one that is the value of the cell that made it is drawn at both places; one
-    that is closed, only if it is the value of a cell, not after ``;`` or in a loop.
+    An ordinary figure would be drawn twice if it is the value of the cell that makes it. A closed
+    one would not be drawn after ``;`` or in a loop.
     """
 
     def _repr_mimebundle_(self, **kwargs):
-        """Called before IPython draws the figure as it draws any other."""
+        """Close the figure in pyplot, since IPython now draws it as the value of a cell."""
         if "inline" in matplotlib.get_backend():
             from IPython.display import display
 
@@ -28,19 +29,19 @@ class _Figure(Figure):
             plt.close(self)
             for figure in waiting:
                 if isinstance(figure, _Figure):
-                    display(figure)  # made earlier in the cell, so it goes first
+                    display(figure)  # made earlier in the cell, so it comes first
         return {}, {"image/png": {"alt": self.alt}}
 
 
 def figure_with_alt(alt, **options):
-    """Return a figure of pyplot's and its axes.
+    """Return a pyplot figure with an alternative text, and its axes.
 
     Parameters
     ----------
     alt : str
-        What it shows, for those who do not see it.
+        What the figure shows, for readers who do not see it.
     **options
-        Of `matplotlib.pyplot.subplots`.
+        Passed to `matplotlib.pyplot.subplots`.
     """
     figure, ax = plt.subplots(FigureClass=_Figure, layout="constrained", **options)
     figure.alt = alt
@@ -48,17 +49,17 @@ def figure_with_alt(alt, **options):
 
 
 def still_figure(**options):
-    """Return a figure that pyplot does not know, so that no notebook draws it: see `show`."""
+    """Return a figure unknown to pyplot: a notebook draws it only in `show`."""
     figure = Figure(dpi=80, layout="constrained", **options)
     FigureCanvasAgg(figure)
     return figure
 
 
 def png(figure):
-    """Return a picture of a still figure, as bytes."""
+    """Return a PNG of a figure made by `still_figure`, as bytes."""
     file = io.BytesIO()
     figure.canvas.print_png(file)
-    figure.set_layout_engine("none")  # once is enough, and it takes as long as all the rest
+    figure.set_layout_engine("none")  # one layout is enough, and takes half of the time
     return file.getvalue()
 
 
@@ -70,18 +71,18 @@ def show(picture, alt, widget=None, handle=None):
     picture : bytes
         PNG.
     alt : str
-        What it shows.
+        What the picture shows.
     widget : ipywidgets.Widget, optional
-        What is shown in its place while there is a kernel.
+        Takes the picture's place while a kernel runs.
     handle : IPython.display.DisplayHandle, optional
-        That of an earlier picture, whose place this one takes.
+        Of an earlier picture, which this one replaces.
 
     Returns
     -------
     IPython.display.DisplayHandle or None
-        The picture's.
+        The handle of the picture, None outside a notebook.
     """
-    if "IPython" not in sys.modules or sys.modules["IPython"].get_ipython() is None:
+    if ipython_shell() is None:
         return None
     from IPython.display import display
 
@@ -95,17 +96,21 @@ def show(picture, alt, widget=None, handle=None):
 
 
 def plane_with_sliders(draw):
-    """Return a widget: a picture and two sliders, for the coordinates of a code.
+    """Return a widget: a picture, and two sliders for the coordinates of a code.
 
     Parameters
     ----------
     draw : callable
-        (z_1, z_2) -> PNG.
+        Maps the coordinates, ``(z_1, z_2)``, to a PNG.
+
+    Returns
+    -------
+    ipywidgets.Widget
 
     Raises
     ------
     ModuleNotFoundError
-        If there are no ipywidgets.
+        If ipywidgets is not installed.
     """
     from ipywidgets import FloatSlider, HBox, Image, VBox
 

@@ -1,4 +1,4 @@
-"""The package's own code as the seminar's cells show it: without the docstrings, in any language."""
+"""The package's own code as the notebook shows it: without docstrings, in any language."""
 
 import ast
 import inspect
@@ -13,7 +13,7 @@ __all__ = ["source_of", "show_source", "translated_code"]
 
 _RUSSIAN = re.compile("[А-Яа-яЁё]")
 _BOX = re.compile(r"#{20,}")
-_MARKER = re.compile(r"\s*### (BEGIN|END) ")  # of nbgrader's
+_MARKER = re.compile(r"\s*### (BEGIN|END) ")  # of a solution, for nbgrader
 
 
 def source_of(obj):
@@ -22,12 +22,12 @@ def source_of(obj):
     Parameters
     ----------
     obj : type or function
-        Something defined at the top of a module.
+        Defined at the top level of a module.
 
     Returns
     -------
     str
-        Its lines, comments kept.
+        Its lines, with the comments.
     """
     lines = inspect.getsource(obj).splitlines()
     for node in ast.walk(ast.parse("\n".join(lines))):
@@ -41,14 +41,14 @@ def source_of(obj):
 
 
 def show_source(*objects, language=None):
-    """Show code in a notebook, highlighted, read from the module that runs.
+    """Show the code of classes or functions in a notebook, highlighted.
 
     Parameters
     ----------
     *objects : type or function
-        What to show the code of.
+        Defined at the top level of modules.
     language : str, optional
-        Of the comments; by default the reader's.
+        Language of the comments; by default, that of the reader.
 
     Returns
     -------
@@ -56,52 +56,57 @@ def show_source(*objects, language=None):
         Drawn by Jupyter as the cell's result.
     """
     from IPython.display import Markdown
+
     name = language or readers_language()
-    code = "\n\n\n".join(translated_code(source_of(one), lambda text: in_language(text, name))
-                         for one in objects)
+    code = "\n\n\n".join(translated_code(source_of(obj), lambda text: in_language(text, name))
+                         for obj in objects)
     return Markdown(f"```python\n{code}\n```")
 
 
 def translated_code(source, translate):
-    """Translate the comments and strings of some code that are in Russian.
+    """Translate the Russian comments and strings of code.
 
     Parameters
     ----------
     source : str
-        Python, or a notebook's cell.
+        Python code, or the code of a notebook's cell.
     translate : callable
-        (Russian text) -> text. Comments on lines in succession are one text.
+        Maps a Russian text to its translation. Comments on successive lines are one text.
 
     Returns
     -------
     str
+        The code with the translations.
     """
     lines = source.split("\n")
-    for start, end, kind in reversed(_places(source)):
+    for start, end, token_type in reversed(_places(source)):
         (first, column), (last, stop) = start, end
         before, after = lines[first][:column], lines[last][stop:]
         text = "\n".join([*lines[first:last], lines[last][:stop]])[column:]
         if not _RUSSIAN.search(text):
             continue
-        changed = (_comment if kind == tokenize.COMMENT else _string)(text, column, translate)
-        lines[first:last + 1] = (before + changed + after).split("\n")
+        translated = _comment if token_type == tokenize.COMMENT else _string
+        lines[first:last + 1] = (before + translated(text, column, translate) + after).split("\n")
     return "\n".join(lines)
 
 
 def _places(source):
-    """Where comments and strings stand: their starts, ends (lines from 0) and kinds."""
+    """Return the start, the end (line from 0, column) and the token type of each text."""
     places = []
-    plain = re.sub(r"^%", "#", source, flags=re.M)  # magics are no Python
+    plain = re.sub(r"^%", "#", source, flags=re.M)  # magics are not Python
     for token in tokenize.generate_tokens(io.StringIO(plain).readline):
         (first, column), (last, stop) = token.start, token.end
         if token.type not in (tokenize.COMMENT, tokenize.STRING) or _MARKER.match(token.line):
             continue
-        place = (first - 1, column), (last - 1, stop), token.type
-        alone = token.type == tokenize.COMMENT and not token.line[:column].strip()
-        if alone and places and places[-1][2] == tokenize.COMMENT and places[-1][3] \
-                and places[-1][1][0] == first - 2 and places[-1][0][1] == column:
-            place = (places.pop()[0], *place[1:])
-        places.append((*place, alone))
+        start, end = (first - 1, column), (last - 1, stop)
+        is_whole_line = token.type == tokenize.COMMENT and not token.line[:column].strip()
+        if is_whole_line and places:
+            previous_start, previous_end, _, previous_is_whole_line = places[-1]
+            if (previous_is_whole_line and previous_end[0] == start[0] - 1
+                    and previous_start[1] == column):
+                start = previous_start
+                places.pop()
+        places.append((start, end, token.type, is_whole_line))
     return [place[:3] for place in places]
 
 
@@ -109,12 +114,12 @@ def _comment(text, column, translate):
     lines = [line.strip() for line in text.split("\n")]
     indent = "\n" + " " * column
     if not _BOX.fullmatch(lines[0]):
-        said = translate("\n".join(line.removeprefix("#").strip() for line in lines))
-        return indent.join(f"# {line}" for line in said.split("\n"))
-    said = translate("\n".join(line.strip("#").strip() for line in lines[1:-1])).split("\n")
-    width = max(map(len, said))
-    return indent.join(["#" * (width + 4), *(f"# {line.ljust(width)} #" for line in said),
-                        "#" * (width + 4)])
+        translated = translate("\n".join(line.removeprefix("#").strip() for line in lines))
+        return indent.join(f"# {line}" for line in translated.split("\n"))
+    translated = translate("\n".join(line.strip("#").strip() for line in lines[1:-1])).split("\n")
+    width = max(map(len, translated))
+    edge = "#" * (width + 4)
+    return indent.join([edge, *(f"# {line.ljust(width)} #" for line in translated), edge])
 
 
 def _string(text, column, translate):
@@ -122,6 +127,6 @@ def _string(text, column, translate):
     inside = text[len(quotes):-len(quotes)]
     if len(quotes) == 1:
         return quotes + translate(inside).replace(quotes, "\\" + quotes) + quotes
-    said = translate(textwrap.dedent(inside).strip("\n").rstrip())
+    translated = translate(textwrap.dedent(inside).strip("\n").rstrip())
     indent = " " * column
-    return f"{quotes}\n{textwrap.indent(said, indent)}\n{indent}{quotes}"
+    return f"{quotes}\n{textwrap.indent(translated, indent)}\n{indent}{quotes}"

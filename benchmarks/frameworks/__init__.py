@@ -1,18 +1,19 @@
 """The seminar's variational autoencoder, written for each framework as its users would write it.
 
-Each module here has a class ``VAE`` with the same four methods:
+Each module has a class ``VAE`` with four methods:
 
 ``restart(seed)``
-    start a training anew, from weights that depend on the seed only;
-``train(images)``, ``test(images)``
-    the ELBO of a minibatch of binary images, ``(batch, 1, 28, 28)`` bool, as a
-    scalar of the framework, before a step of Adam or without one;
+    starts a new training, from weights that depend on the seed only;
+``train(images)``
+    returns the ELBO of a minibatch of binary images, ``(batch, 1, 28, 28)`` bool, as a scalar of
+    the framework, then takes a step of Adam;
+``test(images)``
+    returns the ELBO without a step;
 ``finish()``
-    wait until all that was asked for is done.
+    waits until everything is computed.
 
-The networks are 784-width-width/2 with two heads for the code's mean and
-standard deviation, and 2-width/2-width-784 back; with the seminar's width of
-128, its decoder.
+The encoder is 784-width-width/2 with two heads, for the mean and the standard deviation of the
+code. The decoder is 2-width/2-width-784, which is the seminar's decoder if width is 128.
 """
 
 import numpy as np
@@ -23,20 +24,20 @@ LEARNING_RATE = 1e-3
 
 
 def glorot_uniform(shapes, seed):
-    """Draw the weights that Lasagne's layers have by default.
+    """Draw weights as Lasagne's layers do by default.
 
     Parameters
     ----------
     shapes : list of tuple of int
-        Shapes of parameters: matrices and filters of convolutions, which are
-        uniform with variance 2 / (fan-in + fan-out), and biases, which are 0.
+        Shapes of parameters: matrices and filters of convolutions, which are uniform with variance
+        2 / (fan-in + fan-out), and biases, which are 0.
     seed : int
-        Seed.
+        Seed of the generator.
 
     Returns
     -------
     list of numpy.ndarray
-        One array of float32 for each shape.
+        An array of float32 for each shape.
     """
     rng = np.random.RandomState(seed)
     weights = []

@@ -1,4 +1,4 @@
-"""JAX: one compiled function is the whole training step, optax's Adam included."""
+"""JAX: one compiled function is the whole training step, including Adam from optax."""
 
 import functools
 
@@ -10,7 +10,7 @@ from frameworks import CODE_DIM, LEARNING_RATE, N_PIXELS, glorot_uniform
 
 
 def _shapes(width):
-    """Shapes of each layer's matrix and biases, in the order in which `_elbo` takes them."""
+    """Return the shapes of each layer's matrix and biases, in the order of `_elbo`."""
     layers = [(N_PIXELS, width), (width, width // 2),
               (width // 2, CODE_DIM), (width // 2, CODE_DIM),
               (CODE_DIM, width // 2), (width // 2, width), (width, N_PIXELS)]
@@ -42,7 +42,7 @@ def _elbo(weights, images, key):
 
 
 class VAE:
-    """The seminar's model; the state of its training is handed from step to step."""
+    """The seminar's model; each step returns the new state of the training."""
 
     def __init__(self, width):
         self._width = width

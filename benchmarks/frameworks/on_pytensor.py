@@ -1,4 +1,4 @@
-"""PyTensor, the living fork of Theano, compiling to Numba as it does by default."""
+"""PyTensor, the maintained fork of Theano, with its default compiler, Numba."""
 
 import numpy as np
 import pytensor
@@ -70,4 +70,4 @@ class VAE:
         return self._test(images)
 
     def finish(self):
-        """PyTensor waits by itself."""
+        """Do nothing: PyTensor's functions return when they are done."""

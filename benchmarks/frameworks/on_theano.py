@@ -1,12 +1,11 @@
-"""Theano and Lasagne, adapted by this package; and two classifiers, for they run on nothing else.
+"""Theano and Lasagne, adapted by this package: the seminar's model and two classifiers.
 
-The classifiers are those that Lasagne's users meet first, on MNIST: an MLP of
-two layers of 800 with dropout, and two convolutions with pooling before a
-layer of 256.  Here ``train`` and ``test`` take the digits, too, and give the
-cross-entropy.
+The classifiers are those of Lasagne's tutorial on MNIST: an MLP of two layers of 800 units with
+dropout, and two convolutions with pooling before a layer of 256 units. Their ``train`` and ``test``
+also take the digits, and return the cross-entropy.
 """
 
-import vae  # isort: skip  before Theano
+import vae  # before Theano
 
 from functools import cached_property
 
@@ -23,18 +22,18 @@ IMAGES = (None, 1, 28, 28)
 
 
 class _Model:
-    """A network with its compiled functions, once a subclass has made its graph.
+    """A network with its compiled functions; a subclass makes its graph.
 
     Parameters
     ----------
     inputs : list of Theano variable
-        What a minibatch consists of.
+        The parts of a minibatch.
     trained, tested : Theano variable
-        What `train` and `test` give.
+        What `train` and `test` return.
     layers : list of lasagne.layers.Layer
-        The network's outputs.
-    updates : function
-        Of the parameters: the training step, as Lasagne writes it.
+        The output layers of the network.
+    updates : callable
+        Maps the parameters to the updates of a training step, as Lasagne's functions do.
     """
 
     def __init__(self, inputs, trained, tested, layers, updates):
@@ -56,7 +55,7 @@ class _Model:
             moment.set_value(np.zeros_like(moment.get_value()))
 
     def finish(self):
-        """Theano waits by itself."""
+        """Do nothing: Theano's functions return when they are done."""
 
 
 class VAE(_Model):
@@ -84,7 +83,7 @@ class VAE(_Model):
 
 
 class Functions:
-    """Small functions, compiled one after the other, as the cells of a notebook are run."""
+    """Small functions, compiled one after the other, as when the cells of a notebook run."""
 
     def __init__(self, width):
         x = T.fmatrix()
@@ -97,7 +96,7 @@ class Functions:
         return sum(float(np.sum(function(images))) for function in self._functions)
 
     def finish(self):
-        """Theano waits by itself."""
+        """Do nothing: Theano's functions return when they are done."""
 
 
 class _Classifier(_Model):
@@ -121,7 +120,7 @@ class _Classifier(_Model):
 
 
 class MLP(_Classifier):
-    """784-width-width-10, with dropout of a fifth of the pixels and half of each layer."""
+    """784-width-width-10, with dropout of 20 % of the pixels and 50 % of each layer."""
 
     def _hidden_layers(self, network, width):
         for dropped in (0.2, 0.5):
@@ -130,7 +129,7 @@ class MLP(_Classifier):
 
 
 class CNN(_Classifier):
-    """Twice 32 filters of 5 x 5 and pooling of 2 x 2; then a layer of `width` amid dropout."""
+    """Twice 32 filters of 5 x 5 and pooling of 2 x 2; then a layer of `width` with dropout."""
 
     def _hidden_layers(self, network, width):
         for _ in range(2):

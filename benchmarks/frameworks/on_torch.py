@@ -8,7 +8,7 @@ from frameworks import CODE_DIM, LEARNING_RATE, N_PIXELS, glorot_uniform
 
 
 class _Network(nn.Module):
-    """Encoder and decoder; gives the ELBO of a minibatch."""
+    """Encoder and decoder; returns the ELBO of a minibatch."""
 
     def __init__(self, width):
         super().__init__()
@@ -37,7 +37,7 @@ class _Network(nn.Module):
 
 
 class VAE:
-    """The seminar's model, with the Adam that updates all parameters in one kernel."""
+    """The seminar's model, with the fused Adam, which updates all parameters in one kernel."""
 
     def __init__(self, width, compiled=False):
         torch.manual_seed(0)
@@ -47,7 +47,7 @@ class VAE:
 
     def restart(self, seed):
         parameters = list(self._network.parameters())  # matrices are (out, in) here
-        weights = glorot_uniform([tuple(each.shape[::-1]) for each in parameters], seed)
+        weights = glorot_uniform([tuple(parameter.shape[::-1]) for parameter in parameters], seed)
         with torch.no_grad():
             for parameter, value in zip(parameters, weights):
                 parameter.copy_(torch.from_numpy(value.T))
@@ -65,11 +65,11 @@ class VAE:
             return self._elbo(torch.from_numpy(images))
 
     def finish(self):
-        """On a CPU, PyTorch waits by itself."""
+        """Do nothing: on a CPU, PyTorch's operations return when they are done."""
 
 
 class CompiledVAE(VAE):
-    """The same, its forward and backward pass compiled."""
+    """The seminar's model, with the forward and the backward pass compiled."""
 
     def __init__(self, width):
         super().__init__(width, compiled=True)

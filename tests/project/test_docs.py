@@ -1,4 +1,4 @@
-"""README.md and the pages in docs/: links, and what they show."""
+"""The pages README.md, docs/ and others: their links, examples and commands."""
 
 import re
 import subprocess
@@ -12,7 +12,7 @@ from vae.checks import Mistake, check
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "theano_compat" / "README.md",
-         ROOT / "benchmarks" / "README.md", ROOT / "tests" / "theirs" / "README.md"]
+         ROOT / "benchmarks" / "README.md", ROOT / "tests" / "compat" / "theirs" / "README.md"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -37,11 +37,11 @@ def test_the_wrong_answer_and_its_hint_are_as_shown(name, language, monkeypatch)
 
 
 def test_every_command_of_a_module_has_help():
-    """The pages name commands `python -m ...` of ours that exist."""
+    """Each command `python -m ...` of this project that a page names exists."""
     text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
     modules = set(re.findall(r"python -m ((?:tools|vae_grading|theano_compat)[\w.]*)", text))
     assert {"tools.run", "tools.build", "vae_grading", "theano_compat"} <= modules
     for module in modules:
-        shown = subprocess.run([sys.executable, "-m", module.rstrip("."), "--help"], cwd=ROOT,
-                               capture_output=True, text=True)
-        assert shown.returncode == 0 and "usage" in shown.stdout, module
+        process = subprocess.run([sys.executable, "-m", module.rstrip("."), "--help"], cwd=ROOT,
+                                 capture_output=True, text=True)
+        assert process.returncode == 0 and "usage" in process.stdout, module

@@ -1,4 +1,4 @@
-"""The notebook for hosts such as Colab: what is written, and how it does in such an environment."""
+"""The notebook for hosts such as Colab: its content, and a run in an environment like theirs."""
 
 import json
 import re
@@ -16,12 +16,10 @@ from nbclient.exceptions import CellExecutionError
 from tools import build
 from tools.hosted import Copy, hosted
 
-pytestmark = pytest.mark.slow
-
 ROOT = Path(build.__file__).parent.parent
 COLAB = "https://colab.research.google.com/github/"
 
-#: What a host's environment has, about as Colab had it in 2025.
+#: Packages of a host's environment, with about the versions that Colab had in 2025.
 HOST = ["ipykernel<7", "numpy==2.0.2", "pandas==2.2.2", "matplotlib==3.10.0"]
 
 
@@ -57,20 +55,20 @@ def test_another_place_has_no_badge(address):
     "git+ssh://git@example.org/o/n", "https://example.org/$(id).zip", "https://example.org/a'.zip",
     "https://example.org/{x}.zip", "https://example.org/a b.zip", "https://example.org/лето.zip",
     "https://example.org/vae.zip#subdirectory=x", "https://github.com/o/n\n"])
-def test_what_is_no_address(address):
+def test_a_wrong_address(address):
     with pytest.raises(ValueError) as error:
         Copy.at(address)
     assert f"Got the address {address!r}, expected https://github.com/OWNER" in str(error.value)
 
 
-# --- what is written ---
+# --- the notebook ---
 
 def command(monkeypatch, *arguments):
     monkeypatch.setattr(sys, "argv", ["build", *arguments])
     build.main()
 
 
-def test_the_students_notebook_with_one_more_cell_and_a_badge(tmp_path, monkeypatch, capsys):
+def test_the_notebook_has_a_badge_and_an_installing_cell(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(build, "HOSTED", tmp_path / "vae_seminar_hosted.ipynb")
     for _ in range(2):
         command(monkeypatch, "--hosted", "https://github.com/o/n")
@@ -83,7 +81,7 @@ def test_the_students_notebook_with_one_more_cell_and_a_badge(tmp_path, monkeypa
     assert notebook.cells[2:] == build.student().cells
 
 
-def test_another_notebook_is_never_overwritten(tmp_path, monkeypatch, capsys):
+def test_an_existing_notebook_is_not_overwritten(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(build, "HOSTED", tmp_path / "vae_seminar_hosted.ipynb")
     build.HOSTED.write_text("mine", encoding="utf-8")
     with pytest.raises(SystemExit):
@@ -108,7 +106,7 @@ def test_the_lecturers_page_has_the_cell():
 # --- in an environment like a host's ---
 
 def python_3_12():
-    """The path of a Python 3.12, or None."""
+    """Return the path of a Python 3.12, or None."""
     candidates = [sys.executable, shutil.which("python3.12")]
     if shutil.which("pyenv"):  # has Pythons that are not in PATH
         root = subprocess.run(["pyenv", "root"], stdout=subprocess.PIPE, text=True).stdout.strip()
@@ -121,7 +119,7 @@ def python_3_12():
 
 
 class Host:
-    """A virtual environment with a Jupyter kernel and libraries, but no package of ours."""
+    """A virtual environment with a Jupyter kernel and libraries, but without our packages."""
 
     def __init__(self, folder, python, mnist_dir):
         self.folder = folder / "work"
@@ -146,7 +144,7 @@ class Host:
         return set(self.pip("freeze", "--all").splitlines())
 
     def run(self, notebook):
-        """Run a notebook in a kernel of its own."""
+        """Run a notebook in a new kernel of the environment."""
         NotebookClient(notebook, kernel_name="host", timeout=600,
                        resources={"metadata": {"path": str(self.folder)}}).execute()
 
@@ -165,7 +163,7 @@ def host(tmp_path_factory, mnist_dir):
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory):
-    """An archive of this project, with one folder in it, as GitHub makes them."""
+    """An archive of this project that contains one folder, as GitHub makes it."""
     folder = tmp_path_factory.mktemp("lecturer")
     shutil.copytree(ROOT, folder / "copy" / "name-main", ignore=shutil.ignore_patterns(
         ".*", "*.egg-info", "__pycache__", "build", "results"))
@@ -178,15 +176,17 @@ def texts(notebook, name):
                    if output.get("name") == name)
 
 
+@pytest.mark.slow
+@pytest.mark.network
 def test_the_students_notebook_adds_the_package_and_changes_no_other(host, copy):
     before = host.packages()
     notebook = hosted(build.student(), copy, "notebooks/n.ipynb")
     code = nbformat.v4.new_code_cell
-    install, *rest = notebook.cells
+    install, *cells = notebook.cells
     notebook.cells = [
         code("import numpy, pandas, matplotlib.pyplot as plt\nplt.plot(pandas.Series([1.]))"),
         install,
-        code("print(numpy.__version__, pandas.__version__, plt.matplotlib.__version__)"), *rest]
+        code("print(numpy.__version__, pandas.__version__, plt.matplotlib.__version__)"), *cells]
     with pytest.raises(CellExecutionError, match="Упражнение 1 .* ещё не выполнено"):
         host.run(notebook)
     assert texts(notebook, "stderr") == ""
@@ -198,6 +198,8 @@ def test_the_students_notebook_adds_the_package_and_changes_no_other(host, copy)
     assert not [name for name in added if re.match("jupyter|ipython|nb|notebook|pytest", name)]
 
 
+@pytest.mark.slow
+@pytest.mark.network
 @pytest.mark.parametrize("compiler", ["g++", ""])
 def test_the_solved_notebook_runs_from_any_folder(host, copy, compiler, monkeypatch, tmp_path):
     if not compiler:
@@ -208,18 +210,20 @@ def test_the_solved_notebook_runs_from_any_folder(host, copy, compiler, monkeypa
     start.source = (start.source.replace("num_epochs = 10", "num_epochs = 1")
                     + "\nX_train, X_test = X_train[:2000], X_test[:1000]")
     host.run(notebook)
-    said = texts(notebook, "stdout")
-    assert said.count("верно.") == 5
-    assert -300 < float(re.search(r"на тестовой (-[\d.]+)", said).group(1)) < -180
+    output = texts(notebook, "stdout")
+    assert output.count("верно.") == 5
+    assert -300 < float(re.search(r"на тестовой (-[\d.]+)", output).group(1)) < -180
     assert ("Нет компилятора" in texts(notebook, "stderr")) == (not compiler)
     assert set(HOST[1:]) <= host.packages()
     assert [path.name for path in host.folder.iterdir()] == ["weights.npz"]
 
 
-def test_a_host_with_numpy_1_is_left_as_it_is(host, copy):
+@pytest.mark.slow
+@pytest.mark.network
+def test_a_host_with_numpy_1_stays_unchanged(host, copy):
     line = copy.install().splitlines()[-1].replace("{ADDRESS}", copy.address)
     magic, *arguments = shlex.split(line.replace("{version('numpy')}", "1.26.4"))
     assert magic == "%pip"
-    asked = subprocess.run([host.python, "-m", "pip", *arguments, "--dry-run"],
-                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert "Cannot install numpy==1.26.4 and vae-seminar" in asked.stderr
+    process = subprocess.run([host.python, "-m", "pip", *arguments, "--dry-run"],
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert "Cannot install numpy==1.26.4 and vae-seminar" in process.stderr

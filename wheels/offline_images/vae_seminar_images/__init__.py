@@ -2,5 +2,5 @@
 
 from pathlib import Path
 
-#: Each line is an image, 784 pixels from 0 to 255, and its digit.
+#: CSV: each line holds the 784 pixels of an image, from 0 to 255, and its digit.
 PATH = Path(__file__).with_name("mnist_5k.csv.gz")

@@ -1,4 +1,4 @@
-"""What Python 3.12 has dropped and Theano's setup.py (versioneer 0.15) still wants."""
+"""Restores what Python 3.12 has removed and Theano's setup.py (versioneer 0.15) needs."""
 
 import configparser
 
