@@ -263,12 +263,12 @@ class _Attempt:
                     break
         except _UnreadableNotebook as error:
             return Grade.without_points(
-                name, _("Файл не удалось прочитать как ноутбук: {error}").format(error=error))
+                name, _("Файл не удалось прочитать как ноутбук: {error}", error=error))
         except _TimeIsUp:
             self._exhausted = True
             self._note = _("Все запуски ноутбука вместе заняли больше {total:.0f} с, и "
                             "проверка остановлена: нет ли в нём долгих вычислений или "
-                            "бесконечного цикла?").format(total=self._clock.limits.total)
+                            "бесконечного цикла?", total=self._clock.limits.total)
             unchecked = _("не проверено: не хватило времени, отведённого на весь ноутбук.")
         verdicts = [self._verdicts.get(number) or Verdict(number, False, unchecked)
                     for number in EXERCISES]
@@ -502,7 +502,7 @@ class _Run:
             progress.fail(Failure(number, str(mistake)))
         except Exception as error:  # untrusted numbers may raise anything
             progress.fail(Failure(number, _(
-                "проверка получила не те числа, что ожидала: {error}").format(error=error)[:500]))
+                "проверка получила не те числа, что ожидала: {error}", error=error)[:500]))
 
 
 #: Digests of graphs that passed in this process: equal ones need no second look. Graphs that failed
@@ -517,11 +517,10 @@ def _digest(number, graph):
 def _why(ended, limits):
     """Return why a process ended, for the student."""
     return {
-        "time": _("код не закончил работу за {timeout:.0f} с: нет ли бесконечного цикла?").format(
-                    timeout=limits.timeout),
-        "memory": _("коду не хватило {memory:.1f} ГБ памяти.").format(
-                      memory=limits.memory / 2 ** 30),
-        "disk": _("код записал больше {disk:.0f} МБ или больше {files} файлов.").format(
-                    disk=limits.disk / 2 ** 20, files=limits.files),
+        "time": _("код не закончил работу за {timeout:.0f} с: нет ли бесконечного цикла?",
+                  timeout=limits.timeout),
+        "memory": _("коду не хватило {memory:.1f} ГБ памяти.", memory=limits.memory / 2 ** 30),
+        "disk": _("код записал больше {disk:.0f} МБ или больше {files} файлов.",
+                  disk=limits.disk / 2 ** 20, files=limits.files),
         "output": _("код вывел слишком много."),
-    }.get(ended, _("код остановил процесс, в котором его проверяли ({ended}).").format(ended=ended))
+    }.get(ended, _("код остановил процесс, в котором его проверяли ({ended}).", ended=ended))

@@ -130,7 +130,7 @@ def _grade(root, limits):
         names = ", ".join([*skipped][:10])
         return Grade.without_points(
             "", _("Сдайте ноутбук: файл с именем на .ipynb.") + " "
-                + (_("Сданы другие файлы или ссылки: {names}.").format(names=names) if names
+                + (_("Сданы другие файлы или ссылки: {names}.", names=names) if names
                    else _("Не сдано ни одного файла.")))
     if len(submissions) > 1:
         return Grade.without_points(

@@ -38,9 +38,9 @@ def pytest_terminal_summary(terminalreporter):
     if points:
         terminalreporter.section("points")
         for number, exercise in EXERCISES.items():
-            terminalreporter.line(_("Упражнение {number} ({title}): {points} из {full}").format(
-                number=number, title=exercise.title, points=points.get(number, 0),
-                full=exercise.points))
-        terminalreporter.line(_("Всего: {points} из {full}").format(
-            points=sum(points.values()),
-            full=sum(exercise.points for exercise in EXERCISES.values())))
+            terminalreporter.line(_("Упражнение {number} ({title}): {points} из {full}",
+                                    number=number, title=exercise.title, points=points.get(number, 0),
+                                    full=exercise.points))
+        terminalreporter.line(_("Всего: {points} из {full}",
+                                points=sum(points.values()),
+                                full=sum(exercise.points for exercise in EXERCISES.values())))

@@ -186,10 +186,10 @@ def _visible(name):
 def _points(number):
     """Return a number with the form of the Russian word for "points" that agrees with it."""
     if number % 10 == 1 and number % 100 != 11:
-        return _("{number} балл").format(number=number)
+        return _("{number} балл", number=number)
     if number % 10 in (2, 3, 4) and number % 100 not in (12, 13, 14):
-        return _("{number} балла").format(number=number)
-    return _("{number} баллов").format(number=number)
+        return _("{number} балла", number=number)
+    return _("{number} баллов", number=number)
 
 
 def _capital(text):

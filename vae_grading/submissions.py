@@ -71,7 +71,7 @@ def read_file(path, folder=None):
 def _read_bounded(file):
     content = file.read(_LARGEST_FILE + 1)
     if len(content) > _LARGEST_FILE:
-        raise OSError(errno.EFBIG, _("больше {size} МБ").format(size=_LARGEST_FILE // 2 ** 20))
+        raise OSError(errno.EFBIG, _("больше {size} МБ", size=_LARGEST_FILE // 2 ** 20))
     return content
 
 
@@ -142,7 +142,7 @@ def _submission_from_archive(archive, entry):
 
 def _unreadable(error):
     reason = getattr(error, "strerror", None) or error
-    return Submission(None, _("Файл не открывается: {reason}.").format(reason=reason))
+    return Submission(None, _("Файл не открывается: {reason}.", reason=reason))
 
 
 class _Found:

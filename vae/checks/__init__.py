@@ -66,7 +66,7 @@ def check(exercise, names):
     if exercise not in EXERCISES:
         raise ValueError(f"Got exercise {exercise!r}, expected one of {sorted(EXERCISES)}")
     steps = EXERCISES[exercise]
-    title = _("Упражнение {exercise} ({title})").format(exercise=exercise, title=steps.title)
+    title = _("Упражнение {exercise} ({title})", exercise=exercise, title=steps.title)
     failure, outdated = _history.error_of(exercise), _history.why_outdated(exercise)
     try:
         if isinstance(failure, NotImplementedError):
@@ -80,20 +80,20 @@ def check(exercise, names):
         steps.judge(inputs, steps.measure(graph, inputs))
     except NotImplementedError:
         raise Mistake(_("✗ {title} ещё не выполнено: напишите решение, удалите строку raise и "
-                        "выполните ячейку.").format(title=title)) from None
+                        "выполните ячейку.", title=title)) from None
     except Mistake as mistake:
         raise Mistake(f"✗ {title}: {mistake}") from None
     except KeyboardInterrupt:
-        raise Interrupted(_("Проверка упражнения {exercise} прервана.").format(
-            exercise=exercise)) from None
+        raise Interrupted(_("Проверка упражнения {exercise} прервана.",
+                            exercise=exercise)) from None
     except Exception as error:
         raise Mistake(f"✗ {title}: {explain(error)}") from error
-    print(_("✓ {title}: верно.").format(title=title))
+    print(_("✓ {title}: верно.", title=title))
 
 
 def _real_images(images):
     shape = np.shape(images)
     require(shape[1:] == (1, 28, 28) and shape[0] > 2 * N_HELD_OUT,
             _("X_train имеет форму {shape}, а нужны изображения MNIST: (n, 1, 28, 28), n > "
-              "{minimum}.").format(shape=shape, minimum=2 * N_HELD_OUT))
+              "{minimum}.", shape=shape, minimum=2 * N_HELD_OUT))
     return images

@@ -6,10 +6,10 @@ the cell has defined. A verdict on that would not be about the code that the stu
 
 import ast
 import re
-import sys
 from dataclasses import dataclass
 
 from vae.checks.exercise import first_line
+from vae.kernel import ipython_shell
 from vae.language import _
 
 __all__ = ["CellHistory", "why_failed"]
@@ -35,7 +35,7 @@ class CellHistory:
 
     def __init__(self, exercises):
         self._exercises, self._last, self._n_runs = exercises, {}, 0
-        shell = _shell()
+        shell = ipython_shell()
         if shell is not None:
             shell.events.register("pre_run_cell", self._begin)
             shell.events.register("post_run_cell", self._end)
@@ -74,11 +74,11 @@ class CellHistory:
         for earlier in self._used_by(number):
             error = self.error_of(earlier)
             if isinstance(error, NotImplementedError):
-                return _("сначала выполните упражнение {earlier}: оно ещё не выполнено.").format(
-                    earlier=earlier)
+                return _("сначала выполните упражнение {earlier}: оно ещё не выполнено.",
+                         earlier=earlier)
             if error is not None:
                 return _("сначала исправьте упражнение {earlier}: его ячейка закончилась ошибкой "
-                         "{error}").format(earlier=earlier, error=_described(error))
+                         "{error}", earlier=earlier, error=_described(error))
         for earlier in self._used_by(number):
             if earlier in self._last and self._last[earlier].number > self._last[number].number:
                 return self._rerun_hint(earlier)
@@ -119,7 +119,7 @@ def why_failed(error):
         In the reader's language.
     """
     return _("ячейка этого упражнения в последний раз закончилась ошибкой {error}\n"
-             "Исправьте её и выполните ещё раз.").format(error=_described(error))
+             "Исправьте её и выполните ещё раз.", error=_described(error))
 
 
 def _described(error):
@@ -128,16 +128,10 @@ def _described(error):
     return f"{type(error).__name__}{f': {text}' if text else ''}".rstrip(".") + "."
 
 
-def _shell():
-    """The shell of the Jupyter kernel that this process is, or None."""
-    ipython = sys.modules.get("IPython")
-    return ipython.get_ipython() if ipython else None
-
-
 def _bound_by(cell):
     """The names that a cell assigns in its outermost scope, or whose attributes it sets."""
     try:
-        nodes = ast.parse(_shell().transform_cell(cell)).body
+        nodes = ast.parse(ipython_shell().transform_cell(cell)).body
     except SyntaxError:
         return {name for names in _DEFINITION.findall(cell) for name in re.findall(r"\w+", names)}
     bound = set()

@@ -51,8 +51,8 @@ def build(names):
     elbo, params, loss = names.elbo, names.params, names.loss
     for name, value in [("elbo", elbo), ("loss", loss)]:
         require(is_tensor(value, ndim=0),
-                _("{name} должна быть символьным числом (скаляром): усредните по батчу.").format(
-                    name=name))
+                _("{name} должна быть символьным числом (скаляром): усредните по батчу.",
+                  name=name))
     try:
         params = list(params)
     except TypeError:
@@ -99,8 +99,8 @@ def _description(layer, parameter):
     if layer.name:
         return name
     shape = "×".join(map(str, parameter.get_value(borrow=True).shape))
-    return _("{parameter} формы {shape} в слое {layer} без имени").format(
-        parameter=name, shape=shape, layer=type(layer).__name__)
+    return _("{parameter} формы {shape} в слое {layer} без имени",
+             parameter=name, shape=shape, layer=type(layer).__name__)
 
 
 def draw(random, images, batch_size):
@@ -210,8 +210,8 @@ def judge(inputs, measured):
     require(elbo > LEAST_ELBO,
             _("модель не обучается: за {n} шагов Adam elbo на отложенных изображениях дошла до "
               "{elbo:.0f}, а должна хотя бы до {LEAST_ELBO:.0f}. Доходит ли градиент от loss "
-              "до всех параметров, с каких весов начинают сети?").format(
-                n=n_steps_of(len(inputs["x"])), elbo=elbo, LEAST_ELBO=LEAST_ELBO))
+              "до всех параметров, с каких весов начинают сети?",
+              n=n_steps_of(len(inputs["x"])), elbo=elbo, LEAST_ELBO=LEAST_ELBO))
 
 
 def _judge_bound(inputs, measured):
@@ -221,8 +221,8 @@ def _judge_bound(inputs, measured):
     require(n_posteriors == batch_size and draws.scale.shape == draws.loc.shape
             and draws.code.shape[2] == hidden_dim,
             _("для батча из {n} изображений в декодировщик подаются коды формы {code_shape}, а "
-              "распределение q(z | x) — для {n_posteriors} изображений.").format(
-                n=batch_size, code_shape=draws.code.shape[1:], n_posteriors=n_posteriors))
+              "распределение q(z | x) — для {n_posteriors} изображений.",
+              n=batch_size, code_shape=draws.code.shape[1:], n_posteriors=n_posteriors))
     judge_code(batch_size, draws.code, draws.loc, draws.scale)
     if not any(draws.elbo_equals(sum(terms)) for terms in draws.estimates):
         hint = diagnose(draws)
@@ -239,12 +239,12 @@ def _judge_bound(inputs, measured):
 def _judge_params(measured):
     networks = [_("кодировщика"), _("декодировщика")]
     for network, missing in zip(networks, measured["missing"]):
-        require(not missing, _("в params нет параметров {network}: {names}.").format(
-            network=network, names=", ".join(missing)))
+        require(not missing, _("в params нет параметров {network}: {names}.",
+                               network=network, names=", ".join(missing)))
     require(not measured["repeated"], _("некоторые параметры попали в params дважды."))
     require(not measured["irrelevant"],
             _("loss не зависит от параметров {names} из params, или градиент до них не "
-              "доходит.").format(names=", ".join(measured["irrelevant"])))
+              "доходит.", names=", ".join(measured["irrelevant"])))
 
 
 def _judge_updates(measured):
@@ -252,7 +252,7 @@ def _judge_updates(measured):
             _("KL-дивергенция в elbo есть, но градиент от неё не доходит до кодировщика."))
     require(not measured["unmoved"],
             _("updates не меняют параметров {names}: верните строку updates = "
-              "lasagne.updates.adam(loss, params).").format(names=", ".join(measured["unmoved"])))
+              "lasagne.updates.adam(loss, params).", names=", ".join(measured["unmoved"])))
     require(measured["agreement"] > 0,
             _("updates увеличивают loss, или не всю её уменьшают: верните "
               "строку updates = lasagne.updates.adam(loss, params)."))

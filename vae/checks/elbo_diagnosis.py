@@ -92,8 +92,8 @@ def _another_mistake(draws):
     log_px_z, kl = draws.own_log_px_z[0], draws.kl[0]
     return _("в задаче с известным ответом elbo = {elbo:.2f}, а должна быть около {expected:.2f}: "
              "log p(x | z) = {log_px_z:.2f}, KL-дивергенция = {kl:.2f}. Проверьте оба слагаемых: "
-             "по пикселям и координатам кода — суммы, по батчу — среднее.").format(
-                 elbo=draws.elbo[0], expected=log_px_z - kl, log_px_z=log_px_z, kl=kl)
+             "по пикселям и координатам кода — суммы, по батчу — среднее.",
+             elbo=draws.elbo[0], expected=log_px_z - kl, log_px_z=log_px_z, kl=kl)
 
 
 def _is_unbiased(draws):
@@ -166,12 +166,12 @@ def _all_equal(fit):
 
 
 def _constant_added(fit, draws):
-    return _("elbo отличается от нужной на постоянную {constant:.1f}.").format(constant=fit.d)
+    return _("elbo отличается от нужной на постоянную {constant:.1f}.", constant=fit.d)
 
 
 def _multiplied(fit, draws):
-    return _("elbo умножена на {factor:.3g}, а должна быть средней по батчу{guess}.").format(
-        factor=fit.a, guess=_guess_reduction(abs(fit.a), draws))
+    return _("elbo умножена на {factor:.3g}, а должна быть средней по батчу{guess}.",
+             factor=fit.a, guess=_guess_reduction(abs(fit.a), draws))
 
 
 def _weighted(fit, draws):
@@ -179,18 +179,18 @@ def _weighted(fit, draws):
     # Both may be about 1 and still differ from each other: then both are named.
     wrong_factors = [(term, factor) for term, factor in factors if not _about(factor, 1)] or factors
     return "; ".join(
-        _("множитель при {term} — {factor:.3g}, а должен быть 1{guess}").format(
-            term=term, factor=factor, guess=_guess_reduction(factor, draws))
+        _("множитель при {term} — {factor:.3g}, а должен быть 1{guess}",
+          term=term, factor=factor, guess=_guess_reduction(factor, draws))
         for term, factor in wrong_factors) + "."
 
 
 def _guess_reduction(factor, draws):
-    """Return the superfluous sum or mean that multiplies a term by this factor, "" if there is none."""
+    """Name the superfluous sum or mean that explains this factor of a term; "" if none does."""
     for size, dimension in _sizes(draws):
         if size > 1 and _about(factor, size):
-            return _(" (похоже, лишняя сумма по {dimension})").format(dimension=dimension)
+            return _(" (похоже, лишняя сумма по {dimension})", dimension=dimension)
         if size > 1 and _about(factor, 1 / size):
-            return _(" (похоже, лишнее среднее по {dimension})").format(dimension=dimension)
+            return _(" (похоже, лишнее среднее по {dimension})", dimension=dimension)
     return ""
 
 

@@ -172,8 +172,8 @@ def _log_likelihoods(x, code, logits):
     require(len(code) > 0 and len(code) % len(x) == 0
             and logits.shape == (len(code), *x.shape[1:]),
             _("для батча из {n} изображений в декодировщик подаются коды формы {code_shape}, "
-              "а выходит из него {logits_shape}.").format(
-                n=len(x), code_shape=code.shape, logits_shape=logits.shape))
+              "а выходит из него {logits_shape}.",
+              n=len(x), code_shape=code.shape, logits_shape=logits.shape))
     if len(code) == len(x):
         return [bernoulli_log_prob(x, logits)] * 2
     return [bernoulli_log_prob(images, logits) for images in both_orders(x, len(code), axis=0)]

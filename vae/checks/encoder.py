@@ -44,7 +44,7 @@ def build(names):
         shape = get_output_shape(head)
         require(len(shape) == 2 and shape[1] == hidden_dim,
                 _("форма выхода {name} — {shape}, а нужна (None, {hidden_dim}): по HIDDEN_DIM "
-                  "чисел на объект.").format(name=name, shape=shape, hidden_dim=hidden_dim))
+                  "чисел на объект.", name=name, shape=shape, hidden_dim=hidden_dim))
     loc, scale = get_output(heads)
     return dict(input_x=input_x, loc=loc, scale=scale, hidden_dim=hidden_dim)
 
@@ -99,19 +99,19 @@ def judge(inputs, measured):
     """
     loc, scale = measured["loc"], measured["scale"]
     require(loc.shape == scale.shape == (N_WEIGHTS, len(inputs["x"]), inputs["hidden_dim"]),
-            _("для {n} изображений выходы имеют формы {loc_shape} и {scale_shape}.").format(
-                n=len(inputs["x"]), loc_shape=loc.shape[1:], scale_shape=scale.shape[1:]))
+            _("для {n} изображений выходы имеют формы {loc_shape} и {scale_shape}.",
+              n=len(inputs["x"]), loc_shape=loc.shape[1:], scale_shape=scale.shape[1:]))
     require((scale > 0).all(),
             _("стандартное отклонение должно быть строго положительным при любых весах: какая "
               "функция активации это даёт? Сейчас встретилось {minimum:.3g}. Не перепутан ли "
-              "порядок: сначала l_out_loc, потом l_out_scale?").format(minimum=scale.min()))
+              "порядок: сначала l_out_loc, потом l_out_scale?", minimum=scale.min()))
     require(loc.min() < -1 and loc.max() > 1,
             _("среднее не должно быть ограничено ни сверху, ни снизу. Сейчас, при случайных "
               "весах, оно от {minimum:.2g} до {maximum:.2g}: какую функцию активации "
-              "взять?").format(minimum=loc.min(), maximum=loc.max()))
+              "взять?", minimum=loc.min(), maximum=loc.max()))
     for name, values in [(_("среднее"), loc), (_("стандартное отклонение"), scale)]:
         require(np.ptp(values, axis=1).max() > 1e-4,
-                _("{name} не зависит от входного изображения.").format(name=name))
+                _("{name} не зависит от входного изображения.", name=name))
     require(close(measured["half_loc"], loc[:, ::2], 1e-3)
             and close(measured["half_scale"], scale[:, ::2], 1e-3),
             _("выход для изображения зависит от того, какие ещё изображения в батче, "

@@ -87,13 +87,13 @@ def explain(error):
         In the reader's language: the error's first line, the line of the student's cell that raised
         it, and advice for some types of error.
     """
-    message = _("код не выполняется: {error}: {message}").format(
-        error=type(error).__name__, message=first_line(error))
+    message = _("код не выполняется: {error}: {message}",
+                error=type(error).__name__, message=first_line(error))
     frames = [frame for frame in traceback.extract_tb(error.__traceback__)
               if "ipykernel" in frame.filename or frame.filename.startswith("<ipython")]
     if frames:
-        message += _("\nСтрока {lineno} ячейки: {line}").format(
-            lineno=frames[-1].lineno, line=frames[-1].line)
+        message += _("\nСтрока {lineno} ячейки: {line}",
+                     lineno=frames[-1].lineno, line=frames[-1].line)
     if isinstance(error, theano.gof.MissingInputError):
         message += _("\nГраф зависит не только от input_x. Если ячейки выполнялись не подряд, "
                      "выполните ячейки упражнений 3, 4 и 5 ещё раз.")
@@ -128,7 +128,7 @@ class Names:
     def __getattr__(self, name):
         if self._names.get(name) is None:
             raise Mistake(_("не определено имя {name}. Выполните ячейку с этим упражнением и "
-                            "проверьте, так ли оно там написано.").format(name=name))
+                            "проверьте, так ли оно там написано.", name=name))
         return self._names[name]
 
 
@@ -186,6 +186,6 @@ def size_of(names, name):
     """
     size = getattr(names, name)
     require(isinstance(size, (int, np.integer)) and 0 < size <= MAX_SIZE,
-            _("{name} = {size!r}, а должно быть целым числом от 1 до {MAX_SIZE}.").format(
-                name=name, size=size, MAX_SIZE=MAX_SIZE))
+            _("{name} = {size!r}, а должно быть целым числом от 1 до {MAX_SIZE}.",
+              name=name, size=size, MAX_SIZE=MAX_SIZE))
     return int(size)

@@ -219,8 +219,8 @@ def judge(inputs, measured):
             _("p(z) должно быть стандартным нормальным распределением N(0, I), и до обучения, "
               "и после."))
     require(logits.shape[2:] == x.shape[1:] and n > 0 and n % len(x) == 0,
-            _("logits имеет форму {logits_shape}, а изображения — {images_shape}.").format(
-                logits_shape=logits.shape[1:], images_shape=x.shape))
+            _("logits имеет форму {logits_shape}, а изображения — {images_shape}.",
+              logits_shape=logits.shape[1:], images_shape=x.shape))
     require(not (close(logits, 1 / (1 + np.exp(-expected.astype(float))))
                  or logits.min() >= 0 and logits.max() <= 1),
             _("в BinaryVector переданы вероятности, а нужны логиты: сигмоида здесь лишняя."))

@@ -25,7 +25,7 @@ def judge_code(batch_size, code, loc, scale):
     require(n_codes % batch_size == 0
             and loc.shape == scale.shape == (n_draws, batch_size, hidden_dim),
             _("для {batch_size} изображений в декодировщик подаются коды формы "
-              "{code_shape}.").format(batch_size=batch_size, code_shape=code.shape[1:]))
+              "{code_shape}.", batch_size=batch_size, code_shape=code.shape[1:]))
     eps = _noise_in_better_order(code, loc, scale)
     require(np.nanmax(np.abs(eps)) > 1e-3,
             _("декодируется не сэмпл из q(z | x), а среднее: выход декодировщика не случаен."))
@@ -34,7 +34,7 @@ def judge_code(batch_size, code, loc, scale):
     require(abs(np.nanmean(eps)) < tolerance and abs(spread - 1) < tolerance,
             _("на вход декодировщика подаётся не сэмпл из q(z | x): его отклонение от loc — в "
               "среднем {spread:.2f} scale, а должно быть 1 scale. (Среднее нескольких сэмплов "
-              "— не сэмпл.)").format(spread=spread))
+              "— не сэмпл.)", spread=spread))
     require(abs(np.nanmean(eps ** 4) - 3) < 70 / np.sqrt(eps.size),
             _("на вход декодировщика подаётся не сэмпл из q(z | x): его распределение "
               "не нормальное."))

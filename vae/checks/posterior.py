@@ -37,7 +37,7 @@ def build(names):
     for name, head in zip(["encoder_mean", "encoder_scale"], heads):
         require(isinstance(head, Layer),
                 _("{name} должен быть слоем Lasagne: это один из двух слоёв, которые "
-                  "возвращает vae_encoder_mlp(input_x).").format(name=name))
+                  "возвращает vae_encoder_mlp(input_x).", name=name))
     require(all(is_tensor(getattr(qz_x, name, None), ndim=2) for name in ["loc", "scale"]),
             _("qz_x должен быть объектом MultivariateNormalDiag с параметрами-тензорами формы "
               "(batch, HIDDEN_DIM): выходы слоёв даёт lasagne.layers.get_output."))
@@ -96,8 +96,9 @@ def judge(inputs, measured):
     shape = (len(inputs["x"]), inputs["hidden_dim"])
     require(loc.shape[1:] == scale.shape[1:] == shape,
             _("для {n} изображений loc имеет форму {loc_shape}, scale — {scale_shape}, а нужна "
-              "{expected_shape}.").format(n=len(inputs["x"]), loc_shape=loc.shape[1:],
-                                          scale_shape=scale.shape[1:], expected_shape=shape))
+              "{expected_shape}.",
+              n=len(inputs["x"]), loc_shape=loc.shape[1:],
+              scale_shape=scale.shape[1:], expected_shape=shape))
     require(not (close(loc, std) and close(scale, mean)),
             _("loc и scale перепутаны местами."))
     require(close(loc, mean, 1e-3),

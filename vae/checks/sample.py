@@ -44,8 +44,8 @@ def build(names):
     except Exception as error:  # whatever the student's class raises
         raise Mistake(_("метод sample() написан, но log_prob() или loc и scale этого класса "
                         "больше не работают ({error}: {message}). Верните их, какими они были: "
-                        "меняется только sample().").format(
-                            error=type(error).__name__, message=first_line(error))) from error
+                        "меняется только sample().",
+                        error=type(error).__name__, message=first_line(error))) from error
     return dict(loc=loc, scale=scale, z=z, again=again, point=point, log_prob=log_prob,
                 kept_loc=kept_loc, kept_scale=kept_scale)
 
@@ -101,8 +101,8 @@ def measure(graph, inputs):
         values = compiled([loc, scale], [z, again, *gradients])(inputs["loc"], inputs["scale"])
     except ValueError as error:
         raise Mistake(_("размеры не сходятся: какой формы шум? Размер батча заранее не "
-                        "известен, а умножать нужно поэлементно.\n{message}").format(
-                            message=first_line(error))) from error
+                        "известен, а умножать нужно поэлементно.\n{message}",
+                        message=first_line(error))) from error
     measured = dict(zip(["z", "again", "dz_dloc", "dz_dscale"], values))
     names = ["log_prob", "kept_loc", "kept_scale"]
     try:
@@ -110,8 +110,8 @@ def measure(graph, inputs):
             inputs["loc"], inputs["scale"], inputs["point"])
     except (TypeError, ValueError, theano.gof.MissingInputError) as error:
         raise Mistake(_("sample() написан, но log_prob(z) этого класса больше не вычисляется: "
-                        "верните его, каким он был.\n{message}").format(
-                            message=first_line(error))) from error
+                        "верните его, каким он был.\n{message}",
+                        message=first_line(error))) from error
     return {**measured, **dict(zip(names, values))}
 
 
@@ -129,8 +129,8 @@ def judge(inputs, measured):
     """
     loc, scale, z = inputs["loc"], inputs["scale"], measured["z"]
     require(z.shape == loc.shape,
-            _("форма сэмпла {sample_shape}, а у loc форма {loc_shape}.").format(
-                sample_shape=z.shape, loc_shape=loc.shape))
+            _("форма сэмпла {sample_shape}, а у loc форма {loc_shape}.",
+              sample_shape=z.shape, loc_shape=loc.shape))
     eps = (z - loc) / scale
     require(not np.allclose(z, measured["again"]),
             _("два вызова sample() дали одно и то же: шум должен быть каждый раз новым."))
@@ -144,13 +144,13 @@ def judge(inputs, measured):
     for power, spread in [(2, "scale ** 2"), (0.5, _("корень из scale"))]:
         require(abs(((z - loc) / scale ** power).std() - 1) > 0.03,
                 _("разброс сэмпла — {spread}, а должен быть scale: scale здесь — стандартное "
-                  "отклонение, а не дисперсия.").format(spread=spread))
+                  "отклонение, а не дисперсия.", spread=spread))
     require(abs(eps.mean()) < 0.05,
-            _("среднее сэмпла отличается от loc (в среднем на {mean:+.2f} scale).").format(
-                mean=eps.mean()))
+            _("среднее сэмпла отличается от loc (в среднем на {mean:+.2f} scale).",
+              mean=eps.mean()))
     require(abs(eps.std() - 1) < 0.035,
-            _("стандартное отклонение сэмпла — {std:.2f} scale, а должно быть 1 scale.").format(
-                std=eps.std()))
+            _("стандартное отклонение сэмпла — {std:.2f} scale, а должно быть 1 scale.",
+              std=eps.std()))
     require(abs(np.mean(eps ** 4) - 3) < 0.5,
             _("распределение шума не нормальное: возьмите self.rng.normal()."))
     require(close(measured["dz_dloc"], np.ones_like(loc))

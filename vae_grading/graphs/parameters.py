@@ -127,7 +127,7 @@ def text_of_type(type_):
     for text, named_type in NAMED_TYPES.items():
         if type(type_) is type(named_type):
             return text
-    raise Refused(_("граф содержит переменную типа {type}, а её не передать").format(type=type_))
+    raise Refused(_("граф содержит переменную типа {type}, а её не передать", type=type_))
 
 
 _as_bound = as_any_of(as_none, as_int32, as_scalar_type)

@@ -71,8 +71,8 @@ def load_graph(text):
         return reader.structure(data["graph"], 0)
     except Exception as error:  # untrusted text may raise anything
         first_line = next(iter(str(error).splitlines()), "")[:300]
-        raise Mistake(_("граф не читается: {name}: {first_line}").format(
-                          name=type(error).__name__, first_line=first_line)) from None
+        raise Mistake(_("граф не читается: {name}: {first_line}",
+                        name=type(error).__name__, first_line=first_line)) from None
 
 
 def _refuse_constant(text):

@@ -61,8 +61,8 @@ def dump_graph(graph):
     except Refused as refused:
         raise Mistake(f"{refused}.") from None
     except Exception as error:  # a student's object may raise anything
-        raise Mistake(_("граф не из операций Theano: {name}: {error}").format(
-                          name=type(error).__name__, error=error)) from None
+        raise Mistake(_("граф не из операций Theano: {name}: {error}",
+                        name=type(error).__name__, error=error)) from None
 
 
 def _plain(value):
@@ -100,7 +100,7 @@ def _scalar_op(op):
 
 def _unknown_operation(op):
     return _("граф содержит операцию {name}, которой проверка не знает. Нельзя ли обойтись "
-             "обычными операциями theano.tensor?").format(name=type(op).__name__)
+             "обычными операциями theano.tensor?", name=type(op).__name__)
 
 
 def _parameters(op, converters, read=None):
@@ -113,7 +113,7 @@ def _parameters(op, converters, read=None):
                 for name, value in values.items()}
     except ValueError as error:
         raise Refused(_("операция {name} в графе с параметрами, которых проверка не знает "
-                         "({error})").format(name=type(op).__name__, error=error)) from None
+                         "({error})", name=type(op).__name__, error=error)) from None
 
 
 class _Writer:
@@ -241,7 +241,7 @@ def _data(value):
         return [key.tolist(), int(position), int(has_gauss), float(gauss)]
     array = np.asarray(value)
     if array.dtype.name not in DTYPES:
-        raise Refused(_("граф содержит массив типа {dtype}").format(dtype=array.dtype))
+        raise Refused(_("граф содержит массив типа {dtype}", dtype=array.dtype))
     array = np.ascontiguousarray(array, array.dtype.newbyteorder("<")).reshape(array.shape)
     content = array.tobytes()
     item = content[:array.dtype.itemsize]

@@ -260,7 +260,7 @@ def orders_of(cells):
 
 def place_of(cell, statement):
     """Return where a statement stands, for the student."""
-    return _("{cell}, строка {line}").format(cell=cell.name.strip("<>"), line=statement.lines[0])
+    return _("{cell}, строка {line}", cell=cell.name.strip("<>"), line=statement.lines[0])
 
 
 def student_lines(error, cells):
@@ -283,13 +283,12 @@ def student_lines(error, cells):
     by_name = {cell.name: cell for cell in cells}
     frames = [frame for frame in traceback.extract_tb(error.__traceback__)
               if frame.filename in by_name]
-    lines = [_("{cell}, строка {line}").format(cell=frame.filename.strip("<>"), line=frame.lineno)
-             + (_(", в {name}").format(name=frame.name) if frame.name != "<module>" else "")
+    lines = [_("{cell}, строка {line}", cell=frame.filename.strip("<>"), line=frame.lineno)
+             + (_(", в {name}", name=frame.name) if frame.name != "<module>" else "")
              + f":\n    {frame.line}"
              for frame in frames]
     if isinstance(error, SyntaxError) and error.filename in by_name:
-        lines.append(_("{cell}, строка {line}").format(
-            cell=error.filename.strip("<>"), line=error.lineno)
+        lines.append(_("{cell}, строка {line}", cell=error.filename.strip("<>"), line=error.lineno)
             + f":\n    {(error.text or '').strip()}")
     message = "\n".join(str(error).strip().splitlines()[:5])
     lines.append(f"{type(error).__name__}: {message}")

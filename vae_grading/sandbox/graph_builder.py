@@ -155,7 +155,7 @@ class _GraphBuilder:
 
     def _build(self, number):
         """Return the graph of an exercise as text."""
-        self._send(Stage(_("упражнение {number}").format(number=number), (number,)))
+        self._send(Stage(_("упражнение {number}", number=number), (number,)))
         state = np.random.get_state()  # building an exercise must not change later ones
         try:
             np.random.seed(number)
@@ -199,7 +199,7 @@ class _GraphBuilder:
                            self._traceback(error), exhausted=exhausted)
         if _is_of_the_package(error):
             is_own = number in in_package()
-            hint = _(_FROM_PACKAGE).format(name=_missing_from_package(error))
+            hint = _(_FROM_PACKAGE, name=_missing_from_package(error))
             return Failure(number, hint, undone=number if is_own else None,
                            awaits_package=not is_own)
         _lines, exercise = student_lines(error, self._cells)

@@ -22,7 +22,7 @@ def measure(task, images, send):
         Takes a message.
     """
     for number, text in task.graphs.items():
-        send(Stage(_("упражнение {number}").format(number=number), (number,)))
+        send(Stage(_("упражнение {number}", number=number), (number,)))
         try:
             send(_measured(number, text, images, task.seed))
         except Exception as error:
