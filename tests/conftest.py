@@ -1,6 +1,11 @@
 import os
+import signal
 
 os.environ["VAE_LANGUAGE"] = "ru"  # not that of the locale
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell's background jobs ignore it, and so would every process that a test starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import vae  # noqa: F401  before Theano
 

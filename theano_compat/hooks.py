@@ -139,7 +139,7 @@ def around_import(*modules: str, speed: Speed | None = None) -> Callable[[Callab
     return register
 
 
-def replace(owner: object, name: str | None = None) -> Callable[[Callable], Callable]:
+def replace(owner: object) -> Callable[[Callable], Callable]:
     """Decorate a function that takes the place of another one, and can call it.
 
     In a patch, after its ``yield``::
@@ -151,9 +151,7 @@ def replace(owner: object, name: str | None = None) -> Callable[[Callable], Call
     Parameters
     ----------
     owner : module, class or object
-        Has the function that is replaced, as an attribute.
-    name : str, optional
-        The name of that attribute; by default, the name of the decorated function.
+        Has the function that is replaced, under the decorated function's name.
 
     Returns
     -------
@@ -162,10 +160,10 @@ def replace(owner: object, name: str | None = None) -> Callable[[Callable], Call
         ``original``.  What replaces a static method becomes a static method.
     """
     def replace_by(function: Callable) -> Callable:
-        attribute = name or function.__name__
-        function.original = getattr(owner, attribute)
-        is_static = isinstance(getattr_static(owner, attribute), staticmethod)
-        setattr(owner, attribute, staticmethod(function) if is_static else function)
+        name = function.__name__
+        function.original = getattr(owner, name)
+        is_static = isinstance(getattr_static(owner, name), staticmethod)
+        setattr(owner, name, staticmethod(function) if is_static else function)
         return function
     return replace_by
 
