@@ -111,8 +111,8 @@ def plot_reconstructions(X, reconstruct, n_images=10):
 def plot_hidden_space(X, encode, y=None):
     """Plot images at their codes.
 
-    With `y`, the colour of an image tells its digit. Without it, if images repeat, each distinct
-    image has a colour of its own, which shows the cloud of its codes.
+    With `y`, the colour of an image shows its digit. Without it, if images repeat, all copies of an
+    image have the same colour, which shows the cloud of its codes.
 
     Parameters
     ----------

@@ -1,9 +1,8 @@
 """The speed of the seminar's training in this package, Theano, PyTorch, PyTensor and JAX.
 
-    pip install -r requirements.txt -r benchmarks/requirements.txt
     python benchmarks/training.py [--quick] [TABLE ...]
 
-Prints tables in Markdown:
+``README.md`` here says how to install what it needs. It prints tables in Markdown:
 
 ``epochs``
     the notebook's loop on 50,000 images of MNIST, and the ELBO at its end;
@@ -17,8 +16,8 @@ Prints tables in Markdown:
 ``patches``
     the gain of each patch for speed: the time without the patch, divided by the time with all.
 
-Each contestant is a process of its own, and they train alternately. A process has one core; in
-``growth`` it has as many as threads, and in ``starts`` all cores. "Theano" is Theano 1.0.5 with
+Each contestant is a separate process, and they train alternately. A process has one core; in
+``growth`` it has a core for each thread, and in ``starts`` all cores. "Theano" is Theano 1.0.5 with
 only those patches of this package that it needs to import and compile: ``THEANO_COMPAT_OFF=speed``
 leaves out the others.
 """

@@ -33,6 +33,6 @@ def warn_if_utils_is_hidden():
             warnings.warn(
                 _("Ваш файл {path} заслоняет utils.py семинара: переименуйте его и перезапустите "
                   "ядро.", path=found.origin),
-                stacklevel=1000)  # beyond all callers: their lines say nothing
+                stacklevel=1000)  # beyond all callers, whose lines would tell the student nothing
 
     shell.events.register("post_run_cell", warn)

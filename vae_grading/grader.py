@@ -36,8 +36,10 @@ from vae_grading.sandbox.worker import THEANO_FLAGS, Worker, WorkerError, own_fi
 __all__ = ["Grade", "Reference", "Verdict", "close_workers", "grade", "the_worker",
            "what_reference_lacks"]
 
-_N_IMAGES = 10000  # of the training set: enough for a few hundred batches
-_MAX_RUNS = 12  # of one notebook: five exercises, and statements that end the process
+_N_IMAGES = 10000  # enough of the training set for a few hundred batches
+#: Runs of a notebook in one order. Failed exercises and statements that end the process need more
+#: than one.
+_MAX_RUNS = 12
 
 
 @dataclass(frozen=True)
@@ -242,10 +244,10 @@ class _Clock:
 
 
 class _Attempt:
-    """The runs of a notebook in one order, each with more of its exercises decided.
+    """The runs of a notebook in one order, each of which decides more of the exercises.
 
-    An exercise is decided when it has a verdict. In later runs the reference replaces it if it
-    failed, and the package `vae` contains its solution again.
+    An exercise is decided when it has a verdict. If it failed, the reference replaces it in later
+    runs. The package `vae` contains its solution again then.
     """
 
     def __init__(self, content, reference, clock, order):
@@ -328,12 +330,12 @@ class _Progress:
     """
 
     number: int
-    graph: str | None = None  #: the latest, as text
-    checked_graph: str | None = None  #: the latest when the notebook checked it
+    graph: str | None = None  #: the latest one, as text
+    checked_graph: str | None = None  #: the latest one when the notebook called `check`
     measured_graph: str | None = None  #: the one that was evaluated last
     failure: Failure | None = None
-    is_undone: bool = False  #: some failure says that the student has not done this exercise
-    has_died: bool = False  #: its code has ended the process
+    is_undone: bool = False  #: a failure says that the student has not done this exercise
+    has_died: bool = False  #: the exercise's code has ended the process
     has_passed: bool = False
 
     @property
@@ -349,7 +351,7 @@ class _Progress:
             self.failure = failure
 
     def die(self, reason):
-        """Its code has ended the process: this explains more than an earlier failure."""
+        """Note that its code has ended the process, which explains more than an earlier failure."""
         self.failure, self.has_died = Failure(self.number, reason), True
 
 
@@ -357,7 +359,7 @@ class _Progress:
 class _Death:
     """How a process ended before it was done."""
 
-    place: str  #: what it was doing
+    place: str  #: what the process was doing
     reason: str  #: for the student
 
 

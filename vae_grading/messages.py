@@ -1,7 +1,7 @@
 """What the grader and the processes in the sandbox say to each other.
 
 The grader sends one task, `BuildTask` or `MeasureTask`, and the process answers with messages. A
-student's code can write whatever it wants in place of these messages, so all of them pass through
+student's code can write anything in place of these messages, so all of them pass through
 `answers_in`. It takes the values of `vae_grading.json_lines` and returns those that are messages of
 the expected classes, with exactly their fields, each of the right type and size. It drops all
 others. A message is still only a claim: none gives points, and `vae.checks` judges what a
@@ -34,7 +34,7 @@ class BuildTask:
     """Run a student's notebook and send the graphs of its exercises."""
 
     notebook: bytes  #: the file
-    order: int  #: which of its orders to run it in, from 0
+    order: int  #: the number of the order to run its cells in, from 0
     patience: float  #: seconds for all statements that define no exercise
     skipped: list[str]  #: places of statements not to run
     wanted: list[int]  #: the exercises to build
@@ -75,7 +75,7 @@ def task_from_json(text):
 
 @dataclass(frozen=True)
 class Stage:
-    """What the process does next: if it dies, it has died of this."""
+    """What the process does next: if it dies, this is the cause."""
 
     place: str  #: for the student
     exercises: tuple[int, ...] = ()  #: the exercises whose code this is
@@ -90,7 +90,7 @@ class Unreadable:
 
 @dataclass(frozen=True)
 class OrderCount:
-    """The number of orders in which the notebook may have been meant."""
+    """The number of orders in which the student may have meant the cells to run."""
 
     n: int
 
@@ -126,7 +126,7 @@ class Failure:
     hint: str
     traceback: str = ""
     undone: int | None = None  #: the exercise that the student has not done, if that is why
-    awaits_package: bool = False  #: it uses an exercise of the package `vae`, now without solutions
+    awaits_package: bool = False  #: it uses the package's solution, which is removed
     exhausted: bool = False  #: whether a limit was reached: more time or memory might help
 
 
@@ -135,7 +135,7 @@ class Measurement:
     """What the graph of an exercise computes."""
 
     exercise: int
-    sizes: dict[str, int]  #: that the inputs were drawn for
+    sizes: dict[str, int]  #: for which the inputs were drawn
     values: object  #: a dict of arrays, truth values and texts, which `judge` checks
 
 

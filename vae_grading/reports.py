@@ -68,7 +68,7 @@ def write_notebook_reports(folder, grade, digest, limits=Limits()):
     page, results = _paths(folder, grade.name)
     grade = _printable(grade)
     _write(page, _page(grade).encode())
-    _write(results, results_json(grade, digest, limits).encode())  # last: now it is done
+    _write(results, results_json(grade, digest, limits).encode())  # last: it marks the grade as complete
 
 
 def read_grade(folder, name, digest, limits=Limits()):
@@ -81,7 +81,7 @@ def read_grade(folder, name, digest, limits=Limits()):
     name : str
         The notebook's.
     digest : str
-        Of all that the grade depends on except the limits.
+        Of everything that the grade depends on, except the limits.
     limits : vae_grading.sandbox.process.Limits, optional
         The limits of this run.
 
@@ -90,9 +90,9 @@ def read_grade(folder, name, digest, limits=Limits()):
     vae_grading.grader.Grade or None
         None if there are no reports, if they are damaged, have another digest
         or come from another version, or if the limits of this run might change
-        the grade. Larger limits might change the grade of a notebook that has
-        reached one; smaller limits, that of one that has not. Characters that
-        cannot be printed are not restored.
+        the grade: larger limits, if the notebook reached one of them; smaller
+        limits, if it reached none. Characters that cannot be printed are not
+        restored.
 
     Raises
     ------

@@ -23,7 +23,7 @@ __all__ = ["Submission", "collect", "read_file"]
 _LARGEST_FILE = 50 * 2**20  # bytes
 _LARGEST_ARCHIVE = 4 * 2**30  # bytes, of all notebooks in it
 _LONGEST_NAME, _LONGEST_PATH = 249, 3000  # bytes: reports are called after them
-_DEEPEST = 50  # folders, one in another
+_DEEPEST = 50  # levels of nested folders
 #: Folders that systems add, not students.
 _SYSTEM_FOLDERS = {".ipynb_checkpoints", "__MACOSX", ".git"}
 

@@ -44,7 +44,7 @@ def check(exercise, names):
     """Check one exercise and print the verdict.
 
     In Jupyter it also rejects an exercise whose cell ended with an error when it was last run, or
-    which uses a cell that was run again since.
+    uses the results of a cell that has been run again since then.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Exercise 5: the mistake in a wrong bound.
+"""Exercise 5: which mistake explains a wrong bound.
 
 `diagnose` tries the functions of `_DIAGNOSES` in order. Each takes the draws of a bound and returns
 a hint, or None if the bound does not have this mistake.
@@ -27,8 +27,8 @@ def diagnose(draws):
     Returns
     -------
     str or None
-        A hint in the reader's language. None for an unbiased estimate by samples inside a loop:
-        they cannot be seen, so the bound may be right.
+        A hint in the reader's language. None for an unbiased estimate whose samples are drawn
+        inside a loop: they cannot be seen, so the bound may be right.
     """
     for diagnosis in _DIAGNOSES:
         hint = diagnosis(draws)

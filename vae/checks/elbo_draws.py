@@ -25,8 +25,8 @@ SMALL_KL = slice((N_ENCODERS - 1) * DRAWS_PER_ENCODER, N_ENCODERS * DRAWS_PER_EN
 class Draws:
     """ELBO of one batch, drawn 50 times, and what it was made of. All numbers are float64.
 
-    There are K samples of the code for an image. They may stand next to each other or a batch
-    apart, so `log_px_z` is given for both orders, in the order of `both_orders`.
+    There are K samples of the code for each image. They may be next to each other or a batch apart,
+    so `log_px_z` is given for both orders, as `both_orders` returns them.
 
     Parameters
     ----------

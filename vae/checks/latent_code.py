@@ -1,4 +1,4 @@
-"""Whether what is decoded is a sample from q(z | x)."""
+"""Whether the decoder's input is a sample from q(z | x)."""
 
 import numpy as np
 
@@ -13,7 +13,7 @@ def judge_code(batch_size, code, loc, scale):
     ----------
     batch_size : int
     code : numpy.ndarray, shape (draws, K * batch, dim)
-        What the decoder gets: K samples for an image, in either of the `both_orders`.
+        The decoder's input: K samples for each image, in one of the orders of `both_orders`.
     loc, scale : numpy.ndarray, shape (draws, batch, dim)
         Of q(z | x).
 
@@ -46,7 +46,7 @@ def judge_code(batch_size, code, loc, scale):
 
 
 def _noise_in_better_order(code, loc, scale):
-    """The noise in a code, for the order of samples in which its variance is closer to 1."""
+    """Return the noise in a code, in the order of samples that makes its variance closer to 1."""
     locs, scales = (both_orders(values, code.shape[1], axis=1) for values in (loc, scale))
     per_image, tiled = (_noise(code, *parameters) for parameters in zip(locs, scales))
     if _error_of_variance(tiled) < _error_of_variance(per_image):

@@ -20,7 +20,7 @@ def draw_images(random, images, hidden_dim):
     -------
     dict
         ``x``: random binary images, bool, shape (50, 1, 28, 28).
-        ``seed``: int, of the random weights.
+        ``seed``: int, from which the random weights are drawn.
         ``hidden_dim``: int.
     """
     return dict(x=binary_images(random, 50), seed=random.randint(2 ** 31 - 1),

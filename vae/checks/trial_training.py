@@ -26,7 +26,7 @@ def compare_updates_with_adam(graph, x, encoder, decoder, gradients, described, 
     """Compare where `updates` take the parameters with where Adam's first step on the loss does.
 
     This is done twice: with the model as it is, and with a decoder whose output is the same for all
-    codes, when only the KL divergence moves the encoder.
+    codes, so that only the KL divergence moves the encoder.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def compare_updates_with_adam(graph, x, encoder, decoder, gradients, described, 
     gradients : callable
         A batch of images -> the gradient of the loss with respect to each of `params`.
     described : dict
-        How the student can find a parameter, by parameter.
+        Parameter -> text that helps the student find it.
     random : numpy.random.RandomState
 
     Returns
@@ -86,7 +86,7 @@ def _changes(parameters, step, batch):
 
 
 def description_of(parameter, described):
-    """Return how the student can find a parameter, its name if it is in neither network."""
+    """Return how the student can find a parameter, or its name if it is in neither network."""
     return described.get(parameter, str(parameter.name))
 
 
@@ -125,7 +125,7 @@ class Adam:
 
 
 def train(graph, inputs, gradients, random, decode, described):
-    """Train the model by some steps of Adam, until ELBO on held-out images is `ENOUGH_ELBO`.
+    """Train the model with Adam for a few steps, or until ELBO on held-out images is `ENOUGH_ELBO`.
 
     Parameters
     ----------
@@ -137,7 +137,7 @@ def train(graph, inputs, gradients, random, decode, described):
     decode : callable
         Code, shape (n, dim), -> logits, shape (n, 1, 28, 28).
     described : dict
-        How the student can find a parameter, by parameter.
+        Parameter -> text that helps the student find it.
 
     Returns
     -------

@@ -149,7 +149,7 @@ class _Writer:
         return _plain(value)
 
     def number(self, variable):
-        """Return the number of a variable; number first what it is computed from."""
+        """Return the number of a variable, after numbering what it is computed from."""
         waiting = [variable]
         while waiting:
             current = waiting[-1]

@@ -113,11 +113,11 @@ class _Replacement:
         self.binds = set().union(*(statement.binds for statement in statements))
         self.uses = {name for statement in statements for name in statement.uses - self.binds
                      if not hasattr(builtins, name)}
-        self.is_new = True  #: it has not run through, nor been started to define a missing name
-        self._snapshot = None  #: of what it used and defined when it last ran through
+        self.is_new = True  #: it has neither run to its end nor been started for a missing name
+        self._snapshot = None  #: of what it used and defined when it last ran to its end
 
     def is_due(self, names):
-        """Whether all it uses is there, and something has changed since it last ran."""
+        """Whether all names that it uses exist, and one has changed since it last ran."""
         return self.uses <= names.keys() and (
             self._snapshot is None
             or not _same(self._snapshot, _snapshot(names, self.binds | self.uses)))
@@ -144,7 +144,7 @@ def _sample_once(qz_x, z):
 class Execution:
     """One execution of a notebook in a namespace.
 
-    A name that is missing starts the cell that defines it in the middle of another cell::
+    If a name is missing, the cell that defines it runs in the middle of the cell that uses it::
 
         cell 1    qz_x = MultivariateNormalDiag(mean, scale)
         cell 2    mean, scale = vae_encoder_mlp(input_x)
@@ -163,7 +163,7 @@ class Execution:
     names : dict
         The namespace, changed in place.
     given : dict
-        What a notebook may rely on where it does not define it.
+        Names that a notebook may use without defining them, with their values.
     replacements : dict
         The reference's code for some exercises, by number.
     skipped : list of str

@@ -6,7 +6,7 @@ and on the number of processes. The working folder is its own and is deleted
 afterwards. The process gets almost no environment variables, and never the
 superuser's rights.
 
-On Linux it gets no sockets and no kernel memory that is not counted for it:
+On Linux it gets no sockets, and no kernel memory that its limits do not cover:
 see `vae_grading.sandbox.system_calls`. Where namespaces are allowed, it sees no
 other processes. Of the disk it can read only the system's libraries, Python
 and its packages, and can write only to its working folder. That folder is in
