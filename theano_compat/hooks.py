@@ -174,7 +174,7 @@ def patches_of(module: str) -> list[str]:
     Raises
     ------
     ValueError
-        If there are several, and `ORDER` does not name just these.
+        If there are several, and `ORDER` does not name exactly these.
     """
     names = [name for name, patch in PATCHES.items() if module in patch.modules]
     if len(names) < 2:

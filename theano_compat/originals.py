@@ -1,8 +1,8 @@
 """What a program has replaced in Theano.
 
 Compiled code and optimised graphs are kept from one process to the next, under names that are made
-of Theano's operations and settings.  Such a name is wrong if the program has put a function of its
-own in the place of one of Theano's, or if somebody has edited Theano's files.
+of Theano's operations and settings.  Such a name is not enough if the program has replaced a
+function of Theano's, or if somebody has edited Theano's files.
 """
 
 import hashlib
@@ -42,8 +42,8 @@ _CHANGING_NAMES = {
     "instantiated_default_mode", "constant_cache", "_arange", "_all", "run_cthunk", "march_flags",
     "_atexit_registered", "_atexit_print_list", "_spare", "_hash"}
 
-#: Where the values of Theano's settings are.  A change of one is no replacement: a kept graph's name
-#: is made of all settings.
+#: Where the values of Theano's settings are.  A changed setting is not a replacement: the name of a
+#: kept graph depends on all settings.
 _SETTINGS = "theano.configparser.TheanoConfigParser."
 
 
@@ -62,7 +62,7 @@ class _AsImported(MetaPathFinder):
     def __init__(self) -> None:
         #: Size and time of each file of Theano's when Theano was imported, by path.
         self.files: dict[str, tuple[int | None, int | None]] = {}
-        #: Whether a file of Theano's was edited when others had already been imported.
+        #: Whether a file of Theano's was edited after others had been imported.
         self.is_mixed = False
         self._unnoted: list[types.ModuleType] = []  # imported, but not noted yet
         self._seen: set[int] = set()  # ids of values whose contents have been noted
@@ -73,7 +73,7 @@ class _AsImported(MetaPathFinder):
         self._function_parts: list[tuple] = []  # of `_functions`, in their order
 
     def start(self) -> None:
-        """Begin to note modules, the imported ones first; Theano's own import has just begun."""
+        """Begin to note modules, first those already imported.  Theano's import has just begun."""
         if self in sys.meta_path:
             return
         for path, folders, names in os.walk(os.path.dirname(sys.modules["theano"].__file__)):
@@ -195,7 +195,7 @@ class _AsImported(MetaPathFinder):
 def _are_equal(now: Any, then: Any) -> bool:
     try:
         return bool(now == then)
-    except Exception:  # a comparison of arrays, among others, has no single answer
+    except Exception:  # a comparison may fail: that of two arrays has no single answer
         return False
 
 
@@ -218,7 +218,7 @@ _parts_of_function = attrgetter("__code__", "__defaults__", "__kwdefaults__")
 
 
 def _state_of_file(path: str) -> tuple[int | None, int | None]:
-    """Return a file's size and time in whole seconds, which Python compares, too, or two Nones."""
+    """Return a file's size and time in whole seconds, as Python compares them, or two Nones."""
     try:
         state = os.stat(path)
     except OSError:
@@ -261,7 +261,7 @@ def what_writes_c(node) -> Iterator[Any]:
 
 
 def is_theanos(thing: Any) -> bool:
-    """Whether an operation or a type is Theano's own, or of this package, with no method replaced."""
+    """Whether an operation or a type is Theano's own, or this package's, with no method replaced."""
     attributes = set(getattr(thing, "__dict__", ())) - {"output_types_preference"}
     return as_imported.has_written(type(thing)) and not any(
         callable(getattr(type(thing), name, None)) for name in attributes)

@@ -323,7 +323,7 @@ assert n_products == 1, f"computed {n_products} times"
 """),
 
     # --- keep_graphs.py ---
-    "keep_optimised_graphs": Need("optimised anew", PRELUDE + """
+    "keep_optimised_graphs": Need("optimised again", PRELUDE + """
 def many_operations():
     x = theano.shared(np.ones(3, "float32"))
     for k in range(10):
@@ -335,7 +335,7 @@ calls, code = [], theano.gof.SeqOptimizer.apply.__code__
 sys.setprofile(lambda frame, event, argument: calls.append(event) if frame.f_code is code else None)
 theano.function([], many_operations())
 sys.setprofile(None)
-assert not calls, "optimised anew"
+assert not calls, "optimised again"
 """),
 
     # --- fast_import.py ---

@@ -33,11 +33,13 @@ struct Matrix {
 
 /* The elements that are not zero, line after line. */
 struct Entries {
-    std::vector<int32_t> starts, places; /* of the lines, and the end; in a line */
+    std::vector<int32_t> starts; /* of each line in `values`, and the end of the last one */
+    std::vector<int32_t> places; /* of each element in its line */
     std::vector<float> values;
 };
 
-/* By its bits: a compiler may be told that there is no NaN, a processor to take denormals for 0. */
+/* Compares bits, because options may let the compiler ignore NaN, or the processor take denormals
+   for 0. */
 static inline bool is_zero(float value)
 {
     int32_t bits;
@@ -54,7 +56,7 @@ static inline bool all_zero(const float *values)
     return !any;
 }
 
-/* Goes through the lines of a matrix, which lie in one piece; false if it is not sparse. */
+/* Goes through the lines of a matrix, each of them contiguous; false if it is not sparse. */
 static bool find_entries(const float *data, npy_intp n_lines, npy_intp length, npy_intp step,
                          Entries &entries)
 {
@@ -160,7 +162,7 @@ static void multiply(float a, const Entries &x, const Matrix &y, float b, const 
     }
 }
 
-/* Whether each product with a zero that was left out of z would have been zero, too. */
+/* Whether each product with a zero of x, which z leaves out, would have been zero. */
 static bool zeros_were_zero(const Entries &x, const Matrix &y, const Matrix &z)
 {
     std::vector<char> used(y.rows, 0);
@@ -172,8 +174,8 @@ static bool zeros_were_zero(const Entries &x, const Matrix &y, const Matrix &z)
     return is_finite(z); /* what is not finite in other rows of y has come here */
 }
 
-/* z = a * x * y + b * z, as BLAS has it, if x is sparse, and y and z have rows in one piece; else
-   false, and z is as before, or undefined if b is 0.  The order of additions is not that of BLAS:
+/* z = a * x * y + b * z, as in BLAS, if x is sparse and the rows of y and z are contiguous.  Else
+   returns false; z is then as before, or undefined if b is 0.  The order of additions is not that of BLAS:
    rounding differs, and so may a sum that is finite while parts of it are not. */
 static bool compute(float a, const Matrix &x, const Matrix &y, float b, const Matrix &z)
 {

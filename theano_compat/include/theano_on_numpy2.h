@@ -28,7 +28,7 @@ static inline void *NpyCapsule_AsVoidPtr(PyObject *capsule)
 }
 
 #ifdef THEANO_WITH_SCIPY_OPENBLAS
-/* The wheel scipy-openblas32 has BLAS under names of its own. */
+/* In the wheel scipy-openblas32 the functions of BLAS have other names. */
 #define saxpy_ scipy_saxpy_
 #define scopy_ scipy_scopy_
 #define sscal_ scipy_sscal_

@@ -7,8 +7,8 @@
    denormal results are flushed to zero, and whether or not products and sums are fused.  Infinities
    and NaN are as in the C library.
 
-   All that holds where the compiler keeps to IEEE's rules.  Where it has been told not to, the C
-   library computes: `loops.py` knows the options, and this file those that define a macro. */
+   All this holds if the compiler keeps to IEEE's rules.  If its options break them, the C library
+   computes: `elementwise_loops.py` lists the options; this file knows those that define a macro. */
 #ifndef VECTOR_MATH_H
 #define VECTOR_MATH_H
 
@@ -147,13 +147,13 @@ VECTOR_MATH float softplus(float x)
 
 #endif
 
-/* While it lives, if asked to, float results below 1.2e-38 become 0: with such numbers SSE and AVX
-   compute up to two orders slower, and moving averages decay into them.  Only results: an argument
-   that small is what it is.
+/* While this object exists, if `on`, float results below 1.2e-38 become 0: with such numbers SSE and
+   AVX compute up to a hundred times slower, and moving averages decay to them.  Arguments that small
+   keep their values.
 
-   Elsewhere nothing is done.  The FZ bit of arm64 would take such arguments for 0, too, log(1e-40)
-   for -inf (only FEAT_AFP of Armv8.7 tells the two apart); and its processors, Arm's and Apple's,
-   are not known to compute slower with such numbers by more than a few cycles. */
+   On other processors nothing is done.  The FZ bit of arm64 would also turn such arguments into 0,
+   and log(1e-40) into -inf (only FEAT_AFP of Armv8.7 separates the two).  Arm's and Apple's
+   processors are not known to be slower with such numbers by more than a few cycles. */
 struct FlushToZero {
 #if defined(__SSE__)
     unsigned int before;

@@ -70,7 +70,7 @@ def adapt_c_to_numpy_2(cmodule):
     """Compile generated code against NumPy 2 and the wheel's BLAS.
 
     NumPy 2.0, 2.1 and 2.4 and Python 3.8 and 3.11 have changed what Theano's C++ uses: `_REWRITES`
-    and ``include/theano_on_numpy2.h`` say what.  A module is built in a folder of its own and then
+    and ``include/theano_on_numpy2.h`` say what.  A module is built in a new folder and then
     renamed into place, so that a process that is killed leaves no partial file.
     """
     yield
@@ -368,7 +368,7 @@ def lock_by_filelock(compilelock):
     Theano's own lock outlives a process that is killed, and waits in steps of five seconds.
     """
     yield
-    locks = {}  # by process, too: a forked process does not hold the locks of its parent
+    locks = {}  # also by process: a forked process does not hold the locks of its parent
 
     @replace(compilelock)
     def lock(tmp_dir, **kwargs):

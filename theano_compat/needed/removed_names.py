@@ -1,6 +1,6 @@
 """Names and behaviour that Theano or Lasagne use and that Python, NumPy and SciPy have dropped.
 
-NumPy's aliases are restored for the whole process: old notebooks use them, too.
+NumPy's aliases are restored for the whole process, because old notebooks use them as well.
 """
 
 import ast
@@ -349,7 +349,7 @@ def restore_downsample(module):
 
 @around_import("lasagne", "theano.gpuarray.linalg")
 def restore_pkg_resources(module):
-    """Tell Lasagne its own version without ``pkg_resources``, which setuptools 82 removed."""
+    """Let Lasagne read its own version without ``pkg_resources``, which setuptools 82 removed."""
     import theano  # noqa: F401  it may import setuptools, which needs the real pkg_resources
     yield from in_place_of(pkg_resources=stand_in(
         "pkg_resources", DistributionNotFound=PackageNotFoundError,

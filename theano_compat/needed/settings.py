@@ -65,7 +65,7 @@ exec {zig} c++ -fno-sanitize=undefined "$@"
 class _LeftToTheano(KeyError):
     """Raised by a function of `DEFAULTS` that leaves a setting to Theano.
 
-    A KeyError is how Theano's own `fetch_val_for_key` says that there is no value.
+    Theano's own `fetch_val_for_key` raises a KeyError if there is no value.
     """
 
 
@@ -77,12 +77,12 @@ def _compiler():
     Returns
     -------
     str
-        The compiler in the wheel ziglang, if there is no other, or '' for none that works.
+        The compiler in the wheel ziglang, if there is no other, or '' if none works.
 
     Raises
     ------
     _LeftToTheano
-        If there is the compiler that Theano takes, and it works.
+        If the compiler that Theano would choose is installed and works.
     """
     compiler = "clang++" if sys.platform == "darwin" else "g++"
     found, zig = shutil.which(compiler), _ziglang()
@@ -386,5 +386,5 @@ def warn_once_of_no_compiler(configdefaults):
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*there is no c\\+\\+ compiler")
         yield
-        # Where there is no BLAS Theano warns that it uses its own code; there is nothing better.
+        # Without a BLAS Theano warns that it uses its own code, but there is nothing better.
         logging.getLogger("theano.tensor.blas").setLevel(logging.ERROR)

@@ -36,7 +36,7 @@ _is_old_program = False
 
 
 def as_old_program():
-    """Make this process one of Theano's time, from now on."""
+    """Give this process what programs of Theano's time expect, from now on."""
     global _is_old_program
     if _is_old_program:
         return

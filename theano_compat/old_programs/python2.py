@@ -231,7 +231,7 @@ def as_python2(folder):
     Parameters
     ----------
     folder : str
-        The program's folder, whose modules are translated, too.
+        The program's folder, whose modules are also translated.
     """
     vars(builtins).update(
         __old_division__=_divide, __old_division_in_place__=_divide_in_place, file=open,

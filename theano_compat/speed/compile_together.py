@@ -82,7 +82,7 @@ def detect_processor_by_compiler(cmodule):
 
 _INCLUDES = re.compile(r"\A(?:\s*#include .*\n)+")
 
-#: The nodes of the function that is being compiled, until its first module is missing.
+#: The nodes of the function that is being compiled; empty once its missing modules are compiled.
 _nodes_to_compile = []
 
 
@@ -199,7 +199,7 @@ def _missing_modules(cache, nodes):
         try:
             module = _Module(node)
         except Exception:
-            continue  # there is no C for this operation; Theano finds that out, too
+            continue  # there is no C for this operation; Theano will find that out itself
         if (module.key and module.key[0] and module.key not in cache.entry_from_key
                 and module.hash not in cache.module_hash_to_key_data):
             found.setdefault(module.hash, module)
@@ -207,10 +207,10 @@ def _missing_modules(cache, nodes):
 
 
 def _groups(modules, n_groups):
-    """Divide modules into source files: the longest first, each to the file that is shortest yet.
+    """Divide modules into source files: the longest first, each to the file that is shortest so far.
 
-    Modules that need different options of the compiler, or a file of their own, are not put
-    together.
+    Modules that need different options of the compiler are not put together, nor are those that
+    cannot share a file.
     """
     shared, single = {}, []
     for module in sorted(modules, key=lambda module: -len(module.body)):

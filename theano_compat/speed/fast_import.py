@@ -12,7 +12,7 @@ from theano_compat.originals import is_theanos, what_writes_c
 
 @around_import("theano.scalar.basic_scipy", "theano.tensor.slinalg", "theano.tensor.blas",
                "theano.tensor.nnet.abstract_conv", "theano.tensor.nnet.conv", speed=Speed(
-    acts_on="the imports of SciPy in these five modules of Theano's",
+    acts_on="the imports of SciPy in these five modules of Theano",
     brings="all cached 1.84",
     edge="tests/compat/test_compat.py::test_scipy_is_imported_when_it_is_called"))
 def import_scipy_lazily(module):
@@ -89,8 +89,8 @@ def seed_streams_in_numpy(rng_mrg):
 def fold_constants_in_numpy(elemwise):
     """Compute an expression of small constants in NumPy; Theano compiles it to compute it once.
 
-    That is done only if all operations are Theano's own: the Python and the C of an operation of the
-    program may differ.
+    That is done only if all operations are Theano's own: an operation of the program may compute
+    different results in Python and in C.
     """
     yield
     from theano.gof.op import Op

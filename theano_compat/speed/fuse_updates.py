@@ -2,7 +2,7 @@
 
 Theano fuses an elementwise operation into the one that uses its result only if nothing else uses
 that result.  The updates of a parameter share arguments and intermediate results, and all of their
-results are used, so Theano computes each of them in a loop of its own.  Here they become one
+results are used, so Theano computes each of them in a separate loop.  Here they become one
 elementwise operation with several results.  With Adam, for a parameter p and its gradient g::
 
     three loops                     one loop
@@ -16,7 +16,7 @@ Such a set of operations is called a group below.
 
 from theano_compat.hooks import Speed, around_import, replace
 
-_MAX_OPERANDS = 31  # arguments and results of one operation: NumPy takes no more
+_MAX_OPERANDS = 31  # arguments and results of one operation: NumPy's limit
 _FLOATS = {"float32", "float64"}
 
 
@@ -72,8 +72,8 @@ def _let_replacements_be_validated(fgraph):
 def _fuse_updates(fgraph):
     """Replace the nodes of each group in a graph by one.
 
-    Only updates of shared variables are considered.  The inner function of Scan has updates, too,
-    and there each has to overwrite its own input, since Scan overwrites the others.
+    Only updates of shared variables are considered.  The inner function of Scan also has updates,
+    but there each has to overwrite its own input, since Scan overwrites the others.
     """
     from theano.compile import SharedVariable
     from theano.gof import InconsistencyError

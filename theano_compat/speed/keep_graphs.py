@@ -1,7 +1,6 @@
 """Optimised graphs, kept beside compiled code: what Theano's optimiser makes of a graph is reused.
 
-The optimiser, in Python, takes most of the time of a start at which nothing has to be compiled.  Its
-result depends on the graph as it was written, on the optimiser, on Theano's settings, and on the
+If nothing has to be compiled, the optimiser takes most of the time of a program's start.  Its result depends on the graph as it was written, on the optimiser, on Theano's settings, and on the
 versions of Python, NumPy, Theano and this package.  The file name of a kept graph is a digest of
 all of them: of every attribute of every object that can be reached from them.  What `_Description`
 does not know, such as a function that is not Theano's, could be anything: a graph that refers to it
@@ -27,7 +26,7 @@ from theano_compat.needed.compiled_code import write_whole
 from theano_compat.needed.settings import DEFAULTS, versions
 from theano_compat.originals import as_imported, digest_of_theano
 
-#: Packages of known versions: the name of a class or function of theirs tells what it does.
+#: Packages of known versions: the name of a class or function in them tells what it does.
 _KNOWN_PACKAGES = ("builtins", "collections", "functools", "math", "numpy", "operator", "theano",
                    "theano_compat")
 
@@ -52,10 +51,10 @@ _MAX_SECONDS_UNUSED = 30 * 24 * 3600
 #: A graph with a larger array is not kept.
 _MAX_ARRAY_BYTES = 2**24
 
-#: To optimise a smaller graph takes less time than to find it.
+#: Optimising a smaller graph takes less time than looking for it.
 _MIN_OPERATIONS = 10
 
-#: Types whose ``repr`` tells all of a value.
+#: Types whose ``repr`` describes a value completely.
 _TOLD_BY_REPR = {type(None), type(...), bool, int, float, complex, str, bytes}
 
 
@@ -224,7 +223,7 @@ def _state(thing):
 
 
 def _key(fgraph, optimizer):
-    """Return the file name for what an optimiser makes of a graph, or None if there is no telling."""
+    """Return the file name for an optimised graph, or None if the graph cannot be described."""
     from theano.compile.function_module import Supervisor
     from theano.configparser import _config_var_list
     description = _Description()
@@ -444,12 +443,12 @@ def _save(path, fgraph, written):
 
 
 @around_import("theano.configdefaults", "theano.compile.function_module", speed=Speed(
-    acts_on="graphs of ten operations or more, all of them, their optimiser and its settings "
-            "Theano's own, with nothing of Theano replaced by the program's",
+    acts_on="graphs of ten operations or more, if these, the optimiser and its settings are "
+            "Theano's own, and the program has replaced nothing in Theano",
     brings="all cached 1.87",
     edge="tests/compat/test_keep_graphs.py::test_what_a_program_has_put_in_theanos_place"))
 def keep_optimised_graphs(module):
-    """Take what the optimiser has made of the same graph before.
+    """Reuse what the optimiser has made of the same graph before.
 
     Theano has a setting for that, ``cache_optimizations``, but the method behind it was never
     finished.

@@ -4,7 +4,7 @@ from theano_compat.hooks import Speed, around_import, replace
 
 
 @around_import("theano.tensor.blas", speed=Speed(
-    acts_on="products of matrices, times a number, where another operation uses the product, too",
+    acts_on="products of matrices, times a number, if another operation also uses the product",
     brings="VAE, 1024 units 1.22",
     edge="tests/compat/test_compat.py::test_a_product_is_computed_once"))
 def compute_products_once(blas):
@@ -25,7 +25,7 @@ def compute_products_once(blas):
 
 @around_import("theano.tensor.blas", speed=Speed(
     acts_on="products of float32 matrices in C with 2**16 multiplications or more, 64 columns "
-            "or more, rows of the second factor and of the result in one piece, and at most a "
+            "or more, contiguous rows of the second factor and of the result, and at most a "
             "quarter of the first factor not zero",
     brings="VAE, 1024 units 1.07",
     edge="tests/compat/test_matrix_products.py::test_zero_times_what_is_not_finite"))

@@ -2,8 +2,8 @@
 
 Each call of Lasagne's ``get_output`` makes new operations: a program that asks for an encoder's two
 outputs one after the other has the layers below them twice.  Theano merges equal operations when it
-compiles a function.  By then each of them has a gradient of its own, with matrix products of its
-own.  Here they share one gradient, which takes half as many products.
+compiles a function.  By then each of them has its own gradient, with its own matrix products.  Here
+they share one gradient, which takes half as many products.
 """
 
 from collections import OrderedDict
@@ -21,7 +21,8 @@ _SCALAR_OPERATIONS = {
 }
 
 #: Operations on arrays of which the same is true.  It is not true of AdvancedSubtensor1, whose
-#: ``__eq__`` ignores `sparse_grad`, of Prod (`no_zeros_in_input`), nor of those in theano.gradient.
+#: ``__eq__`` ignores `sparse_grad`, of Prod, whose ``__eq__`` ignores `no_zeros_in_input`, or of the
+#: operations in theano.gradient.
 _ARRAY_OPERATIONS = {
     "theano.tensor.basic": "Alloc BatchedDot Dot Join Reshape ScalarFromTensor Split "
                            "TensorFromScalar",
@@ -34,7 +35,7 @@ _ARRAY_OPERATIONS = {
     "theano.tensor.signal.pool": "Pool",
 }
 
-#: Operations of which it is true where their results are integers, such as the lengths of a shape:
+#: Operations of which it is true only if their results are integers, such as the lengths of a shape:
 #: then they have no gradient.
 _INTEGER_OPERATIONS = {"theano.tensor.elemwise": "Prod"}
 
@@ -43,8 +44,8 @@ _INTEGERS = {"bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint
 
 
 @around_import("theano.gradient", speed=Speed(
-    acts_on="equal operations that are in a list of Theano's own, of real numbers, while the program "
-            "has replaced nothing of Theano's",
+    acts_on="equal operations on real numbers, from a list of Theano's own, while the program has "
+            "replaced nothing in Theano",
     brings="VAE 1.09",
     edge="tests/compat/test_merge_gradients.py::test_what_is_derived_as_it_is_written"))
 def merge_equal_operations(gradient):
@@ -57,7 +58,7 @@ def merge_equal_operations(gradient):
         """Return ``{variable: {operation that uses it: [argument numbers]}}``."""
         clients = _populate_var_to_app_to_idx.original(outputs, wrt, consider_constant)
         if not as_imported.changes():  # a function that the program has replaced may be a gradient
-            # The program has named these variables: each keeps a gradient of its own.
+            # The program has named these variables: each keeps its own gradient.
             kept_apart = {*outputs, *wrt, *(consider_constant or ())}
             _merge_clients(clients, outputs, kept_apart)
         return clients
@@ -103,7 +104,7 @@ def _add_client(clients, x, client, places):
 def _equal_operations(outputs, kept_apart):
     """Yield each operation that has an equal one before it, the first such, and its arguments.
 
-    Of the arguments, too, each is the first of its equals.
+    Each of the arguments is also the first of its equals.
     """
     from theano.gof.graph import Constant, io_toposort
     first_operations = {}  # by operation and arguments

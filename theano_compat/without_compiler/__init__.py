@@ -1,1 +1,1 @@
-"""Computes with NumPy, on whole arrays, where there is no C++ compiler."""
+"""Computes whole arrays with NumPy where there is no C++ compiler."""

@@ -18,8 +18,8 @@ _MAX_NUMBERS_IN_WINDOWS = 2**24
 def convolve_by_products(abstract_conv):
     """Convolve by a matrix product of all windows and all filters.
 
-    Theano's Python needs a function of SciPy that is gone, and calls it for each pair of an image
-    and a filter.
+    Theano's Python code needs a function that SciPy has removed, and calls it for each pair of an
+    image and a filter.
     """
     yield
 
@@ -55,7 +55,7 @@ def convolve_by_products(abstract_conv):
 def keep_abstract_convolutions(opt):
     """Leave abstract convolutions in the graph where there is no compiler.
 
-    Theano would replace some of them, and refuse the others because nothing in C computes them.
+    Theano would replace some of them, and reject the others because there is no C code for them.
     """
     yield
 
@@ -71,7 +71,7 @@ def keep_abstract_convolutions(opt):
 def convolve_old_ops_by_products(conv):
     """Convolve by matrix products in Theano's older operation, `theano.tensor.nnet.conv.conv2d`.
 
-    Its Python needs a function of SciPy that is gone.
+    Its Python code needs a function that SciPy has removed.
     """
     yield
     conv.ConvOp.perform = _perform_old_convolution
@@ -230,7 +230,7 @@ class _Windows:
                 offset, self._n_windows, self._stride)))
 
     def sizes(self, with_padding):
-        """Return how many pixels of the images, and of the padding if wanted, each window has."""
+        """Return how many pixels each window has, those of the padding included if `with_padding`."""
         result = np.ones(self._n_windows)
         for axis, (n, w, s, p, length) in enumerate(zip(
                 self._n_windows, self._window, self._stride, self._pad, self._lengths)):

@@ -371,13 +371,13 @@ class _Step:
 class Program:
     """Straight-line code for an expression: steps, each of which computes a new value.
 
-    Formulas add their steps to it: they call it `do`.  A step that repeats another is not added,
-    the value of that one is used again.
+    Formulas receive it as their argument `do`, and add their steps to it.  A step that repeats an
+    earlier one is not added; the value of the earlier step is used again.
 
     Parameters
     ----------
     inputs : sequence of (str, tuple of bool)
-        As of `Expression`.
+        As for `Expression`.
 
     Attributes
     ----------
@@ -402,7 +402,7 @@ class Program:
         Parameters
         ----------
         scalar_op, nfunc_spec
-            The operation, as of `Expression`.
+            The operation, as for `Expression`.
         arguments : list of _Value
             Its arguments.
         dtypes : list of str
@@ -527,7 +527,7 @@ class Program:
         dtypes : list of numpy.dtype
             The dtypes of the arrays for the results.
         in_place : dict of int to int
-            As of `Expression`.
+            As for `Expression`.
 
         Returns
         -------

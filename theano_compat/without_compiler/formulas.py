@@ -1,9 +1,9 @@
 """Theano's scalar operations as formulas of NumPy's and SciPy's functions.
 
-Theano's own Python computes one number, a formula whole arrays.  Where Theano's
-Python and C differ, a formula gives what C gives: C computes in a dtype that
+Theano's own Python code computes one number, a formula whole arrays.  Where
+Theano's Python and C differ, a formula gives what C gives: C computes in a dtype that
 its own rules choose (`_dtype_in_c`), not in that of the result.  What C leaves
-undefined is undefined here, too: a float or a power that does not fit its
+undefined is also undefined here: a float or a power that does not fit its
 integer dtype; the negative of the least number of a dtype; integers above
 2**63 - 512 that are computed in float64, as by `maximum`.
 

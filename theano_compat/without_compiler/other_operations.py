@@ -37,7 +37,7 @@ def _multiply_nonzeros(x, axis, dtype):
 def multiply_matrices_in_numpy(blas):
     """Multiply all matrices of a batch in one call, and limit BLAS to one thread.
 
-    Theano's Python loops over the batch.  Compiled code uses one thread, too.
+    Theano's Python loops over the batch.  BLAS uses one thread here, as in compiled code.
     """
     yield
     if not blas.config.cxx and not {"OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"} & set(os.environ):
@@ -112,7 +112,7 @@ def _perform_mrg_uniform(self, node, inputs, outputs, params):
 
 @around_import("theano.sandbox.multinomial")
 def draw_all_rows_at_once(multinomial):
-    """Draw from the distributions of all rows at once; Theano's Python goes number by number."""
+    """Draw from the distributions of all rows at once; Theano's Python draws them one by one."""
     yield
     multinomial.MultinomialFromUniform.perform = _perform_multinomial
     multinomial.ChoiceFromUniform.perform = _perform_choice
