@@ -42,7 +42,7 @@ parser = argparse.ArgumentParser(
     description="Run a program for Theano up to 1.0 and Lasagne 0.1 on today's Python. A script in "
                 "Python 2 is translated in memory, with the modules beside it, if fissix is "
                 "installed. Notebooks, of either Python, are run through their errors; in Jupyter "
-                "the first cell `%%load_ext theano_compat` does the same. Settings of Theano's: "
+                "the first cell `%load_ext theano_compat` does the same. Settings of Theano's: "
                 "THEANO_FLAGS, as always.")
 parser.add_argument("--python2", action="store_true",
                     help="the script is Python 2, though it could be read as Python 3")

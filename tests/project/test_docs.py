@@ -45,3 +45,4 @@ def test_every_command_of_a_module_has_help():
         process = subprocess.run([sys.executable, "-m", module.rstrip("."), "--help"], cwd=ROOT,
                                  capture_output=True, text=True)
         assert process.returncode == 0 and "usage" in process.stdout, module
+        assert "%%" not in process.stdout, module
