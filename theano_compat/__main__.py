@@ -40,22 +40,23 @@ parser = argparse.ArgumentParser(
           "[arguments ...]\n       "
           "python -m theano_compat [--python2] notebook.ipynb -o result.ipynb",
     description="Run a program for Theano up to 1.0 and Lasagne 0.1 on today's Python. A script in "
-                "Python 2 is translated in memory, with the modules beside it, if fissix is "
-                "installed. Notebooks, of either Python, are run through their errors; in Jupyter "
-                "the first cell `%load_ext theano_compat` does the same. Settings of Theano's: "
-                "THEANO_FLAGS, as always.")
+                "Python 2 is translated in memory, with the modules in its folder, if fissix is "
+                "installed. All cells of a notebook are run, even after an error; in Jupyter, "
+                "`%load_ext theano_compat` in the first cell prepares the kernel in the same way. "
+                "THEANO_FLAGS sets Theano's options, as usual.")
 parser.add_argument("--python2", action="store_true",
-                    help="the script is Python 2, though it could be read as Python 3")
+                    help="treat the program as Python 2, even if it is also valid Python 3")
 parser.add_argument("--patches", action=ListPatches, nargs=0,
-                    help="list what is changed, by what it is for, where and in which modules, and "
-                         "exit; THEANO_COMPAT_OFF=name,... leaves out patches, files or groups")
-parser.add_argument("-o", metavar="result.ipynb", help="where the notebook goes when it has run")
+                    help="list all patches by group, with the file of each and the modules that it "
+                         "changes, and exit; THEANO_COMPAT_OFF=name,... leaves out patches, files "
+                         "or groups")
+parser.add_argument("-o", metavar="result.ipynb", help="where to write the executed notebook")
 parser.add_argument("-m", metavar="module",
-                    help="run a module by its name, as `python -m` does; not a script")
+                    help="run a module by its name, as `python -m` does, instead of a script")
 
 
 def script(path):
-    """Return the code of a script and the names in its ``__main__``; modules beside it are found."""
+    """Return a script's code and the names in its ``__main__``; let it import from its folder."""
     if not Path(path).is_file():
         parser.error(f"there is no file {path}")
     if not getattr(sys.flags, "safe_path", False):

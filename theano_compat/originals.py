@@ -261,7 +261,7 @@ def what_writes_c(node) -> Iterator[Any]:
 
 
 def is_theanos(thing: Any) -> bool:
-    """Whether an operation or a type is Theano's own, or this package's, with no method replaced."""
+    """Whether an operation or type is Theano's own, or this package's, with no method replaced."""
     attributes = set(getattr(thing, "__dict__", ())) - {"output_types_preference"}
     return as_imported.has_written(type(thing)) and not any(
         callable(getattr(type(thing), name, None)) for name in attributes)

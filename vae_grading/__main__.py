@@ -169,10 +169,10 @@ def _list(skipped):
 def _parser():
     parser = argparse.ArgumentParser(
         prog="python -m vae_grading",
-        description="Grade students' notebooks. A run that was stopped goes on where it was.")
+        description="Grade students' notebooks. If a run was stopped, the same command resumes it.")
     parser.add_argument("submissions", type=Path, nargs="*",
                         help="notebooks, folders with notebooks at any depth, and zip archives "
-                             "of them, such as a course's from Moodle")
+                             "of them, such as those from Moodle")
     parser.add_argument("-o", "--output", type=Path, default=Path("grades"),
                         help="folder for grades.xlsx, grades.csv, junit.xml and feedback/*.html "
                              "(default: %(default)s)")
@@ -183,13 +183,13 @@ def _parser():
     parser.add_argument("--total-timeout", type=float, default=Limits.total,
                         help="seconds for all runs of a notebook together (default: %(default)g)")
     parser.add_argument("--memory", type=float, default=Limits.memory / 2**30,
-                        help="GiB for one notebook (default: %(default)g)")
+                        help="GiB for one run of a notebook (default: %(default)g)")
     parser.add_argument("--reference", type=Path, default=_REFERENCE,
                         help="the solved notebook (default: the project's)")
     parser.add_argument("--scheduler", metavar="ADDRESS",
-                        help="grade on the workers of this Dask scheduler, as tcp://host:8786")
+                        help="grade on the workers of this Dask scheduler, such as tcp://host:8786")
     parser.add_argument("--gradescope-zip", type=Path, metavar="autograder.zip",
-                        help="grade nothing, but make the archive that Gradescope grades with")
+                        help="make the archive for Gradescope, and grade nothing")
     return parser
 
 
@@ -231,7 +231,7 @@ def main():
     except WorkerError as error:
         sys.exit(str(error))
     except KeyboardInterrupt:
-        print("\nStopped. The same command goes on from here.", file=sys.stderr)
+        print("\nStopped. To resume, run the same command again.", file=sys.stderr)
         os._exit(130)
     mean = sum(grade.points for grade in grades) / len(grades)
     print(f"{len(grades)} notebooks, {mean:.1f} points on average: "

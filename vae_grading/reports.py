@@ -68,7 +68,7 @@ def write_notebook_reports(folder, grade, digest, limits=Limits()):
     page, results = _paths(folder, grade.name)
     grade = _printable(grade)
     _write(page, _page(grade).encode())
-    _write(results, results_json(grade, digest, limits).encode())  # last: it marks the grade as complete
+    _write(results, results_json(grade, digest, limits).encode())  # last: it marks the end
 
 
 def read_grade(folder, name, digest, limits=Limits()):

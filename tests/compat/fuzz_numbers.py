@@ -5,17 +5,17 @@
     python tests/compat/fuzz_numbers.py --seeds 17,23 --only 4
 
 A seed stands for a program: `random_graphs.py` makes its parts, which are compiled in two functions
-and called three times.  It is run in several ways, each in a process of its own:
+and called three times.  It is run in several ways, each in a separate process:
 
-- as we are, with all patches, and again by a second process, which uses the graphs that were kept;
+- with all patches, and again in a second process, which uses the graphs that the first one kept;
 - without one file of patches, and without a second one;
 - the reference: no optimiser, no compiler, no patch for speed, one operation after another;
-- if one of these differs from the reference, also without all patches for speed, but optimised: a
-  result that agrees with that is due to Theano itself, and is only counted.
+- if a result differs from the reference, also optimised but without any patch for speed: a result
+  that agrees with this one is due to Theano itself, and is only counted.
 
 The allowed difference is measured: the reference is computed another `SHAKES` times, where each
-result of each operation is changed by a few units in its last place; for sums and products, each of
-their arguments.  A float may differ by a multiple of what that changes.  Integers, infinity and nan
+result of each operation is changed by a few units in its last place; of sums and products, each
+argument is changed.  A float may differ by a multiple of what that changes.  Integers, infinity and nan
 may differ only where that changes them.  The table that is printed at the end counts these cases.
 """
 
@@ -52,11 +52,11 @@ from theano_compat import hooks
 SHAKES, ULPS = 6, 2
 #: The allowed difference of floats: units in the last place, and multiples of what shakes change.
 UNITS, SPREADS = 4, 6
-#: After so many programs all processes are restarted, with an empty cache.
+#: After this many programs all processes are restarted, with an empty cache.
 GENERATION = 50
 #: Files of patches that do not change modules: without them nothing is compiled again.
 SAME_CODE = ("merge_gradients", "fuse_updates", "fast_import", "keep_graphs")
-#: With a compiler, one of the other files is left out in every so many programs.
+#: With a compiler, one of the other files is left out in one of this many programs.
 RARELY = 6
 #: The folder of modules for all ways of running that have the same modules.
 _SHARED = "compiledir_format=modules,"

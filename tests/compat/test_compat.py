@@ -70,7 +70,7 @@ def test_the_next_process_compiles_nothing(session):
                         [product, T.dot(x, x.T) + noise.sum() + T.ones((x.shape[0], 1))])
     """
     assert "// Op class DotModulo" in session.quietly(program)  # it has no properties, but a version
-    assert session.quietly(program) == ""  # the version of DimShuffle is no random hash
+    assert session.quietly(program) == ""  # the version of DimShuffle is not a random hash
 
 
 def test_matrix_products_are_right(warm):

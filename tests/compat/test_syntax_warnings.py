@@ -13,5 +13,5 @@ SOURCES = [*ROOT.glob("*.py"), *(path for folder in ("vae", "theano_compat", "va
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_it_is_compiled_without_a_warning(path):
-    """A SyntaxWarning is shown once, where there is no compiled file yet: here it is always."""
+    """A SyntaxWarning is shown only when a file is compiled: here it always is."""
     compile(path.read_bytes(), str(path), "exec")

@@ -284,7 +284,7 @@ def on_types():
                 output = op(*(arguments[of] for of in zip(types, range(n_places))))
             except (TypeError, NotImplementedError):
                 continue  # Theano lacks the operation
-            if output.owner:  # a conversion to its own dtype is no operation
+            if output.owner:  # a conversion to its own dtype is not an operation
                 outputs[f"{name} {types}"] = output
         if not outputs:
             continue
@@ -383,7 +383,7 @@ def test_results_are_those_of_compiled_code(tmp_path):
 
 
 def test_loops_without_a_compiler():
-    """The tests of compiled loops pass without a compiler, too."""
+    """The tests of compiled loops also pass without a compiler."""
     python("-m", "pytest", "-q", "-p", "no:cacheprovider", HERE / "test_elementwise_loops.py",
            flags="cxx=")
 

@@ -1,5 +1,6 @@
-/* Everything about an elementwise operation but the operation: checks shapes, allocates outputs,
-   and calls a kernel that only knows contiguous arrays.  Other arrays go through small buffers. */
+/* All of an elementwise operation except the computation itself: checks shapes, allocates outputs,
+   and calls a kernel, which computes contiguous arrays only.  Other arrays go through small
+   buffers. */
 #ifndef ELEMENTWISE_H
 #define ELEMENTWISE_H
 
@@ -23,16 +24,16 @@ enum { MAX_DIMS = 32, CHUNK = 256, ITEM = 16 };
 struct Operand {
     char *data;
     npy_intp strides[MAX_DIMS];
-    npy_intp size;    /* of an item, in bytes */
-    npy_intp lowest, highest; /* how far from data its elements lie */
+    npy_intp size;    /* of an element, in bytes */
+    npy_intp lowest, highest; /* offsets of its elements from data, in bytes */
     bool scalar, output;
 };
 
 struct Operation {
     Kernel kernel;
     int n_inputs, n_outputs, n_dims;
-    const int *types;       /* of the outputs, NumPy's numbers */
-    const int *inplace;     /* for each output the input that it takes the place of, or -1 */
+    const int *types;       /* of the outputs, as NumPy's type numbers */
+    const int *inplace;     /* for each output, the input that it overwrites, or -1 */
     const char *broadcast;  /* for each input and dimension */
     bool flush_to_zero;
 };
@@ -80,7 +81,7 @@ static bool has_shape(PyArrayObject *array, int n_dims, const npy_intp *shape)
         std::equal(shape, shape + n_dims, PyArray_DIMS(array));
 }
 
-/* An array for an output: the one that is there already, if it can be used again. */
+/* Gets an array for an output: the present one, if it can be used again. */
 static int allocate(PyArrayObject **output, int type, int n_dims, npy_intp *shape, bool fortran)
 {
     if (*output && has_shape(*output, n_dims, shape) &&
@@ -111,7 +112,7 @@ static void bounds(PyArrayObject *array, const char **first, const char **end)
     }
 }
 
-/* Whether arrays that are not empty may have memory in common. */
+/* Whether two arrays that are not empty may share memory. */
 static bool may_share_memory(PyArrayObject *x, PyArrayObject *y)
 {
     if (x != y && PyArray_CHKFLAGS(x, NPY_ARRAY_OWNDATA) && PyArray_CHKFLAGS(y, NPY_ARRAY_OWNDATA))
@@ -122,8 +123,8 @@ static bool may_share_memory(PyArrayObject *x, PyArrayObject *y)
     return first_x < end_y && first_y < end_x;
 }
 
-/* Whether an output may take the place of its input: one of several may not if another input is in
-   the same memory, as of shared variables that were made of one array. */
+/* Whether an output may overwrite its input.  One of several outputs may not if another input is in
+   the same memory, as are shared variables that were made from one array. */
 static bool is_free(const Operation &op, PyArrayObject *const *inputs, int input)
 {
     for (int other = 0; op.n_outputs > 1 && other < op.n_inputs; other++)
@@ -171,7 +172,7 @@ static void measure(Operand &one, int n_dims, const npy_intp *shape)
     }
 }
 
-/* Whether an output shares memory with another operand otherwise than element by element. */
+/* Whether an output shares memory with another operand, other than element by element. */
 static bool overlap(const std::vector<Operand> &all, int n_dims, const npy_intp *shape)
 {
     for (const Operand &out : all) {
@@ -191,7 +192,7 @@ static bool overlap(const std::vector<Operand> &all, int n_dims, const npy_intp 
     return false;
 }
 
-/* Sort dimensions by the steps of the first output, and make one of those that can be. */
+/* Sorts dimensions by the steps of the first output, and merges those that can be merged. */
 static int simplify(std::vector<Operand> &all, int n_dims, npy_intp *shape, const Operand &out)
 {
     for (int i = 1; i < n_dims; i++)
@@ -317,7 +318,7 @@ static int run_all(const Operation &op, PyArrayObject *const *inputs,
     }
 }
 
-/* The common case: all arrays that are not scalars have one shape, and lie in the same order. */
+/* The common case: all arrays that are not scalars have the same shape and order of elements. */
 static bool run_flat(const Operation &op, PyArrayObject *const *inputs,
                      PyArrayObject **const *outputs, npy_intp n)
 {
@@ -378,8 +379,8 @@ static int run(const Operation &op, PyArrayObject *const *inputs, PyArrayObject 
 
 /* --- sums --- */
 
-/* Adds to a total: floats whose sum is a float in several doubles at once, as exact as one; others
-   in Theano's order, which a double tells from another. */
+/* Adds a row to a total.  A sum of floats that is returned as a float is computed in several doubles
+   at once, which is as exact.  Other sums are in Theano's order, on which a double depends. */
 template <typename T, typename Out>
 static double sum_of_row(double total, const char *data, npy_intp n, npy_intp step)
 {

@@ -1,5 +1,5 @@
-/* A matrix product that leaves out the zeros of its first factor: of binary images, one-hot codes,
-   units that are mostly silent. */
+/* A matrix product that skips the zeros of its first factor, such as binary images, one-hot codes or
+   units that are mostly 0. */
 #ifndef SPARSE_PRODUCT_H
 #define SPARSE_PRODUCT_H
 
@@ -14,11 +14,11 @@ namespace sparse_product {
 
 enum {
     LEAST_WORK = 1 << 16, /* multiplications; below, looking for zeros is not worth it */
-    DENSE = 4,            /* if one in so many elements is not zero, BLAS is faster */
-    LANES = 16, WIDE = 8, /* floats that are added at once, and how many times */
+    DENSE = 4,            /* if more than one element in this many is not zero, BLAS is faster */
+    LANES = 16, WIDE = 8, /* floats added at once, and how many times at most */
     NARROW = 64,          /* columns; with fewer, looking for zeros takes longer than BLAS */
     LOOK = 8,             /* elements that are looked at together */
-    ENOUGH = 512          /* so many of them tell that a matrix is dense from its start on */
+    ENOUGH = 512          /* so many of them show from its start that a matrix is dense */
 };
 
 typedef float Lanes __attribute__((vector_size(LANES * sizeof(float)), aligned(4), may_alias));
@@ -123,8 +123,8 @@ static bool is_finite(const Matrix &x)
     return true;
 }
 
-/* N * LANES elements of a row of a * x * y + b * z; the entries are those of the row of x.  As
-   BLAS, it adds to 0 where b is 0: the sum of no products is 0, whatever the sign of a. */
+/* N * LANES elements of a row of a * x * y + b * z; the entries are those of the row of x.  Like
+   BLAS, it adds to 0 if b is 0: the sum of no products is 0, whatever the sign of a. */
 template <int N>
 static inline void combine_rows(float a, const int32_t *rows, const float *values, npy_intp n,
                                 const Matrix &y, npy_intp column, float b, float *z)
@@ -175,8 +175,8 @@ static bool zeros_were_zero(const Entries &x, const Matrix &y, const Matrix &z)
 }
 
 /* z = a * x * y + b * z, as in BLAS, if x is sparse and the rows of y and z are contiguous.  Else
-   returns false; z is then as before, or undefined if b is 0.  The order of additions is not that of BLAS:
-   rounding differs, and so may a sum that is finite while parts of it are not. */
+   returns false; z is then as before, or undefined if b is 0.  The order of additions differs from
+   BLAS: so does rounding, and a sum may be finite in one order and not in another. */
 static bool compute(float a, const Matrix &x, const Matrix &y, float b, const Matrix &z)
 {
     if (a == 0 || (double)x.rows * x.columns * y.columns < LEAST_WORK || y.columns < NARROW

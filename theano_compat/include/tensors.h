@@ -29,7 +29,7 @@ static int __attribute__((noinline)) check_aligned(PyArrayObject *array, const c
     return -1;
 }
 
-/* The array that is in a storage cell. */
+/* Gets the array in a storage cell. */
 static int __attribute__((noinline)) extract(PyObject *object, int type, const char *type_name,
                                              PyArrayObject **array)
 {
@@ -52,7 +52,7 @@ static int __attribute__((noinline)) extract(PyObject *object, int type, const c
     return 0;
 }
 
-/* Make an array, or None for none, the content of a storage cell. */
+/* Makes an array the content of a storage cell; None if there is no array. */
 static int __attribute__((noinline)) sync(PyArrayObject *array, PyObject **object)
 {
     PyObject *content = array ? (PyObject *)array : Py_None;

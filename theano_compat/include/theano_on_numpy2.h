@@ -5,12 +5,12 @@
 
 #include <Python.h>
 
-/* Gone with NumPy 2.1; without this macro Theano writes code for Python 2. */
+/* Removed in NumPy 2.1; without this macro Theano writes code for Python 2. */
 #ifndef NPY_PY3K
 #define NPY_PY3K 1
 #endif
 
-/* From npy_3kcompat.h, gone with NumPy 2.1. */
+/* From npy_3kcompat.h, removed in NumPy 2.1. */
 #define PyInt_Check PyLong_Check
 #define PyInt_CheckExact PyLong_CheckExact
 #define PyInt_AsLong PyLong_AsLong

@@ -147,9 +147,9 @@ VECTOR_MATH float softplus(float x)
 
 #endif
 
-/* While this object exists, if `on`, float results below 1.2e-38 become 0: with such numbers SSE and
-   AVX compute up to a hundred times slower, and moving averages decay to them.  Arguments that small
-   keep their values.
+/* While this object exists, if `on`, float results below 1.2e-38 become 0: with such numbers SSE
+   and AVX compute up to a hundred times slower, and moving averages decay to them.  Arguments that
+   small keep their values.
 
    On other processors nothing is done.  The FZ bit of arm64 would also turn such arguments into 0,
    and log(1e-40) into -inf (only FEAT_AFP of Armv8.7 separates the two).  Arm's and Apple's

@@ -1,7 +1,8 @@
 """Old notebooks: what `python -m theano_compat` does for a script, for the cells of a notebook.
 
 In Jupyter the first cell is ``%load_ext theano_compat``. The first later cell that can only be
-Python 2 is translated, and so are all cells that run after it.  ``%load_ext theano_compat.old_programs.python2`` translates all cells.
+Python 2 is translated, and so are all cells that run after it.
+``%load_ext theano_compat.old_programs.python2`` translates all cells.
 """
 
 import importlib.util

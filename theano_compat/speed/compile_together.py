@@ -207,7 +207,7 @@ def _missing_modules(cache, nodes):
 
 
 def _groups(modules, n_groups):
-    """Divide modules into source files: the longest first, each to the file that is shortest so far.
+    """Divide modules into source files: longest first, each to the file that is shortest so far.
 
     Modules that need different options of the compiler are not put together, nor are those that
     cannot share a file.

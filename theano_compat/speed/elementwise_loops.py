@@ -76,8 +76,8 @@ _CODE = """
 
 @around_import("theano.tensor.elemwise", speed=Speed(
     acts_on="elementwise operations in C, from a list of Theano's own, on bools, integers, float32 "
-            "and float64, intermediate results included, in up to 32 dimensions, without OpenMP; on "
-            "x86-64 float32 results below 1.2e-38 become 0, intermediate results included",
+            "and float64, intermediate results included, in up to 32 dimensions, without OpenMP; "
+            "on x86-64 float32 results below 1.2e-38 become 0, intermediate results included",
     brings="VAE 1.70",
     edge="tests/compat/test_elementwise_loops.py::test_what_has_a_kernel"))
 def vectorise_loops(elemwise):
@@ -86,7 +86,8 @@ def vectorise_loops(elemwise):
 
     @replace(elemwise.Elemwise)
     def c_code(self, node, nodename, inames, onames, sub):
-        # Theano's C code converts only elements of arrays from float16; it takes others for integers.
+        # Theano's C code converts only the elements of arrays from float16; other values it takes
+        # for integers.
         if "float16" in _inner_types(self.scalar_op):
             raise elemwise.gof.utils.MethodNotDefined("c_code", type(self), "float16")
         if (self.openmp or node.outputs[0].ndim > _MAX_DIMS

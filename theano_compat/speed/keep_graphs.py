@@ -1,10 +1,11 @@
 """Optimised graphs, kept beside compiled code: what Theano's optimiser makes of a graph is reused.
 
-If nothing has to be compiled, the optimiser takes most of the time of a program's start.  Its result depends on the graph as it was written, on the optimiser, on Theano's settings, and on the
-versions of Python, NumPy, Theano and this package.  The file name of a kept graph is a digest of
-all of them: of every attribute of every object that can be reached from them.  What `_Description`
-does not know, such as a function that is not Theano's, could be anything: a graph that refers to it
-is optimised each time.
+If nothing has to be compiled, the optimiser takes most of the time of a program's start.  Its
+result depends on the graph as it was written, on the optimiser, on Theano's settings, and on the
+versions of Python, NumPy, Theano and this package.  The file name of a kept graph is a digest of all of
+them: of every attribute of every object that can be reached from them.  A graph that refers to
+something that `_Description` does not know, such as a function that is not Theano's, is optimised
+each time.
 """
 
 import functools

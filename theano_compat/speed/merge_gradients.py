@@ -20,9 +20,8 @@ _SCALAR_OPERATIONS = {
     "theano.tensor.nnet.sigm": "ScalarSigmoid ScalarSoftplus",
 }
 
-#: Operations on arrays of which the same is true.  It is not true of AdvancedSubtensor1, whose
-#: ``__eq__`` ignores `sparse_grad`, of Prod, whose ``__eq__`` ignores `no_zeros_in_input`, or of the
-#: operations in theano.gradient.
+#: Operations on arrays of which the same is true.  It is not true of AdvancedSubtensor1 and Prod,
+#: whose ``__eq__`` ignore `sparse_grad` and `no_zeros_in_input`, or of those in theano.gradient.
 _ARRAY_OPERATIONS = {
     "theano.tensor.basic": "Alloc BatchedDot Dot Join Reshape ScalarFromTensor Split "
                            "TensorFromScalar",
@@ -35,8 +34,8 @@ _ARRAY_OPERATIONS = {
     "theano.tensor.signal.pool": "Pool",
 }
 
-#: Operations of which it is true only if their results are integers, such as the lengths of a shape:
-#: then they have no gradient.
+#: Operations of which it is true only if their results are integers, such as the lengths of a
+#: shape: then they have no gradient.
 _INTEGER_OPERATIONS = {"theano.tensor.elemwise": "Prod"}
 
 _FLOATS = {"float16", "float32", "float64"}

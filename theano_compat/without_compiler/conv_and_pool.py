@@ -230,7 +230,7 @@ class _Windows:
                 offset, self._n_windows, self._stride)))
 
     def sizes(self, with_padding):
-        """Return how many pixels each window has, those of the padding included if `with_padding`."""
+        """Return how many pixels each window has, with those of the padding if `with_padding`."""
         result = np.ones(self._n_windows)
         for axis, (n, w, s, p, length) in enumerate(zip(
                 self._n_windows, self._window, self._stride, self._pad, self._lengths)):

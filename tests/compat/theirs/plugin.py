@@ -1,8 +1,8 @@
-"""Runs the tests that Theano 1.0.5 installs with itself, written for nose, by pytest.
+"""Lets pytest run the tests that Theano 1.0.5 installs, which were written for nose.
 
-`failures.txt` says which of them are expected to fail, and why: a listed test
-that passes makes the run fail, as does another one that does not pass. A heading
-there that ends in "with a compiler" or "without a compiler" is for that way only.
+`failures.txt` says which of them are expected to fail, and why. The run fails if a
+listed test passes or an unlisted one fails. A heading that ends in "with a compiler"
+or "without a compiler" applies to runs with or without a compiler only.
 """
 
 import functools
@@ -14,7 +14,7 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from types import SimpleNamespace
 
-# What Theano's authors ran their tests with; then what the user says, such as cxx=.
+# The settings with which Theano's authors ran their tests, then the user's, such as cxx=.
 os.environ["THEANO_FLAGS"] = ",".join([
     "floatX=float64,warn.ignore_bug_before=all,on_opt_error=raise,on_shape_error=raise",
     os.environ.get("THEANO_FLAGS", "")])
@@ -26,7 +26,7 @@ import numpy as np
 import pytest
 import theano
 
-# What their authors could still use, until NumPy 1.25 and 1.26, and Python 3.12.
+# What the tests use, but NumPy 1.25 and 1.26 and Python 3.12 have removed.
 np.testing.dec = SimpleNamespace(skipif=unittest.skipIf)
 stack = np.vstack
 np.vstack = lambda arrays: stack(list(arrays))
@@ -36,7 +36,7 @@ SITE_PACKAGES = Path(theano.__file__).parents[1]
 
 
 def read_failures(file):
-    """Return the reason for each test in the list; its heading comes first."""
+    """Return the reason for each test in the list; it begins with the heading."""
     reasons = {}
     heading, other_way = "", "without a compiler" if theano.config.cxx else "with a compiler"
     for line in file.read_text().splitlines():
@@ -63,7 +63,7 @@ def pytest_collection_modifyitems(items):
 def pytest_pycollect_makeitem(collector, name, obj):
     """Let a test that yields others run them all, one after the other.
 
-    Names that begin with an underscore are no tests, whatever they derive from.
+    Names that begin with an underscore are not tests, whatever they derive from.
     Classes made by a function of another module belong to the one they are in.
     """
     if name.startswith("_") or getattr(obj, "__name__", name) == "parameterized_expand_wrapper":
@@ -86,7 +86,7 @@ def pytest_pycollect_makeitem(collector, name, obj):
 
 @pytest.fixture(autouse=True)
 def as_nose_did(request, tmp_path, monkeypatch):
-    """Run in an empty folder; call `setUp` of classes that are no `TestCase`, too."""
+    """Run in an empty folder; also call `setUp` of classes that are not a `TestCase`."""
     monkeypatch.chdir(tmp_path)
     if hasattr(request.instance, "setUp") and not isinstance(request.instance, unittest.TestCase):
         request.instance.setUp()
@@ -96,7 +96,7 @@ OUTCOMES = ["passed", "failed", "error", "xfailed", "xpassed", "skipped"]
 
 
 def pytest_terminal_summary(terminalreporter):
-    """Count the tests of each folder, as a table in Markdown; and modules that have not run."""
+    """Print a table in Markdown: the tests of each folder, and modules that have not run."""
     counts = defaultdict(Counter)
     for outcome in OUTCOMES:
         for report in terminalreporter.stats.get(outcome, []):

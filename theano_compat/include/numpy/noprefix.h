@@ -1,1 +1,1 @@
-/* In place of NumPy's header of this name, gone with NumPy 2.0; Theano uses nothing of it. */
+/* In place of NumPy's header of this name, removed in NumPy 2.0; Theano needs nothing from it. */

@@ -1,2 +1,2 @@
-/* In place of NumPy's header of this name, which lost with NumPy 2.1 what Theano needs of it:
-   that is in theano_on_numpy2.h. */
+/* In place of NumPy's header of this name.  NumPy 2.1 removed from it what Theano needs, which is
+   now in theano_on_numpy2.h. */
