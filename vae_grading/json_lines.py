@@ -14,7 +14,7 @@ from vae_grading.graphs.bounds import check_size
 
 __all__ = ["to_json", "from_json", "lines_of_json"]
 
-#: The dtypes of arrays, by their names in JSON: NumPy would make others from a text, too.
+#: The dtypes of arrays, by their names in JSON: NumPy would accept many other names.
 _DTYPES = {np.dtype(code).str: np.dtype(code) for code in "?bhilqBHILQefd"}
 
 _MAX_LINES = 10000  # of a process: far more than an honest one writes

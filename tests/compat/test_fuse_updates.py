@@ -164,7 +164,7 @@ def test_updates_that_read_each_other():
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
 def test_updates_that_read_each_other_whatever_is_left_out(environment, warm):
-    """To leave out a patch must not bring a new fault."""
+    """Leaving out a patch must not cause a fault."""
     same_test = f"{__file__}::test_updates_that_read_each_other"
     arguments = ["-q", "-n", "0", "-p", "no:cacheprovider", same_test]
     warm.run(f"import pytest, sys; sys.exit(pytest.main({arguments!r}))",

@@ -562,7 +562,7 @@ def test_no_cell_is_a_formula(text, where, delimiter, tmp_path):
 
 # --- JUnit ---
 
-#: Of Jenkins' junit-10.xsd, which pytest's own reports follow, too.
+#: Of Jenkins' junit-10.xsd, which pytest's own reports also follow.
 ATTRIBUTES = {
     "testsuites": {"name", "time", "tests", "failures", "errors"},
     "testsuite": {"name", "tests", "failures", "errors", "group", "time", "skipped", "timestamp",

@@ -1,10 +1,10 @@
 """The environment of programs of Theano's time: what Python, NumPy and SciPy have dropped since.
 
 It is restored only in processes that run old programs (``python -m theano_compat``, ``pytest -p
-theano_compat``, notebooks): elsewhere much of it would be a surprise.  `DROPPED` is a table of
-names with their replacements; comments name the version that dropped them.  Then follow modules
-that are gone, and functions of NumPy whose meaning has changed.  `INSTEAD` says what to write for
-what cannot be restored.
+theano_compat``, notebooks): other programs do not expect it.  `DROPPED` is a table of names with
+their replacements; comments name the version that dropped them.  Then follow removed modules, and
+functions of NumPy whose meaning has changed.  `INSTEAD` says what to write for what cannot be
+restored.
 """
 
 import builtins

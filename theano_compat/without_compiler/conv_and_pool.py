@@ -224,7 +224,7 @@ class _Windows:
         return np.ascontiguousarray(padded[self._place(self._lengths)])
 
     def pixels(self):
-        """Yield, for each pixel of a window, the index of these pixels of all windows."""
+        """Yield, for each place in a window, the index of the pixels there, in all windows."""
         for offset in np.ndindex(*self._window):
             yield (..., *(slice(o, o + max(0, (n - 1) * s + 1), s) for o, n, s in zip(
                 offset, self._n_windows, self._stride)))

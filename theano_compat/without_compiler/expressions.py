@@ -523,7 +523,7 @@ class Program:
         Parameters
         ----------
         results : list of _Value
-            What it computes.
+            What the function computes.
         dtypes : list of numpy.dtype
             The dtypes of the arrays for the results.
         in_place : dict of int to int

@@ -23,7 +23,7 @@ SMALL_KL = slice((N_ENCODERS - 1) * DRAWS_PER_ENCODER, N_ENCODERS * DRAWS_PER_EN
 
 @dataclass(frozen=True)
 class Draws:
-    """ELBO of one batch, drawn 50 times, and what it was made of. All numbers are float64.
+    """ELBO of one batch, drawn 50 times, and its ingredients. All numbers are float64.
 
     There are K samples of the code for each image. They may be next to each other or a batch apart,
     so `log_px_z` is given for both orders, as `both_orders` returns them.
@@ -39,7 +39,7 @@ class Draws:
     log_px_z : numpy.ndarray, shape (draws, 2, K * batch)
         log p(x | z) of each sample, in nats, for either order.
     own_log_px_z : numpy.ndarray, shape (draws,)
-        The mean of log p(x | z) over the batch, in nats, for samples of ours from q(z | x).
+        The mean of log p(x | z) over the batch, in nats, for samples from q(z | x) that the check draws.
     elbo_of_constant_decoder : numpy.ndarray, shape (draws,)
         The student's elbo, in nats, with a decoder whose weights are all 0.
     samples_in_a_loop : bool

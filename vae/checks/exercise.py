@@ -14,7 +14,7 @@ from vae.language import _
 MAX_SIZE = 4096
 #: The width of a hint's lines, in characters.
 WIDTH = 80
-#: Real images on which no model is trained, only evaluated.
+#: Real images that only evaluate a model: it is not trained on them.
 N_HELD_OUT = 500
 
 

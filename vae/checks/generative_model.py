@@ -145,7 +145,7 @@ def _log_prior(graph):
     -------
     callable
         ``(x, z, n) -> log p(z)``, in nats, of n codes: the rows of `z`, shape (batch, HIDDEN_DIM),
-        in turn. If the shape of p(z) does not allow n codes, log p(z) of `z` itself.
+        repeated in their order. If the shape of p(z) does not allow n codes, of `z` itself.
     """
     hint = _("pz.log_prob(z) не вычисляется: pz должен быть объектом MultivariateNormalDiag "
              "с параметрами формы (batch, HIDDEN_DIM).")
@@ -235,7 +235,7 @@ def judge(inputs, measured):
 
 
 def _standard_normal_log_prob(z, shape):
-    """The log-density of codes in turn, in each row of a result of this shape."""
+    """Return the log-density of the codes, repeated in their order, in each row of this shape."""
     n_rows, *row_shape = shape
     return np.array([np.resize(normal_log_prob(z, 0., 1.), row_shape)] * n_rows)
 

@@ -5,7 +5,7 @@
 ``execution``
     running them;
 ``fakes``
-    what replaces training, pictures and downloads there;
+    what replaces training, pictures and downloads;
 ``package_stubs``
-    the exercises that the package `vae` solves, too.
+    the exercises that the package `vae` also solves.
 """

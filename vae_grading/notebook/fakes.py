@@ -1,4 +1,4 @@
-"""Fakes, in a student's process, of what is slow and changes no exercise.
+"""Fakes, in a student's process, of what is slow and does not affect the exercises.
 
 Training
     A compiled function with updates returns zeros. Other functions are compiled when they are first
@@ -68,7 +68,7 @@ class _Nothing:
     __getitem__ = __enter__ = __call__
 
     def __getattr__(self, name):
-        if name.startswith("__"):  # NumPy, for one, looks for protocols
+        if name.startswith("__"):  # NumPy, for example, looks for protocols
             raise AttributeError(name)
         return self
 
@@ -134,7 +134,7 @@ def keep_language():
 
 
 def install():
-    """Replace the rest in this process: pictures, weights, training and waiting."""
+    """Replace pictures, weights, training and waiting in this process."""
     import utils  # as above
 
     nothing = _Nothing()

@@ -1,4 +1,4 @@
-"""The exercises whose solutions the package `vae` contains, too.
+"""The exercises whose solutions the package `vae` also contains.
 
 The copy of the package in the sandbox has stubs in their place (`vae_grading.sandbox.worker`). A
 stub gets its solution back as soon as its exercise has a verdict.
@@ -10,14 +10,14 @@ from vae_grading.notebook.cells import python_of
 
 __all__ = ["PACKAGE_STUBS", "fill_package", "in_package"]
 
-#: By exercise, the package's classes and functions that have a name of the exercise.
+#: By exercise, the package's classes and functions with the names that the exercise defines.
 PACKAGE_STUBS = {
     number: {name: getattr(vae, name) for name in exercise.names if hasattr(vae, name)}
     for number, exercise in EXERCISES.items()}
 
 
 def in_package():
-    """Return the numbers of the exercises that the package solves, too."""
+    """Return the numbers of the exercises that the package also solves."""
     return [number for number, stubs in PACKAGE_STUBS.items() if stubs]
 
 
@@ -29,7 +29,7 @@ def fill_package(solutions, given):
     solutions : dict of str
         The reference's code, by the number of an exercise.
     given : dict
-        The names that this code may rely on.
+        The names that this code may use, with their values.
     """
     for number, source in solutions.items():
         names = dict(given)

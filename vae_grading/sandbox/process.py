@@ -167,7 +167,7 @@ def _limit(limits):
         try:
             resource.setrlimit(getattr(resource, name), (value, value))
         except (ValueError, OSError):
-            pass  # macOS refuses some; the supervisor, too, watches time and memory
+            pass  # macOS rejects some; the supervisor also watches time and memory
 
 
 def _run_here(task, output, folder, user, limits, readable, hidden, isolated):

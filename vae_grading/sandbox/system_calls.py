@@ -1,7 +1,7 @@
 """System calls that the Linux kernel refuses to code that is not trusted.
 
-A seccomp filter needs no rights, only ``no_new_privs``. So it works where
-namespaces are not allowed, too. The limits in `vae_grading.sandbox.process`
+A seccomp filter needs no rights, only ``no_new_privs``. So it also works where
+namespaces are not allowed. The limits in `vae_grading.sandbox.process`
 count the memory and the files of a process; this filter forbids what they do
 not count:
 
