@@ -39,7 +39,8 @@ class Draws:
     log_px_z : numpy.ndarray, shape (draws, 2, K * batch)
         log p(x | z) of each sample, in nats, for either order.
     own_log_px_z : numpy.ndarray, shape (draws,)
-        The mean of log p(x | z) over the batch, in nats, for samples from q(z | x) that the check draws.
+        The mean of log p(x | z) over the batch, in nats, for samples from q(z | x) that the check
+        draws.
     elbo_of_constant_decoder : numpy.ndarray, shape (draws,)
         The student's elbo, in nats, with a decoder whose weights are all 0.
     samples_in_a_loop : bool
