@@ -37,7 +37,7 @@ from theano_compat.hooks import around_import, replace
 _MIN_FREE_BYTES = 64 * 2**20
 
 _NO_COMPILER = (
-    "{what}: training takes three to four times as long; the remedy: {remedy}. "
+    "{what}: training takes three to four times as long; what helps: {remedy}. "
     "{what_ru}: обучение идёт в три-четыре раза дольше; что поможет: {remedy}.")
 
 #: An extension module of Python: a compiler that builds it can build Theano's modules.
@@ -49,7 +49,7 @@ PyMODINIT_FUNC PyInit_smallest(void) { return PyErr_NoMemory(); }
 
 _BAD_CACHE = """\
 Compiled code cannot be kept in {folder} ({reason}): it goes to a temporary folder, and every
-start compiles anew. Free or unlock that folder, or name another: THEANO_FLAGS=base_compiledir=...
+start compiles again. Free or unlock that folder, or name another: THEANO_FLAGS=base_compiledir=...
 Скомпилированный код нельзя хранить в этой папке: он будет во временной, и при каждом запуске всё
 скомпилируется заново. Освободите место, дайте права на запись или укажите другую папку."""
 
