@@ -36,6 +36,8 @@ try:
 except ModuleNotFoundError as error:
     if error.name in sys.stdlib_module_names:  # on Windows
         raise
+    if error.name.startswith("vae."):
+        sys.exit(f"{error}: rename {sys.modules['vae'].__file__}, which hides the package vae")
     sys.exit(f'{error}: pip install -e ".[grading]"')
 
 _REFERENCE = (Path(__file__).resolve().parents[1]

@@ -73,6 +73,13 @@ def test_a_users_file_with_the_name_of_our_module(name, tmp_path):
     assert table(tmp_path / "grades") == {"half": 7}
 
 
+def test_a_file_that_hides_the_package_is_named(tmp_path):
+    (tmp_path / "vae.py").write_text("")
+    done = subprocess.run(command(tmp_path, tmp_path / "grades"), cwd=tmp_path,
+                          stderr=subprocess.PIPE, encoding="utf-8")
+    assert done.returncode == 1 and f"rename {tmp_path / 'vae.py'}" in done.stderr
+
+
 def test_a_class(tmp_path):
     folder, output = tmp_path / "class", tmp_path / "grades"
     (folder / "Иванов Пётр").mkdir(parents=True)

@@ -248,6 +248,22 @@ def test_what_is_right_before_the_process_ends_keeps_its_points(code, reference)
     assert failed(result) == [5] and result.note, result
 
 
+def test_a_statement_that_catches_its_interruption_costs_nothing(reference):
+    """It takes more than the time for all such statements; those after it still run."""
+    code = """\
+end = time.monotonic() + 5.5
+while time.monotonic() < end:
+    try:
+        sum(range(100000))
+    except:
+        pass
+"""
+    sources = notebooks.cells(unfilled(5))
+    result = grade("", notebooks.to_bytes([sources[0], code, *sources[1:]]), reference,
+                   Limits(timeout=10.))
+    assert failed(result) == [5], result
+
+
 def test_names_that_are_used_again_in_later_cells(reference):
     """Training and pictures may put numbers where the exercises had graphs."""
     later = [notebooks.SOURCES[13], "loss = train(X_train[:20])\nparams = {'epochs': 3}",

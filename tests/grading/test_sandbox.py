@@ -13,10 +13,12 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 
 import pytest
 
-from vae_grading.sandbox.process import Limits, out_of_reach, run_limited, why_not_isolated
+from vae_grading.sandbox.process import (Limits, _holds_too_much, out_of_reach, run_limited,
+                                         why_not_isolated)
 from vae_grading.sandbox.system_calls import _FORBIDDEN, MACHINES
 
 pytestmark = pytest.mark.skipif(
@@ -156,6 +158,43 @@ def test_bytes_of_many_files(sandboxed, request):
         assert ended == "disk"
     else:
         assert ended == "" and 100 < made <= 160
+
+
+def nest_folders(depth):
+    """Make a folder in a folder and so on; return the outermost."""
+    outermost = os.getcwd()
+    for _ in range(depth):
+        os.mkdir("x")
+        os.chdir("x")
+    return outermost
+
+
+def test_folders_nested_deeper_than_functions_can_be_are_removed(sandboxed):
+    outermost, ended = sandboxed(lambda: nest_folders(1500))
+    assert ended == "" and not os.path.exists(outermost)
+
+
+def test_folders_whose_path_is_too_long_to_count_them(sandboxed, request):
+    if "no namespaces" not in request.node.name:
+        pytest.skip("the kernel counts them")
+
+    def nest():
+        nest_folders(3000)
+        time.sleep(60)
+
+    assert sandboxed(nest) == ("", "disk")
+
+
+def test_a_folder_that_can_not_be_read_holds_too_much():
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        os.mkdir(os.path.join(folder, "x"), 0o300)
+        pid = os.fork()
+        if pid == 0:
+            if os.geteuid() == 0:
+                os.setuid(12345)
+            os._exit(_holds_too_much(folder, Limits()))
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
 
 
 def test_too_large_a_file(sandboxed):

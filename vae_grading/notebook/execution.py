@@ -37,6 +37,7 @@ from vae_grading.notebook.package_stubs import PACKAGE_STUBS
 __all__ = ["Execution", "Overdue", "given_by", "main_module"]
 
 _MAX_PARTS = 1000  # of a value that a snapshot holds
+_MIN_PATIENCE = 0.1  # seconds: for a statement after others that caught what interrupts them
 
 
 def given_by(setup):
@@ -256,7 +257,7 @@ class Execution:
     @contextmanager
     def _half_of_the_patience(self):
         started = time.monotonic()
-        signal.setitimer(signal.ITIMER_REAL, self.patience / 2)
+        signal.setitimer(signal.ITIMER_REAL, max(self.patience / 2, _MIN_PATIENCE))
         try:
             yield
         finally:
