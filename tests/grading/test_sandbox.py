@@ -211,6 +211,13 @@ def test_too_large_a_file(sandboxed):
     assert sandboxed(fill, disk=10 * 2**20) == (True, "")
 
 
+@pytest.mark.parametrize("number, name", [(9, "SIGKILL"), (34, "SIGRTMIN"), (40, "signal 40")])
+def test_signals(number, name, sandboxed, request):
+    """The first process of a namespace ignores its own signals."""
+    ended = sandboxed(lambda: os.kill(os.getpid(), number))[1]
+    assert ended == (name if "no namespaces" in request.node.name else "")
+
+
 def test_what_honest_code_needs(sandboxed):
     def work():
         made = []

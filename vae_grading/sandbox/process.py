@@ -304,7 +304,10 @@ def _describe(status):
     """Return how a process ended: "" for exit code 0, which `_run_here` uses on success."""
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
-        return "time" if number == signal.SIGXCPU else signal.Signals(number).name
+        if number == signal.SIGXCPU:
+            return "time"
+        # Most real-time signals have no name.
+        return signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
     return f"exit code {os.WEXITSTATUS(status)}" if os.WEXITSTATUS(status) else ""
 
 
