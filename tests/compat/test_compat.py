@@ -179,7 +179,7 @@ import vae
 
 def test_numpy_1_in_memory(session):
     _, err = session.start("import numpy; numpy.__version__ = '1.26.4'; import vae").communicate()
-    assert "ImportError: NumPy 1.26.4 is in memory, and vae needs NumPy 2.0" in err
+    assert "ImportError: NumPy 1.26.4 is in memory, and theano_compat needs NumPy 2.0" in err
     assert "перезапустите ядро" in err
 
 

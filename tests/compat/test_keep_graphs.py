@@ -194,6 +194,7 @@ def results(function):
                      if isinstance(x.get_value(), np.ndarray)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["fast_run", "fast_compile"])
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.__name__)
 def test_a_kept_graph_is_the_same_graph(folder, program, optimizer):

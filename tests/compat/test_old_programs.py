@@ -568,6 +568,7 @@ compute.profile.summary()
     assert "Sum{acc_dtype=float64}" in err
 
 
+@pytest.mark.slow
 def test_debug_mode_finds_what_is_wrong_in_c(warm):
     """It runs each operation in Python and in C, and compares the results."""
     warm.run(PRELUDE + """

@@ -382,6 +382,7 @@ def test_results_are_those_of_compiled_code(tmp_path):
         np.testing.assert_allclose(value, expected, rtol=1e-5, atol=3e-6 * scale, err_msg=name)
 
 
+@pytest.mark.slow
 def test_loops_without_a_compiler():
     """The tests of compiled loops also pass without a compiler."""
     python("-m", "pytest", "-q", "-p", "no:cacheprovider", HERE / "test_elementwise_loops.py",

@@ -598,6 +598,7 @@ def test_wrong_bounds_of_several_samples(bound, hint, names):
     assert re.search(hint, hint_of(5, names), re.S)
 
 
+@pytest.mark.slow
 def test_several_samples_in_a_loop(names):
     means, streams = theano.scan(lambda: T.mean(log_weights(names, 1)), n_steps=4)
     with_elbo(names, T.mean(means))
