@@ -43,6 +43,7 @@ if int(numpy.__version__.partition(".")[0]) < 2:
 from theano_compat import hooks
 from theano_compat.needed import compiled_code, removed_names, settings  # noqa: F401
 from theano_compat.old_programs import environment
+from theano_compat.originals import as_imported
 from theano_compat.speed import (  # noqa: F401
     compile_together, elementwise_loops, fast_import, fuse_updates, keep_graphs, matrix_products,
     merge_gradients)
@@ -50,6 +51,7 @@ from theano_compat.without_compiler import (  # noqa: F401
     conv_and_pool, expressions, other_operations)
 
 hooks.activate()
+as_imported.activate()
 
 
 def load_ipython_extension(shell):

@@ -64,6 +64,7 @@ class _AsImported(MetaPathFinder):
         self.files: dict[str, tuple[int | None, int | None]] = {}
         #: Whether a file of Theano's was edited after others had been imported.
         self.is_mixed = False
+        self._is_imported = False  # whether Theano's own import has ended
         self._unnoted: list[types.ModuleType] = []  # imported, but not noted yet
         self._seen: set[int] = set()  # ids of values whose contents have been noted
         self._namespaces: list[_Namespace] = []
@@ -72,22 +73,13 @@ class _AsImported(MetaPathFinder):
         self._functions: list[types.FunctionType] = []
         self._function_parts: list[tuple] = []  # of `_functions`, in their order
 
-    def start(self) -> None:
-        """Begin to note modules, first those already imported.  Theano's import has just begun."""
-        if self in sys.meta_path:
-            return
-        for path, folders, names in os.walk(os.path.dirname(sys.modules["theano"].__file__)):
-            folders[:] = [name for name in folders if name not in ("tests", "__pycache__")]
-            for name in names:
-                file = os.path.join(path, name)
-                self.files[file] = _state_of_file(file)
-        sys.meta_path.insert(0, self)
-        self._unnoted = [module for name, module in sys.modules.items()
-                         if name.partition(".")[0] == "theano" or name in _OUR_MODULES]
+    def activate(self) -> None:
+        """Begin to note the modules of Theano's that are imported from now on."""
+        if self not in sys.meta_path:
+            sys.meta_path.insert(0, self)
 
     def find_spec(self, name: str, path=None, target=None) -> ModuleSpec | None:
-        self._note_imported()  # before the next module runs, which may change them
-        if not name.startswith("theano."):
+        if name.partition(".")[0] != "theano":
             return None
         specs = (finder.find_spec(name, path, target) for finder in list(sys.meta_path)
                  if finder is not self)
@@ -97,43 +89,52 @@ class _AsImported(MetaPathFinder):
         exec_module = spec.loader.exec_module
 
         def exec_and_note(module: types.ModuleType) -> None:
+            if name == "theano":
+                self._start(os.path.dirname(spec.origin))
             state = _state_of_file(spec.origin)
             if self.files.setdefault(spec.origin, state) != state:
                 self.is_mixed = True
             changed_before = self._changed_places()
             exec_module(module)
             self._unnoted.append(module)
+            if name == "theano":
+                self._is_imported = True
             self._accept_all_but(changed_before)
 
         spec.loader.exec_module = exec_and_note
         return spec
 
+    def _start(self, folder: str) -> None:
+        """Note the files of Theano, and our modules.  Theano's import begins now."""
+        for path, folders, names in os.walk(folder):
+            folders[:] = [name for name in folders if name not in ("tests", "__pycache__")]
+            for name in names:
+                file = os.path.join(path, name)
+                self.files[file] = _state_of_file(file)
+        self._unnoted = [module for name, module in sys.modules.items() if name in _OUR_MODULES]
+
     def accept_changes(self) -> None:
         """Count all changes so far as Theano's own: this package has made them."""
         self._accept_all_but(set())
 
-    def _is_being_imported(self) -> bool:
-        return getattr(sys.modules["theano"].__spec__, "_initializing", False)
-
     def _changed_places(self) -> set[str]:
         """Return where the program has changed Theano before it imports another of its modules."""
-        return set() if self._is_being_imported() else {where for where, *_ in self.changes()}
+        return {where for where, *_ in self.changes()} if self._is_imported else set()
 
     def _accept_all_but(self, places: set[str]) -> None:
-        """Count changes as Theano's own, except at these places."""
-        if self._is_being_imported():
+        """Note what has been imported; count changes as Theano's own, except at these places.
+
+        Theano's modules change one another while Theano is imported, so they are noted at its end,
+        before the program's next statement.
+        """
+        if not self._is_imported:
             return
-        self._note_imported()
+        while self._unnoted:
+            self._note(self._unnoted.pop())
         for where, now, then in [*self._namespaces, *self._collections]:
             if where not in places and not _are_equal(now, then):
                 then.clear()
                 then.extend(now) if isinstance(then, list) else then.update(now)
-
-    def _note_imported(self) -> None:
-        """Note modules once Theano's own import has ended: its modules change one another."""
-        if not self._is_being_imported():
-            while self._unnoted:
-                self._note(self._unnoted.pop())
 
     def _note(self, module: types.ModuleType) -> None:
         self._note_names(module.__name__, vars(module))
@@ -167,7 +168,6 @@ class _AsImported(MetaPathFinder):
 
     def changes(self) -> list[tuple[str, str, Any]]:
         """Return what the program has changed: places, names and the values that these have now."""
-        self._note_imported()
         found = [("theano", "files", GONE)] if self.is_mixed else []
         for namespace in self._namespaces:
             found += _changes_of(*namespace)
@@ -183,7 +183,6 @@ class _AsImported(MetaPathFinder):
 
     def has_written(self, cls: type) -> bool:
         """Whether a class and all its bases are known, and nothing in them has been replaced."""
-        self._note_imported()
         for base in cls.__mro__[:-1]:
             namespace = self._classes.get(base)
             if namespace is None or not all(_is_irrelevant(*change)

@@ -523,3 +523,34 @@ x = T.tensor4()
     assert first.splitlines()[0] == second.splitlines()[0]
     without, _ = warm.run(counting, THEANO_FLAGS="cxx=,cache_optimizations=False")
     assert without.splitlines() == [first.splitlines()[0], "[]"]
+
+
+#: A program imports nothing between Theano and its own change of Theano.
+AT_ONCE = """
+import theano_compat, numpy as np, theano, theano.tensor as T
+"""
+
+
+def test_a_method_replaced_just_after_theanos_import(session):
+    """A graph optimised with the program's method, and one with Theano's, stay apart."""
+    replaced = "T.nnet.Softmax.infer_shape = lambda self, node, shapes: [(2 * shapes[0][0], 4)]\n"
+    use = """
+y = x = T.matrix()
+for factor in range(1, 9):
+    y = T.tanh(y * factor + y.sum(axis=1, keepdims=True))
+print(theano.function([x], T.nnet.softmax(y).shape)(np.zeros((3, 4), "float32")).tolist())
+"""
+    for change, shape in [("", [3, 4]), (replaced, [6, 4]), ("", [3, 4]), (replaced, [6, 4])]:
+        assert session.quietly(AT_ONCE + change + use, THEANO_FLAGS="cxx=") == str(shape)
+
+
+def test_a_gradient_replaced_just_after_theanos_import(session):
+    """One that clips: it is not linear, so that equal products must be derived one by one."""
+    assert session.quietly(AT_ONCE + """
+original = T.Dot.grad
+T.Dot.grad = lambda self, inputs, gradients: original(
+    self, inputs, [T.clip(gradients[0], -1, 1)])
+x, w = T.dmatrices(2)
+loss = (T.dot(x, w) * 5 + T.dot(x, w) * 7).sum()
+print(theano.function([x, w], T.grad(loss, x))(np.ones((1, 2)), np.ones((2, 1))).tolist())
+""", THEANO_FLAGS="cxx=") == str([[2., 2.]])

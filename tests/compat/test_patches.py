@@ -427,6 +427,11 @@ few_lines(f, np.ones((10, 10, 10, 10), "float32"))
 x = T.fmatrix()
 few_lines(theano.function([x], theano.grad(T.prod(x), x)), [[0, 2] * 1000])
 """),
+    "round_extrema_as_c_does": Need("9007199254740993 is no double", PRELUDE + """
+x = T.lvector()
+f = theano.function([x], x.max())
+assert f([2**53 + 1, 0]) == 2**53, f"{f([2**53 + 1, 0])} is no double"
+"""),
     "multiply_matrices_in_numpy": Need("number by number", FEW_LINES + """
 x = T.ftensor3()
 few_lines(theano.function([x], T.batched_dot(x, x)), np.ones((1000, 2, 2), "float32"))

@@ -21,7 +21,7 @@ import scipy.sparse
 import theano
 import theano.sparse
 import theano.tensor as T
-from programs import TRAINING_STEP
+from programs import PRELUDE, TRAINING_STEP
 from scipy import special
 from theano import scalar, shared
 from theano.sandbox.multinomial import ChoiceFromUniform
@@ -754,3 +754,27 @@ def test_products_take_one_thread(session):
 
 if __name__ == "__main__":
     {"graphs": save_graphs, "types": save_on_types}[sys.argv[1]](sys.argv[2])
+
+
+@pytest.mark.parametrize("flags", ["", "cxx="])
+def test_the_largest_of_64_bit_integers_is_rounded(session, flags):
+    """Theano's C computes it in doubles."""
+    assert session.quietly(PRELUDE + """
+i, u = T.lmatrix(), T.matrix(dtype="uint64")
+f = theano.function([i, u], [i.max(), i.min(), i.max(axis=1), u.max(axis=0)])
+odd = 2**53 + 1
+print(*(value.tolist() for value in f([[odd, 3], [odd + 2, -odd]], [[odd], [1]])))
+""", THEANO_FLAGS=flags) == (f"{2**53 + 4} {-2**53} {[2**53, 2**53 + 4]} {[2**53]}")
+
+
+@pytest.mark.parametrize("flags", ["", "cxx="])
+def test_a_fraction_cast_to_an_integer_and_back_has_no_sign(session, flags):
+    assert session.quietly(PRELUDE + """
+x = T.dvector()
+i, j = T.lvectors(2)
+results = [factor * T.cast(T.cast(x * 0.5, dtype), "float64")
+           for dtype in ["int8", "int32", "int64"] for factor in (1, 1.5)]
+results += theano.function([i, j], T.cast(i ** j, "float64"))([-2], [-1]),
+zeros = [*theano.function([x], results[:-1])([-0.5, -1.5, 0.5]), results[-1]]
+print(np.concatenate(zeros).any(), np.signbit(np.concatenate(zeros)).any())
+""", THEANO_FLAGS=flags) == "False False"

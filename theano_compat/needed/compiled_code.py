@@ -54,13 +54,18 @@ struct theano_complex{match[1]} : public complex{match[1]}_parts"""),
 ]
 
 
-def flags(config):
-    """Return options of the compiler for all generated code."""
+#: C that makes an integer of a number that may be a fraction.
+_TO_INTEGER = re.compile(r"= (\(npy_u?int\d+\)|pow\()")
+
+
+def _options(config, source):
+    """Return options of the compiler for generated code."""
     uses_wheel = scipy_openblas32 and scipy_openblas32.get_library() in config.blas.ldflags
     return ["-include", str(HEADERS / "theano_on_numpy2.h"),
             *["-DTHEANO_WITH_SCIPY_OPENBLAS"] * bool(uses_wheel),
-            # Loops vectorise if sqrt need not set errno, nor comparisons raise signals.
-            "-fno-math-errno", "-fno-trapping-math",
+            # Loops vectorise if sqrt need not set errno, nor comparisons raise signals.  Without
+            # such signals, g++ makes -0. instead of 0. of a fraction cast to an integer and back.
+            "-fno-math-errno", *["-fno-trapping-math"] * (not _TO_INTEGER.search(source)),
             "-Wno-narrowing",  # an error in clang, and frequent in Theano's loops
             "-g0"]  # Theano asks for debugging information, which nobody reads
 
@@ -89,7 +94,7 @@ def adapt_c_to_numpy_2(cmodule):
                 compile_str.original(module_name, src_code, location=scratch,
                                      include_dirs=[str(HEADERS), *(include_dirs or [])],
                                      lib_dirs=lib_dirs, libs=libs,
-                                     preargs=[*(preargs or []), *flags(cmodule.config)],
+                                     preargs=[*(preargs or []), *_options(cmodule.config, src_code)],
                                      py_module=False, hide_symbols=hide_symbols)
             except Exception as error:
                 if shutil.disk_usage(location).free < 2**20:
@@ -156,7 +161,6 @@ def version_operations_by_code(cc):
     from a class of Theano's, a digest of its C is added to that version: Theano would load the
     module of an earlier process, even if the program's C has been edited since.
     """
-    as_imported.start()
     yield
 
     @replace(cc.CLinker)

@@ -33,6 +33,25 @@ def _multiply_nonzeros(x, axis, dtype):
     return np.multiply.reduce(np.where(x == 0, np.ones((), x.dtype), x), axis, dtype)
 
 
+@around_import("theano.tensor.elemwise")
+def round_extrema_as_c_does(elemwise):
+    """Round the largest and the smallest of 64-bit integers to a float64.
+
+    Theano's C selects them by an expression that may also be nan, so that it is computed in doubles.
+    """
+    yield
+    basic = elemwise.scalar.basic
+
+    @replace(elemwise.CAReduce)
+    def perform(self, node, inputs, outputs):
+        perform.original(self, node, inputs, outputs)
+        dtype = outputs[0][0].dtype
+        if (isinstance(self.scalar_op, (basic.Maximum, basic.Minimum)) and self.axis != ()
+                and dtype.kind in "iu" and dtype.itemsize == 8):
+            with np.errstate(invalid="ignore"):  # beyond the integers, C does not define the result
+                outputs[0][0] = outputs[0][0].astype("float64").astype(dtype)
+
+
 @around_import("theano.tensor.blas")
 def multiply_matrices_in_numpy(blas):
     """Multiply all matrices of a batch in one call, and limit BLAS to one thread.
