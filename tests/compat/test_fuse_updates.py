@@ -41,7 +41,6 @@ def trained(optimiser, mode):
     return step, [*losses, *(state.get_value() for state in updates)]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("optimiser", OPTIMISERS)
 def test_a_parameter_and_its_moments_are_updated_at_once(optimiser):
     step, state = trained(optimiser, MODE)
@@ -292,7 +291,6 @@ def test_three_states_that_read_each_other():
         np.testing.assert_allclose(gradients[place[0]][place[1]], slope, rtol=1e-5)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("layer_of", [lasagne.layers.LSTMLayer, lasagne.layers.GRULayer])
 def test_gradients_of_three_losses_of_a_recurrent_network(layer_of):
     """One function with three losses' gradients gives those of three functions."""
