@@ -59,11 +59,11 @@ ORDER: dict[str, tuple[str, ...]] = {
     "theano.tensor.sort": ("index_by_tuples", "make_topk_consistent"),
     "lasagne": ("restore_pkg_resources", "accept_old_spellings"),
     "theano.tensor.opt": ("wrap_negatives", "fuse_shared_updates"),
-    # `vectorise_loops` asks for the C code of an operation; `compute_elementwise_in_numpy` prepares it.
+    # `vectorise_loops` asks for the C code of an operation, which `compute_elementwise_in_numpy`
+    # prepares.
     "theano.tensor.elemwise": (
         "compute_elementwise_in_numpy", "vectorise_loops", "vectorise_sums",
-        "multiply_nonzeros_in_numpy", "round_extrema_as_c_does",
-        "fold_constants_in_numpy"),
+        "multiply_nonzeros_in_numpy", "round_extrema_as_c_does", "fold_constants_in_numpy"),
     "theano.sandbox.rng_mrg": ("draw_all_streams_at_once", "seed_streams_in_numpy"),
     "theano.tensor.nnet.abstract_conv": ("import_scipy_lazily", "convolve_by_products"),
     "theano.tensor.nnet.conv": ("import_scipy_lazily", "convolve_old_ops_by_products"),

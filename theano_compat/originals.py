@@ -122,19 +122,19 @@ class _AsImported(MetaPathFinder):
         return {where for where, *_ in self.changes()} if self._is_imported else set()
 
     def _accept_all_but(self, places: set[str]) -> None:
-        """Note what has been imported; count changes as Theano's own, except at these places.
+        """Count changes as Theano's own, except at these places; note what has been imported.
 
         Theano's modules change one another while Theano is imported, so they are noted at its end,
         before the program's next statement.
         """
         if not self._is_imported:
             return
-        while self._unnoted:
-            self._note(self._unnoted.pop())
         for where, now, then in [*self._namespaces, *self._collections]:
             if where not in places and not _are_equal(now, then):
                 then.clear()
                 then.extend(now) if isinstance(then, list) else then.update(now)
+        while self._unnoted:  # after the comparison, from which they could not differ
+            self._note(self._unnoted.pop())
 
     def _note(self, module: types.ModuleType) -> None:
         self._note_names(module.__name__, vars(module))

@@ -5,6 +5,7 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+from lasagne.layers import get_all_params
 
 from vae.language import _
 
@@ -24,7 +25,7 @@ def save_weights(path, networks):
     networks : lasagne.layers.Layer or list of them
         Output layers.
     """
-    values = [parameter.get_value(borrow=True) for parameter in _parameters(networks)]
+    values = [parameter.get_value(borrow=True) for parameter in get_all_params(networks)]
     unfinished = f"{path}.{os.getpid()}.part"
     try:
         with open(unfinished, "wb") as file:
@@ -57,7 +58,7 @@ def load_weights(path, networks):
     except (KeyError, ValueError, AttributeError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(_("Файл {path} — не веса, сохранённые save_weights: {error}",
                            path=path, error=error)) from None
-    parameters = _parameters(networks)
+    parameters = get_all_params(networks)
     got = [value.shape for value in values]
     expected = [parameter.get_value(borrow=True).shape for parameter in parameters]
     if got != expected:
@@ -65,9 +66,3 @@ def load_weights(path, networks):
                            "{expected}.", path=path, got=got, expected=expected))
     for parameter, value in zip(parameters, values):
         parameter.set_value(value.astype(parameter.dtype))
-
-
-def _parameters(networks):
-    from lasagne.layers import get_all_params
-
-    return get_all_params(networks)

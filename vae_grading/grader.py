@@ -269,8 +269,8 @@ class _Attempt:
         except _TimeIsUp:
             self._exhausted = True
             self._note = _("Все запуски ноутбука вместе заняли больше {total:.0f} с, и "
-                            "проверка остановлена: нет ли в нём долгих вычислений или "
-                            "бесконечного цикла?", total=self._clock.limits.total)
+                           "проверка остановлена: нет ли в нём долгих вычислений или "
+                           "бесконечного цикла?", total=self._clock.limits.total)
             unchecked = _("не проверено: не хватило времени, отведённого на весь ноутбук.")
         verdicts = [self._verdicts.get(number) or Verdict(number, False, unchecked)
                     for number in EXERCISES]
