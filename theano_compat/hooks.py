@@ -45,8 +45,8 @@ ORDER: dict[str, tuple[str, ...]] = {
     # `adapt_c_to_numpy_2` then moves both into place.
     "theano.gof.cmodule": (
         "adapt_c_to_numpy_2", "link_without_libpython", "write_keys_atomically",
-        "rebuild_damaged_modules", "detect_processor_by_compiler", "compile_modules_together",
-        "restore_distutils", "restore_numpy_distutils"),
+        "refresh_while_others_delete", "rebuild_damaged_modules", "detect_processor_by_compiler",
+        "compile_modules_together", "restore_distutils", "restore_numpy_distutils"),
     "theano.compile.function_module": ("keep_optimised_graphs", "finish_interrupted_calls"),
     "theano.gof.cc": ("version_operations_by_code", "call_thunks_by_ctypes"),
     "theano.scalar.basic": (

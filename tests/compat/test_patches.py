@@ -220,6 +220,19 @@ try:
 except (pickle.PicklingError, AttributeError):
     assert file.exists() and file.read_bytes() == whole, "the key is lost"
 """),
+    "refresh_while_others_delete": Need("No such file or directory", PRELUDE + """
+import os, tempfile
+from theano.gof import cmodule, compilelock
+folder = tempfile.mkdtemp(dir=theano.config.compiledir)
+lock_ctx = compilelock.lock_ctx
+def wait_while_another_process_deletes_the_folder():
+    if os.path.isdir(folder):
+        os.rmdir(folder)
+    return lock_ctx()
+compilelock.lock_ctx = wait_while_another_process_deletes_the_folder
+cmodule.ModuleCache(theano.config.compiledir)
+assert not os.path.exists(folder)
+"""),
     "version_operations_by_code": Need("Dot22 has no version", PRELUDE + """
 from theano.gof import CLinker, FunctionGraph
 x = T.fmatrix()

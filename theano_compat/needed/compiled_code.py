@@ -10,7 +10,7 @@ import sys
 import tempfile
 import types
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -53,6 +53,9 @@ struct theano_complex{match[1]} : public complex{match[1]}_parts"""),
      lambda match: f"PyDataType_{match[2].upper()}({match[1]})"),
 ]
 
+
+#: How often the folder of compiled code is read at most, if it changes each time.
+_MAX_REFRESHES = 10
 
 #: C that makes an integer of a number that may be a fraction.
 _TO_INTEGER = re.compile(r"= (\(npy_u?int\d+\)|pow\()")
@@ -149,6 +152,22 @@ def write_keys_atomically(cmodule):
         return pickle.loads(content)
 
     cmodule.pickle = types.SimpleNamespace(**{**vars(cmodule.pickle), "load": load})
+
+
+@around_import("theano.gof.cmodule")
+def refresh_while_others_delete(cmodule):
+    """Read the folder of compiled code again if another process has deleted a part of it meanwhile.
+
+    Theano lists empty folders, waits for the lock, and then fails if one of them is gone.
+    """
+    yield
+
+    @replace(cmodule.ModuleCache)
+    def refresh(self, *args, **kwargs):
+        for _ in range(_MAX_REFRESHES - 1):
+            with suppress(FileNotFoundError):
+                return refresh.original(self, *args, **kwargs)
+        return refresh.original(self, *args, **kwargs)
 
 
 @around_import("theano.gof.cc")
