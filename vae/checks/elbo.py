@@ -254,7 +254,7 @@ def _judge_updates(measured):
             _("updates не меняют параметров {names}: верните строку updates = "
               "lasagne.updates.adam(loss, params).", names=", ".join(measured["unmoved"])))
     require(measured["agreement"] > 0,
-            _("updates увеличивают loss, или не всю её уменьшают: верните "
+            _("updates увеличивают loss или уменьшают лишь часть её: верните "
               "строку updates = lasagne.updates.adam(loss, params)."))
 
 

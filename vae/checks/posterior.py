@@ -100,7 +100,7 @@ def judge(inputs, measured):
               n=len(inputs["x"]), loc_shape=loc.shape[1:],
               scale_shape=scale.shape[1:], expected_shape=shape))
     require(not (close(loc, std) and close(scale, mean)),
-            _("loc и scale перепутаны местами."))
+            _("loc и scale перепутаны."))
     require(close(loc, mean, 1e-3),
             _("loc у qz_x — не выход слоя encoder_mean. (Если в кодировщике есть dropout, уберите "
               "его: здесь он не нужен.)"))
