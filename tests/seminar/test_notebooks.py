@@ -483,7 +483,7 @@ def test_checks_know_what_was_run(kernel):
 #: Makes the check of exercise 5 last until it is interrupted.
 LONG = """
 import time
-import vae.checks.elbo as steps
+import vae.checks.exercises.elbo as steps
 
 def draws(*arguments):
     print("begun", flush=True)

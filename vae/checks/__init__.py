@@ -25,10 +25,10 @@ the other modules here offer to it.
 
 import numpy as np
 
-from vae.checks import elbo, encoder, generative_model, posterior, sample
 from vae.checks.cell_history import CellHistory, why_failed
 from vae.checks.exercise import (
     MAX_SIZE, N_HELD_OUT, Exercise, Interrupted, Mistake, Names, explain, require, sizes_of)
+from vae.checks.exercises import elbo, encoder, generative_model, posterior, sample
 from vae.language import _
 
 __all__ = ["EXERCISES", "Exercise", "MAX_SIZE", "Mistake", "Names", "check", "explain", "sizes_of"]

@@ -1,0 +1,1 @@
+"""The seminar's exercises, each a module."""
