@@ -39,7 +39,7 @@ __all__ = ["Grade", "Reference", "Verdict", "close_workers", "grade", "the_worke
 _N_IMAGES = 10000  # enough of the training set for a few hundred batches
 #: Runs of a notebook in one order. Failed exercises and statements that end the process need more
 #: than one.
-_MAX_RUNS = 12
+_MAX_RUNS = 2 * len(EXERCISES) + 2
 
 
 @dataclass(frozen=True)
@@ -455,22 +455,24 @@ class _Run:
     # --- the process that evaluates graphs ---
 
     def measure(self):
-        """Evaluate the graphs; those that train only if all others are right.
+        """Evaluate the graphs; those that train only if all earlier ones that do not are right.
 
-        Training takes long, and another run repeats it with the reference in place of the others.
+        Training takes long, and another run repeats it with the reference in place of wrong ones.
 
         Raises
         ------
         _TimeIsUp
         """
-        self._measure_all(trains=False)
-        if all(progress.state is _State.PASSED for progress in self._progress.values()
-               if not EXERCISES[progress.number].trains):
-            self._measure_all(trains=True)
+        training, others = [], []
+        for progress in self._progress.values():
+            (training if EXERCISES[progress.number].trains else others).append(progress)
+        self._measure_all(others)
+        wrong = [progress.number for progress in others if progress.state is not _State.PASSED]
+        self._measure_all([progress for progress in training
+                           if all(progress.number < number for number in wrong)])
 
-    def _measure_all(self, trains):
-        chosen = [progress for progress in self._progress.values()
-                  if EXERCISES[progress.number].trains == trains]
+    def _measure_all(self, chosen):
+        """Evaluate the latest graphs, and those that the notebook itself has checked."""
         self._measure({progress.number: progress.graph for progress in chosen})
         self._measure({progress.number: progress.checked_graph for progress in chosen
                        if progress.state is not _State.PASSED})

@@ -18,9 +18,9 @@ In a notebook `check` runs them one after another. The grader runs ``build`` in
 the process of the student's code, ``measure`` in a process where that code has
 never run, and ``judge`` in its own process.
 
-Any step may raise `Mistake` with a hint. A new exercise is a new module and a
-line in `EXERCISES`. `docs/lecturers.md` describes how to write one, and what
-the other modules here offer to it.
+Any step may raise `Mistake` with a hint. A new exercise is a new module in
+`vae.checks.exercises`. `docs/lecturers.md` describes how to write one, and what
+the modules here offer to it.
 """
 
 import numpy as np
@@ -28,14 +28,10 @@ import numpy as np
 from vae.checks.cell_history import CellHistory, why_failed
 from vae.checks.exercise import (
     MAX_SIZE, N_HELD_OUT, Exercise, Interrupted, Mistake, Names, explain, require, sizes_of)
-from vae.checks.exercises import elbo, encoder, generative_model, posterior, sample
+from vae.checks.exercises import EXERCISES
 from vae.language import _
 
 __all__ = ["EXERCISES", "Exercise", "MAX_SIZE", "Mistake", "Names", "check", "explain", "sizes_of"]
-
-#: The seminar's exercises, by number.
-EXERCISES = {1: sample.EXERCISE, 2: encoder.EXERCISE, 3: posterior.EXERCISE,
-             4: generative_model.EXERCISE, 5: elbo.EXERCISE}
 
 _history = CellHistory(EXERCISES)
 
@@ -52,9 +48,9 @@ def check(exercise, names):
         The number, a key of `EXERCISES`.
     names : dict
         What the student's cells have defined: ``globals()`` in a notebook.
-        Besides the names that the exercise asks for, exercises 2 to 4 read
-        HIDDEN_DIM, 4 and 5 BATCH_SIZE, and 5 X_train, real images of shape
-        (n, 1, 28, 28) to train on.
+        Besides the names that it asks for, an exercise may read others, such
+        as HIDDEN_DIM and BATCH_SIZE. One that trains reads X_train, real images
+        of shape (n, 1, 28, 28).
 
     Raises
     ------

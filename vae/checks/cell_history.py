@@ -100,7 +100,8 @@ class CellHistory:
 
     def _used_by(self, number):
         """The numbers of the exercises that an exercise uses, also indirectly, in order."""
-        uses = self._exercises[number].uses
+        uses = {other for other, exercise in self._exercises.items()
+                if set(self._exercises[number].uses) & set(exercise.names)}
         indirect = {earlier for used in uses for earlier in self._used_by(used)}
         return sorted({*uses, *indirect})
 

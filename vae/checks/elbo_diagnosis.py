@@ -1,4 +1,4 @@
-"""Exercise 5: which mistake explains a wrong bound.
+"""Which mistake explains a wrong bound.
 
 `diagnose` tries the functions of `_DIAGNOSES` in order. Each takes the draws of a bound and returns
 a hint, or None if the bound does not have this mistake.

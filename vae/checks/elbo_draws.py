@@ -1,4 +1,4 @@
-"""Exercise 5: ELBO of a student's graph with random weights, and the terms that it is made of."""
+"""ELBO of a student's graph with random weights, and the terms that it is made of."""
 
 from dataclasses import dataclass
 from functools import cached_property

@@ -18,17 +18,22 @@ WIDTH = 80
 N_HELD_OUT = 500
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Exercise:
     """One exercise: its title and how it is checked.
 
     Parameters
     ----------
+    number : int
+        Its place among the exercises, from 1. The notebook and the reports call it by this number.
     label : str
         The title in Russian, marked by `N_`.
     points : int
     names : tuple of str
-        What the student's cells must define.
+        What the student's cell must define.
+    uses : tuple of str
+        What the student's cell takes from other exercises: some of their names. If no exercise
+        defines such a name any more, it has to come from the package `vae`.
     build : callable
         ``(names: Names) -> graph``, a dict of Theano variables, numbers, texts and lists of these.
     draw : callable
@@ -37,20 +42,19 @@ class Exercise:
         ``(graph, inputs) -> measured``, a dict of arrays, truth values, numbers and lists of texts.
     judge : callable
         ``(inputs, measured) -> None``.
-    uses : tuple of int
-        The numbers of the exercises whose results its cell uses.
     trains : bool
         Whether `draw` needs real images.
     """
 
+    number: int
     label: str
     points: int
     names: tuple
+    uses: tuple = ()
     build: Callable
     draw: Callable
     measure: Callable
     judge: Callable
-    uses: tuple = ()
     trains: bool = False
 
     @property
@@ -96,7 +100,7 @@ def explain(error):
                      lineno=frames[-1].lineno, line=frames[-1].line)
     if isinstance(error, theano.gof.MissingInputError):
         message += _("\nГраф зависит не только от input_x. Если ячейки выполнялись не подряд, "
-                     "выполните ячейки упражнений 3, 4 и 5 ещё раз.")
+                     "выполните ещё раз ячейку, которая определяет input_x, и все ячейки после неё.")
     elif isinstance(error, theano.gradient.DisconnectedInputError):
         message += _("\nГрадиент до параметров не доходит: какая операция его останавливает?")
     elif isinstance(error, (TypeError, ValueError)):

@@ -1,4 +1,4 @@
-"""Exercise 5: whether the student's updates minimise the loss, and whether the model learns.
+"""Whether the student's updates minimise the loss, and whether the model learns.
 
 Both are compared with Adam, which is written in NumPy here.
 """

@@ -126,7 +126,7 @@ class _Replacement:
     def run(self, names):
         for statement in self.cell.statements:
             statement.run(names)
-        if self.number == 4:
+        if "z" in self.binds and "qz_x" in self.uses:
             _sample_once(names["qz_x"], names["z"])
         self._snapshot = _snapshot(names, self.binds | self.uses)
         self.is_new = False
@@ -237,8 +237,9 @@ class Execution:
         """Run a statement and the replacements that it makes due; return what it raised."""
         self.before_statement(cell, statement)
         before = _snapshots(self.names)
+        values = dict(self.names)
         error = self._execute(lambda: self._run_in_time(statement))
-        self._restore_solutions(before)
+        self._restore_solutions(values)
         for number, after in _snapshots(self.names).items():
             if not _same(before[number], after):
                 self.on_change(number, cell, statement)
@@ -265,10 +266,16 @@ class Execution:
             self.patience -= time.monotonic() - started
 
     def _restore_solutions(self, before):
-        """Undo an import of the package's stub over what the student has written."""
-        for number, stubs in PACKAGE_STUBS.items():
+        """Undo an import of the package's stub over what the student has written.
+
+        Parameters
+        ----------
+        before : dict
+            The values of all names, before the statement that may have imported it.
+        """
+        for stubs in PACKAGE_STUBS.values():
             for name, stub in stubs.items():
-                own = before[number][0]  # such an exercise has one name
+                own = before.get(name)
                 if own is not None and own is not stub and self.names.get(name) is stub:
                     self.names[name] = own
 

@@ -3,6 +3,7 @@
 The server imports a copy of our packages without the solutions.
 """
 
+import ast
 import json
 import os
 import re
@@ -18,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import platformdirs
 
+from vae.checks import EXERCISES
 from vae.language import language
 from vae_grading.json_lines import lines_of_json
 from vae_grading.messages import answers_in, task_to_json
@@ -50,12 +52,30 @@ def own_files():
 
 
 def packages_without_solutions(folder):
-    """Copy our packages and utils.py into a folder, with the solutions left out."""
+    """Copy our packages and utils.py into a folder, with the solutions of exercises left out."""
     for name, path in own_files().items():
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         text = path.read_text(encoding="utf-8")
-        target.write_text(_SOLUTION.sub(r"\1raise NotImplementedError\n", text), encoding="utf-8")
+        target.write_text(_without_solutions(text) if _SOLUTION.search(text) else text,
+                          encoding="utf-8")
+
+
+def _without_solutions(code):
+    """Leave out the solutions in the classes and functions that an exercise defines.
+
+    The others are given to students: no exercise asks for them any more.
+    """
+    asked_for = {name for exercise in EXERCISES.values() for name in exercise.names}
+    lines = code.splitlines(keepends=True)
+    end = len(lines)
+    for node in reversed(ast.parse(code).body):
+        start = node.lineno - 1
+        if getattr(node, "name", None) in asked_for:
+            lines[start:end] = [_SOLUTION.sub(r"\1raise NotImplementedError\n",
+                                              "".join(lines[start:end]))]
+        end = start
+    return "".join(lines)
 
 
 class Worker:

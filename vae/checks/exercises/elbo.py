@@ -1,4 +1,4 @@
-"""Exercise 5: ELBO, the parameters and the loss."""
+"""ELBO, the parameters and the loss."""
 
 import numpy as np
 import theano
@@ -258,6 +258,8 @@ def _judge_updates(measured):
               "строку updates = lasagne.updates.adam(loss, params)."))
 
 
-EXERCISE = Exercise(N_("ELBO, параметры и функция потерь"), 3,
-                    ("elbo", "params", "loss", "updates"), build, draw, measure, judge, uses=(3, 4),
-                    trains=True)
+EXERCISE = Exercise(
+    number=5, label=N_("ELBO, параметры и функция потерь"), points=3,
+    names=("elbo", "params", "loss", "updates"),
+    uses=("encoder_mean", "encoder_scale", "qz_x", "decoder_logits", "pz", "px_z"),
+    build=build, draw=draw, measure=measure, judge=judge, trains=True)

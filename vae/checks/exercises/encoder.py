@@ -1,4 +1,4 @@
-"""Exercise 2: the encoder."""
+"""The encoder."""
 
 import numpy as np
 import theano
@@ -118,4 +118,7 @@ def judge(inputs, measured):
               "или случаен, а должен зависеть только от самого изображения."))
 
 
-EXERCISE = Exercise(N_("кодировщик"), 2, ("vae_encoder_mlp",), build, draw_images, measure, judge)
+EXERCISE = Exercise(
+    number=2, label=N_("кодировщик"), points=2,
+    names=("vae_encoder_mlp",),
+    build=build, draw=draw_images, measure=measure, judge=judge)

@@ -1,4 +1,4 @@
-"""Exercise 4: p(x, z)."""
+"""The generative model p(x, z)."""
 
 import numpy as np
 import theano
@@ -240,5 +240,8 @@ def _standard_normal_log_prob(z, shape):
     return np.array([np.resize(normal_log_prob(z, 0., 1.), row_shape)] * n_rows)
 
 
-EXERCISE = Exercise(N_("генеративная модель p(x, z)"), 2, ("decoder_logits", "pz", "px_z"),
-                    build, draw, measure, judge, uses=(1, 3))
+EXERCISE = Exercise(
+    number=4, label=N_("генеративная модель p(x, z)"), points=2,
+    names=("decoder_logits", "pz", "px_z"),
+    uses=("MultivariateNormalDiag", "qz_x"),
+    build=build, draw=draw, measure=measure, judge=judge)

@@ -1,4 +1,4 @@
-"""Exercise 3: q(z | x)."""
+"""The approximate posterior q(z | x)."""
 
 import numpy as np
 import theano
@@ -107,8 +107,8 @@ def judge(inputs, measured):
     require((scale > 0).all(),
             _("scale должен быть положительным: передан ли в него выход encoder_scale?"))
     if (std <= 0).any():
-        # The encoder's second output is not a standard deviation, which is a mistake in exercise 2.
-        # If qz_x turns it into one by an increasing function, such as exp, exercise 3 is right.
+        # The encoder's second output is not a standard deviation, which is a mistake there.
+        # If qz_x turns it into one by an increasing function, such as exp, this exercise is right.
         order = np.argsort(std, axis=None)
         ordered = scale.ravel()[order]
         require((np.diff(ordered) >= -1e-5 * ordered[1:]).all() and np.ptp(ordered) > 0,
@@ -120,6 +120,8 @@ def judge(inputs, measured):
               "Это должно быть стандартное отклонение, без квадратов и логарифмов."))
 
 
-EXERCISE = Exercise(N_("апостериорное распределение q(z | x)"), 1,
-                    ("encoder_mean", "encoder_scale", "qz_x"), build, draw_images, measure, judge,
-                    uses=(1, 2))
+EXERCISE = Exercise(
+    number=3, label=N_("апостериорное распределение q(z | x)"), points=1,
+    names=("encoder_mean", "encoder_scale", "qz_x"),
+    uses=("MultivariateNormalDiag", "vae_encoder_mlp"),
+    build=build, draw=draw_images, measure=measure, judge=judge)

@@ -1,4 +1,4 @@
-"""Exercise 1: a sample of q(z | x)."""
+"""A sample of q(z | x)."""
 
 import numpy as np
 import theano
@@ -168,5 +168,7 @@ def judge(inputs, measured):
               "его, каким он был, меняется только sample()."))
 
 
-EXERCISE = Exercise(N_("сэмплирование из q(z | x)"), 2, ("MultivariateNormalDiag",),
-                    build, draw, measure, judge)
+EXERCISE = Exercise(
+    number=1, label=N_("сэмплирование из q(z | x)"), points=2,
+    names=("MultivariateNormalDiag",),
+    build=build, draw=draw, measure=measure, judge=judge)
