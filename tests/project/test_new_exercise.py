@@ -1,0 +1,154 @@
+"""Exercises are added, removed, changed and reordered in copies of the project, as in
+docs/lecturers.md: by their modules and their cells alone."""
+
+import csv
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "docs" / "sixth_exercise"
+
+#: Writes the notebooks without executing them, and prints nbgrader's points by cell.
+BUILD = """
+import json, nbformat
+from tools import build
+nbformat.write(build.student(), build.STUDENT)
+nbformat.write(build.solution(), build.SOLUTION)
+print(json.dumps({cell.metadata.nbgrader.grade_id: cell.metadata.nbgrader.points
+                  for cell in build.instructor().cells
+                  if "points" in cell.metadata.get("nbgrader", {})}))
+"""
+#: Runs one cell of an exercise after another, and prints the verdict on each.
+CHECK = """
+import json, sys, vae, lasagne
+import theano.tensor as T
+from vae import HIDDEN_DIM
+from vae.checks import Mistake, check
+for source in json.load(sys.stdin):
+    names = dict(globals())
+    try:
+        exec(source, names)
+        check({number}, names)
+    except Mistake as mistake:
+        print(str(mistake).replace("\\n", " "))
+"""
+
+
+class Copy:
+    """A copy of the project, with notebooks made from its source.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        An empty folder.
+    """
+
+    def __init__(self, folder):
+        self.folder = folder
+        for name in ["vae", "vae_grading", "theano_compat", "tools", "notebooks"]:
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns(
+                "__pycache__", "*.ipynb", ".ipynb_checkpoints", "results"))
+        (folder / "notebooks" / "solution").mkdir(exist_ok=True)
+        shutil.copy(ROOT / "utils.py", folder)
+        self.source = folder / "notebooks" / "vae_seminar.py"
+        self.exercises = folder / "vae" / "checks" / "exercises"
+
+    def run(self, *arguments, input=None):
+        """Run Python in the copy; return its output."""
+        process = subprocess.run(
+            [sys.executable, *map(str, arguments)], cwd=self.folder, input=input, text=True,
+            env=dict(os.environ, PYTHONPATH=str(self.folder)), capture_output=True)
+        assert process.returncode == 0, process.stderr
+        return process.stdout
+
+    def build(self):
+        """Make the notebooks; return nbgrader's points, by the tag of the cell."""
+        return json.loads(self.run("-c", BUILD))
+
+    def solution(self):
+        """Return the solved notebook."""
+        return nbformat.read(
+            self.folder / "notebooks" / "solution" / "vae_seminar_solution.ipynb", as_version=4)
+
+    def verdicts(self, number, sources):
+        """Return what `check` says about cells with other code for an exercise."""
+        return self.run("-c", CHECK.replace("{number}", str(number)),
+                        input=json.dumps(sources)).splitlines()
+
+    def grades(self, **notebooks):
+        """Grade notebooks; return the rows of the table, each a dict, by the notebook's name."""
+        submissions, output = self.folder / "submissions", self.folder / "grades"
+        submissions.mkdir()
+        for name, notebook in notebooks.items():
+            nbformat.write(notebook, submissions / f"{name}.ipynb")
+        self.run("-m", "vae_grading", submissions, "-o", output)
+        with open(output / "grades.csv", encoding="utf-8-sig", newline="") as file:
+            return {row.pop("notebook"): row for row in csv.DictReader(file)}
+
+    def gradescope(self, name):
+        """Return the points and the best points of a graded notebook, by number of exercise."""
+        results = json.loads(
+            (self.folder / "grades" / "results" / f"{name}.json").read_text(encoding="utf-8"))
+        return {test["number"]: (test["score"], test["max_score"]) for test in results["tests"]}
+
+
+def tagged(notebook, tag):
+    cell, = (cell for cell in notebook.cells if tag in cell.metadata.get("tags", []))
+    return cell
+
+
+def change(path, old, new):
+    text = path.read_text(encoding="utf-8")
+    assert text.count(old) == 1, f"Got {text.count(old)} of {old!r} in {path}, expected one"
+    path.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def wrong(notebook, tag, old, new):
+    """Return a notebook with a mistake in one cell."""
+    cell = tagged(notebook, tag)
+    assert old in cell.source
+    cell.source = cell.source.replace(old, new)
+    return notebook
+
+
+@pytest.fixture
+def copy(tmp_path):
+    return Copy(tmp_path)
+
+
+def test_an_exercise_is_added(copy, mnist_dir):
+    shutil.copy(EXAMPLE / "iwae.py", copy.exercises)
+    fifth = '# %% tags=["check-5"]\ncheck(5, globals())\n'
+    cells = (EXAMPLE / "cells.py").read_text(encoding="utf-8")
+    change(copy.source, fifth, f"{fifth}\n{cells}")
+    points = copy.build()
+    assert points["check-6"] == 2 and sum(points.values()) == 12
+
+    source = tagged(copy.solution(), "exercise-6").source
+    answers = {
+        source: "✓ Упражнение 6 (граница IWAE): верно.",
+        source.replace("T.log(T.mean(T.exp(log_w - largest), axis=0))",
+                       "T.mean(log_w - largest, axis=0)"): "то есть ELBO",
+        source.replace("T.mean(", "T.sum("): "логарифм суммы",
+        "def iwae_bound(log_w):\n    return T.mean(log_w, axis=1)": "получено 7 оценок",
+        source.replace(", axis=0", ""): "вектор формы",
+        "def iwae_bound(log_w):\n    return T.log(T.mean(T.exp(log_w), axis=0))": "exp(-150)",
+        "def iwae_bound(log_w):\n    return T.max(log_w, axis=0)": "не логарифм среднего весов",
+        "def iwae_bound(log_w):\n    raise NotImplementedError": "ещё не выполнено",
+    }
+    for verdict, expected in zip(copy.verdicts(6, list(answers)), answers.values(), strict=True):
+        assert expected in verdict
+
+    rows = copy.grades(right=copy.solution(),
+                       wrong=wrong(copy.solution(), "exercise-6", "T.mean(", "T.sum("))
+    assert rows["right"]["total"] == rows["right"]["of"] == "12" == rows["wrong"]["of"]
+    assert rows["wrong"]["exercise 6"] == "0" and rows["wrong"]["total"] == "10"
+    assert copy.gradescope("wrong")["6"] == (0, 2)
