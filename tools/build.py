@@ -201,6 +201,7 @@ def in_language(path, language):
 
 def _notebook(choose, language):
     notebook = jupytext.read(SOURCE)
+    _require_each_exercise(notebook)
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number:02d}"
         cell.source = _version(cell.source, choose).replace(
@@ -210,6 +211,22 @@ def _notebook(choose, language):
     notebook.metadata = {"kernelspec": notebook.metadata["kernelspec"],
                          "language_info": {"name": "python"}}
     return notebook
+
+
+def _require_each_exercise(notebook):
+    """Raise ValueError unless each exercise has its cell and its check, in order."""
+    expected = {f"{role}-{number}": f"check({number}, globals())" if role == "check" else None
+                for number in EXERCISES for role in ("exercise", "check")}
+    found = [(tag, cell.source) for cell in notebook.cells for tag in cell.metadata.get("tags", [])
+             if tag.startswith(("exercise-", "check-"))]
+    if [tag for tag, _source in found] != list(expected):
+        raise ValueError(f"Got cells tagged {', '.join(tag for tag, _source in found)} in "
+                         f"{SOURCE.name}, expected {', '.join(expected)}: two for each module in "
+                         "vae/checks/exercises/, with its number")
+    for tag, source in found:
+        if expected[tag] not in (None, source):
+            raise ValueError(f"Got {source!r} in the cell tagged {tag} in {SOURCE.name}, expected "
+                             f"{expected[tag]!r}")
 
 
 def _version(text, choose):

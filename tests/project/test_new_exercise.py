@@ -119,6 +119,12 @@ def wrong(notebook, tag, old, new):
     return notebook
 
 
+def section(text, number):
+    """Return the cells of an exercise in the notebook's source: from its title to its check."""
+    return re.search(rf"# %% \[markdown\]\n(?:# ## [^\n]*\n#\n)?# ### Упражнение {number}\..*?"
+                     rf"check\({number}, globals\(\)\)\n\n", text, re.S)[0]
+
+
 @pytest.fixture
 def copy(tmp_path):
     return Copy(tmp_path)
@@ -152,3 +158,48 @@ def test_an_exercise_is_added(copy, mnist_dir):
     assert rows["right"]["total"] == rows["right"]["of"] == "12" == rows["wrong"]["of"]
     assert rows["wrong"]["exercise 6"] == "0" and rows["wrong"]["total"] == "10"
     assert copy.gradescope("wrong")["6"] == (0, 2)
+
+
+def test_an_exercise_is_removed(copy, mnist_dir):
+    """The others keep their numbers, and take the class that it defined from the package."""
+    (copy.exercises / "sample.py").unlink()
+    change(copy.source, section(copy.source.read_text(encoding="utf-8"), 1), "")
+    change(copy.source, "from vae import BinaryVector,",
+           "from vae import BinaryVector, MultivariateNormalDiag,")
+    points = copy.build()
+    assert [tag for tag in points if tag.startswith("check")] == [
+        "check-2", "check-3", "check-4", "check-5"]
+
+    solved = copy.solution()
+    assert copy.verdicts(2, [tagged(solved, "exercise-2").source]) == [
+        "✓ Упражнение 2 (кодировщик): верно."]
+    rows = copy.grades(right=copy.solution(), wrong=wrong(
+        copy.solution(), "exercise-3", "loc=lasagne.layers.get_output(encoder_mean)",
+        "loc=lasagne.layers.get_output(encoder_scale)"))
+    assert list(rows["right"]) == [
+        "exercise 2", "exercise 3", "exercise 4", "exercise 5", "total", "of", "note"]
+    assert rows["right"]["total"] == rows["right"]["of"] == "8"
+    assert rows["wrong"]["exercise 3"] == "0" and rows["wrong"]["total"] == "7"
+
+
+def test_points_and_order_change(copy, mnist_dir):
+    """The encoder comes first, for 3.5 points, and the sample second."""
+    change(copy.exercises / "encoder.py", "number=2", "number=1")
+    change(copy.exercises / "encoder.py", "points=2", "points=3.5")
+    change(copy.exercises / "sample.py", "number=1", "number=2")
+    text = copy.source.read_text(encoding="utf-8")
+    sample, encoder = section(text, 1), section(text, 2)
+    change(copy.source, encoder, "")
+    change(copy.source, sample, re.sub(r"(Упражнение |check\(|exercise-|check-)2", r"\g<1>1", encoder)
+           + re.sub(r"(Упражнение |check\(|exercise-|check-)1", r"\g<1>2", sample))
+    points = copy.build()
+    assert points["check-1"] == 3.5 and points["check-2"] == 2
+
+    solved = copy.solution()
+    assert copy.verdicts(1, [tagged(solved, "exercise-1").source]) == [
+        "✓ Упражнение 1 (кодировщик): верно."]
+    rows = copy.grades(right=copy.solution(), wrong=wrong(
+        copy.solution(), "exercise-1", "nonlinearity=T.nnet.softplus", "nonlinearity=None"))
+    assert rows["right"]["total"] == rows["right"]["of"] == "11.5"
+    assert rows["wrong"]["exercise 1"] == "0" and rows["wrong"]["total"] == "8"
+    assert copy.gradescope("right")["1"] == (3.5, 3.5)
