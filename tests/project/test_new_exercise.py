@@ -2,6 +2,7 @@
 docs/lecturers.md: by their modules and their cells alone."""
 
 import csv
+import dataclasses
 import json
 import os
 import re
@@ -12,6 +13,10 @@ from pathlib import Path
 
 import nbformat
 import pytest
+
+from tools import build
+from vae.checks import EXERCISES
+from vae.checks.exercises import by_number
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "docs" / "sixth_exercise"
@@ -203,3 +208,47 @@ def test_points_and_order_change(copy, mnist_dir):
     assert rows["right"]["total"] == rows["right"]["of"] == "11.5"
     assert rows["wrong"]["exercise 1"] == "0" and rows["wrong"]["total"] == "8"
     assert copy.gradescope("right")["1"] == (3.5, 3.5)
+
+
+# --- mistakes of lecturers ---
+
+def some(number, names=("a",), uses=()):
+    return dataclasses.replace(EXERCISES[1], number=number, names=names, uses=uses)
+
+
+def test_numbers_may_have_gaps():
+    first, second = some(3), some(7, names=("b",), uses=("a", "BinaryVector"))
+    assert list(by_number({"later": second, "earlier": first}).items()) == [(3, first), (7, second)]
+
+
+@pytest.mark.parametrize("exercises, message", [
+    ({"x": some(2), "y": some(2, names=("b",))},
+     "Got number 2 in the exercises x and y, expected another number in one of them"),
+    ({"x": some("1")}, "Got number '1' of the exercise x, expected a positive integer"),
+    ({"x": some(0)}, "Got number 0 of the exercise x, expected a positive integer"),
+    ({"x": some(1), "y": some(2)}, "Got a among the names of the exercises x and y, "
+                                   "expected it in one"),
+    ({"x": some(1, uses=("sampel",))}, "Got 'sampel' in what the exercise x uses, expected names "
+                                       "that other exercises or the package vae define"),
+    ({"x": some(1, uses=("b",)), "y": some(2, names=("b",))},
+     "Got number 1 of the exercise x, expected more than 2: it uses b, which y defines"),
+])
+def test_exercises_that_contradict_each_other(exercises, message):
+    with pytest.raises(ValueError) as caught:
+        by_number(exercises)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("old, new, message", [
+    ("exercise-3", "exercise-6", "Got cells tagged .*check-2, exercise-6, check-3.*, "
+                                 "expected .*check-2, exercise-3, check-3"),
+    ("# %% tags=[\"check-3\"]", "# %%", "Got cells tagged .*exercise-3, exercise-4"),
+    ("check(3, globals())", "check(2, globals())",
+     "Got 'check.2, globals...' in the cell tagged check-3 .*, expected 'check.3, globals"),
+])
+def test_cells_that_do_not_match_the_exercises(old, new, message, tmp_path, monkeypatch):
+    copied = shutil.copy(build.SOURCE, tmp_path)
+    monkeypatch.setattr(build, "SOURCE", Path(copied))
+    change(build.SOURCE, old, new)
+    with pytest.raises(ValueError, match=message):
+        build.student()

@@ -28,7 +28,7 @@ class Exercise:
         Its place among the exercises, from 1. The notebook and the reports call it by this number.
     label : str
         The title in Russian, marked by `N_`.
-    points : int
+    points : int or float
     names : tuple of str
         What the student's cell must define.
     uses : tuple of str
@@ -48,7 +48,7 @@ class Exercise:
 
     number: int
     label: str
-    points: int
+    points: float
     names: tuple
     uses: tuple = ()
     build: Callable
@@ -56,6 +56,11 @@ class Exercise:
     measure: Callable
     judge: Callable
     trains: bool = False
+
+    def __post_init__(self):
+        for field in ("names", "uses"):
+            if not isinstance(getattr(self, field), tuple):
+                raise TypeError(f"Got {field}={getattr(self, field)!r}, expected a tuple")
 
     @property
     def title(self):
