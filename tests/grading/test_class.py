@@ -16,8 +16,11 @@ import pytest
 from filelock import FileLock
 
 from grading_notebooks import FOLDER, WRONG, notebook, unfilled
+from vae.checks import EXERCISES
 
 SOLUTION = FOLDER / "solution" / "vae_seminar_solution.ipynb"
+FULL = sum(exercise.points for exercise in EXERCISES.values())
+WITHOUT_2, WITHOUT_5 = (FULL - EXERCISES[number].points for number in (2, 5))
 
 HANGS = "def vae_encoder_mlp(input_x, hidden_dim=HIDDEN_DIM):\n    while True:\n        pass\n"
 
@@ -55,7 +58,7 @@ N_STUDENTS = 6
 
 @pytest.fixture
 def students(tmp_path):
-    """A class whose notebooks get 7 points each; without exercise 5 they are graded quickly."""
+    """A class of notebooks without exercise 5, which are graded quickly."""
     folder = tmp_path / "class"
     folder.mkdir()
     for number in range(N_STUDENTS):
@@ -70,7 +73,7 @@ def test_a_users_file_with_the_name_of_our_module(name, tmp_path):
     done = subprocess.run(command(tmp_path / "half.ipynb", tmp_path / "grades"), cwd=tmp_path,
                           stderr=subprocess.PIPE, encoding="utf-8")
     assert done.returncode == 0, done.stderr
-    assert table(tmp_path / "grades") == {"half": 7}
+    assert table(tmp_path / "grades") == {"half": WITHOUT_5}
 
 
 def test_a_file_that_hides_the_package_is_named(tmp_path):
@@ -84,7 +87,7 @@ def test_a_class(tmp_path):
     folder, output = tmp_path / "class", tmp_path / "grades"
     (folder / "Иванов Пётр").mkdir(parents=True)
     (folder / "Иванов Пётр" / "моё решение.ipynb").write_bytes(notebook())
-    (folder / "unfilled.ipynb").write_bytes(notebook(unfilled(1, 2, 3, 4, 5)))
+    (folder / "unfilled.ipynb").write_bytes(notebook(unfilled(*EXERCISES)))
     (folder / "hangs.ipynb").write_bytes(notebook({2: HANGS}))
     (folder / "junk.ipynb").write_bytes(b"\x00junk")
     (folder / "empty.ipynb").write_bytes(b"")
@@ -98,20 +101,20 @@ def test_a_class(tmp_path):
     assert "5 notebooks" in result.stdout and "5/5" in result.stderr
     assert "'solution.ipynb': a link" in result.stdout
     assert "'notes.txt': not a notebook" in result.stdout
-    assert table(output) == {"Иванов Пётр/моё решение": 10, "unfilled": 0, "hangs": 8,
+    assert table(output) == {"Иванов Пётр/моё решение": FULL, "unfilled": 0, "hangs": WITHOUT_2,
                              "junk": 0, "empty": 0}
     page = (output / "feedback" / "hangs.html").read_text(encoding="utf-8")
     assert "бесконечного цикла" in page
     suites = ElementTree.parse(output / "junit.xml").getroot()
-    assert len(list(suites.iter("testcase"))) == 25
-    assert len(list(suites.iter("failure"))) == 16
+    assert len(list(suites.iter("testcase"))) == 5 * len(EXERCISES)
+    assert len(list(suites.iter("failure"))) == 3 * len(EXERCISES) + 1
     scope = json.loads((output / "results" / "hangs.json").read_text(encoding="utf-8"))
-    assert sum(test["score"] for test in scope["tests"]) == 8
+    assert sum(test["score"] for test in scope["tests"]) == WITHOUT_2
 
     before = (output / "results" / "hangs.json").stat().st_mtime_ns
     (folder / "junk.ipynb").write_bytes(notebook())
     again = run(folder, output, "--timeout", "15")
-    assert again.returncode == 0 and table(output)["junk"] == 10
+    assert again.returncode == 0 and table(output)["junk"] == FULL
     assert (output / "results" / "hangs.json").stat().st_mtime_ns == before
 
 
@@ -178,7 +181,7 @@ def test_a_run_that_was_stopped_is_resumed(how, students, tmp_path):
     last.write_bytes(quick)
     result = run(students, output)
     assert result.returncode == 0, result.stderr
-    assert list(table(output).values()) == [7] * N_STUDENTS
+    assert list(table(output).values()) == [WITHOUT_5] * N_STUDENTS
     assert times == {name: (output / "results" / f"{name}.json").stat().st_mtime_ns
                      for name in first}
 
@@ -240,7 +243,7 @@ def test_on_the_workers_of_a_dask_scheduler_one_of_which_dies(dask, students, tm
         process.kill()
     assert process.returncode == 0, said
     assert graded(output) == [f"student{number}" for number in range(N_STUDENTS)]
-    assert table(output) == {f"student{number}": 7 for number in range(N_STUDENTS)}
+    assert table(output) == {f"student{number}": WITHOUT_5 for number in range(N_STUDENTS)}
 
 
 def test_no_scheduler_answers(students, tmp_path):

@@ -8,6 +8,7 @@ import re
 import zipfile
 from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import cycle
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -19,6 +20,13 @@ from vae_grading.grader import Grade, Verdict
 from vae_grading.reports import (check_folder, read_grade, write_class_reports,
                                  write_notebook_reports)
 from vae_grading.sandbox.process import Limits
+
+POINTS = {number: exercise.points for number, exercise in EXERCISES.items()}
+FULL = sum(POINTS.values())
+TITLES = [f"{number}. {exercise.title[0].upper()}{exercise.title[1:]}"
+          for number, exercise in EXERCISES.items()]
+#: Points for each exercise of a notebook that fails in exercises 3 and 4.
+LEFT = {**POINTS, 3: 0, 4: 0}
 
 HINT = "код не выполняется: TypeError: не число\nСтрока 3 ячейки: x <- y & z"
 TRACEBACK = "ячейка 7, строка 2:\n    x <- y & z\nTypeError: не число"
@@ -64,7 +72,8 @@ def test_any_grade_there_and_back(grade, tmp_path):
 
 
 def test_many_notebooks_do_not_meet(tmp_path):
-    grades = {name: some_grade(name, failed=[index % 5 + 1]) for index, name in enumerate(NAMES)}
+    grades = {name: some_grade(name, failed=[number])
+              for name, number in zip(NAMES, cycle(EXERCISES))}
     for grade in grades.values():
         write_notebook_reports(tmp_path, grade, grade.name)
     for name, grade in grades.items():
@@ -326,20 +335,18 @@ def page_of(folder, grade):
 
 def test_page(tmp_path):
     page = page_of(tmp_path, some_grade("Иванов Пётр/vae_seminar"))
-    assert page.all("title") == ["Иванов Пётр/vae_seminar: 7 из 10"]
+    assert page.all("title") == [f"Иванов Пётр/vae_seminar: {sum(LEFT.values())} из {FULL}"]
     assert page.all("h1") == ["Иванов Пётр/vae_seminar"]
-    assert page.all("p", "total") == ["7 баллов из 10"]
+    assert page.all("p", "total") == [f"{reports._points(sum(LEFT.values()))} из {FULL}"]
     assert page.all("p", "note") == [NOTE]
-    assert page.all("span", "mark") == list("✓✓✗✗✓")
-    assert page.all("h2") == [
-        "1. Сэмплирование из q(z | x)", "2. Кодировщик", "3. Апостериорное распределение q(z | x)",
-        "4. Генеративная модель p(x, z)", "5. ELBO, параметры и функция потерь"]
+    assert page.all("span", "mark") == ["✗" if number in (3, 4) else "✓" for number in EXERCISES]
+    assert page.all("h2") == TITLES
     assert page.all("span", "points") == [
-        "2 балла из 2", "2 балла из 2", "0 баллов из 1", "0 баллов из 2", "3 балла из 3"]
+        f"{reports._points(LEFT[number])} из {POINTS[number]}" for number in EXERCISES]
     assert page.all("p", "hint") == ["К" + HINT[1:]] * 2
     assert page.all("h3") == ["Ваши строки, в которых возникла ошибка"] * 2
     assert page.all("pre") == [TRACEBACK] * 2
-    assert "3 из 5" in page.all("p", "count")[0]
+    assert f"{len(EXERCISES) - 2} из {len(EXERCISES)}" in page.all("p", "count")[0]
 
 
 CODE = """
@@ -361,7 +368,7 @@ def test_the_page_shows_the_students_code(tmp_path):
 
 def test_page_of_a_perfect_notebook(tmp_path):
     page = page_of(tmp_path, some_grade(failed=(), note=""))
-    assert page.all("p", "total") == ["10 баллов из 10"]
+    assert page.all("p", "total") == [f"{reports._points(FULL)} из {FULL}"]
     assert "Отличная работа!" in page.all("p", "count")[0]
     for tag, class_ in [("p", "hint"), ("p", "note"), ("pre", None), ("h3", None)]:
         assert page.all(tag, class_) == []
@@ -389,7 +396,7 @@ def test_students_markup_is_text(name, tmp_path):
     assert page.elements == plain.elements
     assert page.comments == []
     assert page.all("h1") == [name]
-    assert page.all("title") == [f"{name}: 7 из 10"]
+    assert page.all("title") == [f"{name}: {sum(LEFT.values())} из {FULL}"]
     assert page.all("p", "hint") == page.all("pre") == [MARKUP] * 2
     assert page.all("p", "note") == [MARKUP]
 
@@ -446,7 +453,7 @@ def test_results_follow_gradescopes_specification(failed, tmp_path):
     for value in [results, *results["tests"]]:  # anything else would render a student's markup
         assert value["output_format"] == "text"
     assert sum(test["score"] for test in results["tests"]) == some_grade(failed=failed).points
-    assert sum(test["max_score"] for test in results["tests"]) == 10
+    assert sum(test["max_score"] for test in results["tests"]) == FULL
     assert "score" not in results  # it would override the sum
 
 
@@ -455,11 +462,11 @@ def test_results(tmp_path):
     assert results["output"] == NOTE
     assert results["visibility"] == "visible"
     assert results["extra_data"]["digest"] == "digest"
-    assert [test["number"] for test in results["tests"]] == list("12345")
+    assert [test["number"] for test in results["tests"]] == [str(number) for number in EXERCISES]
     assert [test["status"] for test in results["tests"]] == [
-        "passed", "passed", "failed", "failed", "passed"]
-    assert [test["score"] for test in results["tests"]] == [2, 2, 0, 0, 3]
-    assert [test["max_score"] for test in results["tests"]] == [2, 2, 1, 2, 3]
+        "failed" if number in (3, 4) else "passed" for number in EXERCISES]
+    assert [test["score"] for test in results["tests"]] == list(LEFT.values())
+    assert [test["max_score"] for test in results["tests"]] == list(POINTS.values())
     assert results["tests"][0]["name"] == "Сэмплирование из q(z | x)"
     assert results["tests"][0]["output"] == "Верно."
     assert results["tests"][2]["output"] == (
@@ -473,8 +480,12 @@ def test_results_without_a_traceback(tmp_path):
 
 # --- the table ---
 
-HEADER = ["notebook", "exercise 1", "exercise 2", "exercise 3", "exercise 4", "exercise 5", "total",
-          "of", "note"]
+HEADER = ["notebook", *(f"exercise {number}" for number in EXERCISES), "total", "of", "note"]
+
+
+def row_of(name, points, note):
+    """A row of the table, as numbers."""
+    return [name, *points.values(), sum(points.values()), FULL, note]
 
 
 def table_of(folder, grades, delimiter=","):
@@ -490,10 +501,10 @@ def table_of(folder, grades, delimiter=","):
 def test_table(tmp_path):
     grades = [some_grade("Яковлев"), some_grade("petrov", failed=(), note=""),
               some_grade("Иванов, Пётр/\"x\"", failed=EXERCISES)]
-    assert table_of(tmp_path, iter(grades)) == [
-        ["petrov", "2", "2", "1", "2", "3", "10", "10", ""],
-        ["Иванов, Пётр/\"x\"", "0", "0", "0", "0", "0", "0", "10", NOTE],
-        ["Яковлев", "2", "2", "0", "0", "3", "7", "10", NOTE]]
+    assert table_of(tmp_path, iter(grades)) == [[str(value) for value in row] for row in [
+        row_of("petrov", POINTS, ""),
+        row_of("Иванов, Пётр/\"x\"", dict.fromkeys(EXERCISES, 0), NOTE),
+        row_of("Яковлев", LEFT, NOTE)]]
 
 
 def test_table_of_all_names(tmp_path):
@@ -528,8 +539,7 @@ def workbook_of(folder, grades):
 def test_workbook(tmp_path):
     header, *rows = workbook_of(tmp_path, [some_grade("Яковлев"), some_grade("-5", note="=1+1")])
     assert header == HEADER
-    assert rows == [["./-5", 2, 2, 0, 0, 3, 7, 10, "./=1+1"],
-                    ["Яковлев", 2, 2, 0, 0, 3, 7, 10, NOTE]]
+    assert rows == [row_of("./-5", LEFT, "./=1+1"), row_of("Яковлев", LEFT, NOTE)]
 
 
 @pytest.mark.parametrize("text", [
@@ -592,19 +602,21 @@ def counts(element):
 
 def test_junit(tmp_path):
     root = junit_of(tmp_path, [some_grade("petrov", failed=(), note=""), some_grade("ivanov")])
-    assert counts(root) == [10, 2, 0]
+    n = len(EXERCISES)
+    assert counts(root) == [2 * n, 2, 0]
     ivanov, petrov = root
     assert (ivanov.get("name"), petrov.get("name")) == ("ivanov", "petrov")
-    assert counts(ivanov) == [5, 2, 0] and counts(petrov) == [5, 0, 0]
+    assert counts(ivanov) == [n, 2, 0] and counts(petrov) == [n, 0, 0]
     assert petrov.findall(".//failure") == []
     properties = {element.get("name"): element.get("value")
                   for element in ivanov.iter("property")}
-    assert properties == {"points": "7", "max_points": "10", "note": NOTE}
+    assert properties == {"points": str(sum(LEFT.values())), "max_points": str(FULL), "note": NOTE}
     cases = ivanov.findall("testcase")
-    assert [case.get("classname") for case in cases] == ["ivanov"] * 5
+    assert [case.get("classname") for case in cases] == ["ivanov"] * n
     assert [case.get("name") for case in cases] == [
         f"{number}. {exercise.title}" for number, exercise in EXERCISES.items()]
-    assert [case.find("failure") is None for case in cases] == [True, True, False, False, True]
+    assert [case.find("failure") is None for case in cases] == [
+        number not in (3, 4) for number in EXERCISES]
     failure = cases[2].find("failure")
     assert failure.get("message") == HINT.splitlines()[0]
     assert HINT[1:] in failure.text and TRACEBACK in failure.text
@@ -614,7 +626,7 @@ def test_junit_of_strange_names_and_texts(tmp_path):
     grades = [some_grade(name, hint=MARKUP + STRANGE, traceback=MARKUP + "]]>" + STRANGE,
                          note=STRANGE) for name in [*NAMES, STRANGE, "\udcff"]]
     root = junit_of(tmp_path, grades)
-    assert counts(root) == [5 * len(grades), 2 * len(grades), 0]
+    assert counts(root) == [len(EXERCISES) * len(grades), 2 * len(grades), 0]
     assert len(root) == len(grades)
     names = {suite.get("name") for suite in root}
     assert {name for name in NAMES if name.isprintable()} <= names

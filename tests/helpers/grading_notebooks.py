@@ -27,6 +27,9 @@ def _sources(name):
 SOURCES, SOLVED = _sources("solution/vae_seminar_solution.ipynb")
 _, TODO = _sources("vae_seminar.ipynb")
 SETUP = SOURCES[0]
+#: The cells that compile the training and that train.
+TRAIN, = (source for source in SOURCES if source.startswith("train = theano.function("))
+LOOP, = (source for source in SOURCES if "TrainingPicture(X_test" in source)
 
 
 def changed(source, *pairs):
@@ -293,7 +296,7 @@ def _split():
         changed(SOLVED[2], "T.nnet.softplus", "positive"), "\n".join(heads[:2]),
         "\n".join(heads[2:]), SOLVED[4], elbo, "params =" + params, "loss =" + loss,
         "def noise(distribution):\n    return distribution.rng.normal(distribution.loc.shape)",
-        "positive = T.nnet.softplus"])
+        "positive = T.nnet.softplus", *(SOLVED[number] for number in SOLVED if number > 5)])
 
 
 def _reordered():
@@ -320,8 +323,7 @@ def _old_attempts():
 
 
 def _trained_in_exercise_5():
-    train, loop = SOURCES[13:15]
-    return notebook({5: "\n\n".join([SOLVED[5], train, loop])})
+    return notebook({5: "\n\n".join([SOLVED[5], TRAIN, LOOP])})
 
 
 def _other_settings():
@@ -361,7 +363,7 @@ _UNFILLED_CLASS = TODO[1]
 _MINE = changed(SOLVED[1], "class MultivariateNormalDiag", "class Mine")
 _METHOD = "def sample(self):\n    " + _SAMPLE.replace("eps", _EPS).replace("z =", "return")
 _WRONG_METHOD = _METHOD.replace("self.scale *", "self.scale ** 2 *")
-_TRAINED_LATER = SOURCES[13] + "\n" + SOURCES[14]
+_TRAINED_LATER = TRAIN + "\n" + LOOP
 _PARAMS = """params = lasagne.layers.get_all_params([encoder_mean, encoder_scale, decoder_logits],
                                        trainable=True)"""
 _LAYERS = "[encoder_mean, encoder_scale, decoder_logits]"
@@ -460,7 +462,7 @@ OTHER_WAYS = {
         3: "async def make():\n    return T.tensor4()\n\n" + changed(
             SOLVED[3], "T.tensor4('inputs')", "await make()")},
     "a loop until the model is trained": {
-        5: f"{SOLVED[5]}\n{SOURCES[13]}\nvalue = -1e9\nwhile value < 1:\n"
+        5: f"{SOLVED[5]}\n{TRAIN}\nvalue = -1e9\nwhile value < 1:\n"
            "    value = train(X_train[:20])"},
     "things that are not here": {
         3: f"import seaborn as sns, torch\nsns.set()\n{SOLVED[3]}\nprint(undefined)",
@@ -506,7 +508,8 @@ def write_class(folder, n=40):
     made = [(make, total) for make in right]
     made += [(lambda number=number, source=source: notebook({number: source}),
               total - EXERCISES[number].points) for number, source, _ in WRONG.values()]
-    made += [(lambda: notebook(unfilled(4, 5)), 5), (lambda: notebook(unfilled(*EXERCISES)), 0),
+    made += [(lambda: notebook(unfilled(4, 5)), total - EXERCISES[4].points - EXERCISES[5].points),
+             (lambda: notebook(unfilled(*EXERCISES)), 0),
              (lambda: b"not a notebook", 0)]
     points = {}
     for number, (make, expected) in enumerate(islice(cycle(made), n), start=1):

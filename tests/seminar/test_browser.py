@@ -159,7 +159,8 @@ def test_a_student_completes_the_seminar(address, language, mnist_dir, tmp_path)
         for exercise in EXERCISES:
             student.type_into(numbers[f"exercise-{exercise}"],
                               tagged(solved, f"exercise-{exercise}").source)
-            following = numbers.get(f"exercise-{exercise + 1}", numbers["training"])
+            following = min(numbers[tag] for tag in [
+                *(f"exercise-{later}" for later in EXERCISES if later > exercise), "training"])
             for _ in range(numbers[f"exercise-{exercise}"] + 1, following):
                 student.press_shift_enter()
             assert right in student.outputs()[numbers[f"check-{exercise}"]]
@@ -190,7 +191,7 @@ def test_a_student_completes_the_seminar(address, language, mnist_dir, tmp_path)
         student.keep_screenshot("explored", pictures[-1])
 
         outputs = "\n".join(student.outputs())
-        assert outputs.count(right) == 5
+        assert outputs.count(right) == len(EXERCISES)
         assert language == "ru" or not re.search("[А-Яа-яЁё]", page.inner_text(".jp-Notebook"))
         assert not re.search(r"Traceback|Warning|Error|\bwarn", outputs)
         stderr = page.locator("[data-mime-type='application/vnd.jupyter.stderr']")
