@@ -15,7 +15,8 @@ from lasagne.layers import DenseLayer, get_all_params, get_output
 from theano.sandbox.rng_mrg import MRG_RandomStreams
 
 import utils
-from vae import BinaryVector, MultivariateNormalDiag, vae_decoder_mlp, vae_encoder_mlp
+from tools import build
+from vae import BinaryVector, MultivariateNormalDiag, vae_decoder_mlp
 from conftest import HINTS
 from vae.checks import EXERCISES, Mistake, check
 
@@ -25,25 +26,21 @@ def real_images():
     return utils.load_dataset()[0][:10000]
 
 
-def right_answers(hidden_dim=2):
-    """What the cells of a student define whose answers are all right, by name."""
-    def encoder(input_x):
-        return vae_encoder_mlp(input_x, hidden_dim)
+@lru_cache(maxsize=None)
+def solved_cells():
+    """The code of the solved notebook: what its first cell imports, and each exercise."""
+    cells = [cell for cell in build.solution().cells if cell.cell_type == "code"]
+    imports = re.findall(r"^(?:import|from) .*", cells[0].source, re.M)
+    exercises = [cell.source for cell in cells
+                 if cell.metadata.get("tags", [""])[0].startswith("exercise")]
+    return ["\n".join(imports), *exercises]
 
-    names = dict(BATCH_SIZE=20, HIDDEN_DIM=hidden_dim, X_train=real_images(), input_x=T.tensor4(),
-                 MultivariateNormalDiag=MultivariateNormalDiag, vae_encoder_mlp=encoder)
-    names["encoder_mean"], names["encoder_scale"] = encoder(names["input_x"])
-    qz_x = names["qz_x"] = MultivariateNormalDiag(
-        *get_output([names["encoder_mean"], names["encoder_scale"]]))
-    z = names["z"] = qz_x.sample()
-    names["decoder_logits"] = vae_decoder_mlp(z, hidden_dim)
-    px_z = names["px_z"] = BinaryVector(get_output(names["decoder_logits"]))
-    pz = names["pz"] = MultivariateNormalDiag(T.zeros_like(z), T.ones_like(z))
-    names["elbo"] = T.mean(px_z.log_prob(names["input_x"]) + pz.log_prob(z) - qz_x.log_prob(z))
-    names["loss"] = -names["elbo"]
-    names["params"] = get_all_params(
-        [names["encoder_mean"], names["encoder_scale"], names["decoder_logits"]], trainable=True)
-    names["updates"] = lasagne.updates.adam(names["loss"], names["params"])
+
+def right_answers(hidden_dim=2):
+    """What the cells of the solved notebook define, by name."""
+    names = dict(BATCH_SIZE=20, HIDDEN_DIM=hidden_dim, X_train=real_images())
+    for source in solved_cells():
+        exec(source, names)
     return names
 
 
