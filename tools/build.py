@@ -9,7 +9,10 @@ The source is ``notebooks/vae_seminar.py``, in jupytext's percent format. In it
   docstrings;
 * the lines between ``### BEGIN SOLUTION`` and ``### END SOLUTION`` belong to the solved notebook;
   in the student's notebook, the lines between ``### BEGIN TODO`` and ``### END TODO`` of the same
-  cell take their place.
+  cell take their place;
+* ``# INCLUDE exercises``, in a cell of Markdown, inserts a table of the exercises with their points.
+
+The table of exercises in ``README.md`` and in ``README.LANGUAGE.md`` is kept up to date, too.
 
 Texts, comments and strings are Russian. Each catalogue ``vae/locale/LANGUAGE.po`` adds a pair of
 notebooks in its language, ``vae_seminar_LANGUAGE.ipynb``: see ``translations.py``.
@@ -51,7 +54,8 @@ from vae.language import SOURCE as RUSSIAN
 from vae.source import show_source, source_of
 from vae.weights import TRAINED_WEIGHTS
 
-HERE = Path(__file__).parents[1] / "notebooks"
+ROOT = Path(__file__).parents[1]
+HERE = ROOT / "notebooks"
 SOURCE = HERE / "vae_seminar.py"
 STUDENT = HERE / "vae_seminar.ipynb"
 SOLUTION = HERE / "solution" / "vae_seminar_solution.ipynb"
@@ -89,6 +93,10 @@ c.CoalesceStreamsPreprocessor.enabled = True
 c.ClearSolutions.text_stub = "{answer}"
 '''
 _ANSWER = N_("*Ваш ответ:*")
+_INCLUDE_TABLE = "INCLUDE exercises"
+_TABLE_HEADER = N_("| № | Упражнение | Баллы |")
+_TABLE_TOTAL = N_("Всего")
+_TABLE = re.compile(r"^\|.*\|\n\| ---: \| --- \| ---: \|\n(\|.*\n)+", re.M)
 
 
 def student(language=RUSSIAN):
@@ -208,6 +216,8 @@ def _notebook(choose, language):
             f"use_language('{RUSSIAN}')", f"use_language('{language}')")
     if language != RUSSIAN:
         translated(notebook, lambda text: translate(text, language))
+    for cell in notebook.cells:
+        cell.source = cell.source.replace(_INCLUDE_TABLE, table_of_exercises(language))
     notebook.metadata = {"kernelspec": notebook.metadata["kernelspec"],
                          "language_info": {"name": "python"}}
     return notebook
@@ -215,18 +225,45 @@ def _notebook(choose, language):
 
 def _require_each_exercise(notebook):
     """Raise ValueError unless each exercise has its cell and its check, in order."""
-    expected = {f"{role}-{number}": f"check({number}, globals())" if role == "check" else None
-                for number in EXERCISES for role in ("exercise", "check")}
-    found = [(tag, cell.source) for cell in notebook.cells for tag in cell.metadata.get("tags", [])
-             if tag.startswith(("exercise-", "check-"))]
-    if [tag for tag, _source in found] != list(expected):
-        raise ValueError(f"Got cells tagged {', '.join(tag for tag, _source in found)} in "
-                         f"{SOURCE.name}, expected {', '.join(expected)}: two for each module in "
-                         "vae/checks/exercises/, with its number")
-    for tag, source in found:
-        if expected[tag] not in (None, source):
-            raise ValueError(f"Got {source!r} in the cell tagged {tag} in {SOURCE.name}, expected "
-                             f"{expected[tag]!r}")
+    expected = [f"{role}-{number}" for number in EXERCISES for role in ("exercise", "check")]
+    found = {tag: cell.source for cell in notebook.cells for tag in cell.metadata.get("tags", [])
+             if tag.startswith(("exercise-", "check-"))}
+    if list(found) != expected:
+        raise ValueError(f"Got cells tagged {', '.join(found)} in {SOURCE.name}, expected "
+                         f"{', '.join(expected)}: two for each module in vae/checks/exercises/, "
+                         "with its number")
+    for number in EXERCISES:
+        source = found[f"check-{number}"]
+        if not re.match(rf"check\({number}\b", source):
+            raise ValueError(f"Got {source!r} in the cell tagged check-{number} in {SOURCE.name}, "
+                             f"expected check({number}...)")
+
+
+def table_of_exercises(language=RUSSIAN):
+    """Return a table of the exercises and their points, in Markdown, without a newline at its end.
+
+    Parameters
+    ----------
+    language : str, optional
+    """
+    rows = [f"| {number} | {_cell(translate(exercise.label, language))} | {exercise.points} |"
+            for number, exercise in EXERCISES.items()]
+    total = sum(exercise.points for exercise in EXERCISES.values())
+    return "\n".join([translate(_TABLE_HEADER, language), "| ---: | --- | ---: |", *rows,
+                      f"| | {translate(_TABLE_TOTAL, language)} | {total} |"])
+
+
+def _cell(text):
+    return (text[:1].upper() + text[1:]).replace("|", r"\|")
+
+
+def _readmes():
+    """Return the texts of the READMEs with the present table of exercises, by path."""
+    paths = {language: ROOT / ("README.md" if language == "en" else f"README.{language}.md")
+             for language in languages()}
+    return {path: _TABLE.sub(lambda old: table_of_exercises(language) + "\n",
+                             path.read_text(encoding="utf-8"), count=1)
+            for language, path in paths.items() if path.exists()}
 
 
 def _version(text, choose):
@@ -335,6 +372,8 @@ def main():
         files[path] = solved
     for path, notebook in files.items():
         nbformat.write(notebook, path)
+    for path, text in _readmes().items():
+        path.write_text(text, encoding="utf-8", newline="\n")
     PICTURE.write_bytes(_picture(files[SOLUTION], "plot_hidden_space("))
     print(*files, sep="\n")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tools import build
 from vae import MultivariateNormalDiag
 from vae.checks import Mistake, check
 
@@ -34,6 +35,12 @@ def test_the_wrong_answer_and_its_hint_are_as_shown(name, language, monkeypatch)
     with pytest.raises(Mistake) as caught:
         check(1, {"MultivariateNormalDiag": answer})
     assert " ".join(shown.split()) == " ".join(str(caught.value).split())
+
+
+def test_the_tables_of_exercises_are_made_from_the_exercises():
+    for path, text in build._readmes().items():
+        assert path.read_text(encoding="utf-8") == text
+        assert build._TABLE.search(text)
 
 
 def test_every_command_of_a_module_has_help():

@@ -27,6 +27,8 @@ import json, nbformat
 from tools import build
 nbformat.write(build.student(), build.STUDENT)
 nbformat.write(build.solution(), build.SOLUTION)
+for path, text in build._readmes().items():
+    path.write_text(text, encoding="utf-8")
 print(json.dumps({cell.metadata.nbgrader.grade_id: cell.metadata.nbgrader.points
                   for cell in build.instructor().cells
                   if "points" in cell.metadata.get("nbgrader", {})}))
@@ -62,7 +64,8 @@ class Copy:
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns(
                 "__pycache__", "*.ipynb", ".ipynb_checkpoints", "results"))
         (folder / "notebooks" / "solution").mkdir(exist_ok=True)
-        shutil.copy(ROOT / "utils.py", folder)
+        for path in [ROOT / "utils.py", *ROOT.glob("README*")]:
+            shutil.copy(path, folder)
         self.source = folder / "notebooks" / "vae_seminar.py"
         self.exercises = folder / "vae" / "checks" / "exercises"
 
@@ -77,6 +80,11 @@ class Copy:
     def build(self):
         """Make the notebooks; return nbgrader's points, by the tag of the cell."""
         return json.loads(self.run("-c", BUILD))
+
+    def readme(self):
+        """Return the rows of the README's table of exercises."""
+        text = (self.folder / "README.md").read_text(encoding="utf-8")
+        return re.search(r"^\| # .*\n\| ---.*\n((?:\|.*\n)+)", text, re.M)[1].splitlines()
 
     def solution(self):
         """Return the solved notebook."""
@@ -127,7 +135,7 @@ def wrong(notebook, tag, old, new):
 def section(text, number):
     """Return the cells of an exercise in the notebook's source: from its title to its check."""
     return re.search(rf"# %% \[markdown\]\n(?:# ## [^\n]*\n#\n)?# ### Упражнение {number}\..*?"
-                     rf"check\({number}, globals\(\)\)\n\n", text, re.S)[0]
+                     rf"check\({number}\b[^\n]*\n\n", text, re.S)[0]
 
 
 @pytest.fixture
@@ -137,11 +145,12 @@ def copy(tmp_path):
 
 def test_an_exercise_is_added(copy, mnist_dir):
     shutil.copy(EXAMPLE / "iwae.py", copy.exercises)
-    fifth = '# %% tags=["check-5"]\ncheck(5, globals())\n'
+    fifth = section(copy.source.read_text(encoding="utf-8"), 5)
     cells = (EXAMPLE / "cells.py").read_text(encoding="utf-8")
-    change(copy.source, fifth, f"{fifth}\n{cells}")
+    change(copy.source, fifth, f"{fifth}{cells}\n")
     points = copy.build()
     assert points["check-6"] == 2 and sum(points.values()) == 12
+    assert copy.readme()[5:] == ["| 6 | Граница IWAE | 2 |", "| | Total | 12 |"]
 
     source = tagged(copy.solution(), "exercise-6").source
     answers = {
@@ -174,6 +183,7 @@ def test_an_exercise_is_removed(copy, mnist_dir):
     points = copy.build()
     assert [tag for tag in points if tag.startswith("check")] == [
         "check-2", "check-3", "check-4", "check-5"]
+    assert [row[:3] for row in copy.readme()] == ["| 2", "| 3", "| 4", "| 5", "| |"]
 
     solved = copy.solution()
     assert copy.verdicts(2, [tagged(solved, "exercise-2").source]) == [
@@ -199,6 +209,8 @@ def test_points_and_order_change(copy, mnist_dir):
            + re.sub(r"(Упражнение |check\(|exercise-|check-)1", r"\g<1>2", sample))
     points = copy.build()
     assert points["check-1"] == 3.5 and points["check-2"] == 2
+    assert copy.readme()[0] == "| 1 | Encoder | 3.5 |"
+    assert copy.readme()[-1] == "| | Total | 11.5 |"
 
     solved = copy.solution()
     assert copy.verdicts(1, [tagged(solved, "exercise-1").source]) == [
@@ -243,8 +255,8 @@ def test_exercises_that_contradict_each_other(exercises, message):
     ("exercise-3", "exercise-6", "Got cells tagged .*check-2, exercise-6, check-3.*, "
                                  "expected .*check-2, exercise-3, check-3"),
     ("# %% tags=[\"check-3\"]", "# %%", "Got cells tagged .*exercise-3, exercise-4"),
-    ("check(3, globals())", "check(2, globals())",
-     "Got 'check.2, globals...' in the cell tagged check-3 .*, expected 'check.3, globals"),
+    ("\ncheck(3", "\ncheck(2",
+     "Got 'check.2.*' in the cell tagged check-3 .*, expected check.3...."),
 ])
 def test_cells_that_do_not_match_the_exercises(old, new, message, tmp_path, monkeypatch):
     copied = shutil.copy(build.SOURCE, tmp_path)

@@ -174,6 +174,7 @@ def copy(tmp_path, monkeypatch):
         (tmp_path / path.name).write_bytes(path.read_bytes())
         monkeypatch.setattr(build, name, tmp_path / path.name)
     monkeypatch.setattr(build, "WEIGHTS", tmp_path / "weights.npz")
+    monkeypatch.setattr(build, "ROOT", tmp_path)  # which has no README
     executed = []
 
     def pretend(notebook, folder):
