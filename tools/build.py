@@ -93,7 +93,7 @@ c.CoalesceStreamsPreprocessor.enabled = True
 c.ClearSolutions.text_stub = "{answer}"
 '''
 _ANSWER = N_("*Ваш ответ:*")
-_INCLUDE_TABLE = "INCLUDE exercises"
+_INCLUDE_TABLE = re.compile(r"^INCLUDE exercises$", re.M)
 _TABLE_HEADER = N_("| № | Упражнение | Баллы |")
 _TABLE_TOTAL = N_("Всего")
 _TABLE = re.compile(r"^\|.*\|\n\| ---: \| --- \| ---: \|\n(\|.*\n)+", re.M)
@@ -217,7 +217,7 @@ def _notebook(choose, language):
     if language != RUSSIAN:
         translated(notebook, lambda text: translate(text, language))
     for cell in notebook.cells:
-        cell.source = cell.source.replace(_INCLUDE_TABLE, table_of_exercises(language))
+        cell.source = _INCLUDE_TABLE.sub(lambda line: table_of_exercises(language), cell.source)
     notebook.metadata = {"kernelspec": notebook.metadata["kernelspec"],
                          "language_info": {"name": "python"}}
     return notebook

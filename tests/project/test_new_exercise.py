@@ -222,6 +222,16 @@ def test_points_and_order_change(copy, mnist_dir):
     assert copy.gradescope("right")["1"] == (3.5, 3.5)
 
 
+def test_the_notebook_may_include_a_table_of_the_exercises(tmp_path, monkeypatch):
+    monkeypatch.setattr(build, "SOURCE", Path(shutil.copy(build.SOURCE, tmp_path)))
+    change(build.SOURCE, "# # Вариационный автокодировщик\n",
+           "# # Вариационный автокодировщик\n#\n# INCLUDE exercises\n")
+    for language, header in [("ru", "| № | Упражнение | Баллы |"), ("en", "| # | Exercise | Points |")]:
+        text = build.student(language).cells[0].source
+        assert build.table_of_exercises(language) in text and header in text
+        assert "INCLUDE" not in text
+
+
 # --- mistakes of lecturers ---
 
 def some(number, names=("a",), uses=()):
@@ -259,8 +269,7 @@ def test_exercises_that_contradict_each_other(exercises, message):
      "Got 'check.2.*' in the cell tagged check-3 .*, expected check.3...."),
 ])
 def test_cells_that_do_not_match_the_exercises(old, new, message, tmp_path, monkeypatch):
-    copied = shutil.copy(build.SOURCE, tmp_path)
-    monkeypatch.setattr(build, "SOURCE", Path(copied))
+    monkeypatch.setattr(build, "SOURCE", Path(shutil.copy(build.SOURCE, tmp_path)))
     change(build.SOURCE, old, new)
     with pytest.raises(ValueError, match=message):
         build.student()
