@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vae.checks import MAX_SIZE
+from vae.checks import EXERCISES, MAX_SIZE
 from vae_grading.json_lines import lines_of_json
 from vae_grading.messages import (BuildTask, BuiltGraph, Checked, Failure, MeasureTask, Measurement,
                                   OrderCount, SourceCode, Stage, Unreadable, answers_in, line_of,
@@ -48,7 +48,8 @@ def test_long_texts_are_cut():
     assert message.hint == "x" * 5000 and message.traceback == "y" * 5000
 
 
-WRONG_NUMBERS = [0, 6, -1, 10**400, True, 1.0, float("nan"), "1", None, [1], {}, np.int64(1),
+UNKNOWN = max(EXERCISES) + 1
+WRONG_NUMBERS = [0, UNKNOWN, -1, 10**400, True, 1.0, float("nan"), "1", None, [1], {}, np.int64(1),
                  np.array([1, 2])]
 
 
@@ -59,13 +60,13 @@ WRONG_NUMBERS = [0, 6, -1, 10**400, True, 1.0, float("nan"), "1", None, [1], {},
     {"exercise": 1, "graph": "{}"}, np.array(["Checked", "x"]), np.zeros((2, 2)),
     *(["Checked", {"exercise": number}] for number in WRONG_NUMBERS),
     *(["Stage", {"place": "x", "exercises": numbers}] for numbers in [
-        1, None, "1", {"1": 1}, [6], [True], [[1]], [1] * 6]),
+        1, None, "1", {"1": 1}, [UNKNOWN], [True], [[1]], [1] * (len(EXERCISES) + 1)]),
     *(["OrderCount", {"n": n}] for n in [0, 4, True, 1.0, "1", 10**400]),
     *(["BuiltGraph", {"exercise": 1, "text": text}] for text in [
         None, 1, ["{}"], {}, np.zeros(2), "\ud800", "é"]),
     *(["Failure", {"exercise": 1, "hint": "", "traceback": "", "undone": None,
                    "awaits_package": False, "exhausted": False, field: value}]
-      for field, value in [("hint", 1), ("traceback", None), ("undone", 6), ("undone", True),
+      for field, value in [("hint", 1), ("traceback", None), ("undone", UNKNOWN), ("undone", True),
                            ("awaits_package", 1), ("exhausted", "yes"), ("exhausted", None)]),
 ])
 def test_what_a_builder_must_not_say_is_dropped(value):

@@ -107,7 +107,8 @@ def test_strange_characters(tmp_path):
     write_notebook_reports(tmp_path, strange, "digest")
     write_class_reports(tmp_path, [strange])
     stored = read_grade(tmp_path, "petrov", "digest")
-    assert [verdict.passed for verdict in stored.verdicts] == [True, True, False, False, True]
+    assert [verdict.passed for verdict in stored.verdicts] == [
+        number not in (3, 4) for number in EXERCISES]
     assert stored.verdicts[2].hint == "��[31m�����\x7f\x85\u2028\U0010ffff😀\thint\n2\n3"
     (tmp_path / "grades.xlsx").unlink()  # it contains the time
     before = {name: (tmp_path / name).read_bytes() for name in files_in(tmp_path)}
