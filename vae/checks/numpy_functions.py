@@ -15,6 +15,7 @@ from theano.gof.vm import VM_Linker
 from theano.scan_module.scan_op import Scan
 from threadpoolctl import ThreadpoolController
 
+from theano_compat.hooks import PATCHES
 from theano_compat.without_compiler.expressions import DelayedInterrupts
 from vae.language import _
 from vae.progress import stage
@@ -57,6 +58,8 @@ def function(inputs, outputs, updates=()):
         with stage(_("Theano компилирует код")):
             return made()
 
+    if theano.config.cxx and _is_slow():
+        return compiled()
     try:
         with _without_compiler():
             computed = made(_numpy_mode())
@@ -79,6 +82,11 @@ def function(inputs, outputs, updates=()):
             return computed(*values)
 
     return call
+
+
+def _is_slow():
+    """Whether the patches with which NumPy computes whole arrays have been left out."""
+    return any(patch.left_out for patch in PATCHES.values() if patch.group == "without_compiler")
 
 
 @contextmanager
