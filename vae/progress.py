@@ -1,10 +1,20 @@
 """Progress bars."""
 
 import sys
+import threading
+from contextlib import contextmanager
 
 from tqdm import tqdm
 
-__all__ = ["progress_bar"]
+__all__ = ["advance", "expect", "progress_bar", "progress_of_a_check", "stage"]
+
+_BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]"
+_TIME = "{desc}: {elapsed}"
+#: Seconds for which a check shows no bar, and seconds between changes of the time that it shows.
+_DELAY, _TICK = 1., 0.5
+
+#: The bar of the check that runs, if any.
+_bar = None
 
 
 def progress_bar(label, iterable=None, **options):
@@ -25,6 +35,62 @@ def progress_bar(label, iterable=None, **options):
     -------
     tqdm.tqdm
     """
-    bar_format = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]"
-    return tqdm(iterable, label, disable=label is None, file=sys.stdout, leave=False,
-                bar_format=bar_format, **options)
+    options = {"bar_format": _BAR, **options}
+    return tqdm(iterable, label, disable=label is None, file=sys.stdout, leave=False, **options)
+
+
+@contextmanager
+def progress_of_a_check(label):
+    """Show how long a check has taken, and how far it is, if it takes longer than a second.
+
+    What runs in the ``with`` statement tells that by `expect`, `advance` and `stage`, which do
+    nothing elsewhere, such as in the grader.
+
+    Parameters
+    ----------
+    label : str
+    """
+    global _bar
+    is_done = threading.Event()
+
+    def tick():
+        while not is_done.wait(_TICK):
+            bar.update(0)
+
+    with progress_bar(label, bar_format=_TIME, delay=_DELAY, miniters=0) as bar:
+        ticking = threading.Thread(target=tick, daemon=True)
+        try:
+            _bar = bar
+            ticking.start()
+            yield
+        finally:
+            _bar = None
+            is_done.set()
+            if ticking.ident:
+                ticking.join()
+
+
+def expect(n_steps):
+    """State how many steps the check that runs will take at most."""
+    if _bar is not None:
+        _bar.total, _bar.bar_format = n_steps, _BAR
+
+
+def advance():
+    """Count a step of the check that runs."""
+    if _bar is not None:
+        _bar.update()
+
+
+@contextmanager
+def stage(label):
+    """Show another label, and no steps but the time, while a ``with`` statement lasts."""
+    if _bar is None:
+        yield
+        return
+    bar, before = _bar, (_bar.desc, _bar.bar_format)
+    bar.desc, bar.bar_format = label, _TIME
+    try:
+        yield
+    finally:
+        bar.desc, bar.bar_format = before

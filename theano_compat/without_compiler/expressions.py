@@ -137,11 +137,11 @@ def finish_interrupted_calls(function_module):
     def __call__(self, *args, **kwargs):
         if not getattr(self.fn, "need_update_inputs", True):  # the C engine
             return __call__.original(self, *args, **kwargs)
-        with _DelayedInterrupts():
+        with DelayedInterrupts():
             return __call__.original(self, *args, **kwargs)
 
 
-class _DelayedInterrupts:
+class DelayedInterrupts:
     """Delays, in the main thread, what Ctrl-C raises; nested ones leave that to the outermost."""
 
     def __enter__(self):
@@ -149,7 +149,7 @@ class _DelayedInterrupts:
         if threading.current_thread() is not threading.main_thread():
             return
         handler = signal.getsignal(signal.SIGINT)
-        is_nested = isinstance(getattr(handler, "__self__", None), _DelayedInterrupts)
+        is_nested = isinstance(getattr(handler, "__self__", None), DelayedInterrupts)
         if callable(handler) and not is_nested:
             self._handler = handler
             signal.signal(signal.SIGINT, self._note)

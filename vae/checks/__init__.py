@@ -23,6 +23,8 @@ Any step may raise `Mistake` with a hint. A new exercise is a new module in
 the modules here offer to it.
 """
 
+import warnings
+
 import numpy as np
 
 from vae.checks.cell_history import CellHistory, why_failed
@@ -30,6 +32,7 @@ from vae.checks.exercise import (
     MAX_SIZE, N_HELD_OUT, Exercise, Interrupted, Mistake, Names, explain, require, sizes_of)
 from vae.checks.exercises import EXERCISES
 from vae.language import _
+from vae.progress import progress_of_a_check
 
 __all__ = ["EXERCISES", "Exercise", "MAX_SIZE", "Mistake", "Names", "check", "explain", "sizes_of"]
 
@@ -56,11 +59,21 @@ def check(exercise, names):
     ------
     Mistake
         If the exercise is not done or not right.
+    Interrupted
+        If it is interrupted.
     ValueError
         If there is no exercise of this number.
     """
     if exercise not in EXERCISES:
         raise ValueError(f"Got exercise {exercise!r}, expected one of {sorted(EXERCISES)}")
+    try:
+        _check(exercise, names)
+    except KeyboardInterrupt:
+        raise Interrupted(_("Проверка упражнения {exercise} прервана.",
+                            exercise=exercise)) from None
+
+
+def _check(exercise, names):
     steps = EXERCISES[exercise]
     title = _("Упражнение {exercise} ({title})", exercise=exercise, title=steps.title)
     failure, outdated = _history.error_of(exercise), _history.why_outdated(exercise)
@@ -73,15 +86,16 @@ def check(exercise, names):
         require(failure is None, why_failed(failure))
         images = _real_images(Names(names).X_train) if steps.trains else None
         inputs = steps.draw(np.random.RandomState(0), images, **sizes_of(graph))
-        steps.judge(inputs, steps.measure(graph, inputs))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # NaN gets a hint
+            with progress_of_a_check(_("Проверка упражнения {exercise}", exercise=exercise)):
+                measured = steps.measure(graph, inputs)
+            steps.judge(inputs, measured)
     except NotImplementedError:
         raise Mistake(_("✗ {title} ещё не выполнено: напишите решение, удалите строку raise и "
                         "выполните ячейку.", title=title)) from None
     except Mistake as mistake:
         raise Mistake(f"✗ {title}: {mistake}") from None
-    except KeyboardInterrupt:
-        raise Interrupted(_("Проверка упражнения {exercise} прервана.",
-                            exercise=exercise)) from None
     except Exception as error:
         raise Mistake(f"✗ {title}: {explain(error)}") from error
     print(_("✓ {title}: верно.", title=title))

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import theano
 import theano.tensor as T
 
 from vae.checks.closed_forms import (
@@ -13,7 +12,9 @@ from vae.checks.exercise import require
 from vae.checks.graph_tools import (
     is_random_stream, nodes_of, randomise, same_parameters_afterwards, scale_parameters)
 from vae.checks.latent_code import both_orders
+from vae.checks.numpy_functions import function
 from vae.language import _
+from vae.progress import advance
 
 #: ELBO is drawn with some random encoders, several times with each.
 N_ENCODERS, DRAWS_PER_ENCODER = 5, 10
@@ -131,11 +132,10 @@ def draw_elbo(graph, x, encoder, decoder, decode, random):
     dict of numpy.ndarray
         The arrays of `Draws`, by name.
     """
-    evaluate = theano.function(
+    evaluate = function(
         [graph["input_x"]],
         [graph["elbo"], graph["loss"], graph["loc"], graph["scale"], _decoded_code(graph)],
-        updates=[(shared, new) for shared, new in graph["updates"] if is_random_stream(shared)],
-        on_unused_input="ignore")
+        updates=[(shared, new) for shared, new in graph["updates"] if is_random_stream(shared)])
     batch, draws = np.asarray(x, graph["input_x"].dtype), []
     with same_parameters_afterwards(encoder):
         for index in range(N_ENCODERS):
@@ -152,6 +152,7 @@ def draw_elbo(graph, x, encoder, decoder, decode, random):
                     scale_parameters(decoder, 0)
                     draw["elbo_of_constant_decoder"] = evaluate(batch)[0]
                 draws.append(draw)
+                advance()
     return {name: np.array([draw[name] for draw in draws]) for name in draws[0]}
 
 

@@ -1,10 +1,13 @@
-"""Theano graphs: compiling, the networks' parameters, random weights."""
+"""Theano graphs: evaluation, the networks' parameters, random weights."""
 
 from contextlib import contextmanager
 
 import numpy as np
 import theano
 import theano.tensor as T
+
+from theano_compat.without_compiler.expressions import DelayedInterrupts
+from vae.checks.numpy_functions import function
 
 
 def is_tensor(value, ndim):
@@ -13,7 +16,7 @@ def is_tensor(value, ndim):
 
 
 def compiled(inputs, outputs):
-    """Compile outputs to a function of arrays.
+    """Return a function of arrays that evaluates outputs; `numpy_functions.function` makes it.
 
     Parameters
     ----------
@@ -26,8 +29,8 @@ def compiled(inputs, outputs):
     callable
         It casts each array to the dtype of its input.
     """
-    function = theano.function(inputs, outputs, on_unused_input="ignore")
-    return lambda *values: function(*(np.asarray(value, dtype=variable.dtype)
+    evaluate = function(inputs, outputs)
+    return lambda *values: evaluate(*(np.asarray(value, dtype=variable.dtype)
                                       for variable, value in zip(inputs, values)))
 
 
@@ -55,8 +58,9 @@ def same_parameters_afterwards(parameters):
     try:
         yield
     finally:
-        for parameter, value in zip(parameters, before):
-            parameter.set_value(value)
+        with DelayedInterrupts():
+            for parameter, value in zip(parameters, before):
+                parameter.set_value(value)
 
 
 def randomise(parameters, random):

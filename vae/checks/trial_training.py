@@ -4,14 +4,15 @@ Both are compared with Adam, which is written in NumPy here.
 """
 
 import numpy as np
-import theano
 import theano.tensor as T
 
 from vae.checks.closed_forms import bernoulli_log_prob, kl_to_standard_normal
 from vae.checks.exercise import require
 from vae.checks.graph_tools import (
     compiled, is_random_stream, randomise, same_parameters_afterwards, scale_parameters)
+from vae.checks.numpy_functions import function
 from vae.language import _
+from vae.progress import advance
 
 #: Steps of Adam by which the model is trained if a batch has 20 images or more. With smaller
 #: batches there are more steps.
@@ -49,7 +50,7 @@ def compare_updates_with_adam(graph, x, encoder, decoder, gradients, described, 
         ``no_gradient_of_kl``: bool, whether the KL divergence does not move the encoder.
     """
     batch = np.asarray(x, graph["input_x"].dtype)
-    apply_updates = theano.function([graph["input_x"]], [], on_unused_input="ignore", updates=[
+    apply_updates = function([graph["input_x"]], [], updates=[
         (shared, T.cast(new, shared.dtype) if isinstance(shared.type, T.TensorType) else new)
         for shared, new in graph["updates"]])
     state = [shared for shared, _new in graph["updates"] if not is_random_stream(shared)]
@@ -154,6 +155,7 @@ def train(graph, inputs, gradients, random, decode, described):
         chosen = random.randint(len(inputs["images"]), size=len(inputs["x"]))
         batch = inputs["images"][chosen]
         adam.step((random.uniform(size=batch.shape) < batch).astype(input_x.dtype))
+        advance()
         if n_done % (n_steps // 12) == 0:
             loc, scale = encode(held_out)
             logits = decode(loc + scale * random.normal(size=loc.shape))

@@ -8,15 +8,17 @@ from theano.scan_module.scan_op import Scan
 
 from vae.checks.closed_forms import close
 from vae.checks.elbo_diagnosis import diagnose
-from vae.checks.elbo_draws import Draws, draw_elbo
+from vae.checks.elbo_draws import DRAWS_PER_ENCODER, N_ENCODERS, Draws, draw_elbo
 from vae.checks.exercise import N_HELD_OUT, Exercise, Mistake, require, size_of
 from vae.checks.graph_tools import (
     compiled, is_tensor, nodes_of, parameters_of, same_parameters_afterwards)
 from vae.checks.latent_code import judge_code
+from vae.checks.numpy_functions import function
 from vae.checks.random_images import binary_images
 from vae.checks.trial_training import (
     compare_updates_with_adam, description_of, held_out_elbo, n_steps_of, train)
 from vae.language import N_, _
+from vae.progress import expect
 
 #: ELBO that a trained model must exceed on held-out images, in nats an image. The reference starts
 #: at -544 and reaches -183 after all steps, other right networks -200 and more.
@@ -155,6 +157,7 @@ def measure(graph, inputs):
     loc, scale, params = (graph[name] for name in ["loc", "scale", "params"])
     x, random = inputs["x"], np.random.RandomState(inputs["seed"])
     encoder, decoder = parameters_of([loc, scale]), parameters_of([graph["logits"]])
+    expect(N_ENCODERS * DRAWS_PER_ENCODER + n_steps_of(len(x)))
     decode = compiled([graph["code"]], graph["logits"])
     measured = draw_elbo(graph, x, encoder, decoder, decode, random)
     measured["samples_in_a_loop"] = any(
@@ -180,9 +183,8 @@ def measure(graph, inputs):
     if any(missing) or measured["repeated"] or irrelevant:
         return measured
 
-    compute_gradients = theano.function(
-        [graph["input_x"]], [theano.Out(gradient, borrow=True) for gradient in gradients],
-        on_unused_input="ignore")
+    compute_gradients = function(
+        [graph["input_x"]], [theano.Out(gradient, borrow=True) for gradient in gradients])
     measured.update(compare_updates_with_adam(
         graph, x, encoder, decoder, compute_gradients, described, random))
     with same_parameters_afterwards(list(dict.fromkeys([*encoder, *decoder, *params]))):
