@@ -27,9 +27,9 @@ def _sources(name):
 SOURCES, SOLVED = _sources("solution/vae_seminar_solution.ipynb")
 _, TODO = _sources("vae_seminar.ipynb")
 SETUP = SOURCES[0]
-#: The cells that compile the training and that train.
-TRAIN, = (source for source in SOURCES if source.startswith("train = theano.function("))
-LOOP, = (source for source in SOURCES if "TrainingPicture(X_test" in source)
+#: The cells that compile the functions and that train the model.
+FUNCTIONS, TRAINING = (next(source for source in SOURCES if code in source)
+                       for code in ("train = theano.function(", "+= train(batch)"))
 
 
 def changed(source, *pairs):
@@ -323,7 +323,7 @@ def _old_attempts():
 
 
 def _trained_in_exercise_5():
-    return notebook({5: "\n\n".join([SOLVED[5], TRAIN, LOOP])})
+    return notebook({5: "\n\n".join([SOLVED[5], FUNCTIONS, TRAINING])})
 
 
 def _other_settings():
@@ -363,7 +363,7 @@ _UNFILLED_CLASS = TODO[1]
 _MINE = changed(SOLVED[1], "class MultivariateNormalDiag", "class Mine")
 _METHOD = "def sample(self):\n    " + _SAMPLE.replace("eps", _EPS).replace("z =", "return")
 _WRONG_METHOD = _METHOD.replace("self.scale *", "self.scale ** 2 *")
-_TRAINED_LATER = TRAIN + "\n" + LOOP
+_TRAINED_LATER = FUNCTIONS + "\n" + TRAINING
 _PARAMS = """params = lasagne.layers.get_all_params([encoder_mean, encoder_scale, decoder_logits],
                                        trainable=True)"""
 _LAYERS = "[encoder_mean, encoder_scale, decoder_logits]"
@@ -462,7 +462,7 @@ OTHER_WAYS = {
         3: "async def make():\n    return T.tensor4()\n\n" + changed(
             SOLVED[3], "T.tensor4('inputs')", "await make()")},
     "a loop until the model is trained": {
-        5: f"{SOLVED[5]}\n{TRAIN}\nvalue = -1e9\nwhile value < 1:\n"
+        5: f"{SOLVED[5]}\n{FUNCTIONS}\nvalue = -1e9\nwhile value < 1:\n"
            "    value = train(X_train[:20])"},
     "things that are not here": {
         3: f"import seaborn as sns, torch\nsns.set()\n{SOLVED[3]}\nprint(undefined)",
