@@ -31,7 +31,8 @@ from vae.checks.exercise import (
     MAX_SIZE, N_HELD_OUT, Exercise, Interrupted, Mistake, Names, explain, require, sizes_of)
 from vae.language import _
 
-__all__ = ["EXERCISES", "Exercise", "MAX_SIZE", "Mistake", "Names", "check", "explain", "sizes_of"]
+__all__ = ["EXERCISES", "Exercise", "MAX_SIZE", "Mistake", "Names", "check", "check_current",
+           "explain", "sizes_of"]
 
 #: The seminar's exercises, by number.
 EXERCISES = {1: sample.EXERCISE, 2: encoder.EXERCISE, 3: posterior.EXERCISE,
@@ -89,6 +90,26 @@ def check(exercise, names):
     except Exception as error:
         raise Mistake(f"✗ {title}: {explain(error)}") from error
     print(_("✓ {title}: верно.", title=title))
+
+
+def check_current(*names):
+    """In Jupyter, reject names whose values are older than the cells that they come from.
+
+    So later cells do not train, draw or save an old network after an exercise's cell was run again,
+    or has failed, or after HIDDEN_DIM or BATCH_SIZE has changed. Elsewhere this does nothing.
+
+    Parameters
+    ----------
+    *names : str
+        What the exercises define, or what the notebook's later cells make of it.
+
+    Raises
+    ------
+    Mistake
+        It says which cells to run again.
+    """
+    reason = _history.why_not_current(names)
+    require(reason is None, reason and f"✗ {reason[0].upper()}{reason[1:]}")
 
 
 def _real_images(images):
