@@ -354,7 +354,8 @@ class TrainingPicture:
         for line, values in zip(self._lines, self._curves):
             line.set_data(np.arange(1, n_epochs + 1), values)
         self._curve.set_xlim(0.5, max(n_epochs, 2) + 0.5)
-        self._curve.tick_params(labelcolor="black" if n_epochs else "none")
+        self._curve.tick_params(
+            labelcolor=plt.rcParams["text.color"] if n_epochs else "none")
         if n_epochs:
             self._curve.relim()
             self._curve.autoscale_view(scalex=False)
@@ -365,7 +366,7 @@ class TrainingPicture:
         self._handle = show(png(self._figure), alt, handle=self._handle)
 
 
-class Diverged(Mistake, ArithmeticError):
+class Diverged(Mistake, ValueError):
     """Training cannot go on. Jupyter shows this without a traceback."""
 
 
@@ -379,16 +380,20 @@ def stop_if_diverged(elbo):
 
     Raises
     ------
-    ArithmeticError
+    ValueError
         It tells usual causes, and which cells to run again.
     """
-    if not np.isfinite(elbo).all():
+    _check_finite("ELBO", elbo)
+
+
+def _check_finite(name, values):
+    if not np.isfinite(values).all():
         raise Diverged(_(
-            "✗ Обучение разошлось: ELBO равна {elbo}.\n"
+            "✗ Обучение разошлось: среди значений {name} есть nan или бесконечность.\n"
             "Обычные причины: слишком большой шаг обучения в updates; scale без функции активации "
             "с положительными значениями; логарифм или деление, в которых может оказаться ноль.\n"
-            "Веса тоже испорчены. Исправьте причину и выполните ячейки заново, начиная с "
-            "упражнения 3.", elbo=elbo))
+            "Веса испорчены. Исправьте причину и выполните ячейки заново, начиная с упражнения 3.",
+            name=name))
 
 
 def plot_learning_curve(train_elbo, test_elbo):
@@ -454,5 +459,4 @@ def _check_images(name, images, n_images):
 def _check_array(name, values, shape):
     if np.shape(values) != shape:
         raise ValueError(f"Got {name} of shape {np.shape(values)}, expected {shape}")
-    if not np.isfinite(values).all():
-        raise ValueError(f"Got {name} with NaN or infinite values, expected finite ones")
+    _check_finite(name, values)

@@ -58,7 +58,10 @@ class CellHistory:
     """
 
     def __init__(self, exercises):
-        self._exercises, self._last, self._before, self._n_runs = exercises, {}, {}, 0
+        self._exercises, self._n_runs = exercises, 0
+        # By name: the last run that defined it, the same before the current cell, and the last run
+        # that meant to define it, which may have failed before it did.
+        self._last, self._before, self._tried = {}, {}, {}
         self._exercise_of = {name: number for number, exercise in exercises.items()
                              for name in exercise.names}
         self._names = [*self._exercise_of, *_MADE_FROM]
@@ -74,8 +77,9 @@ class CellHistory:
     def _begin(self, info):
         self._n_runs += 1
         self._before = dict(self._last)
-        run = _Run(self._n_runs, info.raw_cell)
-        self._last.update((name, run) for name in _bound_by(info.raw_cell) & set(self._names))
+        assigned = _bound_by(info.raw_cell).intersection(self._names)
+        for runs in (self._last, self._tried):
+            runs.update(dict.fromkeys(assigned, _Run(self._n_runs, info.raw_cell)))
 
     def _end(self, result):
         """Find out what the cell has changed, and how it ended."""
@@ -85,24 +89,23 @@ class CellHistory:
         values = self._values()
         for name, value in values.items():
             changed = value is not self._seen[name]
-            assigned = self._last.get(name) is not self._before.get(name)
-            if changed or assigned:
-                if run.error is None:
-                    counts = not isinstance(value, _PLAIN)
-                else:
-                    counts = changed or name in self._exercise_of
-                self._last[name] = run if counts else self._before.get(name)
+            if changed or self._last.get(name) is not self._before.get(name):
+                self._tried[name] = run
+                defined = (changed or run.error is None) and not isinstance(value, _PLAIN)
+                self._last[name] = run if defined else self._before.get(name)
         self._seen = values
 
     def _run_of(self, step):
-        """The last run of an exercise's cell, or of the cell that defines a name, or None."""
+        """The last run that defined an exercise or a name, or None."""
         names = self._exercises[step].names if step in self._exercises else [step]
-        runs = filter(None, map(self._last.get, names))
-        return max(runs, key=lambda run: run.number, default=None)
+        return _latest(map(self._last.get, names))
+
+    def _try_of(self, number):
+        return _latest(map(self._tried.get, self._exercises[number].names))
 
     def error_of(self, number):
         """Return the exception with which the last run of an exercise's cell ended, or None."""
-        run = self._run_of(number)
+        run = self._try_of(number)
         return run and run.error
 
     def why_outdated(self, number):
@@ -118,7 +121,7 @@ class CellHistory:
         str or None
             In the reader's language. None if nothing is outdated.
         """
-        if self._run_of(number) is None:
+        if self._try_of(number) is None:
             return None
         return self._why_unusable(self._used_by(number)) or self._why_stale([number])
 
@@ -142,7 +145,7 @@ class CellHistory:
         used = sorted(own.union(*map(self._used_by, own)))
         # A failed cell with some of an exercise's names only is an experiment of the student.
         whole = [number for number in used if len(
-            {self._last.get(name) for name in self._exercises[number].names}) == 1]
+            {self._tried.get(name) for name in self._exercises[number].names}) == 1]
         steps = [self._exercise_of.get(name, name) for name in names]
         missing = [name for name in names if name not in self._shell.user_ns]
         reason = self._why_unusable(whole) or self._why_stale(steps)
@@ -230,6 +233,10 @@ class CellHistory:
         uses = self._exercises[number].uses
         indirect = {earlier for used in uses for earlier in self._used_by(used)}
         return sorted({*uses, *indirect})
+
+
+def _latest(runs):
+    return max(filter(None, runs), key=lambda run: run.number, default=None)
 
 
 def _enumerated(words):
