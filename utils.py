@@ -248,8 +248,8 @@ def _dimension_of_codes(decode):
 
 
 def _print_needs_a_plane(dimension):
-    print(_("Этот рисунок — плоскость кодов, он возможен только при HIDDEN_DIM = 2, а здесь "
-            "HIDDEN_DIM = {dimension}.", dimension=dimension))
+    print(_("Этот рисунок возможен только при HIDDEN_DIM = 2, а здесь HIDDEN_DIM = {dimension}.",
+            dimension=dimension))
 
 
 def explore_manifold(decode, n=15):
@@ -413,7 +413,7 @@ def plot_learning_curve(train_elbo, test_elbo):
         raise ValueError(f"Got {len(train_elbo)} train and {len(test_elbo)} test epochs, expected "
                          "equal numbers")
     if not len(train_elbo):
-        print(_("Кривой обучения пока нет: этих сетей в ноутбуке ещё не обучали."))
+        print(_("Кривой обучения пока нет: в этом ноутбуке модель ещё не обучали."))
         return None
 
     alt = _("ELBO по эпохам: в последней, {n}-й, {train_elbo:.1f} нат на обучающей выборке и "

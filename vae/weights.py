@@ -81,8 +81,8 @@ def save_weights(path, networks):
         if _may_be_better(test_curve, curves[1]) and not _equal(values_in_file, values):
             raise WeightsError(_(
                 "Веса не сохранены, чтобы не потерять те, что уже есть в файле {path}.\n"
-                "О них известно: {in_file}.\n"
-                "Об этой модели: {here}.\n"
+                "В файле: {in_file}.\n"
+                "У этой модели: {here}.\n"
                 "Сохраните её под другим именем.",
                 path=path, in_file=_described(test_curve), here=_described(curves[1])))
     unfinished = f"{path}.{os.getpid()}.part"
@@ -156,6 +156,6 @@ def _may_be_better(in_file, here):
 
 def _described(test_curve):
     if not test_curve:
-        return _("не записано ни одной эпохи обучения")
-    return _("эпох обучения: {n}, ELBO на тестовой выборке {elbo:.2f}",
+        return _("записей об обучении нет")
+    return _("эпох {n}, ELBO на тестовой выборке {elbo:.2f}",
              n=len(test_curve), elbo=test_curve[-1])

@@ -649,12 +649,12 @@ def test_later_cells_know_the_sizes(student):
     student.run(1, 2, 3, 4, 5, "functions", "training")
     student.run("HIDDEN_DIM = 10")
     assert student.fail("training") == (
-        "✗ HIDDEN_DIM было 2, а теперь 10: выполните ещё раз ячейки упражнений 2, 3, 4 и 5, затем "
-        + FUNCTIONS)
+        "✗ Значение HIDDEN_DIM было 2, а теперь 10: выполните ещё раз ячейки упражнений 2, 3, 4 и "
+        f"5, затем {FUNCTIONS}")
     student.run("HIDDEN_DIM = 2", "training", "BATCH_SIZE = 50")
     assert student.fail("training") == (
-        f"✗ BATCH_SIZE было 20, а теперь 50: выполните ещё раз ячейку упражнения 5, затем "
-        f"{FUNCTIONS}")
+        "✗ Значение BATCH_SIZE было 20, а теперь 50: выполните ещё раз ячейку упражнения 5, затем "
+        "ячейку, в которой определяются train и elbo_at_test.")
     output = student.run(5, "functions", "training")
     assert student.epochs(output) == [3]  # the networks are the same
 
@@ -664,8 +664,8 @@ def test_later_cells_raise_no_false_alarm(student):
     student.run(NO_PICTURES, 1, 2, 3, 4, 5, *rest)
     student.run("first", *rest)
     student.run("num_epochs = 2", "training", "num_epochs = 1")
-    student.run("BATCH_SIZE, HIDDEN_DIM = 20, 2", *rest)
-    student.run(1, 1, 2, 2, 3, 3, 4, 4, 5, 5, *rest, *rest)
+    student.run("BATCH_SIZE, HIDDEN_DIM = 20, 2", "training")
+    student.run(1, 1, 2, 2, 3, 3, 4, 4, 5, 5, *rest)
     student.run(  # the student's own cells
         "train = theano.function([input_x], elbo, updates=lasagne.updates.adam(loss, params, 1e-4))",
         "training",
@@ -713,7 +713,7 @@ def test_weights_are_not_lost(student, tmp_path):
     saved = student.run("save-weights")
     trained = (tmp_path / "weights.npz").read_bytes()
     elbo = re.search(r"-\d+\.\d+", saved)[0]
-    assert saved == ("Веса сохранены в файл weights.npz: эпох обучения: 2, ELBO на тестовой "
+    assert saved == ("Веса сохранены в файл weights.npz: эпох 2, ELBO на тестовой "
                      f"выборке {elbo}.\n")
     student.run("save-weights")  # the same model again
 
@@ -724,19 +724,19 @@ def test_weights_are_not_lost(student, tmp_path):
     student.run("functions")
     kept = (
         "Веса не сохранены, чтобы не потерять те, что уже есть в файле weights.npz. "
-        f"О них известно: эпох обучения: 2, ELBO на тестовой выборке {elbo}. "
-        "Об этой модели: {}. Сохраните её под другим именем.")
-    assert student.fail("save-weights") == kept.format("не записано ни одной эпохи обучения")
+        f"В файле: эпох 2, ELBO на тестовой выборке {elbo}. "
+        "У этой модели: {}. Сохраните её под другим именем.")
+    assert student.fail("save-weights") == kept.format("записей об обучении нет")
     student.run("training")
-    assert re.fullmatch(kept.format(r"эпох обучения: 1, ELBO на тестовой выборке -\d+\.\d+"),
+    assert re.fullmatch(kept.format(r"эпох 1, ELBO на тестовой выборке -\d+\.\d+"),
                         student.fail("save-weights"))
     assert (tmp_path / "weights.npz").read_bytes() == trained
-    assert "weights1.npz: эпох обучения: 1" in student.run("save_weights('weights1.npz', networks)")
-    assert student.run(load) == ("Веса загружены из файла weights.npz: эпох обучения: 2, ELBO на "
+    assert "weights1.npz: эпох 1" in student.run("save_weights('weights1.npz', networks)")
+    assert student.run(load) == ("Веса загружены из файла weights.npz: эпох 2, ELBO на "
                                  f"тестовой выборке {elbo}.\n")
     student.run("codes", *student.plots, "save-weights")
     assert student.epochs(student.run("training")) == [3]
-    assert "эпох обучения: 3" in student.run("save-weights")
+    assert "эпох 3" in student.run("save-weights")
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == ["weights.npz", "weights1.npz"]
 
@@ -744,19 +744,18 @@ def test_weights_are_not_lost(student, tmp_path):
 def test_everything_can_be_drawn_without_training(student):
     load = student.cells["load-weights"].replace("# load_weights(TRAINED", "load_weights(TRAINED")
     output = student.run(1, 2, 3, 4, 5, "functions", load)
-    assert output.endswith("trained_weights.npz: не записано ни одной эпохи обучения.\n")
+    assert output.endswith("trained_weights.npz: записей об обучении нет.\n")
     output = student.run("codes", *student.plots)
-    assert output == "Кривой обучения пока нет: этих сетей в ноутбуке ещё не обучали.\n"
+    assert output == "Кривой обучения пока нет: в этом ноутбуке модель ещё не обучали.\n"
     output = student.run("HIDDEN_DIM = 10", 2, 3, 4, 5, "functions", "training", "codes",
                          *student.plots)
-    assert output.count("Этот рисунок — плоскость кодов, он возможен только при HIDDEN_DIM = 2, "
-                        "а здесь HIDDEN_DIM = 10.\n") == 4
+    assert output.count("Этот рисунок возможен только при HIDDEN_DIM = 2, а здесь HIDDEN_DIM = 10.\n") == 4
 
 
 def test_training_that_diverges(student):
     wrong = student.cells[5].replace("adam(loss, params)", "adam(loss, params, 1.)")
     assert wrong != student.cells[5]
-    student.run(1, 2, 3, 4, 5, "functions", "training", "save-weights", wrong, "functions")
+    student.run(1, 2, 3, 4, 5, "functions", "training", "codes", "save-weights", wrong, "functions")
     for cell in ("training", "training", student.plots[1]):
         text = student.fail(cell)
         assert text.startswith("✗ Обучение разошлось: среди значений ")

@@ -175,9 +175,9 @@ class CellHistory:
         names = [step for step in steps if step not in self._exercises and self._causes(step)]
         cells = self._cells([*exercises, *names])
         if size:
-            return _("{name} было {before}, а теперь {now}: выполните ещё раз {cells}.", name=size,
-                     before=self._run_of(number).sizes[size], now=self._shell.user_ns.get(size),
-                     cells=cells)
+            return _("значение {name} было {before}, а теперь {now}: выполните ещё раз {cells}.",
+                     name=size, before=self._run_of(number).sizes[size],
+                     now=self._shell.user_ns.get(size), cells=cells)
         return _("ячейка упражнения {number} выполнена заново: выполните ещё раз {cells}.",
                  number=number, cells=cells)
 
