@@ -383,7 +383,8 @@ def stop_if_diverged(elbo):
     ValueError
         It tells usual causes, and which cells to run again.
     """
-    _check_finite("ELBO", elbo)
+    if not math.isfinite(elbo):  # quicker than NumPy's function
+        _check_finite("ELBO", elbo)
 
 
 def _check_finite(name, values):

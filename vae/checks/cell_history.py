@@ -88,7 +88,7 @@ class CellHistory:
                    {name: self._shell.user_ns.get(name) for name in _SIZES})
         values = self._values()
         for name, value in values.items():
-            changed = value is not self._seen[name]
+            changed = value is not self._seen[name]  # by %%time, %run or import, for example
             if changed or self._last.get(name) is not self._before.get(name):
                 self._tried[name] = run
                 defined = (changed or run.error is None) and not isinstance(value, _PLAIN)
@@ -288,8 +288,8 @@ def _bound_by(cell):
             if isinstance(node.ctx, ast.Store):
                 bound.add(node.id)
         elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
-            if isinstance(node.value, ast.Name):
-                bound.add(node.value.id)
+            if isinstance(node.value, ast.Name) and node.value.id not in _MADE_FROM:
+                bound.add(node.value.id)  # but train.trust_input = True leaves train as old as it is
         elif not isinstance(node, ast.Lambda):
             nodes += ast.iter_child_nodes(node)
     return bound
