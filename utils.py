@@ -10,17 +10,23 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from scipy.special import ndtr, ndtri
 
+from vae.checks.exercise import Mistake
 from vae.diagram import plot_model
 from vae.language import _
 from vae.mnist import load_dataset
 from vae.pictures import figure_with_alt, plane_with_sliders, png, show, still_figure
 from vae.progress import progress_bar
-from vae.weights import TRAINED_WEIGHTS, load_weights, save_weights
+from vae.weights import TRAINED_WEIGHTS, learning_curves, load_weights, save_weights
+
+#: The largest dimension of codes that is tried out, where a decoder does not take two.
+_MAX_DIMENSION = 256
 
 __all__ = [
     "load_dataset",
     "iterate_minibatches",
+    "learning_curves",
     "TrainingPicture",
+    "stop_if_diverged",
     "plot_model",
     "plot_learning_curve",
     "plot_reconstructions",
@@ -125,7 +131,8 @@ def plot_hidden_space(X, encode, y=None):
 
     Returns
     -------
-    matplotlib.figure.Figure
+    matplotlib.figure.Figure or None
+        None, after a line of text, if codes do not have two dimensions.
     """
     _check_images("X", X, len(X))
     if y is not None:
@@ -133,6 +140,9 @@ def plot_hidden_space(X, encode, y=None):
         if not np.isin(y, np.arange(10)).all():
             raise ValueError(f"Got y with values {np.unique(y)}, expected digits from 0 to 9")
     codes = encode(X)
+    if np.ndim(codes) == 2 and np.shape(codes)[1] != 2:
+        _print_needs_a_plane(np.shape(codes)[1])
+        return None
     _check_array("encode(X)", codes, (len(X), 2))
 
     distinct, identity = np.unique(X.reshape(len(X), -1), axis=0, return_inverse=True)
@@ -186,10 +196,14 @@ def plot_manifold(decode, n=20):
 
     Returns
     -------
-    matplotlib.figure.Figure
+    matplotlib.figure.Figure or None
+        None, after a line of text, if codes do not have two dimensions.
     """
     _check_count("n", n)
-    z, images = _grid_of_codes(decode, n)
+    grid = _grid_of_codes(decode, n)
+    if grid is None:
+        return None
+    z, images = grid
     alt = _("Изображения, в которые декодируются {n} × {n} кодов с квантилями p(z) по обеим осям",
             n=n)
     figure, ax = figure_with_alt(alt, figsize=(6, 6))
@@ -204,19 +218,46 @@ def plot_manifold(decode, n=20):
 
 
 def _grid_of_codes(decode, n):
-    """Return the quantiles and the image decoded at each pair of them, from the top row down."""
+    """Return the quantiles and the image decoded at each pair of them, from the top row down.
+
+    Return None, after a line of text, if codes do not have two dimensions.
+    """
     z = ndtri((np.arange(n) + 0.5) / n)
     z_1, z_2 = np.meshgrid(z, z[::-1])  # the top row has the largest z_2
-    images = decode(np.column_stack([z_1.ravel(), z_2.ravel()]).astype(np.float32))
+    try:
+        images = decode(np.column_stack([z_1.ravel(), z_2.ravel()]).astype(np.float32))
+    except ValueError:
+        dimension = _dimension_of_codes(decode)
+        if dimension is None:
+            raise
+        _print_needs_a_plane(dimension)
+        return None
     _check_images("decode(z)", images, n * n)
     return z, images
+
+
+def _dimension_of_codes(decode):
+    """Return the smallest dimension of codes that a decoder takes, None if it takes none."""
+    for dimension in range(1, _MAX_DIMENSION + 1):
+        try:
+            decode(np.zeros((1, dimension), np.float32))
+        except ValueError:
+            continue
+        return dimension
+    return None
+
+
+def _print_needs_a_plane(dimension):
+    print(_("Этот рисунок возможен только при HIDDEN_DIM = 2, а здесь HIDDEN_DIM = {dimension}.",
+            dimension=dimension))
 
 
 def explore_manifold(decode, n=15):
     """Show the image that a decoder makes of a code, which two sliders choose.
 
     The grid of `plot_manifold` is beside it, with a mark at the chosen code. Without a kernel, as
-    in a saved notebook, or without ipywidgets, there is a picture of the code (0, 0).
+    in a saved notebook, or without ipywidgets, there is a picture of the code (0, 0). If codes do
+    not have two dimensions, there is only a line of text.
 
     Parameters
     ----------
@@ -226,7 +267,10 @@ def explore_manifold(decode, n=15):
         Number of images along each axis of the grid.
     """
     _check_count("n", n)
-    images = _grid_of_codes(decode, n)[1]
+    grid = _grid_of_codes(decode, n)
+    if grid is None:
+        return
+    _z, images = grid
     figure = still_figure(figsize=(8, 4.6))
     plane, digit = figure.subplots(1, 2, width_ratios=[3, 2])
     _show_images(plane, images, n_rows=n)
@@ -255,7 +299,9 @@ def explore_manifold(decode, n=15):
 class TrainingPicture:
     """The learning curve and reconstructions of a few images, redrawn in place after each epoch.
 
-    The picture appears below the cell that makes it; a saved notebook keeps its last state.
+    The picture appears below the cell that makes it; a saved notebook keeps its last state. In
+    ``with TrainingPicture(...) as picture``, an interruption ends the training with one line of
+    text; the epochs that are done remain.
 
     Parameters
     ----------
@@ -263,11 +309,14 @@ class TrainingPicture:
         Images, ``(n, 1, 28, 28)`` in [0, 1]; eight is a good number.
     reconstruct : callable
         Maps images to the probabilities of their pixels, of the same shape.
+    train_curve, test_curve : list of float
+        Mean ELBO of the images after each epoch, in nats. Training appends to them.
     """
 
-    def __init__(self, X, reconstruct):
+    def __init__(self, X, reconstruct, train_curve, test_curve):
         _check_images("X", X, len(X))
         self._X, self._reconstruct, self._handle = X, reconstruct, None
+        self._curves = train_curve, test_curve
         self._figure = still_figure(figsize=(10, 2.6))
         self._curve, ax = self._figure.subplots(1, 2, width_ratios=[2, 5])
         self._lines = [self._curve.plot([], [], ".-", label=label)[0]
@@ -278,32 +327,74 @@ class TrainingPicture:
         self._curve.legend(loc="lower right", frameon=False)
         self._shown = _show_images(ax, np.concatenate([X, X]), n_rows=2)
         ax.set(title=_("Оригиналы и реконструкции"), xticks=[], yticks=[])
-        self.update([], [])
+        self.update()
 
-    def update(self, train_elbo, test_elbo):
-        """Redraw the picture.
+    def __enter__(self):
+        return self
 
-        Parameters
-        ----------
-        train_elbo, test_elbo : sequence of float
-            Mean over the images after each epoch, in nats, of equal lengths.
-        """
-        if len(train_elbo) != len(test_elbo):
-            raise ValueError(f"Got {len(train_elbo)} train and {len(test_elbo)} test epochs, "
-                             "expected equal numbers")
+    def __exit__(self, error_type, error, traceback):
+        if error_type is None or not issubclass(error_type, KeyboardInterrupt):
+            return False
+        n_epochs = min(map(len, self._curves))
+        for curve in self._curves:
+            del curve[n_epochs:]  # of an epoch that is in one curve only
+        print(_("Обучение прервано, эпох сделано: {n}. Чтобы продолжить, выполните ячейку ещё раз.",
+                n=n_epochs))
+        return True
+
+    def update(self):
+        """Redraw the picture with the current curves and reconstructions."""
+        n_epochs, n_test = map(len, self._curves)
+        if n_epochs != n_test:
+            raise ValueError(f"Got {n_epochs} train and {n_test} test epochs, expected equal "
+                             "numbers")
         reconstructions = self._reconstruct(self._X)
         _check_images("reconstruct(X)", reconstructions, len(self._X))
         self._shown.set_data(_rows(np.concatenate([self._X, reconstructions]), n_rows=2))
-        for line, values in zip(self._lines, (train_elbo, test_elbo)):
-            line.set_data(np.arange(1, len(values) + 1), values)
-        self._curve.set_xlim(0.5, max(len(train_elbo), 2) + 0.5)
-        self._curve.relim()
-        self._curve.autoscale_view(scalex=False)
-        alt = _("Оригиналы и реконструкции до обучения")
-        if len(test_elbo):
+        for line, values in zip(self._lines, self._curves):
+            line.set_data(np.arange(1, n_epochs + 1), values)
+        self._curve.set_xlim(0.5, max(n_epochs, 2) + 0.5)
+        self._curve.tick_params(
+            labelcolor=plt.rcParams["text.color"] if n_epochs else "none")
+        if n_epochs:
+            self._curve.relim()
+            self._curve.autoscale_view(scalex=False)
             alt = _("ELBO после эпохи {n}: {test_elbo:.1f} нат на тестовой выборке; оригиналы и "
-                    "реконструкции", n=len(test_elbo), test_elbo=test_elbo[-1])
+                    "реконструкции", n=n_epochs, test_elbo=self._curves[1][-1])
+        else:
+            alt = _("Оригиналы и реконструкции до обучения")
         self._handle = show(png(self._figure), alt, handle=self._handle)
+
+
+class Diverged(Mistake, ValueError):
+    """Training cannot go on. Jupyter shows this without a traceback."""
+
+
+def stop_if_diverged(elbo):
+    """Raise an error if the ELBO is NaN or infinite.
+
+    Parameters
+    ----------
+    elbo : float
+        Of a batch, or a sum or a mean of several.
+
+    Raises
+    ------
+    ValueError
+        It tells usual causes, and which cells to run again.
+    """
+    if not math.isfinite(elbo):  # quicker than NumPy's function
+        _check_finite("ELBO", elbo)
+
+
+def _check_finite(name, values):
+    if not np.isfinite(values).all():
+        raise Diverged(_(
+            "✗ Обучение разошлось: среди значений {name} есть nan или бесконечность.\n"
+            "Обычные причины: слишком большой шаг обучения в updates; scale без функции активации "
+            "с положительными значениями; логарифм или деление, в которых может оказаться ноль.\n"
+            "Веса испорчены. Исправьте причину и выполните ячейки заново, начиная с упражнения 3.",
+            name=name))
 
 
 def plot_learning_curve(train_elbo, test_elbo):
@@ -316,11 +407,15 @@ def plot_learning_curve(train_elbo, test_elbo):
 
     Returns
     -------
-    matplotlib.figure.Figure
+    matplotlib.figure.Figure or None
+        None, after a line of text, if there are no epochs.
     """
-    if not 0 < len(train_elbo) == len(test_elbo):
+    if len(train_elbo) != len(test_elbo):
         raise ValueError(f"Got {len(train_elbo)} train and {len(test_elbo)} test epochs, expected "
-                         "equal numbers, at least one")
+                         "equal numbers")
+    if not len(train_elbo):
+        print(_("Кривой обучения пока нет: в этом ноутбуке модель ещё не обучали."))
+        return None
 
     alt = _("ELBO по эпохам: в последней, {n}-й, {train_elbo:.1f} нат на обучающей выборке и "
             "{test_elbo:.1f} на тестовой",
@@ -365,5 +460,4 @@ def _check_images(name, images, n_images):
 def _check_array(name, values, shape):
     if np.shape(values) != shape:
         raise ValueError(f"Got {name} of shape {np.shape(values)}, expected {shape}")
-    if not np.isfinite(values).all():
-        raise ValueError(f"Got {name} with NaN or infinite values, expected finite ones")
+    _check_finite(name, values)

@@ -34,7 +34,7 @@ from theano.sandbox.rng_mrg import MRG_RandomStreams as RandomStreams
 
 from vae import BinaryVector, vae_decoder_mlp, show_source
 from vae.distributions import as_tensor
-from vae.checks import check
+from vae.checks import check, check_current
 
 BATCH_SIZE = 20
 HIDDEN_DIM = 2
@@ -265,8 +265,14 @@ check(5, globals())
 # ## Обучение
 #
 # Определим функции. Если есть компилятор C++, Theano переводит граф в код на этом языке и компилирует его: в первый раз это занимает до полуминуты, потом используется уже скомпилированное. Если компилятора нет, граф вычисляет NumPy.
+#
+# Если выполнить ячейку упражнения заново, уже построенные функции останутся прежними. За этим следит `check_current`: она скажет, какие ячейки нужно выполнить ещё раз. Веса сетей создаются в упражнениях 3 и 4, и с новыми весами начинается новая кривая обучения.
 
-# %%
+# %% tags=["functions"]
+from utils import learning_curves, stop_if_diverged
+
+check_current('elbo', 'updates')
+
 train = theano.function(
     [input_x],
     elbo,
@@ -278,62 +284,60 @@ elbo_at_test = theano.function(
     elbo
 )
 
-train_curve, test_curve = [], []  # значения ELBO по эпохам
-
 reconstruct = theano.function(
     [input_x],
     T.nnet.sigmoid(lasagne.layers.get_output(decoder_logits))
 )
 
+networks = [encoder_mean, encoder_scale, decoder_logits]
+train_curve, test_curve = learning_curves(networks)  # ELBO по эпохам, у новых сетей пусто
+
+# %% [markdown]
+# Обратите внимание, что тут предложена вероятностная модель для бинарных данных. MNIST содержит полутоновые изображения: значения пикселей от 0 до 1. На практике при обучении автокодировщика получают бинарные данные, на каждом шаге заново выбирая значение пикселя случайно, в зависимости от его интенсивности $t_i$ в объекте из данных:
+#
+# $$ x_i \sim \operatorname{Bernoulli}(t_i), \quad i = 1, \dots, D $$
+#
+# Такой приём называется динамической бинаризацией, он эффективно расширяет обучающую выборку и приводит к лучшим значениям правдоподобия обученных моделей. В коде это строка `batch = np.random.rand(*batch.shape) < batch`.
+
 # %% [markdown]
 # И обучим модель. После каждой эпохи рисунок обновляется: слева растёт ELBO, справа реконструкции становятся похожи на оригиналы. Обучение можно прервать (*Kernel → Interrupt*) и продолжить, выполнив ячейку ещё раз. На тестовой выборке ELBO той же эпохи обычно выше, чем на обучающей: для обучающей усредняются и первые шаги эпохи, когда веса были хуже, а для тестовой берутся уже веса после неё.
 
 # %% tags=["training"]
-picture = TrainingPicture(X_test[:8], reconstruct)
+check_current('train', 'elbo_at_test', 'reconstruct')
+
 first_epoch = len(train_curve) + 1
-try:
+with TrainingPicture(X_test[:8], reconstruct, train_curve, test_curve) as picture:
     for epoch in range(first_epoch, first_epoch + num_epochs):
-        train_elbo = 0
-        train_batches = 0
+        train_elbo, train_batches = 0, 0
         start_time = time.time()
         for batch in iterate_minibatches(X_train, batchsize=BATCH_SIZE,
                                          progress='Эпоха {}'.format(epoch)):
-            """
-            Обратите внимание, что тут предложена вероятностная модель для бинарных данных.
-            MNIST содержит полутоновые изображения: значения пикселей от 0 до 1.
-            На практике при обучении автокодировщика получают бинарные данные, всякий раз
-            полагая значение пикселя случайно равным 0 или 1 в зависимости от интенсивности
-            пикселя в объекте из данных.
-            Такой приём называется динамической бинаризацией, он эффективно расширяет
-            обучающую выборку и приводит к лучшим значениям правдоподобия обученных моделей.
-            """
             batch = np.random.rand(*batch.shape) < batch
             train_elbo += train(batch)
             train_batches += 1
+            stop_if_diverged(train_elbo)
 
-        test_elbo = 0
-        test_batches = 0
+        test_elbo, test_batches = 0, 0
         for batch in iterate_minibatches(X_test, batchsize=BATCH_SIZE):
             batch = np.random.rand(*batch.shape) < batch
             test_elbo += elbo_at_test(batch)
             test_batches += 1
+        stop_if_diverged(test_elbo)
 
         train_curve.append(train_elbo / train_batches)
         test_curve.append(test_elbo / test_batches)
-
         print('Эпоха {}: {:.1f} с. ELBO на обучающей выборке {:.2f}, на тестовой {:.2f}'.format(
               epoch, time.time() - start_time, train_curve[-1], test_curve[-1]))
-        picture.update(train_curve, test_curve)
-except KeyboardInterrupt:
-    print('Обучение прервано, эпох сделано: {}. Чтобы продолжить, выполните ячейку '
-          'ещё раз.'.format(len(train_curve)))
+        picture.update()
 
 # %% [markdown]
 # ## Что получается? Визуализации
 
-# %%
+# %% tags=["codes"]
 from utils import (plot_learning_curve, plot_reconstructions, plot_hidden_space, plot_manifold,
                    explore_manifold)
+
+check_current('qz_x', 'decoder_logits')
 
 encode = theano.function(
     [input_x],
@@ -350,21 +354,25 @@ decode = theano.function(
 # Как росла нижняя оценка при обучении.
 
 # %%
+check_current('train_curve')
 plot_learning_curve(train_curve, test_curve)
 
 # %% [markdown]
 # Визуализируем среднее распределения $p(x \mid z)$ при одном сэмпле $z$ для каждого изображения. Сети подаются сами полутоновые изображения, хотя обучалась она на бинарных.
 
 # %%
+check_current('reconstruct')
 plot_reconstructions(X_test, reconstruct)
 
 # %% [markdown]
 # Посмотрим на пространство представлений: нарисуем каждый объект там, где находится его код, один сэмпл из $q(z \mid x)$. Цвет обозначает цифру, модель её не знает.
 
 # %%
+check_current('encode')
 plot_hidden_space(X_test[:1000], encode, y_test[:1000])
 
 # %%
+check_current('encode')
 # рисуем по 25 сэмплов кода для каждого объекта
 x_test_repeated = np.repeat(X_test[:25], repeats=25, axis=0)
 plot_hidden_space(x_test_repeated, encode)
@@ -373,23 +381,34 @@ plot_hidden_space(x_test_repeated, encode)
 # Теперь в обратную сторону: возьмём коды на сетке из квантилей априорного распределения $p(z)$ и посмотрим, какие изображения им соответствуют.
 
 # %%
+check_current('decode')
 plot_manifold(decode)
 
 # %% [markdown]
 # Эту плоскость можно исследовать и самим: двигайте ползунки, и выбранный код сразу декодируется. Что происходит на границе между двумя цифрами? А далеко от нуля, там, где плотность $p(z)$ мала?
 
 # %%
+check_current('decode')
 explore_manifold(decode)
 
 # %% [markdown]
-# Веса можно сохранить, а потом загрузить. Если ждать обучения некогда, а кодировщик у вас такой же, как в решении (два скрытых слоя, 256 и 128 нейронов, ReLU), загрузите веса, обученные заранее: `load_weights(TRAINED_WEIGHTS, networks)`, и нарисуйте всё заново.
+# Веса можно сохранить в файл, вместе с кривой обучения. Файл, в котором уже лежит модель с более высокой ELBO, останется прежним: для новой модели возьмите другое имя.
 
-# %% tags=["weights"]
-from utils import save_weights, load_weights, TRAINED_WEIGHTS
+# %% tags=["save-weights"]
+from utils import save_weights
 
-networks = [encoder_mean, encoder_scale, decoder_logits]
+check_current('networks')
 save_weights('weights.npz', networks)
+
+# %% [markdown]
+# А потом загрузить: после перезапуска ядра выполните упражнения, ячейку с функциями и ячейку ниже, убрав `#` перед нужной строкой, затем нарисуйте всё заново. Если ждать обучения некогда, а кодировщик у вас такой же, как в решении (два скрытых слоя, 256 и 128 нейронов, ReLU), загрузите веса, обученные заранее: `TRAINED_WEIGHTS`.
+
+# %% tags=["load-weights"]
+from utils import load_weights, TRAINED_WEIGHTS
+
+check_current('networks')
 # load_weights('weights.npz', networks)
+# load_weights(TRAINED_WEIGHTS, networks)
 
 # %% [markdown] tags=["question-3"]
 # **Вопрос.** Чем отличается пространство представлений автокодировщика от пространства представлений вариационного автокодировщика? Почему возникло различие?

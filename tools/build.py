@@ -319,7 +319,8 @@ def _executed(notebook):
 def _keep_weights():
     """Move the trained weights into the package, in half precision: less than 1 MB."""
     with np.load(WEIGHTS) as file:
-        np.savez_compressed(TRAINED_WEIGHTS, *(file[name].astype(np.float16) for name in file))
+        np.savez_compressed(TRAINED_WEIGHTS, *(
+            file[name].astype(np.float16) for name in file if name.startswith("arr_")))
     WEIGHTS.unlink()
 
 

@@ -262,8 +262,8 @@ def test_the_unfilled_notebook_stops_at_the_first_exercise(mnist_dir):
     assert printed(notebook) == ""
 
 
-def test_the_filled_notebook_runs_through(mnist_dir):
-    notebook = execute(short(filled()), build.HERE)
+def test_the_filled_notebook_runs_through(mnist_dir, tmp_path):
+    notebook = execute(short(filled()), tmp_path)
     assert len(pictures(notebook)) == 8
     text = printed(notebook)
     assert text.count("верно.") == len(EXERCISES) and text.count("на тестовой -") == 1
@@ -299,9 +299,9 @@ def warnings_of(cell):
     return "".join(output.text for output in cell.outputs if output.get("name") == "stderr")
 
 
-def test_the_notebook_learns_without_any_network(no_network):
+def test_the_notebook_learns_without_any_network(no_network, tmp_path):
     """On 5,000 images, after a warning."""
-    notebook = execute(short(build.solution()), build.HERE)
+    notebook = execute(short(build.solution()), tmp_path)
     warning = warnings_of(notebook.cells[1])
     assert "ВНИМАНИЕ: загружен не весь MNIST!" in warning
     assert -250 < float(re.search(r"на тестовой (-[\d.]+)", printed(notebook)).group(1)) < -180
@@ -312,7 +312,7 @@ def test_the_notebook_learns_without_any_network(no_network):
 def test_the_notebook_learns_without_a_compiler(no_network, tmp_path, monkeypatch):
     """Nor a network. There is a warning about each, and no other."""
     monkeypatch.setenv("PATH", str(tmp_path))
-    notebook = execute(build.solution(), build.HERE)
+    notebook = execute(build.solution(), tmp_path)
     warning = warnings_of(notebook.cells[1])
     assert "Нет компилятора C++" in warning and warning.count("RuntimeWarning") == 1
     assert not any(map(warnings_of, code_cells(notebook)[1:]))
@@ -328,6 +328,7 @@ class Kernel:
 
     def __init__(self, folder=build.HERE):
         self.manager, self.client = start_new_kernel(cwd=str(folder))
+        self.pictures = []  #: the alternative texts of the last code's pictures, as updated
 
     def run(self, code, interrupt_at=None, whole=False):
         """Run code; return what it prints, and its error or None.
@@ -340,10 +341,12 @@ class Kernel:
         whole : bool
             Whether to return the traceback, a list of lines, in place of the error's last line.
         """
-        output, interrupted = "", False
+        output, interrupted, self.pictures = "", False, []
 
         def listen(message):
             nonlocal output, interrupted
+            if "image/png" in message["content"].get("data", {}):
+                self.pictures.append(message["content"]["metadata"]["image/png"]["alt"])
             if message["msg_type"] == "stream":
                 output += message["content"]["text"]
                 if interrupt_at and interrupt_at in output and not interrupted:
@@ -360,6 +363,9 @@ class Kernel:
             output, error = self.run(cell.source)
             assert error is None, (cell.source, output, error)
 
+    def restart(self):
+        self.manager.restart_kernel(now=True)
+        self.client.wait_for_ready()
 
     def shut_down(self):
         self.client.stop_channels()
@@ -367,8 +373,8 @@ class Kernel:
 
 
 @pytest.fixture
-def kernel(mnist_dir):
-    kernel = Kernel()
+def kernel(mnist_dir, tmp_path):
+    kernel = Kernel(tmp_path)
     yield kernel
     kernel.shut_down()
 
@@ -459,12 +465,14 @@ def test_checks_know_what_was_run(kernel):
     assert "сначала выполните упражнение 4: оно ещё не выполнено" in verdict(5)
     run(4)
     assert "верно" in verdict(4)
-    assert "ячейка упражнения 4 выполнена заново: выполните ячейку упражнения 5 ещё" in verdict(5)
+    assert "ячейка упражнения 4 выполнена заново: выполните ещё раз ячейку упражнения 5." in verdict(5)
     run(3)
     assert "верно" in verdict(3)
     for number in (4, 5):
-        assert "упражнения 3 выполнена заново: выполните ячейки упражнений 4 и 5 ещё раз" \
+        assert "упражнения 3 выполнена заново: выполните ещё раз ячейки упражнений 4 и 5." \
             in verdict(number)
+    run(5)
+    assert "упражнения 3 выполнена заново: выполните ещё раз ячейки упражнений 4 и 5" in verdict(5)
     run(4, source[4] + "\n1 / 0")
     assert "ячейка этого упражнения в последний раз закончилась ошибкой ZeroDivisionError: " \
         "division by zero." in verdict(4)
@@ -522,6 +530,255 @@ def test_training_can_be_interrupted_continued_and_repeated(kernel):
     assert -180 < elbos[0] < elbos[1] < -150
     assert kernel.run("assert len(train_curve) == len(test_curve) == 2")[1] is None
     kernel.run_cells(cell for cell in notebook.cells[training + 1:] if cell.cell_type == "code")
+
+
+class Student:
+    """A student with few images, a kernel without a compiler and the solved notebook's cells."""
+
+    SETUP = ("\nnum_epochs = 1\n"
+             "X_train, X_test, y_test = X_train[:400], X_test[:100], y_test[:100]")
+    TAGS = ["functions", "training", "codes", "save-weights", "load-weights"]
+
+    def __init__(self, kernel):
+        self.kernel, notebook = kernel, build.solution()
+        self.cells = {tag: tagged(notebook, tag).source for tag in self.TAGS}
+        self.cells.update((number, tagged(notebook, f"exercise-{number}").source)
+                          for number in EXERCISES)
+        self.cells["first"] = code_cells(notebook)[0].source + self.SETUP
+        self.plots = [cell.source for cell in code_cells(notebook)
+                      if re.search("^(plot|explore)_(?!model)", cell.source, re.M)]
+
+    def run(self, *cells):
+        """Run cells, each named by its tag or number or given as code; return what they print."""
+        output = ""
+        for cell in cells:
+            printed, error = self.kernel.run(self.cells.get(cell, cell))
+            assert error is None, (cell, output, error)
+            output += printed
+        return output
+
+    def fail(self, cell):
+        """Run a cell that has to fail without a traceback; return the text of its error."""
+        _, lines = self.kernel.run(self.cells.get(cell, cell), whole=True)
+        assert lines is not None, cell
+        text = " ".join(" ".join(lines).split())
+        assert "Traceback" not in text and max(map(len, "\n".join(lines).splitlines())) <= 80
+        return text
+
+    def epochs(self, output):
+        return [int(number) for number in re.findall(r"Эпоха (\d+): [\d.]+ с", output)]
+
+
+@pytest.fixture
+def student(mnist_dir, tmp_path, monkeypatch):
+    monkeypatch.setenv("THEANO_FLAGS", "cxx=")
+    kernel = Kernel(tmp_path)
+    student = Student(kernel)
+    student.run("import warnings; warnings.simplefilter('ignore')", "first")
+    yield student
+    kernel.shut_down()
+
+
+#: A cell after which pictures take no time.
+NO_PICTURES = """
+import utils
+utils.plot_reconstructions = utils.plot_hidden_space = lambda *arguments: None
+utils.plot_manifold = utils.explore_manifold = lambda *arguments: None
+"""
+FUNCTIONS = "ячейку, в которой определяются train, elbo_at_test и reconstruct."
+
+
+def test_later_cells_know_which_exercises_were_run_again(student):
+    student.run(NO_PICTURES, 1, 2, 3, 4, 5)
+    assert student.fail("training") == f"✗ Сначала выполните {FUNCTIONS}"
+    assert student.fail("save-weights") == (
+        "✗ Сначала выполните ячейку, в которой определяется networks.")
+    student.run("functions", "training", "codes", *student.plots, "save-weights")
+
+    student.run(2, 3, 4, 5)  # but not the functions
+    again = "✗ Ячейка упражнения 2 выполнена заново: выполните ещё раз "
+    for _ in range(2):
+        assert student.fail("training") == again + FUNCTIONS
+        student.run("train.trust_input = False")  # the function is still the old one
+    for name, cell in zip(["train_curve", "reconstruct", "encode", "encode", "decode", "decode"],
+                          student.plots, strict=True):
+        assert student.fail(cell) == f"{again}ячейку, в которой определяется {name}."
+    for cell in ("save-weights", "load-weights"):
+        assert student.fail(cell) == f"{again}ячейку, в которой определяется networks."
+    student.run("functions")
+    assert student.fail(student.plots[-1]).endswith("определяется decode.")
+    student.run("codes", *student.plots)
+
+    student.run(3, 4)  # but not 5
+    again = "✗ Ячейка упражнения 3 выполнена заново: выполните ещё раз ячейку упражнения 5"
+    for _ in range(2):  # the second time too, although its cell has assigned train by then
+        assert student.fail("functions") == again + "."
+        assert student.fail("training") == f"{again}, затем {FUNCTIONS}"
+    student.run(3, 5)  # but not 4
+    assert "выполните ещё раз ячейки упражнений 4 и 5." in student.fail("functions")
+    student.run(4, 5, "functions", "training")
+    student.run(1)
+    assert student.fail("codes") == (
+        "✗ Ячейка упражнения 1 выполнена заново: выполните ещё раз ячейки упражнений 3, 4 и 5.")
+    student.run(3, 4, 5, "functions")
+
+    student.run("from vae import vae_encoder_mlp")  # nor does an assignment
+    assert "упражнения 2 выполнена заново" in student.fail("training")
+    student.run(3, 4, 5, "functions", "%%time\n" + student.cells[5])
+    assert "упражнения 5 выполнена заново" in student.fail("training")
+    student.run("%%time\n" + student.cells["functions"], "training")
+
+
+def test_later_cells_know_which_exercises_failed(student):
+    student.run(NO_PICTURES, 1, 2, 3, 4, 5, "functions", "codes")
+    for cell, expected in [
+            (student.cells[4] + "\n1 / 0", "✗ Сначала исправьте упражнение 4: его ячейка "
+             "закончилась ошибкой ZeroDivisionError: division by zero."),
+            (student.cells[4] + "\n)", "✗ Сначала исправьте упражнение 4: его ячейка "
+             "закончилась ошибкой SyntaxError"),
+            ("raise NotImplementedError\n" + student.cells[4],
+             "✗ Сначала выполните упражнение 4: оно ещё не выполнено.")]:
+        assert student.kernel.run(cell)[1] is not None
+        for later in ("functions", "training", "save-weights", student.plots[-1]):
+            assert student.fail(later).startswith(expected)
+        student.run(student.plots[2])  # it needs the first three exercises only
+    student.run(4, 5)
+    assert student.kernel.run("raise KeyError\n" + student.cells["functions"])[1] is not None
+    assert student.fail("training").endswith(FUNCTIONS)
+    student.run("functions", "training")
+
+
+def test_later_cells_know_the_sizes(student):
+    student.run(1, 2, 3, 4, 5, "functions", "training")
+    student.run("HIDDEN_DIM = 10")
+    assert student.fail("training") == (
+        "✗ Значение HIDDEN_DIM было 2, а теперь 10: выполните ещё раз ячейки упражнений 2, 3, 4 и "
+        f"5, затем {FUNCTIONS}")
+    student.run("HIDDEN_DIM = 2", "training", "BATCH_SIZE = 50")
+    assert student.fail("training") == (
+        "✗ Значение BATCH_SIZE было 20, а теперь 50: выполните ещё раз ячейку упражнения 5, затем "
+        "ячейку, в которой определяются train и elbo_at_test.")
+    output = student.run(5, "functions", "training")
+    assert student.epochs(output) == [3]  # the networks are the same
+
+
+def test_later_cells_raise_no_false_alarm(student):
+    rest = ["functions", "training", "codes", *student.plots, "load-weights"]
+    student.run(NO_PICTURES, 1, 2, 3, 4, 5, *rest)
+    student.run("first", *rest)
+    student.run("num_epochs = 2", "training", "num_epochs = 1")
+    student.run("BATCH_SIZE, HIDDEN_DIM = 20, 2", "training")
+    student.run(1, 1, 2, 2, 3, 3, 4, 4, 5, 5, *rest)
+    student.run(  # the student's own cells
+        "train = theano.function([input_x], elbo, updates=lasagne.updates.adam(loss, params, 1e-4))",
+        "training",
+        "updates = lasagne.updates.sgd(loss, params, 1e-4)\n"
+        "train = theano.function([input_x], elbo, updates=updates)", "training",
+        "encode = theano.function([input_x], qz_x.loc)", student.plots[2],
+        "elbo = np.mean(test_curve)\nfor loss in train_curve: pass\npz = np.zeros(3)",
+        "training", *student.plots,
+        "train_curve = np.array(train_curve)", student.plots[0],
+        "params = lasagne.layers.get_all_params(networks)\nprint(len(params))",
+        "def encoder_codes(X):\n    loss = encode(X)\n    return loss\nencoder_codes(X_test)",
+        "del loss", "networks = networks[:]", student.plots[2])
+    for experiment in ("elbo = undefined", "params = [", "px_z = px_z.log_prob()"):
+        assert student.kernel.run(experiment)[1] is not None
+        student.run("train_curve = list(train_curve)", "training", *student.plots)
+    student.kernel.restart()
+    student.run("import warnings; warnings.simplefilter('ignore')", "first", NO_PICTURES,
+                1, 2, 3, 4, 5, *rest)
+    student.run("\n".join(student.cells[number] for number in EXERCISES), *rest)  # as one cell
+    student.run("%%time\n" + "\n".join(student.cells[number] for number in EXERCISES), *rest)
+
+
+def test_curves_belong_to_the_weights(student):
+    student.run(1, 2, 3, 4, 5)
+    for cells, epochs in [
+            (["functions"], [1]),
+            ([], [2]),
+            (["functions"], [3]),
+            ([5, "functions"], [4]),
+            (["functions", "num_epochs = 2"], [5, 6]),
+            (["num_epochs = 1", 4, 5, "functions"], [1]),
+            ([], [2]),
+            ([3, 4, 5, "functions"], [1])]:
+        output = student.run(*cells, "training")
+        assert student.epochs(output) == epochs
+        assert student.kernel.pictures[-1].startswith(f"ELBO после эпохи {epochs[-1]}: ")
+        before = epochs[0] - 1
+        assert student.kernel.pictures[0].startswith(
+            f"ELBO после эпохи {before}: " if before
+            else "Оригиналы и реконструкции до обучения")
+
+
+def test_weights_are_not_lost(student, tmp_path):
+    student.run(1, 2, 3, 4, 5, "functions", "training", "training")
+    saved = student.run("save-weights")
+    trained = (tmp_path / "weights.npz").read_bytes()
+    elbo = re.search(r"-\d+\.\d+", saved)[0]
+    assert saved == ("Веса сохранены в файл weights.npz: эпох 2, ELBO на тестовой "
+                     f"выборке {elbo}.\n")
+    student.run("save-weights")  # the same model again
+
+    student.kernel.restart()  # and come back
+    load = student.cells["load-weights"].replace("# load_weights('weights", "load_weights('weights")
+    student.run("import warnings; warnings.simplefilter('ignore')", "first", 1, 2, 3, 4, 5)
+    assert student.fail(load).endswith("ячейку, в которой определяется networks.")
+    student.run("functions")
+    kept = (
+        "Веса не сохранены, чтобы не потерять те, что уже есть в файле weights.npz. "
+        f"В файле: эпох 2, ELBO на тестовой выборке {elbo}. "
+        "У этой модели: {}. Сохраните её под другим именем.")
+    assert student.fail("save-weights") == kept.format("записей об обучении нет")
+    student.run("training")
+    assert re.fullmatch(kept.format(r"эпох 1, ELBO на тестовой выборке -\d+\.\d+"),
+                        student.fail("save-weights"))
+    assert (tmp_path / "weights.npz").read_bytes() == trained
+    assert "weights1.npz: эпох 1" in student.run("save_weights('weights1.npz', networks)")
+    assert student.run(load) == ("Веса загружены из файла weights.npz: эпох 2, ELBO на "
+                                 f"тестовой выборке {elbo}.\n")
+    student.run("codes", *student.plots, "save-weights")
+    assert student.epochs(student.run("training")) == [3]
+    assert "эпох 3" in student.run("save-weights")
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["weights.npz", "weights1.npz"]
+
+
+def test_everything_can_be_drawn_without_training(student):
+    load = student.cells["load-weights"].replace("# load_weights(TRAINED", "load_weights(TRAINED")
+    output = student.run(1, 2, 3, 4, 5, "functions", load)
+    assert output.endswith("trained_weights.npz: записей об обучении нет.\n")
+    output = student.run("codes", *student.plots)
+    assert output == "Кривой обучения пока нет: в этом ноутбуке модель ещё не обучали.\n"
+    output = student.run("HIDDEN_DIM = 10", 2, 3, 4, 5, "functions", "training", "codes",
+                         *student.plots)
+    assert output.count("Этот рисунок возможен только при HIDDEN_DIM = 2, а здесь HIDDEN_DIM = 10.\n") == 4
+
+
+def test_training_that_diverges(student):
+    wrong = student.cells[5].replace("adam(loss, params)", "adam(loss, params, 1.)")
+    assert wrong != student.cells[5]
+    student.run(1, 2, 3, 4, 5, "functions", "training", "codes", "save-weights", wrong, "functions")
+    for cell in ("training", "training", student.plots[1]):
+        text = student.fail(cell)
+        assert text.startswith("✗ Обучение разошлось: среди значений ")
+        assert text.endswith("выполните ячейки заново, начиная с упражнения 3.")
+    assert student.fail("save-weights").startswith("Веса не сохранены: среди них есть nan")
+    student.run(student.plots[0])  # of the epoch before
+    assert student.epochs(student.run(3, 4, 5, "functions", "training")) == [1]
+
+
+def test_interrupted_training_leaves_a_usable_state(student):
+    student.run(1, 2, 3, 4, 5, "functions", "training", "num_epochs = 1000")
+    training = student.cells["training"]
+    output, error = student.kernel.run(training, interrupt_at="Эпоха 3: 0")
+    assert error is None
+    n_epochs = int(re.search(r"\nОбучение прервано, эпох сделано: (\d+)\. Чтобы", output
+                             .replace("\r", "\n"))[1])
+    assert n_epochs >= 3 and output.endswith("ещё раз.\n")
+    student.run(f"assert len(train_curve) == len(test_curve) == {n_epochs}", "codes",
+                *student.plots[:2], "num_epochs = 1")
+    assert student.epochs(student.run("training")) == [n_epochs + 1]
 
 
 def test_every_cell_can_be_run_twice(kernel):

@@ -718,28 +718,57 @@ def test_plot_model():
 
 
 def test_training_picture(images):
-    picture = utils.TrainingPicture(images[:8], lambda batch: 1 - batch)
+    train_curve, test_curve = [], []
+    picture = utils.TrainingPicture(images[:8], lambda batch: 1 - batch, train_curve, test_curve)
     curve, ax = picture._figure.axes
+    picture._figure.canvas.draw()
+    assert {label.get_color() for label in curve.get_xticklabels()} == {"none"}  # no epoch yet
     shown, = ax.images
     np.testing.assert_array_equal(tiles(shown)[1], 1 - images[:8, 0])
     for n in (1, 2, 10):
-        picture.update(np.arange(n) - 10., np.arange(n) - 9.)
+        train_curve[:], test_curve[:] = np.arange(n) - 10., np.arange(n) - 9.
+        picture.update()
         train, test = curve.lines
+        assert "none" not in {label.get_color() for label in curve.get_xticklabels()}
         np.testing.assert_array_equal(train.get_xdata(), np.arange(1, n + 1))
         np.testing.assert_array_equal(test.get_ydata(), np.arange(n) - 9.)
         picture._figure.canvas.draw()
         low, high = curve.get_xlim()
         assert low < 1 and n < high and curve.get_ylim()[0] < -10 < n - 10 < curve.get_ylim()[1]
-    with pytest.raises(ValueError, match="Got 2 train and 1 test epochs"):
-        picture.update([1, 2], [1])
+    del test_curve[-1]
+    with pytest.raises(ValueError, match="Got 10 train and 9 test epochs"):
+        picture.update()
     assert plt.get_fignums() == []  # so that no notebook draws it a second time
+
+
+def test_an_interruption_between_the_curves(images, capsys):
+    train_curve, test_curve = [-2.], [-3.]
+    with utils.TrainingPicture(images[:8], np.copy, train_curve, test_curve):
+        train_curve.append(-1.)
+        raise KeyboardInterrupt
+    assert (train_curve, test_curve) == ([-2.], [-3.])
+    assert capsys.readouterr().out == (
+        "Обучение прервано, эпох сделано: 1. Чтобы продолжить, выполните ячейку ещё раз.\n")
+    with pytest.raises(ZeroDivisionError):
+        with utils.TrainingPicture(images[:8], np.copy, train_curve, test_curve):
+            1 / 0
+
+
+@pytest.mark.parametrize("elbo", [np.nan, np.float32("-inf"), np.array(np.inf)])
+def test_divergence_is_named(elbo):
+    utils.stop_if_diverged(np.float32(-150.) + 0)
+    with pytest.raises(ValueError, match="(?s)Обучение разошлось: среди значений ELBO .*шаг обуч"):
+        utils.stop_if_diverged(elbo)
 
 
 LIVE = """
 import numpy as np, utils
-picture = utils.TrainingPicture(np.zeros((8, 1, 28, 28)), np.copy)
+train_curve, test_curve = [], []
+picture = utils.TrainingPicture(np.zeros((8, 1, 28, 28)), np.copy, train_curve, test_curve)
 for epoch in range(3):
-    picture.update([-3.] * (epoch + 1), [-2.] * (epoch + 1))
+    train_curve.append(-3.)
+    test_curve.append(-2.)
+    picture.update()
 """, """
 utils.explore_manifold(lambda z: np.broadcast_to(z.mean() / 10 + 0.5, (len(z), 1, 28, 28)))
 """, """
@@ -787,17 +816,100 @@ def network():
     return make
 
 
-def weights_of(network):
+def parameters_of(network):
     import lasagne
-    return lasagne.layers.get_all_param_values(network)
+    return lasagne.layers.get_all_params(network)
 
 
-def test_weights_come_back(network, tmp_path):
+def weights_of(network):
+    return [parameter.get_value() for parameter in parameters_of(network)]
+
+
+def test_weights_come_back(network, tmp_path, capsys):
     first, second = network(), network()
+    trained(first, [-170., -150.25])
     utils.save_weights(tmp_path / "weights.npz", [first])
+    curves = utils.learning_curves(second)
     utils.load_weights(tmp_path / "weights.npz", second)
     assert all(map(np.array_equal, weights_of(first), weights_of(second)))
     assert [path.name for path in tmp_path.iterdir()] == ["weights.npz"]
+    assert utils.learning_curves(second) is curves and curves == ([-171., -151.25],
+                                                                  [-170., -150.25])
+    described = f"{tmp_path / 'weights.npz'}: эпох 2, ELBO на тестовой выборке -150.25."
+    assert capsys.readouterr().out == (f"Веса сохранены в файл {described}\n"
+                                       f"Веса загружены из файла {described}\n")
+
+
+def trained(network, test_curve):
+    """Change a network's weights and curves as training does."""
+    for weight in parameters_of(network):
+        weight.set_value(weight.get_value() + 1)
+    train, test = utils.learning_curves(network)
+    train[:], test[:] = [elbo - 1 for elbo in test_curve], test_curve
+    return network
+
+
+def test_weights_without_curves_are_loaded(network, tmp_path, capsys):
+    """Those of the package, and files of older versions."""
+    layer, other = network(), trained(network(), [-150.])
+    np.savez(tmp_path / "weights.npz", *weights_of(layer))
+    utils.load_weights(tmp_path / "weights.npz", other)
+    assert all(map(np.array_equal, weights_of(layer), weights_of(other)))
+    assert utils.learning_curves(other) == ([], [])
+    assert capsys.readouterr().out.endswith("weights.npz: записей об обучении нет.\n")
+
+
+@pytest.mark.parametrize("in_file, here, replaced", [
+    ([-160., -150.], [-140.], True),
+    ([-160., -150.], [-160., -150., -150.9], True),  # another epoch, the same within noise
+    ([-160., -150.], [-160.], False),
+    ([-150.], [-160., -152.], False),
+    ([-150.], [], False),
+    ([], [-170.], True),
+    ([], [], False),
+])
+def test_better_weights_are_not_replaced(in_file, here, replaced, network, tmp_path):
+    path = tmp_path / "weights.npz"
+    saved = trained(network(), in_file)
+    utils.save_weights(path, saved)
+    utils.save_weights(path, saved)  # the same ones
+    before, model = path.read_bytes(), trained(network(), here)
+    if replaced:
+        utils.save_weights(path, model)
+        utils.load_weights(path, saved)
+        assert all(map(np.array_equal, weights_of(saved), weights_of(model)))
+    else:
+        with pytest.raises(ValueError, match="(?s)Веса не сохранены, чтобы не потерять .*"
+                           f"{path.name}.*В файле: .*У этой модели: .*под другим именем"):
+            utils.save_weights(path, model)
+        assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+def test_weights_that_are_not_numbers_are_not_saved(value, network, tmp_path):
+    layer = trained(network(), [-100.])
+    layer.b.set_value(np.full(1, value, layer.b.dtype))
+    with pytest.raises(ValueError, match="Веса не сохранены: среди них есть nan или беск"):
+        utils.save_weights(tmp_path / "weights.npz", layer)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_of_another_kind_is_not_replaced(network, tmp_path):
+    (tmp_path / "lab.ipynb").write_text("{}")
+    with pytest.raises(ValueError, match="lab.ipynb — не веса"):
+        utils.save_weights(tmp_path / "lab.ipynb", trained(network(), [-100.]))
+    assert (tmp_path / "lab.ipynb").read_text() == "{}"
+
+
+def test_learning_curves_belong_to_weights(network):
+    encoder, decoder = network(), network()
+    curves = utils.learning_curves([encoder, decoder])
+    curves[0].append(-1.)
+    assert utils.learning_curves([encoder, decoder]) is curves
+    assert utils.learning_curves(decoder) is curves
+    new = utils.learning_curves([encoder, network()])
+    assert new == ([], []) and utils.learning_curves(encoder) is new
 
 
 def test_weights_of_another_network_change_nothing(network, tmp_path):
@@ -819,15 +931,15 @@ def test_a_file_without_weights(content, network, tmp_path):
 def test_saved_weights_stay_when_the_disk_is_full(network, tmp_path, monkeypatch):
     path = tmp_path / "weights.npz"
     utils.save_weights(path, network())
-    before = path.read_bytes()
+    before, better = path.read_bytes(), trained(network(), [-100.])
 
-    def full(file, *values):
+    def full(file, *values, **curves):
         file.write(b"half")
         raise OSError("No space left on device")
 
     monkeypatch.setattr(np, "savez_compressed", full)
     with pytest.raises(OSError, match="No space"):
-        utils.save_weights(path, network())
+        utils.save_weights(path, better)
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
 
@@ -838,26 +950,54 @@ def test_saved_weights_stay_when_the_disk_is_full(network, tmp_path, monkeypatch
     (lambda X: utils.plot_reconstructions(X, lambda x: x, n_images=0), "Got n_images=0, expected"),
     (lambda X: utils.plot_reconstructions(X, lambda x: x[:, 0]),
      r"Got reconstruct\(X\) of shape \(10, 28, 28\), expected \(10, 1, 28, 28\)"),
-    (lambda X: utils.plot_reconstructions(X, lambda x: x * np.nan), "NaN.*, expected finite"),
+    (lambda X: utils.plot_reconstructions(X, lambda x: x * np.nan),
+     r"Обучение разошлось: среди значений reconstruct\(X\) есть nan"),
     (lambda X: utils.plot_hidden_space(X[0], lambda x: x), "Got X of shape"),
-    (lambda X: utils.plot_hidden_space(X, lambda x: np.zeros((30, 3))),
-     r"Got encode\(X\) of shape \(30, 3\), expected \(30, 2\)"),
+    (lambda X: utils.plot_hidden_space(X, lambda x: np.zeros((29, 2))),
+     r"Got encode\(X\) of shape \(29, 2\), expected \(30, 2\)"),
     (lambda X: utils.plot_hidden_space(X, lambda x: [np.zeros((30, 2))]), "Got encode"),
-    (lambda X: utils.plot_hidden_space(X, lambda x: np.full((30, 2), np.inf)), "infinite"),
+    (lambda X: utils.plot_hidden_space(X, lambda x: np.full((30, 2), np.inf)),
+     r"encode\(X\) есть nan или бесконечность"),
     (lambda X: utils.plot_hidden_space(X, lambda x: np.zeros((30, 2)), np.zeros(29)), "Got y of"),
     (lambda X: utils.plot_hidden_space(X, lambda x: np.zeros((30, 2)), np.full(30, 10)),
      "Got y with values .10., expected digits from 0 to 9"),
     (lambda X: utils.plot_manifold(lambda z: np.zeros((4, 784)), n=2),
      r"Got decode\(z\) of shape \(4, 784\), expected \(4, 1, 28, 28\)"),
-    (lambda X: utils.plot_manifold(lambda z: np.full((4, 1, 28, 28), np.nan), n=2), "NaN"),
+    (lambda X: utils.plot_manifold(lambda z: np.full((4, 1, 28, 28), np.nan), n=2), "nan"),
     (lambda X: utils.plot_manifold(lambda z: None, n=2), r"Got decode\(z\) of shape \(\)"),
     (lambda X: utils.plot_manifold(lambda z: z, n=0), "Got n=0, expected an integer from 1"),
     (lambda X: utils.plot_learning_curve([-1, -2], [-1]), "Got 2 train and 1 test epochs"),
-    (lambda X: utils.plot_learning_curve([], []), "Got 0 train and 0 test epochs"),
+    (lambda X: utils.plot_manifold(lambda z: int("x")), "invalid literal"),
 ])
 def test_plots_reject_bad_arguments(call, message, images):
     with pytest.raises(ValueError, match=f"(?s){message}"):
         call(images)
+    assert plt.get_fignums() == []
+
+
+def decoder_of(dimension):
+    """A decoder that fails as a matrix product does for codes of another dimension."""
+    return lambda z: np.broadcast_to(z @ np.zeros((dimension, 1)), (len(z), 784)).reshape(
+        -1, 1, 28, 28)
+
+
+@pytest.mark.parametrize("call", [
+    lambda X, dimension: utils.plot_hidden_space(X, lambda x: np.zeros((len(x), dimension))),
+    lambda X, dimension: utils.plot_manifold(decoder_of(dimension)),
+    lambda X, dimension: utils.explore_manifold(decoder_of(dimension)),
+], ids=["hidden space", "manifold", "explore"])
+@pytest.mark.parametrize("dimension", [1, 3, 10])
+def test_pictures_of_the_plane_need_two_dimensions(call, dimension, images, capsys):
+    assert call(images, dimension) is None
+    assert capsys.readouterr().out == (
+        f"Этот рисунок возможен только при HIDDEN_DIM = 2, а здесь HIDDEN_DIM = {dimension}.\n")
+    assert plt.get_fignums() == []
+
+
+def test_no_learning_curve_yet(capsys):
+    assert utils.plot_learning_curve([], []) is None
+    assert capsys.readouterr().out == (
+        "Кривой обучения пока нет: в этом ноутбуке модель ещё не обучали.\n")
     assert plt.get_fignums() == []
 
 

@@ -34,7 +34,8 @@ from vae.checks.exercises import EXERCISES
 from vae.language import _
 from vae.progress import progress_of_a_check
 
-__all__ = ["EXERCISES", "Exercise", "MAX_SIZE", "Mistake", "Names", "check", "explain", "sizes_of"]
+__all__ = ["EXERCISES", "Exercise", "MAX_SIZE", "Mistake", "Names", "check", "check_current",
+           "explain", "sizes_of"]
 
 _history = CellHistory(EXERCISES)
 
@@ -99,6 +100,26 @@ def _check(exercise, names):
     except Exception as error:
         raise Mistake(f"✗ {title}: {explain(error)}") from error
     print(_("✓ {title}: верно.", title=title))
+
+
+def check_current(*names):
+    """In Jupyter, reject names whose values are older than the cells that they come from.
+
+    So later cells do not train, draw or save an old network after an exercise's cell was run again,
+    or has failed, or after HIDDEN_DIM or BATCH_SIZE has changed. Elsewhere this does nothing.
+
+    Parameters
+    ----------
+    *names : str
+        What the exercises define, or what the notebook's later cells make of it.
+
+    Raises
+    ------
+    Mistake
+        It says which cells to run again.
+    """
+    reason = _history.why_not_current(names)
+    require(reason is None, reason and f"✗ {reason[0].upper()}{reason[1:]}")
 
 
 def _real_images(images):

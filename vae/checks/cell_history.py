@@ -5,8 +5,11 @@ the cell has defined. A verdict on that would not be about the code that the stu
 """
 
 import ast
+import numbers
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import numpy as np
 
 from vae.checks.exercise import first_line
 from vae.kernel import ipython_shell
@@ -16,16 +19,37 @@ __all__ = ["CellHistory", "why_failed"]
 
 #: The names that a line seems to define, for a cell that cannot be parsed.
 _DEFINITION = re.compile(r"^\s*(?:(?:class|def)\s+(?=\w)|(?=[\w, ]+=(?!=)))([\w, ]+)", re.M)
+#: What later cells of the notebook make of the exercises' names.
+_MADE_FROM = {
+    "train": ("elbo", "updates"),
+    "elbo_at_test": ("elbo",),
+    "reconstruct": ("decoder_logits",),
+    "encode": ("qz_x",),
+    "decode": ("decoder_logits",),
+    "networks": ("encoder_mean", "encoder_scale", "decoder_logits"),
+    "train_curve": ("encoder_mean", "encoder_scale", "decoder_logits"),
+}
+#: Sizes whose values an exercise's cell uses; exercise 5 is checked with batches of BATCH_SIZE.
+_SIZES = ("HIDDEN_DIM", "BATCH_SIZE")
+_USED_BY_CHECK = {5: {"BATCH_SIZE"}}
+#: Types of values that no exercise asks for: `loss = 0` is a student's own variable.
+_PLAIN = (numbers.Number, str, bytes, np.ndarray)
+_MISSING = ""  #: the value of a name that is not defined
 
 
-@dataclass
+@dataclass(eq=False)
 class _Run:
     number: int  #: how many cells had been run by then, this one included
+    cell: str = ""
     error: BaseException | None = None
+    sizes: dict = field(default_factory=dict)  #: the values of `_SIZES` after it
 
 
 class CellHistory:
-    """The last run of each exercise's cell. It is empty if this process is not a Jupyter kernel.
+    """The last runs of the cells that define the exercises and what is made from them.
+
+    A cell defines a name if it assigns it, or if the name has another value after the cell. The
+    history is empty if this process is not a Jupyter kernel.
 
     Parameters
     ----------
@@ -34,27 +58,55 @@ class CellHistory:
     """
 
     def __init__(self, exercises):
-        self._exercises, self._last, self._n_runs = exercises, {}, 0
-        shell = ipython_shell()
-        if shell is not None:
-            shell.events.register("pre_run_cell", self._begin)
-            shell.events.register("post_run_cell", self._end)
+        self._exercises, self._n_runs = exercises, 0
+        # By name: the last run that defined it, the same before the current cell, and the last run
+        # that meant to define it, which may have failed before it did.
+        self._last, self._before, self._tried = {}, {}, {}
+        self._exercise_of = {name: number for number, exercise in exercises.items()
+                             for name in exercise.names}
+        self._names = [*self._exercise_of, *_MADE_FROM]
+        self._shell = ipython_shell()
+        if self._shell is not None:
+            self._seen = self._values()
+            self._shell.events.register("pre_run_cell", self._begin)
+            self._shell.events.register("post_run_cell", self._end)
+
+    def _values(self):
+        return {name: self._shell.user_ns.get(name, _MISSING) for name in self._names}
 
     def _begin(self, info):
         self._n_runs += 1
-        bound = _bound_by(info.raw_cell)
-        for number, exercise in self._exercises.items():
-            if bound & set(exercise.names):
-                self._last[number] = _Run(self._n_runs)
+        self._before = dict(self._last)
+        assigned = _bound_by(info.raw_cell).intersection(self._names)
+        for runs in (self._last, self._tried):
+            runs.update(dict.fromkeys(assigned, _Run(self._n_runs, info.raw_cell)))
 
     def _end(self, result):
-        for run in self._last.values():
-            if run.number == self._n_runs:
-                run.error = result.error_before_exec or result.error_in_exec
+        """Find out what the cell has changed, and how it ended."""
+        run = _Run(self._n_runs, result.info.raw_cell,
+                   result.error_before_exec or result.error_in_exec,
+                   {name: self._shell.user_ns.get(name) for name in _SIZES})
+        values = self._values()
+        for name, value in values.items():
+            changed = value is not self._seen[name]  # by %%time, %run or import, for example
+            if changed or self._last.get(name) is not self._before.get(name):
+                self._tried[name] = run
+                defined = (changed or run.error is None) and not isinstance(value, _PLAIN)
+                self._last[name] = run if defined else self._before.get(name)
+        self._seen = values
+
+    def _run_of(self, step):
+        """The last run that defined an exercise or a name, or None."""
+        names = self._exercises[step].names if step in self._exercises else [step]
+        return _latest(map(self._last.get, names))
+
+    def _try_of(self, number):
+        return _latest(map(self._tried.get, self._exercises[number].names))
 
     def error_of(self, number):
         """Return the exception with which the last run of an exercise's cell ended, or None."""
-        return self._last[number].error if number in self._last else None
+        run = self._try_of(number)
+        return run and run.error
 
     def why_outdated(self, number):
         """Return why an exercise's cell has to be run again, or cannot be checked yet.
@@ -69,34 +121,112 @@ class CellHistory:
         str or None
             In the reader's language. None if nothing is outdated.
         """
-        if number not in self._last:
+        if self._try_of(number) is None:
             return None
-        for earlier in self._used_by(number):
-            error = self.error_of(earlier)
+        return self._why_unusable(self._used_by(number)) or self._why_stale([number])
+
+    def why_not_current(self, names):
+        """Return why names do not have the values that the cells, as they are now, give them.
+
+        Parameters
+        ----------
+        names : sequence of str
+            What the exercises define, or what later cells make of it.
+
+        Returns
+        -------
+        str or None
+            In the reader's language. None if all are current, or this is not a Jupyter kernel.
+        """
+        if self._shell is None:
+            return None
+        own = {self._exercise_of[name] for made in names for name in _MADE_FROM.get(made, [made])
+               if name in self._exercise_of}
+        used = sorted(own.union(*map(self._used_by, own)))
+        # A failed cell with some of an exercise's names only is an experiment of the student.
+        whole = [number for number in used if len(
+            {self._tried.get(name) for name in self._exercises[number].names}) == 1]
+        steps = [self._exercise_of.get(name, name) for name in names]
+        missing = [name for name in names if name not in self._shell.user_ns]
+        reason = self._why_unusable(whole) or self._why_stale(steps)
+        if reason is None and missing:
+            reason = _("сначала выполните {cells}.", cells=self._cells(
+                [self._exercise_of.get(name, name) for name in missing]))
+        return reason
+
+    def _why_unusable(self, exercises):
+        for number in exercises:
+            error = self.error_of(number)
             if isinstance(error, NotImplementedError):
                 return _("сначала выполните упражнение {earlier}: оно ещё не выполнено.",
-                         earlier=earlier)
+                         earlier=number)
             if error is not None:
                 return _("сначала исправьте упражнение {earlier}: его ячейка закончилась ошибкой "
-                         "{error}", earlier=earlier, error=_described(error))
-        for earlier in self._used_by(number):
-            if earlier in self._last and self._last[earlier].number > self._last[number].number:
-                return self._rerun_hint(earlier)
+                         "{error}", earlier=number, error=_described(error))
         return None
 
-    def _rerun_hint(self, earlier):
-        """Tell the student to run all cells again that have used an older run of an exercise."""
-        older = [str(later) for later in self._exercises if later in self._last
-                 and earlier in self._used_by(later)
-                 and self._last[later].number < self._last[earlier].number]
-        if len(older) == 1:
-            message = _("ячейка упражнения {earlier} выполнена заново: выполните ячейку "
-                        "упражнения {older} ещё раз.")
+    def _why_stale(self, steps):
+        """Return why any of these steps, exercises or names, has to be done again, and how."""
+        causes = [cause for step in steps for cause in self._causes(step)]
+        if not causes:
+            return None
+        cause = number, size = min(causes)
+        exercises = [later for later in self._exercises if cause in self._causes(later)]
+        names = [step for step in steps if step not in self._exercises and self._causes(step)]
+        cells = self._cells([*exercises, *names])
+        if size:
+            return _("значение {name} было {before}, а теперь {now}: выполните ещё раз {cells}.",
+                     name=size, before=self._run_of(number).sizes[size],
+                     now=self._shell.user_ns.get(size), cells=cells)
+        return _("ячейка упражнения {number} выполнена заново: выполните ещё раз {cells}.",
+                 number=number, cells=cells)
+
+    def _causes(self, step):
+        """The set of causes why a step has to be done again.
+
+        A cause is an exercise that was run again since, with "", or an exercise in whose cell a
+        size had another value, with the size.
+        """
+        run, causes = self._run_of(step), set()
+        if run is None:
+            return causes
+        if step in self._exercises:
+            for earlier in self._used_by(step):
+                if self._is_newer(earlier, run):
+                    causes.add((earlier, ""))
+                causes |= self._causes(earlier)
+            causes |= {(step, size) for size, value in run.sizes.items()
+                       if size in _words(run.cell) | _USED_BY_CHECK.get(step, set())
+                       and repr(value) != repr(self._shell.user_ns.get(size))}
         else:
-            message = _("ячейка упражнения {earlier} выполнена заново: выполните ячейки "
-                        "упражнений {older} ещё раз.")
-        enumeration = _(" и ").join(filter(None, [", ".join(older[:-1]), older[-1]]))
-        return message.format(earlier=earlier, older=enumeration)
+            for name in _MADE_FROM.get(step, ()):
+                number = self._exercise_of[name]
+                if self._is_newer(name, run):
+                    causes |= {(earlier, "") for earlier in [*self._used_by(number), number]
+                               if self._is_newer(earlier, run)}
+                causes |= self._causes(number)
+        return causes
+
+    def _is_newer(self, step, run):
+        last = self._run_of(step)
+        return last is not None and last.number > run.number
+
+    def _cells(self, steps):
+        """Describe the cells of exercises and the cells that define names, in the accusative."""
+        exercises = [str(step) for step in steps if step in self._exercises]
+        names = [step for step in steps if step not in self._exercises]
+        parts = []
+        if len(exercises) == 1:
+            parts.append(_("ячейку упражнения {number}", number=exercises[0]))
+        elif exercises:
+            parts.append(_("ячейки упражнений {numbers}", numbers=_enumerated(exercises)))
+        if names:
+            n_cells = len({self._last.get(name) for name in names})
+            text = (_("ячейки, в которых определяются {names}") if n_cells > 1 else
+                    _("ячейку, в которой определяются {names}") if len(names) > 1 else
+                    _("ячейку, в которой определяется {names}"))
+            parts.append(text.format(names=_enumerated(names)))
+        return _(", затем ").join(parts)
 
     def _used_by(self, number):
         """The numbers of the exercises that an exercise uses, also indirectly, in order."""
@@ -104,6 +234,18 @@ class CellHistory:
                 if set(self._exercises[number].uses) & set(exercise.names)}
         indirect = {earlier for used in uses for earlier in self._used_by(used)}
         return sorted({*uses, *indirect})
+
+
+def _latest(runs):
+    return max(filter(None, runs), key=lambda run: run.number, default=None)
+
+
+def _enumerated(words):
+    return _(" и ").join(filter(None, [", ".join(words[:-1]), words[-1]]))
+
+
+def _words(text):
+    return set(re.findall(r"\w+", text))
 
 
 def why_failed(error):
@@ -147,8 +289,8 @@ def _bound_by(cell):
             if isinstance(node.ctx, ast.Store):
                 bound.add(node.id)
         elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
-            if isinstance(node.value, ast.Name):
-                bound.add(node.value.id)
+            if isinstance(node.value, ast.Name) and node.value.id not in _MADE_FROM:
+                bound.add(node.value.id)  # but train.trust_input = True leaves train as old as it is
         elif not isinstance(node, ast.Lambda):
             nodes += ast.iter_child_nodes(node)
     return bound
