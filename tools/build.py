@@ -208,7 +208,8 @@ def _notebook(choose, language):
     if language != RUSSIAN:
         translated(notebook, lambda text: translate(text, language))
     notebook.metadata = {"kernelspec": notebook.metadata["kernelspec"],
-                         "language_info": {"name": "python"}}
+                         "language_info": {"file_extension": ".py", "name": "python",
+                                           "nbconvert_exporter": "python"}}
     return notebook
 
 

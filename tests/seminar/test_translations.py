@@ -10,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import nbclient
 import nbformat
 import pytest
 from babel.messages.catalog import Catalog
@@ -155,6 +156,29 @@ def test_values_in_the_placeholders_of_a_text(speak):
     assert language._(text, n=3) == "Clouds of codes: a colour for each of the 3 images"
     assert language._(text).format(n=3) == language._(text, n=3)
     assert language._("{text}", text=1) == "1" and language._("{}") == "{}"
+
+
+@pytest.mark.parametrize("name, expected", [
+    ("ru", r"Нет компилятора C\+\+ \(\S+\): обучение идёт в три-четыре раза дольше. "
+           r"Что поможет: \S.*"),
+    ("en", r"No C\+\+ compiler \(\S+\): training takes three to four times as long. "
+           r"What helps: \S.*")])
+def test_no_compiler_is_said_in_the_notebooks_language(name, expected, tmp_path, monkeypatch):
+    """Once, in a printed line; outside a notebook it is a warning in both languages."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("THEANO_FLAGS", raising=False)
+    first = "import sys; sys.modules['ziglang'] = None\nimport vae\n"
+    cells = [nbformat.v4.new_code_cell(source) for source in (
+        f"{first}vae.use_language({name!r})\nimport theano", "import vae, theano")]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    nbclient.NotebookClient(notebook, timeout=None, kernel_name="python3").execute()
+    output, = cells[0].outputs
+    assert output.name == "stdout" and re.fullmatch(f"{expected}\n", output.text)
+    assert not cells[1].outputs
+    script = subprocess.run([sys.executable, "-c", first], cwd=ROOT, text=True, check=True,
+                            stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert "No C++ compiler" in script.stderr and "Нет компилятора C++" in script.stderr
+    assert script.stderr.count("Warning") == 1 and not script.stdout
 
 
 # --- English ---
