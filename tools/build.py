@@ -294,7 +294,7 @@ def _what_lacks(language):
     lacking = untranslated(language)
     if not lacking:
         return None
-    return (f"vae/locale/{language}.po has no translation of {len(lacking)} texts:\n"
+    return (f"vae/locale/{language}.po has no translation of:\n"
             + "".join(f"  {file}: {textwrap.shorten(text, 90)}\n" for file, text in lacking)
             + f"Run python -m tools.translations {language}, and translate them there.")
 

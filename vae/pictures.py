@@ -27,11 +27,14 @@ _SMALLEST_SCALE = 0.7
 #: Pixels; a picture that may be as narrow as this fits on a printed page.
 _PAGE = 560
 
-#: JavaScript: names of the sliders for screen readers, which ipywidgets does not give to them.
-_NAME_SLIDERS = """\
-for (const slider of this.closest('.widget-vbox').querySelectorAll('.widget-slider'))
-    slider.querySelector('[role=slider]').setAttribute(
-        'aria-label', slider.querySelector('label').textContent)"""
+#: JavaScript: gives the sliders what ipywidgets does not, names for screen readers, and the arrow
+#: keys, which Notebook would take for itself.
+_COMPLETE_SLIDERS = """\
+for (const slider of this.closest('.widget-vbox').querySelectorAll('.widget-slider')) {
+    const handle = slider.querySelector('[role=slider]');
+    handle.setAttribute('aria-label', slider.querySelector('label').textContent);
+    handle.setAttribute('data-lm-suppress-shortcuts', 'true');
+}"""
 
 
 class _Figure(Figure):
@@ -191,7 +194,7 @@ def plane_with_sliders(draw):
     def redraw(change=None):
         picture, alt = draw(*(slider.value for slider in sliders))
         # Decoded at once, the new picture takes the place of the old one without a flash.
-        image.value = as_html(picture, alt, decoding="sync", onload=_NAME_SLIDERS)
+        image.value = as_html(picture, alt, decoding="sync", onload=_COMPLETE_SLIDERS)
 
     for slider in sliders:
         slider.observe(redraw, "value")

@@ -249,6 +249,12 @@ def shown(tmp_path_factory):
     return path
 
 
+def hide_the_file_browser(page):
+    """It covers the whole screen of a phone."""
+    page.wait_for_function("() => window.jupyterapp?.shell.currentWidget?.content?.model")
+    page.evaluate("jupyterapp.shell.collapseLeft()")
+
+
 def alts(notebook):
     return [output.data["text/plain"] for cell in notebook.cells for output in cell.outputs
             if "image/png" in output.get("data", {})]
@@ -271,6 +277,8 @@ def test_saved_pictures_and_code_on_a_phone(application, theme, shown, tmp_path,
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 390, "height": 844})
         page.goto(address)
+        if application == "lab":
+            hide_the_file_browser(page)
         expected = alts(nbformat.read(shown, as_version=4))
         page.wait_for_function(f"() => {PICTURES_IN_PAGE}.length == {len(expected)}")
         found = page.evaluate(f"[...{PICTURES_IN_PAGE}].map(image => image.alt)")
@@ -302,15 +310,17 @@ def test_sliders_on_a_phone(application, tmp_path, shown, serve):
         page.wait_for_function(
             "() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status"
             " === 'idle'", timeout=0)
+        if application == "lab":
+            hide_the_file_browser(page)
         page.evaluate("jupyterapp.commands.execute('notebook:run-all-cells')")
         first, second = page.get_by_role("slider", name="z_1"), page.get_by_role("slider", name="z_2")
-        first.focus(timeout=0)
+        first.focus(timeout=300_000)
         for _ in range(48):
             page.keyboard.press("ArrowRight")
         page.keyboard.press("Tab")
         page.keyboard.press("ArrowLeft")
         picture = page.get_by_role("img", name="(3.00, -0.06)")
-        picture.wait_for(timeout=0)
+        picture.wait_for(timeout=300_000)
         assert second.get_attribute("aria-valuetext") == "-0.0625"
         for track in page.locator(".noUi-target").all():
             assert track.bounding_box()["width"] > 150
