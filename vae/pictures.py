@@ -160,7 +160,8 @@ def as_html(picture, alt, **attributes):
     """
     width = Image.open(io.BytesIO(picture)).width
     attributes["alt"] = alt
-    attributes["style"] = f"min-width: {min(round(_SMALLEST_SCALE * width), _PAGE)}px"
+    smallest = min(round(_SMALLEST_SCALE * width), _PAGE)
+    attributes["style"] = f"max-width: 100%; min-width: {smallest}px"
     attributes["src"] = f"data:image/png;base64,{base64.b64encode(picture).decode()}"
     text = " ".join(f'{name}="{html.escape(value)}"' for name, value in attributes.items())
     return f"<img {text}>"

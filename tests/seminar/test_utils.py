@@ -823,7 +823,7 @@ def test_live_pictures_in_a_notebook(monkeypatch):
 
 def alt_of(output):
     """Return the alternative text of a notebook's picture; check that all its forms agree."""
-    found = re.fullmatch('<img alt="(.*?)" style="min-width: [0-9]+px" '
+    found = re.fullmatch('<img alt="(.*?)" style="max-width: 100%; min-width: [0-9]+px" '
                          'src="data:image/png;base64,(.*)">', output.data["text/html"])
     assert found[2] == output.data["image/png"].strip()
     assert html.unescape(found[1]) == output.metadata["image/png"]["alt"] == output.data["text/plain"]
@@ -1010,7 +1010,7 @@ def test_a_picture_in_html(images):
         file = io.BytesIO()
         Image.new("RGB", (width, 10)).save(file, "png")
         shown = pictures.as_html(file.getvalue(), 'a "b" <c>')
-        assert f'style="min-width: {smallest}px"' in shown
+        assert f'style="max-width: 100%; min-width: {smallest}px"' in shown
         assert 'alt="a &quot;b&quot; &lt;c&gt;"' in shown
 
 
