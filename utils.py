@@ -3,10 +3,10 @@
 import math
 import numbers
 
-import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.colors import hsv_to_rgb
+from matplotlib.colors import hsv_to_rgb, to_rgb
 from matplotlib.patches import Patch
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 from scipy.special import ndtr, ndtri
 
@@ -14,7 +14,8 @@ from vae.checks.exercise import Mistake
 from vae.diagram import plot_model
 from vae.language import _
 from vae.mnist import load_dataset
-from vae.pictures import figure_with_alt, plane_with_sliders, png, show, still_figure
+from vae.pictures import (
+    DIGIT_COLORS, figure_with_alt, plane_with_sliders, png, show, still_figure)
 from vae.progress import progress_bar
 from vae.weights import TRAINED_WEIGHTS, learning_curves, load_weights, save_weights
 
@@ -108,7 +109,7 @@ def plot_reconstructions(X, reconstruct, n_images=10):
     _check_images("reconstruct(X)", reconstructions, len(images))
 
     alt = _("Сверху {n} исходных изображений, под каждым — его реконструкция", n=len(images))
-    figure, ax = figure_with_alt(alt, figsize=(len(images) + 1.5, 2.5))
+    figure, ax = figure_with_alt(alt, figsize=(0.75 * len(images) + 1.4, 1.9))
     _show_images(ax, np.concatenate([images, reconstructions]), n_rows=2)
     ax.set(xticks=[], yticks=[13.5, 41.5], yticklabels=[_("Оригиналы"), _("Реконструкции")])
     return figure
@@ -117,7 +118,8 @@ def plot_reconstructions(X, reconstruct, n_images=10):
 def plot_hidden_space(X, encode, y=None):
     """Plot images at their codes.
 
-    With `y`, the colour of an image shows its digit. Without it, if images repeat, all copies of an
+    With `y`, the colour of an image shows its digit, which also stands in the middle of its images,
+    for readers who confuse some colours. Without `y`, if images repeat, all copies of an
     image have the same colour, which shows the cloud of its codes.
 
     Parameters
@@ -146,10 +148,9 @@ def plot_hidden_space(X, encode, y=None):
     _check_array("encode(X)", codes, (len(X), 2))
 
     distinct, identity = np.unique(X.reshape(len(X), -1), axis=0, return_inverse=True)
-    digit_colors = plt.get_cmap("tab10").colors
     if y is not None:
         title = _("Изображения в пространстве представлений: цвет — цифра")
-        colors = [digit_colors[int(digit)] for digit in y]
+        colors = [to_rgb(DIGIT_COLORS[int(digit)]) for digit in y]
     elif 2 * len(distinct) <= len(X):
         title = _("Облака кодов: у каждого из {n} изображений свой цвет", n=len(distinct))
         hues = np.arange(len(distinct)) / len(distinct)
@@ -164,10 +165,26 @@ def plot_hidden_space(X, encode, y=None):
     ax.set(title=title, xlabel="$z_1$", ylabel="$z_2$")
     ax.grid(alpha=0.3)
     if y is not None:
-        patches = [Patch(color=color, label=digit) for digit, color in enumerate(digit_colors)]
+        _write_digits(ax, codes, y)
+        patches = [Patch(color=color, label=digit) for digit, color in enumerate(DIGIT_COLORS)]
         ax.legend(handles=patches, title=_("Цифра"), loc="center left", bbox_to_anchor=(1, 0.5),
                   frameon=False)
     return figure
+
+
+def _write_digits(ax, codes, y):
+    """Write each digit, in its colour, into the square where it is most frequent and most alone."""
+    edges = [np.linspace(*limits, 16) for limits in (ax.get_xlim(), ax.get_ylim())]
+    centers = [(borders[:-1] + borders[1:]) / 2 for borders in edges]
+    n_images = np.histogram2d(*codes.T, bins=edges)[0]
+    for digit in np.unique(y).astype(int):
+        n_own = np.histogram2d(*codes[y == digit].T, bins=edges)[0]
+        column, row = np.unravel_index(
+            np.argmax(n_own**2 / np.maximum(n_images, 1)), n_own.shape)
+        n_images[column, row] = np.inf  # taken
+        ax.text(centers[0][column], centers[1][row], digit, color=DIGIT_COLORS[digit], fontsize=20,
+                weight="bold", ha="center", va="center_baseline", zorder=4,
+                path_effects=[withStroke(linewidth=4, foreground="white")])
 
 
 def _show_thumbnails(ax, X, codes, colors):
@@ -255,9 +272,10 @@ def _print_needs_a_plane(dimension):
 def explore_manifold(decode, n=15):
     """Show the image that a decoder makes of a code, which two sliders choose.
 
-    The grid of `plot_manifold` is beside it, with a mark at the chosen code. Without a kernel, as
-    in a saved notebook, or without ipywidgets, there is a picture of the code (0, 0). If codes do
-    not have two dimensions, there is only a line of text.
+    The grid of `plot_manifold` is beside it, with a mark at the chosen code: a step along its axes
+    is a step of the prior's probability, not of the code. Without a kernel, as in a saved notebook,
+    or without ipywidgets, there is a picture of the code (0, 0). If codes do not have two
+    dimensions, there is only a line of text.
 
     Parameters
     ----------
@@ -271,12 +289,18 @@ def explore_manifold(decode, n=15):
     if grid is None:
         return
     _z, images = grid
-    figure = still_figure(figsize=(8, 4.6))
+    figure = still_figure(figsize=(7, 4.1))
     plane, digit = figure.subplots(1, 2, width_ratios=[3, 2])
     _show_images(plane, images, n_rows=n)
-    mark, = plane.plot([], [], "o", color="crimson", markersize=9, markeredgecolor="white")
+    plane.autoscale(False)  # the mark does not move the borders
+    mark, = plane.plot([], [], "o", color="crimson", markersize=9, markeredgecolor="white",
+                       clip_on=False, zorder=3)
     shown = digit.imshow(np.zeros((28, 28)), cmap="gray_r", vmin=0, vmax=1)
-    plane.set(xticks=[], yticks=[], xlabel="$z_1$ →", ylabel="$z_2$ →")
+    values = np.array([-2, -1, -0.5, 0, 0.5, 1, 2])
+    labels = [_with_minus_signs(f"{value:g}") for value in values]
+    plane.set_xticks(28 * n * ndtr(values) - 0.5, labels)
+    plane.set_yticks(28 * n * ndtr(-values) - 0.5, labels)
+    plane.set(title=_("Плоскость кодов, шкалы — квантили $p(z)$"), xlabel="$z_1$", ylabel="$z_2$")
     digit.set(xticks=[], yticks=[])
 
     def draw(z_1, z_2):
@@ -284,16 +308,17 @@ def explore_manifold(decode, n=15):
         _check_images("decode(z)", image, 1)
         shown.set_data(image[0, 0])
         digit.set_title(_with_minus_signs(f"z = ({z_1:.2f}, {z_2:.2f})"))
-        mark.set_data([28 * n * ndtr(z_1) - 0.5], [28 * n * (1 - ndtr(z_2)) - 0.5])
-        return png(figure)
+        mark.set_data([28 * n * ndtr(z_1) - 0.5], [28 * n * ndtr(-z_2) - 0.5])
+        alt = _("Плоскость кодов с отмеченной точкой ({z_1:.2f}, {z_2:.2f}) и изображение, в "
+                "которое она декодируется", z_1=z_1, z_2=z_2)
+        return png(figure), alt
 
-    alt = _("Плоскость кодов с отмеченной точкой (0, 0) и изображение, в которое она декодируется")
     try:
         widget = plane_with_sliders(draw)
     except ModuleNotFoundError:
         print(_("Чтобы выбирать код ползунками, выполните %pip install ipywidgets и эту ячейку."))
         widget = None
-    show(draw(0., 0.), alt, widget)
+    show(*draw(0., 0.), widget)
 
 
 class TrainingPicture:
@@ -317,10 +342,10 @@ class TrainingPicture:
         _check_images("X", X, len(X))
         self._X, self._reconstruct, self._handle = X, reconstruct, None
         self._curves = train_curve, test_curve
-        self._figure = still_figure(figsize=(10, 2.6))
+        self._figure = still_figure(figsize=(9, 2.3))
         self._curve, ax = self._figure.subplots(1, 2, width_ratios=[2, 5])
-        self._lines = [self._curve.plot([], [], ".-", label=label)[0]
-                       for label in [_("обучающая"), _("тестовая")]]
+        self._lines = [self._curve.plot([], [], style, label=label)[0]
+                       for style, label in [(".-", _("обучающая")), (".--", _("тестовая"))]]
         self._curve.set(title=_("ELBO, нат"), xlabel=_("эпоха"))
         self._curve.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6, min_n_ticks=1))
         self._curve.grid(alpha=0.3)
@@ -423,7 +448,7 @@ def plot_learning_curve(train_elbo, test_elbo):
     figure, ax = figure_with_alt(alt, figsize=(7, 4))
     epochs = np.arange(1, len(train_elbo) + 1)
     ax.plot(epochs, train_elbo, ".-", label=_("обучающая выборка"))
-    ax.plot(epochs, test_elbo, ".-", label=_("тестовая выборка"))
+    ax.plot(epochs, test_elbo, ".--", label=_("тестовая выборка"))
     ax.set(title=_("Кривая обучения"), xlabel=_("эпоха"), ylabel=_("ELBO, нат"),
            xlim=(0.5, len(epochs) + 0.5))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))

@@ -15,7 +15,9 @@ The source is ``notebooks/vae_seminar.py``, in jupytext's percent format. In it
 The table of exercises in ``README.md`` and in ``README.LANGUAGE.md`` is kept up to date, too.
 
 Texts, comments and strings are Russian. Each catalogue ``vae/locale/LANGUAGE.po`` adds a pair of
-notebooks in its language, ``vae_seminar_LANGUAGE.ipynb``: see ``translations.py``.
+notebooks in its language, ``vae_seminar_LANGUAGE.ipynb``: see ``translations.py``. If a catalogue
+lacks translations, they are named, and nothing is written; a language that has no notebooks yet is
+only left out.
 
 A solved notebook is executed, on the full MNIST, when its code has changed; otherwise it keeps its
 results. Its picture of the hidden space is saved for the README, and its trained weights for
@@ -47,8 +49,9 @@ import vae
 from tools.git import use_filter
 from tools.hosted import Copy, hosted
 from tools.run import execute
-from tools.translations import translated
+from tools.translations import translated, untranslated
 from vae.checks import EXERCISES
+from vae.kernel import no_compiler
 from vae.language import N_, languages, translate
 from vae.language import SOURCE as RUSSIAN
 from vae.source import show_source, source_of
@@ -219,7 +222,8 @@ def _notebook(choose, language):
     for cell in notebook.cells:
         cell.source = _INCLUDE_TABLE.sub(lambda line: table_of_exercises(language), cell.source)
     notebook.metadata = {"kernelspec": notebook.metadata["kernelspec"],
-                         "language_info": {"name": "python"}}
+                         "language_info": {"file_extension": ".py", "name": "python",
+                                           "nbconvert_exporter": "python"}}
     return notebook
 
 
@@ -288,9 +292,16 @@ def shown_in(cell):
 
 
 def _is_result_of(executed, notebook, language=RUSSIAN):
-    """Tell whether an executed notebook has the code of another, and shows the package's code."""
+    """Tell whether an executed notebook has the code of another, and its results.
+
+    They have to show the package's code, and pictures with alternative texts.
+    """
     cells, executed_cells = _code_cells(notebook), _code_cells(executed)
     if [cell.source for cell in cells] != [cell.source for cell in executed_cells]:
+        return False
+    pictures = [output.data for cell in executed_cells for output in cell.outputs
+                if "image/png" in output.get("data", {})]
+    if not all("<img alt=" in picture.get("text/html", "") for picture in pictures):
         return False
     return all(output.data["text/markdown"] == show_source(getattr(vae, name),
                                                            language=language).data
@@ -308,8 +319,10 @@ def _executed(notebook):
     metadata = notebook.metadata.copy()
     notebook = execute(notebook, HERE)
     notebook.metadata = metadata  # without the version of the kernel's Python
-    messages = [output.text for cell in notebook.cells for output in cell.get("outputs", [])
-                if output.get("name") == "stderr"]
+    warning = no_compiler()  # which the notebook prints
+    messages = [output.text for cell in _code_cells(notebook) for output in cell.outputs
+                if output.get("name") == "stderr"
+                or warning and warning.remedy in output.get("text", "")]
     if messages:
         sys.exit("The notebooks were not written; the solved one's cells must run without "
                  "warnings, on the full MNIST. They said:\n" + "\n".join(messages))
@@ -329,6 +342,36 @@ def _picture(notebook, call):
     return next(base64.b64decode(output["data"]["image/png"])
                 for cell in notebook.cells if call in cell.source
                 for output in cell.outputs if "image/png" in output.get("data", {}))
+
+
+def _what_lacks(language):
+    """Return a message that names the texts without a translation, or None if there are none."""
+    lacking = untranslated(language)
+    if not lacking:
+        return None
+    return (f"vae/locale/{language}.po has no translation of:\n"
+            + "".join(f"  {file}: {textwrap.shorten(text, 90)}\n" for file, text in lacking)
+            + f"Run python -m tools.translations {language}, and translate them there.")
+
+
+def _finished_languages():
+    """Return the languages whose catalogues are finished, and say what the others lack.
+
+    Raises
+    ------
+    SystemExit
+        If one of the others has notebooks: they would be in two languages.
+    """
+    finished = []
+    for language in languages():
+        message = _what_lacks(language)
+        if message is None:
+            finished.append(language)
+        elif any(in_language(path, language).exists() for path in (STUDENT, SOLUTION)):
+            sys.exit(f"{message}\nNothing was written.")
+        else:
+            print(f"{message}\nNo notebooks are made in this language yet.\n", file=sys.stderr)
+    return finished
 
 
 def main():
@@ -351,6 +394,9 @@ def main():
     arguments = parser.parse_args()
 
     if arguments.nbgrader or arguments.hosted is not None:
+        message = _what_lacks(arguments.language)
+        if message is not None:
+            sys.exit(f"{message}\nNothing was written.")
         try:
             written = (write_course(arguments.nbgrader, arguments.language) if arguments.nbgrader
                        else write_hosted(arguments.hosted, arguments.language))
@@ -359,9 +405,10 @@ def main():
         print(*written, sep="\n")
         return
 
+    finished = _finished_languages()
     use_filter()
     files = {}
-    for language in languages():
+    for language in finished:
         solved, path = solution(language), in_language(SOLUTION, language)
         before = nbformat.read(path, as_version=4) if path.exists() else None
         if arguments.execute or before is None or not _is_result_of(before, solved, language):

@@ -8,13 +8,15 @@ PROJECT = Path(__file__).parents[1]
 
 # JupyterLab, VS Code and others write these two entries, with the version of the kernel's Python.
 # The filter shows them to git as `tools.build` writes them; `.gitattributes` lists the files.
+# What `nbconvert --to script` needs is kept.
 _CLEAN = r"""sed
  -e '/^  "kernelspec": {$/,/^  }/ s/^   "display_name": .*/   "display_name": "Python 3 (ipykernel)",/'
  -e '/^  "language_info": {$/,/^  }/ {'
-   -e '/^   "name": / s/,$//'
-   -e '/^   "name": / ! {'
-     -e '/^   / d'
-   -e '}'
+   -e '/^   "nbconvert_exporter": / s/,$//'
+   -e '/^   "file_extension": / b'
+   -e '/^   "name": / b'
+   -e '/^   "nbconvert_exporter": / b'
+   -e '/^   / d'
  -e '}'""".replace("\n", "")
 
 

@@ -5,7 +5,8 @@
 It brings the catalogues ``vae/locale/LANGUAGE.po`` up to date. A catalogue holds all Russian texts
 of the packages, of ``utils.py`` and of the notebook, each with its translation. A new text has no
 translation yet; a changed text keeps the former one, marked as fuzzy. A language without a
-catalogue gets an empty one.
+catalogue gets an empty one. Until a catalogue is finished, what it lacks is English in messages,
+and ``python -m tools.build`` makes no notebooks from it.
 
 The notebook's texts are the paragraphs of its Markdown, and the comments and strings of its code
 and of the code that it shows.
@@ -21,7 +22,7 @@ from babel.messages.extract import extract_from_file
 from babel.messages.pofile import read_po, write_po
 
 import vae
-from vae.language import FOLDER, SOURCE
+from vae.language import FOLDER, SOURCE, is_translated
 from vae.source import source_of, translated_code
 
 ROOT = Path(__file__).parents[1]
@@ -56,6 +57,22 @@ def texts():
             for name in build.shown_in(cell):
                 translated_code(source_of(getattr(vae, name)), add)
     return catalogue
+
+
+def untranslated(language):
+    """Return the texts that a language's catalogue does not translate.
+
+    Parameters
+    ----------
+    language : str
+
+    Returns
+    -------
+    list of (str, str)
+        A file that has the text, and the text.
+    """
+    return [(message.locations[0][0], message.id) for message in texts()
+            if message.id and not is_translated(message.id, language)]
 
 
 def translated(notebook, translate):

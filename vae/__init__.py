@@ -2,11 +2,15 @@
 
 Import it before Theano: its first import lets Theano 1.0.5 and Lasagne 0.1 run on today's Python.
 """
+# ruff: noqa: E402  what follows the call imports Theano
 
 import theano_compat  # noqa: F401  has to come first
-from vae.kernel import warn_if_utils_is_hidden
-from vae.language import use_language
+from vae.kernel import say_later_that_there_is_no_compiler, warn_if_utils_is_hidden
+
+say_later_that_there_is_no_compiler()
+
 from vae.distributions import BinaryVector, MultivariateNormalDiag
+from vae.language import use_language
 from vae.networks import HIDDEN_DIM, vae_decoder_mlp, vae_encoder_mlp
 from vae.source import show_source
 

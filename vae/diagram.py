@@ -17,7 +17,7 @@ def plot_model():
     """
     alt = _("Схема модели: изображение x — кодировщик — μ и σ — код z = μ + σ ⊙ ε, шум ε берётся "
             "извне — декодировщик — логиты l — распределение p(x | z)")
-    figure, ax = figure_with_alt(alt, figsize=(10, 2.4))
+    figure, ax = figure_with_alt(alt, figsize=(9.4, 2.3))
     ax.set(xlim=(0, 20), ylim=(0, 4.8))
     ax.axis("off")
     network, variable = "#dbe7f6", "white"
@@ -31,9 +31,10 @@ def plot_model():
     for x, y, width, color, text, note in boxes:
         ax.add_patch(FancyBboxPatch((x - width / 2, y - 0.5), width, 1, boxstyle="round,pad=0.05",
                                     facecolor=color, edgecolor="0.35"))
-        ax.text(x, y, text, ha="center", va="center", fontsize=12)
-        ax.text(x, y - 0.72, note, ha="center", va="top", fontsize=9, color="0.35")
-    ax.text(11.0, 4.5, r"$\varepsilon\sim\mathcal{N}(0, I)$", ha="center", va="center", fontsize=12)
+        ax.text(x, y, text, ha="center", va="center", fontsize=11.5)
+        ax.text(x, y - 0.72, note, ha="center", va="top", fontsize=10, color="0.35")
+    ax.text(11.0, 4.5, r"$\varepsilon\sim\mathcal{N}(0, I)$", ha="center", va="center",
+            fontsize=11.5)
     arrows = [((1.7, 2.4), (2.4, 2.4)), ((5.6, 2.6), (6.8, 3.3)), ((5.6, 2.2), (6.8, 1.5)),
               ((8.4, 3.3), (9.6, 2.7)), ((8.4, 1.5), (9.6, 2.1)), ((11.0, 4.1), (11.0, 3.0)),
               ((12.5, 2.4), (13.3, 2.4)), ((16.5, 2.4), (17.9, 2.4))]

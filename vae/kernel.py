@@ -5,15 +5,44 @@ import warnings
 from importlib.util import find_spec
 from pathlib import Path
 
-from vae.language import _
+from theano_compat.needed import settings
+from vae.language import SOURCE, _, language
 
-__all__ = ["ipython_shell", "warn_if_utils_is_hidden"]
+__all__ = ["ipython_shell", "no_compiler", "say_later_that_there_is_no_compiler",
+           "warn_if_utils_is_hidden"]
 
 
 def ipython_shell():
     """Return the IPython shell that runs this process, or None."""
     ipython = sys.modules.get("IPython")
     return ipython.get_ipython() if ipython else None
+
+
+def no_compiler():
+    """Return theano_compat's warning that there is no C++ compiler, or None."""
+    return settings.no_compiler
+
+
+def say_later_that_there_is_no_compiler():
+    """In a kernel, print theano_compat's warning of no compiler in the notebook's language.
+
+    It has to be called before Theano is imported. The line comes after the running cell, which by
+    then has chosen the language.
+    """
+    shell = ipython_shell()
+    if shell is None or no_compiler() is not None:
+        return
+
+    def say(result):
+        shell.events.unregister("post_run_cell", say)
+        warning = no_compiler()
+        if warning is not None:
+            what = warning.what_ru if language() == SOURCE else warning.what
+            print(_("{what}: обучение идёт в три-четыре раза дольше. Что поможет: {remedy}",
+                    what=what, remedy=warning.remedy))
+
+    warnings.filterwarnings("ignore", category=settings.NoCompilerWarning)
+    shell.events.register("post_run_cell", say)
 
 
 def warn_if_utils_is_hidden():

@@ -1,7 +1,8 @@
 """The reader's language.
 
 The text in the code is Russian. A gettext catalogue, ``locale/LANGUAGE.po``, translates it into
-another language; ``python -m tools.translations`` brings the catalogues up to date.
+another language; ``python -m tools.translations`` brings the catalogues up to date. What a
+catalogue lacks is English, or else Russian.
 """
 
 import locale
@@ -9,10 +10,11 @@ import os
 from functools import lru_cache
 from pathlib import Path
 
-__all__ = ["language", "languages", "use_language", "translate", "N_", "_"]
+__all__ = ["language", "languages", "use_language", "is_translated", "translate", "N_", "_"]
 
 FOLDER = Path(__file__).with_name("locale")
 SOURCE = "ru"
+_FALLBACK = "en"
 _chosen = None
 
 
@@ -39,7 +41,7 @@ def language():
     name = _locale().partition(".")[0].partition("_")[0].lower()
     if name in ("", "c", "posix"):
         return SOURCE
-    return name if name in languages() else "en"
+    return name if name in languages() else _FALLBACK
 
 
 def use_language(name):
@@ -75,8 +77,8 @@ def _locale():
 
 @lru_cache(maxsize=None)
 def _translations(name):
-    """Return a dict from each Russian text to its translation into a language."""
-    if name == SOURCE:
+    """Return a dict from each Russian text to its translation; empty without a catalogue."""
+    if name not in languages()[1:]:
         return {}
     from babel.messages.pofile import read_po
 
@@ -85,9 +87,16 @@ def _translations(name):
                 if message.id and message.string and not message.fuzzy}
 
 
+def is_translated(text, name):
+    """Tell whether a Russian text has a translation into a language, or needs none."""
+    return name == SOURCE or text in _translations(name)
+
+
 def translate(text, name):
-    """Return a Russian text in a language; unchanged if it has no translation."""
-    return _translations(name).get(text, text)
+    """Return a Russian text in a language, or else in English; unchanged without a translation."""
+    if is_translated(text, name):
+        return _translations(name).get(text, text)
+    return _translations(_FALLBACK).get(text, text)
 
 
 def N_(text):

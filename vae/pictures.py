@@ -1,16 +1,40 @@
 """Show pictures in a notebook, each with an alternative text."""
 
 import base64
+import html
 import io
 
 import matplotlib
 import matplotlib.pyplot as plt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
 
 from vae.kernel import ipython_shell
 
-__all__ = ["figure_with_alt", "plane_with_sliders", "png", "show", "still_figure"]
+__all__ = ["DIGIT_COLORS", "as_html", "figure_with_alt", "plane_with_sliders", "png", "show",
+           "still_figure", "with_palette"]
+
+#: A colour for each digit. All differ in hue and in lightness, and those of digits that models often
+#: confuse differ most: with colour blindness, and in print without colours, too. A search in sRGB
+#: found them; `tests/seminar/test_utils.py` has the distances.
+DIGIT_COLORS = ["#986df2", "#006895", "#a89c00", "#3c00fe", "#ffa2ed",
+                "#62c082", "#414200", "#ab5c6c", "#41062a", "#3a038b"]
+
+#: The smallest letters have about 12 pixels; smaller than 8 they cannot be read.
+_SMALLEST_SCALE = 0.7
+
+#: Pixels; a picture that may be as narrow as this fits on a printed page.
+_PAGE = 560
+
+#: JavaScript: gives the sliders what ipywidgets does not, names for screen readers, and the arrow
+#: keys, which Notebook would take for itself.
+_COMPLETE_SLIDERS = """\
+for (const slider of this.closest('.widget-vbox').querySelectorAll('.widget-slider')) {
+    const handle = slider.querySelector('[role=slider]');
+    handle.setAttribute('aria-label', slider.querySelector('label').textContent);
+    handle.setAttribute('data-lm-suppress-shortcuts', 'true');
+}"""
 
 
 class _Figure(Figure):
@@ -20,17 +44,18 @@ class _Figure(Figure):
     one would not be drawn after ``;`` or in a loop.
     """
 
-    def _repr_mimebundle_(self, **kwargs):
-        """Close the figure in pyplot, since IPython now draws it as the value of a cell."""
-        if "inline" in matplotlib.get_backend():
-            from IPython.display import display
-
-            waiting = [plt.figure(number) for number in plt.get_fignums() if number < self.number]
-            plt.close(self)
-            for figure in waiting:
-                if isinstance(figure, _Figure):
-                    display(figure)  # made earlier in the cell, so it comes first
-        return {}, {"image/png": {"alt": self.alt}}
+    def _ipython_display_(self):
+        """Draw the figure in a notebook, after those that the cell has made earlier."""
+        if "inline" not in matplotlib.get_backend():
+            raise NotImplementedError  # the backend draws it
+        waiting = [plt.figure(number) for number in plt.get_fignums() if number < self.number]
+        plt.close(self)
+        for figure in waiting:
+            if isinstance(figure, _Figure):
+                figure._ipython_display_()
+        file = io.BytesIO()
+        self.savefig(file, format="png", bbox_inches="tight")
+        show(file.getvalue(), self.alt)
 
 
 def figure_with_alt(alt, **options):
@@ -50,7 +75,7 @@ def figure_with_alt(alt, **options):
 
 def still_figure(**options):
     """Return a figure unknown to pyplot: a notebook draws it only in `show`."""
-    figure = Figure(dpi=80, layout="constrained", **options)
+    figure = Figure(dpi=100, layout="constrained", **options)
     FigureCanvasAgg(figure)
     return figure
 
@@ -65,6 +90,9 @@ def png(figure):
 
 def show(picture, alt, widget=None, handle=None):
     """Show a picture in a notebook; do nothing elsewhere.
+
+    The notebook keeps it twice. JupyterLab, Notebook and nbconvert give an alternative text only to
+    an HTML image; other programs, such as nbconvert for LaTeX, need a PNG.
 
     Parameters
     ----------
@@ -86,7 +114,9 @@ def show(picture, alt, widget=None, handle=None):
         return None
     from IPython.display import display
 
+    picture = with_palette(picture)
     bundle = {**(widget._repr_mimebundle_() if widget else {}),
+              "text/html": as_html(picture, alt),
               "image/png": base64.b64encode(picture).decode(), "text/plain": alt}
     options = dict(metadata={"image/png": {"alt": alt}}, raw=True)
     if handle is None:
@@ -95,13 +125,55 @@ def show(picture, alt, widget=None, handle=None):
     return handle
 
 
+def with_palette(picture):
+    """Return a picture with at most 256 colours: less than half as many bytes.
+
+    Parameters
+    ----------
+    picture : bytes
+        PNG.
+
+    Returns
+    -------
+    bytes
+        PNG, without transparency.
+    """
+    image = Image.open(io.BytesIO(picture)).convert("RGB")
+    file = io.BytesIO()
+    image.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(file, "png")
+    return file.getvalue()
+
+
+def as_html(picture, alt, **attributes):
+    """Return an HTML image with an alternative text.
+
+    In a narrow window it shrinks, but only while its letters can be read; then Jupyter scrolls it.
+
+    Parameters
+    ----------
+    picture : bytes
+        PNG.
+    alt : str
+        What the picture shows.
+    **attributes : str
+        More attributes of the element.
+    """
+    width = Image.open(io.BytesIO(picture)).width
+    attributes["alt"] = alt
+    smallest = min(round(_SMALLEST_SCALE * width), _PAGE)
+    attributes["style"] = f"max-width: 100%; min-width: {smallest}px"
+    attributes["src"] = f"data:image/png;base64,{base64.b64encode(picture).decode()}"
+    text = " ".join(f'{name}="{html.escape(value)}"' for name, value in attributes.items())
+    return f"<img {text}>"
+
+
 def plane_with_sliders(draw):
     """Return a widget: a picture, and two sliders for the coordinates of a code.
 
     Parameters
     ----------
     draw : callable
-        Maps the coordinates, ``(z_1, z_2)``, to a PNG.
+        Maps the coordinates, ``(z_1, z_2)``, to a PNG and its alternative text.
 
     Returns
     -------
@@ -112,15 +184,20 @@ def plane_with_sliders(draw):
     ModuleNotFoundError
         If ipywidgets is not installed.
     """
-    from ipywidgets import FloatSlider, HBox, Image, VBox
+    from ipywidgets import HTML, Box, FloatSlider, VBox
 
-    picture = Image(value=draw(0., 0.), format="png", layout={"width": "640px"})
-    sliders = [FloatSlider(description=f"z_{axis}", min=-3, max=3, step=0.05, readout_format=".2f",
-                           layout={"width": "24em"}) for axis in (1, 2)]
+    sliders = [FloatSlider(description=f"z_{axis}", min=-3, max=3, step=1 / 16, readout=False,
+                           style={"description_width": "2em"},
+                           layout={"flex": "1 1 16em", "width": "auto", "max_width": "24em"})
+               for axis in (1, 2)]
+    image = HTML()
 
-    def redraw(change):
-        picture.value = draw(*(slider.value for slider in sliders))
+    def redraw(change=None):
+        picture, alt = draw(*(slider.value for slider in sliders))
+        # Decoded at once, the new picture takes the place of the old one without a flash.
+        image.value = as_html(picture, alt, decoding="sync", onload=_COMPLETE_SLIDERS)
 
     for slider in sliders:
         slider.observe(redraw, "value")
-    return VBox([HBox(sliders), picture])
+    redraw()
+    return VBox([Box(sliders, layout={"flex_flow": "row wrap", "max_width": "640px"}), image])

@@ -60,7 +60,8 @@ def show_source(*objects, language=None):
     name = language or readers_language()
     code = "\n\n\n".join(translated_code(source_of(obj), lambda text: in_language(text, name))
                          for obj in objects)
-    return Markdown(f"```python\n{code}\n```")
+    # nbconvert's HTML would show the code in the font of the text.
+    return Markdown(f'<div style="font-family: monospace">\n\n```python\n{code}\n```\n\n</div>')
 
 
 def translated_code(source, translate):

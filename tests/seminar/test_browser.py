@@ -12,10 +12,12 @@ import sys
 import time
 from pathlib import Path
 
+import nbformat
 import pytest
 
 from tools import build
 from tools.git import use_filter
+from tools.run import execute
 from test_notebooks import tagged
 from vae.checks import EXERCISES
 
@@ -41,7 +43,44 @@ def language(request):
 
 
 @pytest.fixture
-def address(tmp_path, language):
+def serve(tmp_path):
+    """A function that starts a Jupyter server, in the folder "work", and returns its address."""
+    servers = []
+
+    def start(application, theme="JupyterLab Light"):
+        (tmp_path / "work").mkdir(exist_ok=True)
+        for plugin, name, setting in [
+                # put all cells into the page, not only the visible ones
+                ("notebook-extension", "tracker", {"windowingMode": "none"}),
+                ("apputils-extension", "themes", {"theme": theme}),
+                ("apputils-extension", "notification", {"fetchNews": "false"})]:
+            folder = tmp_path / "settings" / "@jupyterlab" / plugin
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / f"{name}.jupyterlab-settings").write_text(json.dumps(setting))
+        environment = {**os.environ, "JUPYTER_RUNTIME_DIR": str(tmp_path / "runtime"),
+                       "JUPYTER_CONFIG_DIR": str(tmp_path / "config"),
+                       "JUPYTER_DATA_DIR": str(tmp_path / "data"),  # which notebooks are trusted
+                       "JUPYTERLAB_SETTINGS_DIR": str(tmp_path / "settings"),
+                       "JUPYTERLAB_WORKSPACES_DIR": str(tmp_path / "workspaces")}
+        with open(tmp_path / "log", "w") as log:
+            server = subprocess.Popen(
+                [sys.executable, "-m", "jupyter", application, "--no-browser", "--allow-root",
+                 "--port=0", "--IdentityProvider.token=secret", "--expose-app-in-browser"],
+                cwd=tmp_path / "work", env=environment, stdout=log, stderr=log)
+        servers.append(server)
+        while (url := url_of_server(tmp_path / "runtime")) is None:
+            assert server.poll() is None, (tmp_path / "log").read_text()
+            time.sleep(0.1)
+        return f"{url}{'lab/tree' if application == 'lab' else 'notebooks'}/"
+
+    yield start
+    for server in servers:
+        server.terminate()
+        server.wait()
+
+
+@pytest.fixture
+def address(tmp_path, language, serve):
     """The address of the student's notebook, with two epochs, on a Jupyter server."""
     notebook = build.student(language)
     notebook.cells[1].source = notebook.cells[1].source.replace("num_epochs = 10", "num_epochs = 2")
@@ -51,26 +90,7 @@ def address(tmp_path, language):
     in_git(tmp_path / "work", "init", "--quiet")
     in_git(tmp_path / "work", "add", ".")
     use_filter(tmp_path / "work")
-    settings = tmp_path / "settings" / "@jupyterlab" / "notebook-extension"
-    settings.mkdir(parents=True)  # put all cells into the page, not only the visible ones
-    (settings / "tracker.jupyterlab-settings").write_text('{"windowingMode": "none"}')
-    environment = {**os.environ, "JUPYTER_RUNTIME_DIR": str(tmp_path / "runtime"),
-                   "JUPYTER_CONFIG_DIR": str(tmp_path / "config"),
-                   "JUPYTERLAB_SETTINGS_DIR": str(tmp_path / "settings"),
-                   "JUPYTERLAB_WORKSPACES_DIR": str(tmp_path / "workspaces")}
-    with open(tmp_path / "log", "w") as log:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root", "--port=0",
-             "--IdentityProvider.token=secret", "--expose-app-in-browser"],
-            cwd=tmp_path / "work", env=environment, stdout=log, stderr=log)
-    try:
-        while (url := url_of_server(tmp_path / "runtime")) is None:
-            assert server.poll() is None, (tmp_path / "log").read_text()
-            time.sleep(0.1)
-        yield f"{url}lab/tree/{build.STUDENT.name}?token=secret"
-    finally:
-        server.terminate()
-        server.wait()
+    return f"{serve('lab')}{build.STUDENT.name}?token=secret"
 
 
 def url_of_server(folder):
@@ -177,17 +197,22 @@ def test_a_student_completes_the_seminar(address, language, mnist_dir, tmp_path)
             r"^(picture = Train|plot_|explore_)", cell.source, re.M)]
         assert pictures == drawing
         for number in pictures:
-            assert student.cell(number).locator(".jp-OutputArea-output img").count() == 1
+            picture = student.cell(number).locator(".jp-OutputArea-output img")
+            assert len(picture.get_attribute("alt")) > 20
             student.keep_screenshot(f"picture-{pictures.index(number)}", number)
 
         picture = student.cell(pictures[-1]).locator("img")
         before = picture.get_attribute("src")
-        handle = student.cell(pictures[-1]).locator(".noUi-handle").first
-        handle.focus()
-        for _ in range(10):
+        student.cell(pictures[-1]).get_by_role("slider", name="z_1").focus()
+        for _ in range(16):
             page.keyboard.press("ArrowRight")
+        page.keyboard.press("Tab")
+        for _ in range(16):
+            page.keyboard.press("ArrowLeft")
         student.wait_until_idle()
         assert picture.get_attribute("src") != before
+        assert "(1.00, -1.00)" in picture.get_attribute("alt")
+        assert page.evaluate("document.activeElement.ariaLabel") == "z_2"
         student.keep_screenshot("explored", pictures[-1])
 
         outputs = "\n".join(student.outputs())
@@ -196,4 +221,111 @@ def test_a_student_completes_the_seminar(address, language, mnist_dir, tmp_path)
         assert not re.search(r"Traceback|Warning|Error|\bwarn", outputs)
         stderr = page.locator("[data-mime-type='application/vnd.jupyter.stderr']")
         assert stderr.all_inner_texts() == []
+        browser.close()
+
+
+#: Cells that show each kind of picture, and code.
+SHOWN = """\
+%matplotlib inline
+import numpy as np, utils, vae
+vae.show_source(vae.BinaryVector)
+utils.plot_model()
+utils.plot_hidden_space(np.eye(28)[None, None].repeat(9, axis=0), lambda X: X[:, 0, :2, 0], range(9))
+utils.TrainingPicture(np.eye(28)[None, None], np.copy);
+utils.explore_manifold(lambda z: np.zeros((len(z), 1, 28, 28)))
+""".splitlines()
+PICTURES_IN_PAGE = "document.querySelectorAll('.jp-OutputArea-output img')"
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory):
+    """A notebook with pictures and code that has been executed elsewhere."""
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(line) for line in SHOWN],
+        metadata=build.student().metadata)
+    path = tmp_path_factory.mktemp("shown") / "shown.ipynb"
+    execute(notebook, path.parent)
+    notebook.metadata = build.student().metadata
+    nbformat.write(notebook, path)
+    return path
+
+
+def hide_the_file_browser(page):
+    """It covers the whole screen of a phone."""
+    page.wait_for_function("() => window.jupyterapp?.shell.currentWidget?.content?.model")
+    page.evaluate("jupyterapp.shell.collapseLeft()")
+
+
+def alts(notebook):
+    return [output.data["text/plain"] for cell in notebook.cells for output in cell.outputs
+            if "image/png" in output.get("data", {})]
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+@pytest.mark.parametrize("application, theme", [
+    ("lab", "JupyterLab Dark"), ("notebook", "JupyterLab Light"), ("nbconvert", None)])
+def test_saved_pictures_and_code_on_a_phone(application, theme, shown, tmp_path, serve):
+    """Nothing has been executed, and the notebook is not trusted."""
+    (tmp_path / "work").mkdir()
+    shutil.copy(shown, tmp_path / "work")
+    if application == "nbconvert":
+        subprocess.run([sys.executable, "-m", "nbconvert", "--to=html", "work/shown.ipynb"],
+                       cwd=tmp_path, check=True, stderr=subprocess.DEVNULL)
+        address = (tmp_path / "work" / "shown.html").as_uri()
+    else:
+        address = f"{serve(application, theme)}shown.ipynb?token=secret"
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 390, "height": 844})
+        page.goto(address)
+        if application == "lab":
+            hide_the_file_browser(page)
+        expected = alts(nbformat.read(shown, as_version=4))
+        page.wait_for_function(f"() => {PICTURES_IN_PAGE}.length == {len(expected)}")
+        found = page.evaluate(f"[...{PICTURES_IN_PAGE}].map(image => image.alt)")
+        assert found == expected and len(set(expected)) == 4
+        scales = page.evaluate(
+            f"[...{PICTURES_IN_PAGE}].map(image => image.clientWidth / image.naturalWidth)")
+        assert min(scales) > 0.55  # or else letters could not be read
+        scrolls = page.evaluate(
+            f"[...{PICTURES_IN_PAGE}].map(image => getComputedStyle(image.parentElement).overflowX)")
+        assert set(scrolls) == {"auto"}
+        fonts = page.evaluate("[...document.querySelectorAll('.jp-RenderedMarkdown pre *')].map("
+                              "part => getComputedStyle(part).fontFamily)")
+        assert fonts and all("mono" in font for font in fonts)
+        SCREENSHOTS.mkdir(exist_ok=True)
+        page.screenshot(path=str(SCREENSHOTS / f"phone-{application}.png"))
+        browser.close()
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+@pytest.mark.parametrize("application", ["lab", "notebook"])
+def test_sliders_on_a_phone(application, tmp_path, shown, serve):
+    """They are wide, are reached by Tab, and have names for screen readers."""
+    (tmp_path / "work").mkdir()
+    shutil.copy(shown, tmp_path / "work")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 390, "height": 844})
+        page.goto(f"{serve(application)}shown.ipynb?token=secret")
+        page.wait_for_function(
+            "() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status"
+            " === 'idle'", timeout=0)
+        if application == "lab":
+            hide_the_file_browser(page)
+        page.evaluate("jupyterapp.commands.execute('notebook:run-all-cells')")
+        first, second = page.get_by_role("slider", name="z_1"), page.get_by_role("slider", name="z_2")
+        first.focus(timeout=300_000)
+        for _ in range(48):
+            page.keyboard.press("ArrowRight")
+        page.keyboard.press("Tab")
+        page.keyboard.press("ArrowLeft")
+        picture = page.get_by_role("img", name="(3.00, -0.06)")
+        picture.wait_for(timeout=300_000)
+        assert second.get_attribute("aria-valuetext") == "-0.0625"
+        for track in page.locator(".noUi-target").all():
+            assert track.bounding_box()["width"] > 150
+        assert not page.locator(".jupyter-widgets-error-widget").count()
+        picture.scroll_into_view_if_needed()
+        page.screenshot(path=str(SCREENSHOTS / f"sliders-{application}.png"))
         browser.close()

@@ -10,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import nbclient
 import nbformat
 import pytest
 from babel.messages.catalog import Catalog
@@ -155,6 +156,104 @@ def test_values_in_the_placeholders_of_a_text(speak):
     assert language._(text, n=3) == "Clouds of codes: a colour for each of the 3 images"
     assert language._(text).format(n=3) == language._(text, n=3)
     assert language._("{text}", text=1) == "1" and language._("{}") == "{}"
+
+
+@pytest.mark.parametrize("name, expected", [
+    ("ru", r"Нет компилятора C\+\+ \(\S+\): обучение идёт в три-четыре раза дольше. "
+           r"Что поможет: \S.*"),
+    ("en", r"No C\+\+ compiler \(\S+\): training takes three to four times as long. "
+           r"What helps: \S.*")])
+def test_no_compiler_is_said_in_the_notebooks_language(name, expected, tmp_path, monkeypatch):
+    """Once, in a printed line; outside a notebook it is a warning in both languages."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("THEANO_FLAGS", raising=False)
+    first = "import sys; sys.modules['ziglang'] = None\nimport vae\n"
+    cells = [nbformat.v4.new_code_cell(source) for source in (
+        f"{first}vae.use_language({name!r})\nimport theano", "import vae, theano")]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    nbclient.NotebookClient(notebook, timeout=None, kernel_name="python3").execute()
+    output, = cells[0].outputs
+    assert output.name == "stdout" and re.fullmatch(f"{expected}\n", output.text)
+    assert not cells[1].outputs
+    script = subprocess.run([sys.executable, "-c", first], cwd=ROOT, text=True, check=True,
+                            stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert "No C++ compiler" in script.stderr and "Нет компилятора C++" in script.stderr
+    assert script.stderr.count("Warning") == 1 and not script.stdout
+
+
+# --- an unfinished catalogue ---
+
+@pytest.fixture
+def catalogues(tmp_path, monkeypatch, speak):
+    """A function that puts other catalogues, dicts from texts to translations, into use."""
+    def use(**translations):
+        for name, known in translations.items():
+            catalogue = Catalog(locale=name)
+            for text, translation in known.items():
+                catalogue.add(text, translation)
+            with open(tmp_path / f"{name}.po", "wb") as file:
+                write_po(file, catalogue)
+        monkeypatch.setattr(language, "FOLDER", tmp_path)
+        language._translations.cache_clear()
+
+    return use
+
+
+def english():
+    return {message.id: message.string for message in messages(language.FOLDER / "en.po")}
+
+
+def test_what_a_catalogue_lacks_is_english_or_else_russian(catalogues, speak):
+    catalogues(de={"Цифра": "Ziffer"}, en={"Цифра": "Digit", "эпоха": "epoch"})
+    speak("de")
+    assert [language._(text) for text in ("Цифра", "эпоха", "ELBO, нат")] == [
+        "Ziffer", "epoch", "ELBO, нат"]
+    assert [language.translate("Цифра", name) for name in ("ru", "en")] == ["Цифра", "Digit"]
+    assert language.is_translated("эпоха", "en") and not language.is_translated("эпоха", "de")
+
+
+def test_a_notebook_of_a_catalogue_just_begun_is_english(catalogues):
+    catalogues(de={}, en=english())
+    for make in (build.student, build.solution):
+        german, in_english = make("de"), make("en")
+        assert [cell.source.replace("'de'", "'en'") for cell in german.cells] == [
+            cell.source for cell in in_english.cells]
+
+
+#: A text of the notebook, of the code that it shows, and of what it prints.
+LACKING = {"## Обучение": "notebooks/vae_seminar.py", "Цифра": "utils.py",
+           "возвращает вектор логарифмов вероятностей, по одному для каждого объекта в батче":
+           "notebooks/vae_seminar.py"}
+
+
+@pytest.mark.parametrize("arguments", [
+    [], ["--execute"], ["--hosted", "https://github.com/o/n", "--language", "en"],
+    ["--nbgrader", "course", "--language", "en"]], ids=" ".join)
+def test_no_notebook_is_made_in_two_languages(arguments, catalogues, monkeypatch, tmp_path):
+    """The texts that lack a translation are named, with their files; nothing is written."""
+    catalogues(en={text: translation for text, translation in english().items()
+                   if text not in LACKING})
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["build", *arguments])
+    for name in ("_executed", "_text", "use_filter", "_keep_weights"):
+        monkeypatch.setattr(build, name, lambda *arguments: pytest.fail("something was done"))
+    monkeypatch.setattr(nbformat, "write", lambda *arguments: pytest.fail("it was written"))
+    with pytest.raises(SystemExit) as stopped:
+        build.main()
+    message = str(stopped.value)
+    assert "vae/locale/en.po has no translation of:" in message
+    assert message.count("\n  ") == 3
+    for text, file in LACKING.items():
+        assert f"  {file}: {text}\n" in message
+    assert message.endswith("Nothing was written.")
+
+
+def test_a_language_without_notebooks_does_not_stop_the_others(catalogues, capsys):
+    catalogues(de={"Цифра": "Ziffer"}, en=english())
+    assert build._finished_languages() == ["ru", "en"]
+    said = capsys.readouterr().err
+    assert "  utils.py: Кривая обучения\n" in said and "Цифра" not in said
+    assert "No notebooks are made in this language yet." in said
 
 
 # --- English ---

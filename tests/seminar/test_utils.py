@@ -1,8 +1,10 @@
 """The student's toolbox: MNIST from mirrors that misbehave, minibatches, plots and weights."""
 
 import gzip
+import html
 import io
 import os
+import re
 import shutil
 import socket
 import ssl
@@ -23,11 +25,12 @@ import pooch
 import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from PIL import Image
 from scipy.stats import norm
 from tqdm import tqdm
 
 import utils
-from vae import mnist, progress
+from vae import mnist, pictures, progress
 
 PROJECT = Path(utils.__file__).resolve().parent
 SMALL_FILE = "t10k-labels-idx1-ubyte.gz"
@@ -635,6 +638,58 @@ def test_plot_hidden_space_with_labels(images):
     np.testing.assert_allclose(colors, [by_digit[digit] for digit in y])
 
 
+#: What dichromats see, on linear RGB. G. M. Machado, M. M. Oliveira, L. A. F. Fernandes. A
+#: physiologically-based model for simulation of color vision deficiency. IEEE TVCG 15(6), 2009.
+VISION = {
+    "normal": np.eye(3),
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216],
+                   [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413],
+                     [-0.011820, 0.042940, 0.968881]],
+    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602],
+                   [0.004733, 0.691367, 0.303900]],
+    "grey": [[0.2126, 0.7152, 0.0722]] * 3}
+
+
+def cielab(linear_rgb):
+    """Return L*, a*, b* (D65) of colours ``(n, 3)`` in linear sRGB."""
+    xyz = linear_rgb @ np.transpose([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722],
+                                     [0.0193, 0.1192, 0.9505]]) / [0.9505, 1, 1.089]
+    x, y, z = np.where(xyz > (6 / 29)**3, np.cbrt(xyz), xyz / (3 * (6 / 29)**2) + 4 / 29).T
+    return np.column_stack([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+@pytest.mark.parametrize("vision, least, least_of_neighbours", [
+    ("normal", 37, 42), ("protanopia", 27, 41), ("deuteranopia", 21, 40), ("tritanopia", 24, 30),
+    ("grey", 7, 22)])
+def test_the_colours_of_digits_with_each_vision(vision, least, least_of_neighbours):
+    """The distances are in CIELAB; one of about 2 can just be seen. Neighbours often mix."""
+    rgb = np.array([to_rgb(color) for color in pictures.DIGIT_COLORS])
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055)**2.4)
+    lab = cielab((linear @ np.transpose(VISION[vision])).clip(0, 1))
+    distances = np.linalg.norm(lab[:, None] - lab, axis=2) + 1000 * np.eye(10)
+    assert distances.min() > least
+    neighbours = [(4, 9), (4, 7), (7, 9), (3, 5), (3, 8), (5, 8)]
+    assert min(distances[pair] for pair in neighbours) > least_of_neighbours
+    assert cielab(linear)[:, 0].max() < 80  # thin strokes on white paper
+
+
+def test_each_digit_is_written_among_its_images(images):
+    """Also if it is nowhere in the majority; no two are in one place."""
+    rng = np.random.RandomState(0)
+    y = np.repeat(np.arange(10), 30)
+    centers = np.column_stack([np.arange(10) % 5, np.arange(10) // 5]) * 10.
+    centers[9] = centers[8]
+    codes = centers[y] + rng.randn(300, 2)
+    figure = utils.plot_hidden_space(np.repeat(images, 10, axis=0), lambda X: codes, y)
+    texts = {int(text.get_text()): text for text in only_axes(figure).texts}
+    assert sorted(texts) == list(range(10))
+    for digit, text in texts.items():
+        assert np.linalg.norm(np.subtract(text.get_position(), centers[digit])) < 6
+        assert text.get_color() == pictures.DIGIT_COLORS[digit] and text.get_path_effects()
+    assert len({text.get_position() for text in texts.values()}) == 10
+
+
 def test_plot_hidden_space_of_repeated_images(images):
     repeated = np.repeat(images[:25], repeats=25, axis=0)
     codes = codes_for(repeated)
@@ -772,12 +827,14 @@ for epoch in range(3):
 """, """
 utils.explore_manifold(lambda z: np.broadcast_to(z.mean() / 10 + 0.5, (len(z), 1, 28, 28)))
 """, """
-import gc, ipywidgets
+import gc, re, ipywidgets
 sliders = [one for one in gc.get_objects() if isinstance(one, ipywidgets.FloatSlider)]
-picture, = [one for one in gc.get_objects() if isinstance(one, ipywidgets.Image)]
+picture, = [one for one in gc.get_objects() if isinstance(one, ipywidgets.HTML)]
 before = picture.value
 sliders[0].value = 1.5
-assert picture.value != before and picture.value[1:4] == b"PNG"
+assert "data:image/png" in picture.value != before
+alts = [" ".join(re.search('alt="(.*?)"', html)[1].split()[5:7]) for html in (before, picture.value)]
+assert alts in (["(0.00, 0.00)", "(1.50, 0.00)"], ["(0.00, 0.00)", "(0.00, 1.50)"]), alts
 """
 
 
@@ -787,10 +844,52 @@ def test_live_pictures_in_a_notebook(monkeypatch):
     nbclient.NotebookClient(notebook, timeout=None, kernel_name="python3").execute()
     training, manifold, _ = notebook.cells
     output, = training.outputs
-    assert output.metadata["image/png"]["alt"].startswith("ELBO после эпохи 3: -2.0 нат")
+    assert alt_of(output).startswith("ELBO после эпохи 3: -2.0 нат")
     output, = manifold.outputs
-    assert output.metadata["image/png"]["alt"] and "image/png" in output.data
+    assert alt_of(output).startswith("Плоскость кодов с отмеченной точкой (0.00, 0.00)")
     assert "application/vnd.jupyter.widget-view+json" in output.data
+
+
+def alt_of(output):
+    """Return the alternative text of a notebook's picture; check that all its forms agree."""
+    found = re.fullmatch('<img alt="(.*?)" style="max-width: 100%; min-width: [0-9]+px" '
+                         'src="data:image/png;base64,(.*)">', output.data["text/html"])
+    assert found[2] == output.data["image/png"].strip()
+    assert html.unescape(found[1]) == output.metadata["image/png"]["alt"] == output.data["text/plain"]
+    return html.unescape(found[1])
+
+
+@pytest.mark.parametrize("z_1, z_2", [(0., 0.), (3., -3.), (-3., 3.), (-0.5, 1.)])
+def test_the_plane_of_codes(z_1, z_2, monkeypatch):
+    """Its ticks are at the quantiles of the prior; the mark is whole even in a corner."""
+    figures, draws = [], []
+    monkeypatch.setattr(utils, "png", lambda figure: figures.append(figure) or b"")
+    monkeypatch.setattr(utils, "plane_with_sliders", draws.append)
+    utils.explore_manifold(lambda z: np.zeros((len(z), 1, 28, 28)), n=4)
+    _, alt = draws[0](z_1, z_2)
+    assert f"({z_1:.2f}, {z_2:.2f})" in alt
+    figure = figures[-1]
+    figure.canvas.draw()
+    plane, _ = figure.axes
+    assert "квантили" in plane.get_title()
+    mark, = plane.lines
+    width = height = 4 * 28
+    for x, label in zip(plane.get_xticks(), plane.get_xticklabels(), strict=True):
+        value = float(label.get_text().replace("\u2212", "-"))
+        assert (x + 0.5) / width == pytest.approx(norm.cdf(value))
+    for y, label in zip(plane.get_yticks(), plane.get_yticklabels(), strict=True):
+        value = float(label.get_text().replace("\u2212", "-"))
+        assert 1 - (y + 0.5) / height == pytest.approx(norm.cdf(value))
+    assert (mark.get_xdata()[0] + 0.5) / width == pytest.approx(norm.cdf(z_1))
+    assert 1 - (mark.get_ydata()[0] + 0.5) / height == pytest.approx(norm.cdf(z_2))
+    assert plane.get_xlim() == (-0.5, width - 0.5) and plane.get_ylim() == (height - 0.5, -0.5)
+    pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3].astype(int)
+    crimson = np.abs(pixels - [220, 20, 60]).sum(axis=2) < 30
+    column, row = np.rint(plane.transData.transform(mark.get_xydata()[0])).astype(int)
+    row = len(pixels) - 1 - row
+    for half in (crimson[:row, :column], crimson[:row, column + 1:],
+                 crimson[row + 1:, :column], crimson[row + 1:, column + 1:]):
+        assert half.sum() > crimson.sum() / 12
 
 
 def test_the_plane_without_ipywidgets(monkeypatch, capsys):
@@ -800,7 +899,7 @@ def test_the_plane_without_ipywidgets(monkeypatch, capsys):
     monkeypatch.setattr("IPython.get_ipython", object)
     monkeypatch.setattr("IPython.display.display", lambda bundle, **options: shown.append(bundle))
     utils.explore_manifold(lambda z: np.zeros((len(z), 1, 28, 28)))
-    assert [sorted(bundle) for bundle in shown] == [["image/png", "text/plain"]]
+    assert [sorted(bundle) for bundle in shown] == [["image/png", "text/html", "text/plain"]]
     assert "%pip install ipywidgets" in capsys.readouterr().out
 
 
@@ -1036,13 +1135,32 @@ NOTEBOOK = [  # cells and the heights, in inches, of the pictures that each has 
 def test_notebook_draws_each_figure_once(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(PROJECT))
     cells = [nbformat.v4.new_code_cell(source) for source, _ in NOTEBOOK]
-    cells.insert(1, nbformat.v4.new_code_cell("vae.pictures._Figure.__repr__ = lambda self: "
-                                              "'flat' if self.get_figheight() < 3 else 'wide'"))
     notebook = nbformat.v4.new_notebook(cells=cells)
     nbclient.NotebookClient(notebook, timeout=None, kernel_name="python3").execute()
-    del cells[1]
     for cell, (source, expected) in zip(cells, NOTEBOOK):
-        pictures = [output.data["text/plain"] for output in cell.outputs
-                    if "image/png" in output.get("data", {})]
-        drawn = ["plain" if text.startswith("<Figure") else text for text in pictures]
+        pictures = [output for output in cell.outputs if "image/png" in output.get("data", {})]
+        drawn = ["plain" if output.data["text/plain"].startswith("<Figure") else
+                 "flat" if alt_of(output).startswith("Сверху") else "wide" for output in pictures]
         assert drawn == expected.split(), source
+
+
+def test_a_picture_in_html(images):
+    """It cannot shrink until its letters cannot be read, nor is it wider than a printed page."""
+    for width, smallest in [(100, 70), (500, 350), (2000, 560)]:
+        file = io.BytesIO()
+        Image.new("RGB", (width, 10)).save(file, "png")
+        shown = pictures.as_html(file.getvalue(), 'a "b" <c>')
+        assert f'style="max-width: 100%; min-width: {smallest}px"' in shown
+        assert 'alt="a &quot;b&quot; &lt;c&gt;"' in shown
+
+
+def test_a_picture_with_a_palette_is_the_same_and_smaller(images):
+    figure = utils.plot_hidden_space(np.tile(images, (10, 1, 1, 1)),
+                                     lambda X: codes_for(X), np.arange(300) % 10)
+    file = io.BytesIO()
+    figure.savefig(file, format="png")
+    small = pictures.with_palette(file.getvalue())
+    before, after = (np.asarray(Image.open(io.BytesIO(content)).convert("RGB"), float)
+                     for content in (file.getvalue(), small))
+    assert np.abs(before - after).mean() < 1 and np.abs(before - after).max() < 64
+    assert len(small) < len(file.getvalue()) / 2

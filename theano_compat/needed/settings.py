@@ -62,6 +62,18 @@ exec {zig} c++ -fno-sanitize=undefined "$@"
 """
 
 
+#: The warning of no compiler, once it has been given.
+no_compiler = None
+
+
+class NoCompilerWarning(RuntimeWarning):
+    """Says in English and Russian that there is no C++ compiler, and what helps."""
+
+    def __init__(self, what, what_ru, remedy):
+        super().__init__(_NO_COMPILER.format(what=what, what_ru=what_ru, remedy=remedy))
+        self.what, self.what_ru, self.remedy = what, what_ru, remedy
+
+
 class _LeftToTheano(KeyError):
     """Raised by a function of `DEFAULTS` that leaves a setting to Theano.
 
@@ -120,8 +132,9 @@ def _has_pip():
 
 def _without_compiler(what, what_ru, remedy):
     """Warn, and return '', the setting for no compiler."""
-    warnings.warn(_NO_COMPILER.format(what=what, what_ru=what_ru, remedy=remedy),
-                  RuntimeWarning, stacklevel=1000)  # beyond all callers: their lines say nothing
+    global no_compiler
+    no_compiler = NoCompilerWarning(what, what_ru, remedy)
+    warnings.warn(no_compiler, stacklevel=1000)  # beyond all callers: their lines say nothing
     return ""
 
 
