@@ -27,6 +27,7 @@ __all__ = [
     "plot_hidden_space",
     "plot_manifold",
     "explore_manifold",
+    "plot_samples",
     "save_weights",
     "load_weights",
     "TRAINED_WEIGHTS",
@@ -250,6 +251,36 @@ def explore_manifold(decode, n=15):
         print(_("Чтобы выбирать код ползунками, выполните %pip install ipywidgets и эту ячейку."))
         widget = None
     show(draw(0., 0.), alt, widget)
+
+
+def plot_samples(decoders, n_images=14):
+    """Plot what several decoders make of the same codes, drawn from the standard normal prior.
+
+    Parameters
+    ----------
+    decoders : dict of callable
+        By label. Each maps codes, ``(n_images, 2)`` float32, to the probabilities of pixels,
+        ``(n_images, 1, 28, 28)``.
+    n_images : int
+        Number of codes, which NumPy's global generator draws.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        A row of images for each decoder.
+    """
+    _check_count("n_images", n_images)
+    z = np.random.standard_normal((n_images, 2)).astype(np.float32)
+    rows = [decode(z) for decode in decoders.values()]
+    for label, images in zip(decoders, rows):
+        _check_images(f"decoders[{label!r}](z)", images, n_images)
+    alt = _("Изображения, в которые декодируются {n} кодов из p(z). Ряды сверху вниз: {labels}",
+            n=n_images, labels=", ".join(decoders))
+    figure, ax = figure_with_alt(alt, figsize=(0.7 * n_images + 1.5, 0.8 * len(rows) + 0.5))
+    _show_images(ax, np.concatenate(rows), n_rows=len(rows))
+    ax.set(title=_("Что декодировщики рисуют по кодам из p(z)"), xticks=[],
+           yticks=28 * np.arange(len(rows)) + 13.5, yticklabels=list(decoders))
+    return figure
 
 
 class TrainingPicture:

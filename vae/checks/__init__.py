@@ -29,6 +29,9 @@ from vae.checks import elbo, encoder, generative_model, posterior, sample
 from vae.checks.cell_history import CellHistory, why_failed
 from vae.checks.exercise import (
     MAX_SIZE, N_HELD_OUT, Exercise, Interrupted, Mistake, Names, explain, require, sizes_of)
+from vae.checks.no_side_effects import (
+    same_random_numbers_afterwards, same_shared_variables_afterwards)
+from vae.kernel import ipython_shell
 from vae.language import _
 
 __all__ = ["EXERCISES", "Exercise", "MAX_SIZE", "Mistake", "Names", "check", "explain", "sizes_of"]
@@ -40,8 +43,10 @@ EXERCISES = {1: sample.EXERCISE, 2: encoder.EXERCISE, 3: posterior.EXERCISE,
 _history = CellHistory(EXERCISES)
 
 
-def check(exercise, names):
+def check(exercise, names=None):
     """Check one exercise and print the verdict.
+
+    It leaves NumPy's global generator and the model's variables as they were.
 
     In Jupyter it also rejects an exercise whose cell ended with an error when it was last run, or
     uses the results of a cell that has been run again since then.
@@ -50,11 +55,11 @@ def check(exercise, names):
     ----------
     exercise : int
         The number, a key of `EXERCISES`.
-    names : dict
-        What the student's cells have defined: ``globals()`` in a notebook.
-        Besides the names that the exercise asks for, exercises 2 to 4 read
-        HIDDEN_DIM, 4 and 5 BATCH_SIZE, and 5 X_train, real images of shape
-        (n, 1, 28, 28) to train on.
+    names : dict, optional
+        What the student's cells have defined; by default, all names of the
+        notebook that runs this process. Besides the names that the exercise
+        asks for, exercises 2 to 4 read HIDDEN_DIM, 4 and 5 BATCH_SIZE,
+        and 5 X_train, real images of shape (n, 1, 28, 28) to train on.
 
     Raises
     ------
@@ -66,6 +71,8 @@ def check(exercise, names):
     if exercise not in EXERCISES:
         raise ValueError(f"Got exercise {exercise!r}, expected one of {sorted(EXERCISES)}")
     steps = EXERCISES[exercise]
+    if names is None:
+        names = ipython_shell().user_ns
     title = _("Упражнение {exercise} ({title})", exercise=exercise, title=steps.title)
     failure, outdated = _history.error_of(exercise), _history.why_outdated(exercise)
     try:
@@ -73,11 +80,13 @@ def check(exercise, names):
             raise NotImplementedError
         require(outdated is None, outdated)
         require(not isinstance(failure, SyntaxError), why_failed(failure))
-        graph = steps.build(Names(names))  # its hint may say more than the error does
-        require(failure is None, why_failed(failure))
-        images = _real_images(Names(names).X_train) if steps.trains else None
-        inputs = steps.draw(np.random.RandomState(0), images, **sizes_of(graph))
-        steps.judge(inputs, steps.measure(graph, inputs))
+        with same_random_numbers_afterwards():
+            graph = steps.build(Names(names))  # its hint may say more than the error does
+            require(failure is None, why_failed(failure))
+            images = _real_images(Names(names).X_train) if steps.trains else None
+            inputs = steps.draw(np.random.RandomState(0), images, **sizes_of(graph))
+            with same_shared_variables_afterwards(graph):
+                steps.judge(inputs, steps.measure(graph, inputs))
     except NotImplementedError:
         raise Mistake(_("✗ {title} ещё не выполнено: напишите решение, удалите строку raise и "
                         "выполните ячейку.", title=title)) from None
