@@ -109,7 +109,7 @@ def plot_reconstructions(X, reconstruct, n_images=10):
     return figure
 
 
-def plot_hidden_space(X, encode, y=None):
+def plot_hidden_space(X, encode, y=None, name=None):
     """Plot images at their codes.
 
     With `y`, the colour of an image shows its digit. Without it, if images repeat, all copies of an
@@ -123,6 +123,8 @@ def plot_hidden_space(X, encode, y=None):
         Maps images to their codes, ``(n, 2)``.
     y : numpy.ndarray, optional
         Digits, ``(n,)`` integers from 0 to 9.
+    name : str, optional
+        Of the model, for the title.
 
     Returns
     -------
@@ -148,6 +150,8 @@ def plot_hidden_space(X, encode, y=None):
     else:
         title = _("Изображения в пространстве представлений")
         colors = [(0.1, 0.15, 0.4)] * len(X)
+    if name is not None:
+        title = f"{name}\n{title}"
 
     alt = _("{title}. Изображения стоят там, где находятся их коды", title=title)
     figure, ax = figure_with_alt(alt, figsize=(6.6, 6))

@@ -18,15 +18,19 @@ FOLDER = Path(__file__).parents[2] / "notebooks"
 def _sources(name):
     cells = nbformat.read(FOLDER / name, as_version=4).cells
     code = [cell for cell in cells if cell.cell_type == "code"]
-    return ([cell.source for cell in code],
+    return ([cell.source.replace("train_more = True", "train_more = False") for cell in code],
             {number: cell.source for number in EXERCISES for cell in code
              if f"exercise-{number}" in cell.metadata.get("tags", [])})
 
 
-#: The code cells of the solved notebook, its exercises, and those of the student's notebook.
+#: The code cells of the solved notebook, which train no optional model here, its exercises, and
+#: those of the student's notebook.
 SOURCES, SOLVED = _sources("solution/vae_seminar_solution.ipynb")
 _, TODO = _sources("vae_seminar.ipynb")
 SETUP = SOURCES[0]
+#: The cells that compile the functions and that train the model.
+FUNCTIONS, TRAINING = (next(source for source in SOURCES if code in source)
+                       for code in ("train = theano.function(", "+= train(batch)"))
 
 
 def changed(source, *pairs):
@@ -253,7 +257,7 @@ def _with_outputs():
 
 def _with_magics():
     return notebook({
-        0: SETUP + "\n%load_ext autoreload\n%autoreload 2\n%config InlineBackend.figure_format = 1",
+        0: SETUP + "\nimport matplotlib.pylab as plt\n%load_ext autoreload\n%autoreload 2\n%config InlineBackend.figure_format = 1",
         1: "!pip install --quiet theano lasagne\n" + SOLVED[1],
         2: "%%time\n" + SOLVED[2],
         3: "%%capture printed\n" + changed(SOLVED[3], "qz_x =", "%time qz_x ="),
@@ -267,7 +271,7 @@ def _with_other_cells():
     for position, source in [
             (20, "%%bash\npip list | grep -i theano\n"), (18, "assert False, 'сюда не дошли'"),
             (16, "%%writefile заметки.txt\nПочему KL не отрицательна?"), (14, "print(undefined)"),
-            (12, "рисунок = plt.figure(figsize=(10, 10))\nplt.imshow(X_train[0, 0]); plt.show()"),
+            (12, "import matplotlib.pyplot as plt\nрисунок = plt.figure(figsize=(10, 10))\nplt.imshow(X_train[0, 0]); plt.show()"),
             (8, "# TODO: разобраться, что возвращает get_output\nhelp(lasagne)"),
             (4, "import seaborn as sns\nsns.set()"), (2, ""), (1, "%%html\n<b>Моё решение</b>")]:
         sources.insert(position, source)
@@ -320,8 +324,7 @@ def _old_attempts():
 
 
 def _trained_in_exercise_5():
-    train, loop = SOURCES[13:15]
-    return notebook({5: "\n\n".join([SOLVED[5], train, loop])})
+    return notebook({5: "\n\n".join([SOLVED[5], FUNCTIONS, TRAINING])})
 
 
 def _other_settings():
@@ -361,7 +364,7 @@ _UNFILLED_CLASS = TODO[1]
 _MINE = changed(SOLVED[1], "class MultivariateNormalDiag", "class Mine")
 _METHOD = "def sample(self):\n    " + _SAMPLE.replace("eps", _EPS).replace("z =", "return")
 _WRONG_METHOD = _METHOD.replace("self.scale *", "self.scale ** 2 *")
-_TRAINED_LATER = SOURCES[13] + "\n" + SOURCES[14]
+_TRAINED_LATER = FUNCTIONS + "\n" + TRAINING
 _PARAMS = """params = lasagne.layers.get_all_params([encoder_mean, encoder_scale, decoder_logits],
                                        trainable=True)"""
 _LAYERS = "[encoder_mean, encoder_scale, decoder_logits]"
@@ -460,11 +463,11 @@ OTHER_WAYS = {
         3: "async def make():\n    return T.tensor4()\n\n" + changed(
             SOLVED[3], "T.tensor4('inputs')", "await make()")},
     "a loop until the model is trained": {
-        5: f"{SOLVED[5]}\n{SOURCES[13]}\nvalue = -1e9\nwhile value < 1:\n"
+        5: f"{SOLVED[5]}\n{FUNCTIONS}\nvalue = -1e9\nwhile value < 1:\n"
            "    value = train(X_train[:20])"},
     "things that are not here": {
         3: f"import seaborn as sns, torch\nsns.set()\n{SOLVED[3]}\nprint(undefined)",
-        4: f"fig, axes = plt.subplots(2, 5)\nfor ax in axes.flat:\n    ax.imshow(X_train[0, 0])\n"
+        4: f"import matplotlib.pyplot as plt\nfig, axes = plt.subplots(2, 5)\nfor ax in axes.flat:\n    ax.imshow(X_train[0, 0])\n"
            f"{SOLVED[4]}\nfig.savefig('/nowhere/picture.png')\ninput('Дальше?')"},
     "a helper that hangs": {
         2: SOLVED[2] + "\nfor number in iter(int, 1):\n    pass",
