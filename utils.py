@@ -257,33 +257,28 @@ def explore_manifold(decode, n=15):
     show(draw(0., 0.), alt, widget)
 
 
-def plot_samples(decoders, n_images=14):
-    """Plot what several decoders make of the same codes, drawn from the standard normal prior.
+def plot_samples(samples):
+    """Plot what several decoders have made of the same codes, drawn from the prior p(z).
 
     Parameters
     ----------
-    decoders : dict of callable
-        By label. Each maps codes, ``(n_images, 2)`` float32, to the probabilities of pixels,
-        ``(n_images, 1, 28, 28)``.
-    n_images : int
-        Number of codes, which NumPy's global generator draws.
+    samples : dict of numpy.ndarray
+        By the decoder's label: the probabilities of pixels, ``(n, 1, 28, 28)`` in [0, 1].
 
     Returns
     -------
     matplotlib.figure.Figure
         A row of images for each decoder.
     """
-    _check_count("n_images", n_images)
-    z = np.random.standard_normal((n_images, 2)).astype(np.float32)
-    rows = [decode(z) for decode in decoders.values()]
-    for label, images in zip(decoders, rows):
-        _check_images(f"decoders[{label!r}](z)", images, n_images)
+    n_images = len(next(iter(samples.values()), ()))
+    for label, images in samples.items():
+        _check_images(f"samples[{label!r}]", images, n_images)
     alt = _("Изображения, в которые декодируются {n} кодов из p(z). Ряды сверху вниз: {labels}",
-            n=n_images, labels=", ".join(decoders))
-    figure, ax = figure_with_alt(alt, figsize=(0.7 * n_images + 1.5, 0.8 * len(rows) + 0.5))
-    _show_images(ax, np.concatenate(rows), n_rows=len(rows))
+            n=n_images, labels=", ".join(samples))
+    figure, ax = figure_with_alt(alt, figsize=(0.7 * n_images + 1.5, 0.8 * len(samples) + 0.5))
+    _show_images(ax, np.concatenate(list(samples.values())), n_rows=len(samples))
     ax.set(title=_("Что декодировщики рисуют по кодам из p(z)"), xticks=[],
-           yticks=28 * np.arange(len(rows)) + 13.5, yticklabels=list(decoders))
+           yticks=28 * np.arange(len(samples)) + 13.5, yticklabels=list(samples))
     return figure
 
 

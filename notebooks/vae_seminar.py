@@ -431,13 +431,27 @@ save_weights('weights.npz', networks)
 # %% tags=["autoencoder"]
 train_more = False  # True: обучить и сравнить ещё четыре модели
 
+from contextlib import contextmanager
+
 from utils import plot_samples
 
 
-def fit(networks, loss, n_images=100000):
+@contextmanager
+def fresh_weights():
+    # внутри with у сетей новые начальные веса, после него — снова прежние
+    before = lasagne.layers.get_all_param_values(networks)
+    new = [*vae_encoder_mlp(input_x), vae_decoder_mlp(input_z, hidden_dim=HIDDEN_DIM)]
+    lasagne.layers.set_all_param_values(networks, lasagne.layers.get_all_param_values(new))
+    try:
+        yield
+    finally:
+        lasagne.layers.set_all_param_values(networks, before)
+
+
+def fit(objective, n_images=100000):
     # 100 000 изображений — это 2 эпохи на полном MNIST или 25 эпох на 4 000 изображений
-    weights = lasagne.layers.get_all_params(networks, trainable=True)
-    step = theano.function([input_x], loss, updates=lasagne.updates.adam(loss, weights))
+    gradients = theano.grad(objective, params, disconnected_inputs='ignore')
+    step = theano.function([input_x], objective, updates=lasagne.updates.adam(gradients, params))
     for epoch in range(n_images // len(X_train)):
         for batch in iterate_minibatches(X_train, batchsize=BATCH_SIZE,
                                          progress='Эпоха {}'.format(epoch + 1)):
@@ -445,17 +459,16 @@ def fit(networks, loss, n_images=100000):
 
 
 if train_more:
-    code, _ = vae_encoder_mlp(input_x)
-    logits = vae_decoder_mlp(lasagne.layers.get_output(code), hidden_dim=HIDDEN_DIM)
-    error = -T.mean(BinaryVector(lasagne.layers.get_output(logits)).log_prob(input_x))
-    fit([code, logits], error)
-
-    ae_encode = theano.function([input_x], lasagne.layers.get_output(code))
-    ae_decode = theano.function(
-        [input_z], T.nnet.sigmoid(lasagne.layers.get_output(logits, input_z)))
-    plot_hidden_space(X_test[:1000], encode, y_test[:1000], name='Вариационный автокодировщик')
-    plot_hidden_space(X_test[:1000], ae_encode, y_test[:1000], name='Обычный автокодировщик')
-    plot_samples({'Вариационный': decode, 'Обычный': ae_decode})
+    codes = np.random.randn(14, HIDDEN_DIM).astype('float32')
+    samples = {'VAE': decode(codes)}
+    plot_hidden_space(X_test[:1000], encode, y_test[:1000], name='Вариационный автокодировщик, VAE')
+    with fresh_weights():
+        # то же p(x | z), но код — среднее, а не сэмпл
+        fit(-T.mean(theano.clone(px_z.log_prob(input_x), replace={z: qz_x.loc})))
+        mean = theano.function([input_x], qz_x.loc)
+        plot_hidden_space(X_test[:1000], mean, y_test[:1000], name='Обычный автокодировщик, AE')
+        samples['AE'] = decode(codes)
+    plot_samples(samples)
 
 # %% [markdown]
 # ## Необязательно: оценка по $K$ сэмплам и вес KL-дивергенции
@@ -471,16 +484,14 @@ if train_more:
 # Какая модель лучше по ELBO, а какая по $\mathcal L_{100}$? Вспомните, чему равна разность $\log p(x) - \mathcal L$. На рисунках — облака кодов, по 25 сэмплов для каждого изображения. Как их размер связан с $\operatorname{KL}$?
 
 # %% tags=["other-bounds"]
-def log_terms(model, K):
+def log_terms(K):
     # log p(x | z) и log p(z) - log q(z | x): матрицы (batch, K), K сэмплов на изображение
-    encoder, decoder = model[:2], model[2]
-    loc, scale = (T.repeat(output, K, axis=0) for output in lasagne.layers.get_output(encoder))
-    q = MultivariateNormalDiag(loc, scale)
+    q = MultivariateNormalDiag(T.repeat(qz_x.loc, K, axis=0), T.repeat(qz_x.scale, K, axis=0))
     codes = q.sample()
-    prior = MultivariateNormalDiag(T.zeros_like(codes), T.ones_like(codes))
-    p = BinaryVector(lasagne.layers.get_output(decoder, codes))
-    return (p.log_prob(T.repeat(input_x, K, axis=0)).reshape((-1, K)),
-            (prior.log_prob(codes) - q.log_prob(codes)).reshape((-1, K)))
+    log_p = theano.clone(px_z.log_prob(input_x),
+                         replace={z: codes, input_x: T.repeat(input_x, K, axis=0)})
+    log_prior = -0.5 * T.sum(codes ** 2 + T.log(2 * np.pi), axis=1)
+    return log_p.reshape((-1, K)), (log_prior - q.log_prob(codes)).reshape((-1, K))
 
 
 def log_mean_exp(rows):
@@ -491,21 +502,19 @@ def log_mean_exp(rows):
 
 if train_more:
     binary_test = np.random.rand(*X_test[:1000].shape) < X_test[:1000]
+    log_p, minus_kl = log_terms(100)
+    evaluate = theano.function([input_x], [
+        T.mean(log_p + minus_kl), T.mean(log_p), -T.mean(minus_kl),
+        T.mean(log_mean_exp(log_p + minus_kl))])
     print('{:12}{:>10}{:>14}{:>8}{:>10}'.format('', 'ELBO', 'E log p(x|z)', 'KL', 'L_100'))
     for name, K, beta in [('VAE', 1, 1), ('IWAE, K = 5', 5, 1), ('beta = 4', 1, 4)]:
-        model = [*vae_encoder_mlp(input_x), vae_decoder_mlp(input_z, hidden_dim=HIDDEN_DIM)]
-        log_p, minus_kl = log_terms(model, K)
-        fit(model, -T.mean(log_mean_exp(log_p + beta * minus_kl)))
-
-        log_p, minus_kl = log_terms(model, 100)
-        evaluate = theano.function([input_x], [
-            T.mean(log_p + minus_kl), T.mean(log_p), -T.mean(minus_kl),
-            T.mean(log_mean_exp(log_p + minus_kl))])
-        values = np.mean([evaluate(batch) for batch in iterate_minibatches(
-            binary_test, batchsize=BATCH_SIZE)], axis=0)
-        print('{:12}{:10.1f}{:14.1f}{:8.1f}{:10.1f}'.format(name, *values))
-        q = MultivariateNormalDiag(*lasagne.layers.get_output(model[:2]))
-        plot_hidden_space(x_test_repeated, theano.function([input_x], q.sample()), name=name)
+        with fresh_weights():
+            log_p, minus_kl = log_terms(K)
+            fit(-T.mean(log_mean_exp(log_p + beta * minus_kl)))
+            values = np.mean([evaluate(batch) for batch in iterate_minibatches(
+                binary_test, batchsize=BATCH_SIZE)], axis=0)
+            print('{:12}{:10.1f}{:14.1f}{:8.1f}{:10.1f}'.format(name, *values))
+            plot_hidden_space(x_test_repeated, encode, name=name)
 
 # %% [markdown] tags=["question-3"]
 # ## Последний вопрос
