@@ -34,6 +34,7 @@ __all__ = [
     "plot_hidden_space",
     "plot_manifold",
     "explore_manifold",
+    "plot_samples",
     "save_weights",
     "load_weights",
     "TRAINED_WEIGHTS",
@@ -115,7 +116,7 @@ def plot_reconstructions(X, reconstruct, n_images=10):
     return figure
 
 
-def plot_hidden_space(X, encode, y=None):
+def plot_hidden_space(X, encode, y=None, name=None):
     """Plot images at their codes.
 
     With `y`, the colour of an image shows its digit, which also stands in the middle of its images,
@@ -130,6 +131,8 @@ def plot_hidden_space(X, encode, y=None):
         Maps images to their codes, ``(n, 2)``.
     y : numpy.ndarray, optional
         Digits, ``(n,)`` integers from 0 to 9.
+    name : str, optional
+        Of the model, for the title.
 
     Returns
     -------
@@ -158,6 +161,8 @@ def plot_hidden_space(X, encode, y=None):
     else:
         title = _("Изображения в пространстве представлений")
         colors = [(0.1, 0.15, 0.4)] * len(X)
+    if name is not None:
+        title = f"{name}\n{title}"
 
     alt = _("{title}. Изображения стоят там, где находятся их коды", title=title)
     figure, ax = figure_with_alt(alt, figsize=(6.6, 6))
@@ -319,6 +324,31 @@ def explore_manifold(decode, n=15):
         print(_("Чтобы выбирать код ползунками, выполните %pip install ipywidgets и эту ячейку."))
         widget = None
     show(*draw(0., 0.), widget)
+
+
+def plot_samples(samples):
+    """Plot what several decoders have made of the same codes, drawn from the prior p(z).
+
+    Parameters
+    ----------
+    samples : dict of numpy.ndarray
+        By the decoder's label: the probabilities of pixels, ``(n, 1, 28, 28)`` in [0, 1].
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        A row of images for each decoder.
+    """
+    n_images = len(next(iter(samples.values()), ()))
+    for label, images in samples.items():
+        _check_images(f"samples[{label!r}]", images, n_images)
+    alt = _("Изображения, в которые декодируются {n} кодов из p(z). Ряды сверху вниз: {labels}",
+            n=n_images, labels=", ".join(samples))
+    figure, ax = figure_with_alt(alt, figsize=(0.7 * n_images + 1.5, 0.8 * len(samples) + 0.5))
+    _show_images(ax, np.concatenate(list(samples.values())), n_rows=len(samples))
+    ax.set(title=_("Что декодировщики рисуют по кодам из p(z)"), xticks=[],
+           yticks=28 * np.arange(len(samples)) + 13.5, yticklabels=list(samples))
+    return figure
 
 
 class TrainingPicture:

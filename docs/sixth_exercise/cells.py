@@ -18,4 +18,4 @@ raise NotImplementedError('Упражнение 6: напишите iwae_bound()
 ### END TODO
 
 # %% tags=["check-6"]
-check(6, globals())
+check(6)

@@ -93,8 +93,9 @@ def test_it_is_the_solved_notebook_with_markers_and_the_tasks_comments():
     for cell, solved, student in zip(*(notebook.cells for notebook in (
             build.instructor(), build.solution(), build.student()))):
         lines, solved, student = (each.source.split("\n") for each in (cell, solved, student))
+        solved = [line.replace("train_more = True", "train_more = False") for line in solved]
         comment = [line for line in student if line.strip().startswith("#") and line not in solved]
-        assert len(comment) >= 4 if is_exercise(cell) else not comment
+        assert len(comment) >= 2 if is_exercise(cell) else not comment
         assert [line for line in lines if line in comment] == comment
         assert solved == [line for line in lines if line not in comment and line.strip() not in
                           ("### BEGIN SOLUTION", "### END SOLUTION")]
@@ -160,8 +161,9 @@ def solved(course):
     for number in EXERCISES:
         tag = f"exercise-{number}"
         tagged(notebook, tag).source = tagged(solution, tag).source
-    change(notebook.cells[1], "num_epochs = 10", "num_epochs = 1")
-    notebook.cells[1].source += "\nX_train, X_test = X_train[:4000], X_test[:1000]"
+    start = next(cell for cell in notebook.cells if "num_epochs = 10" in cell.source)
+    change(start, "num_epochs = 10", "num_epochs = 1")
+    start.source += "\nX_train, X_test = X_train[:4000], X_test[:1000]"
     change(tagged(notebook, "question-1"), "*Ваш ответ:*", "*Ваш ответ:* softplus")
     return notebook
 
@@ -172,7 +174,7 @@ def grades(course):
     wrong = solved(course)
     change(tagged(wrong, "exercise-2"), "nonlinearity=None", "nonlinearity=T.tanh")
     change(tagged(wrong, "exercise-5"), "loss = -elbo", "loss = elbo")
-    change(tagged(wrong, "check-2"), "check(2, globals())", "print('верно')")
+    change(tagged(wrong, "check-2"), "check(2)", "print('верно')")
     for student, notebook in [("idle", released(course)), ("right", solved(course)),
                               ("wrong", wrong)]:
         path = notebook_in(course, "submitted", student)

@@ -18,12 +18,13 @@ FOLDER = Path(__file__).parents[2] / "notebooks"
 def _sources(name):
     cells = nbformat.read(FOLDER / name, as_version=4).cells
     code = [cell for cell in cells if cell.cell_type == "code"]
-    return ([cell.source for cell in code],
+    return ([cell.source.replace("train_more = True", "train_more = False") for cell in code],
             {number: cell.source for number in EXERCISES for cell in code
              if f"exercise-{number}" in cell.metadata.get("tags", [])})
 
 
-#: The code cells of the solved notebook, its exercises, and those of the student's notebook.
+#: The code cells of the solved notebook, which train no optional model here, its exercises, and
+#: those of the student's notebook.
 SOURCES, SOLVED = _sources("solution/vae_seminar_solution.ipynb")
 _, TODO = _sources("vae_seminar.ipynb")
 SETUP = SOURCES[0]
@@ -256,7 +257,7 @@ def _with_outputs():
 
 def _with_magics():
     return notebook({
-        0: SETUP + "\n%load_ext autoreload\n%autoreload 2\n%config InlineBackend.figure_format = 1",
+        0: SETUP + "\nimport matplotlib.pylab as plt\n%load_ext autoreload\n%autoreload 2\n%config InlineBackend.figure_format = 1",
         1: "!pip install --quiet theano lasagne\n" + SOLVED[1],
         2: "%%time\n" + SOLVED[2],
         3: "%%capture printed\n" + changed(SOLVED[3], "qz_x =", "%time qz_x ="),
@@ -270,7 +271,7 @@ def _with_other_cells():
     for position, source in [
             (20, "%%bash\npip list | grep -i theano\n"), (18, "assert False, 'сюда не дошли'"),
             (16, "%%writefile заметки.txt\nПочему KL не отрицательна?"), (14, "print(undefined)"),
-            (12, "рисунок = plt.figure(figsize=(10, 10))\nplt.imshow(X_train[0, 0]); plt.show()"),
+            (12, "import matplotlib.pyplot as plt\nрисунок = plt.figure(figsize=(10, 10))\nplt.imshow(X_train[0, 0]); plt.show()"),
             (8, "# TODO: разобраться, что возвращает get_output\nhelp(lasagne)"),
             (4, "import seaborn as sns\nsns.set()"), (2, ""), (1, "%%html\n<b>Моё решение</b>")]:
         sources.insert(position, source)
@@ -466,7 +467,7 @@ OTHER_WAYS = {
            "    value = train(X_train[:20])"},
     "things that are not here": {
         3: f"import seaborn as sns, torch\nsns.set()\n{SOLVED[3]}\nprint(undefined)",
-        4: f"fig, axes = plt.subplots(2, 5)\nfor ax in axes.flat:\n    ax.imshow(X_train[0, 0])\n"
+        4: f"import matplotlib.pyplot as plt\nfig, axes = plt.subplots(2, 5)\nfor ax in axes.flat:\n    ax.imshow(X_train[0, 0])\n"
            f"{SOLVED[4]}\nfig.savefig('/nowhere/picture.png')\ninput('Дальше?')"},
     "a helper that hangs": {
         2: SOLVED[2] + "\nfor number in iter(int, 1):\n    pass",

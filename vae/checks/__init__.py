@@ -31,6 +31,9 @@ from vae.checks.cell_history import CellHistory, why_failed
 from vae.checks.exercise import (
     MAX_SIZE, N_HELD_OUT, Exercise, Interrupted, Mistake, Names, explain, require, sizes_of)
 from vae.checks.exercises import EXERCISES
+from vae.checks.no_side_effects import (
+    same_random_numbers_afterwards, same_shared_variables_afterwards)
+from vae.kernel import ipython_shell
 from vae.language import _
 from vae.progress import progress_of_a_check
 
@@ -40,8 +43,10 @@ __all__ = ["EXERCISES", "Exercise", "MAX_SIZE", "Mistake", "Names", "check", "ch
 _history = CellHistory(EXERCISES)
 
 
-def check(exercise, names):
+def check(exercise, names=None):
     """Check one exercise and print the verdict.
+
+    It leaves NumPy's global generator and the model's variables as they were.
 
     In Jupyter it also rejects an exercise whose cell ended with an error when it was last run, or
     uses the results of a cell that has been run again since then.
@@ -50,11 +55,11 @@ def check(exercise, names):
     ----------
     exercise : int
         The number, a key of `EXERCISES`.
-    names : dict
-        What the student's cells have defined: ``globals()`` in a notebook.
-        Besides the names that it asks for, an exercise may read others, such
-        as HIDDEN_DIM and BATCH_SIZE. One that trains reads X_train, real images
-        of shape (n, 1, 28, 28).
+    names : dict, optional
+        What the student's cells have defined; by default, all names of the
+        notebook that runs this process. Besides those that it asks for, an
+        exercise may read others, such as HIDDEN_DIM and BATCH_SIZE. One that
+        trains reads X_train, real images of shape (n, 1, 28, 28).
 
     Raises
     ------
@@ -76,6 +81,8 @@ def check(exercise, names):
 
 def _check(exercise, names):
     steps = EXERCISES[exercise]
+    if names is None:
+        names = ipython_shell().user_ns
     title = _("Упражнение {exercise} ({title})", exercise=exercise, title=steps.title)
     failure, outdated = _history.error_of(exercise), _history.why_outdated(exercise)
     try:
@@ -83,15 +90,16 @@ def _check(exercise, names):
             raise NotImplementedError
         require(outdated is None, outdated)
         require(not isinstance(failure, SyntaxError), why_failed(failure))
-        graph = steps.build(Names(names))  # its hint may say more than the error does
-        require(failure is None, why_failed(failure))
-        images = _real_images(Names(names).X_train) if steps.trains else None
-        inputs = steps.draw(np.random.RandomState(0), images, **sizes_of(graph))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # NaN gets a hint
-            with progress_of_a_check(_("Проверка упражнения {exercise}", exercise=exercise)):
-                measured = steps.measure(graph, inputs)
-            steps.judge(inputs, measured)
+        with same_random_numbers_afterwards():
+            graph = steps.build(Names(names))  # its hint may say more than the error does
+            require(failure is None, why_failed(failure))
+            images = _real_images(Names(names).X_train) if steps.trains else None
+            inputs = steps.draw(np.random.RandomState(0), images, **sizes_of(graph))
+            with same_shared_variables_afterwards(graph), warnings.catch_warnings():
+                warnings.simplefilter("ignore", RuntimeWarning)  # NaN gets a hint
+                with progress_of_a_check(_("Проверка упражнения {exercise}", exercise=exercise)):
+                    measured = steps.measure(graph, inputs)
+                steps.judge(inputs, measured)
     except NotImplementedError:
         raise Mistake(_("✗ {title} ещё не выполнено: напишите решение, удалите строку raise и "
                         "выполните ячейку.", title=title)) from None

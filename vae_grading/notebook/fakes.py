@@ -139,8 +139,8 @@ def install():
 
     nothing = _Nothing()
     for name in ["plot_model", "TrainingPicture", "plot_learning_curve", "plot_reconstructions",
-                 "plot_hidden_space", "plot_manifold", "explore_manifold", "save_weights",
-                 "load_weights"]:
+                 "plot_hidden_space", "plot_manifold", "explore_manifold", "plot_samples",
+                 "save_weights", "load_weights"]:
         setattr(utils, name, nothing)
     for module in (matplotlib.pyplot, matplotlib.pylab):
         for name, value in list(vars(module).items()):
