@@ -3,6 +3,7 @@
 import math
 import numbers
 
+import matplotlib
 import numpy as np
 from matplotlib.colors import hsv_to_rgb, to_rgb
 from matplotlib.patches import Patch
@@ -410,7 +411,7 @@ class TrainingPicture:
             line.set_data(np.arange(1, n_epochs + 1), values)
         self._curve.set_xlim(0.5, max(n_epochs, 2) + 0.5)
         self._curve.tick_params(
-            labelcolor=plt.rcParams["text.color"] if n_epochs else "none")
+            labelcolor=matplotlib.rcParams["text.color"] if n_epochs else "none")
         if n_epochs:
             self._curve.relim()
             self._curve.autoscale_view(scalex=False)

@@ -472,6 +472,7 @@ def fit(objective, n_images=100000):
 
 
 if train_more:
+    check_current('encode', 'decode', 'networks')
     codes = np.random.randn(14, HIDDEN_DIM).astype('float32')
     samples = {'VAE': decode(codes)}
     plot_hidden_space(X_test[:1000], encode, y_test[:1000], name='Вариационный автокодировщик, VAE')
@@ -514,6 +515,7 @@ def log_mean_exp(rows):
 
 
 if train_more:
+    check_current('encode', 'decode', 'networks')
     binary_test = np.random.rand(*X_test[:1000].shape) < X_test[:1000]
     log_p, minus_kl = log_terms(100)
     evaluate = theano.function([input_x], [

@@ -12,7 +12,6 @@ from vae.language import language as readers_language, translate as in_language
 __all__ = ["source_of", "show_source", "translated_code"]
 
 _RUSSIAN = re.compile("[А-Яа-яЁё]")
-_BOX = re.compile(r"#{20,}")
 _MARKER = re.compile(r"\s*### (BEGIN|END) ")  # of a solution, for nbgrader
 
 
@@ -114,13 +113,8 @@ def _places(source):
 def _comment(text, column, translate):
     lines = [line.strip() for line in text.split("\n")]
     indent = "\n" + " " * column
-    if not _BOX.fullmatch(lines[0]):
-        translated = translate("\n".join(line.removeprefix("#").strip() for line in lines))
-        return indent.join(f"# {line}" for line in translated.split("\n"))
-    translated = translate("\n".join(line.strip("#").strip() for line in lines[1:-1])).split("\n")
-    width = max(map(len, translated))
-    edge = "#" * (width + 4)
-    return indent.join([edge, *(f"# {line.ljust(width)} #" for line in translated), edge])
+    translated = translate("\n".join(line.removeprefix("#").strip() for line in lines))
+    return indent.join(f"# {line}" for line in translated.split("\n"))
 
 
 def _string(text, column, translate):
