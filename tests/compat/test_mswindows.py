@@ -119,5 +119,5 @@ def test_the_notebook_by_the_command(windows, home, mnist_dir):
     text = "".join(output.text for output in outputs if output.output_type == "stream")
     assert text.count("верно.") == 5
     assert -300 < float(re.search(r"на тестовой (-[\d.]+)", text).group(1)) < -180
-    assert sum("image/png" in output.get("data", {}) for output in outputs) == 8
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == 14
     assert not [output for output in outputs if output.get("name") == "stderr"]
