@@ -35,19 +35,30 @@ class CellHistory:
 
     def __init__(self, exercises):
         self._exercises, self._last, self._n_runs = exercises, {}, 0
-        shell = ipython_shell()
+        shell = self._shell = ipython_shell()
         if shell is not None:
+            self._before = self._values()
             shell.events.register("pre_run_cell", self._begin)
             shell.events.register("post_run_cell", self._end)
 
     def _begin(self, info):
         self._n_runs += 1
+        self._before = self._values()
         bound = _bound_by(info.raw_cell)
         for number, exercise in self._exercises.items():
             if bound & set(exercise.names):
                 self._last[number] = _Run(self._n_runs)
 
+    def _values(self):
+        """What the names of the exercises hold."""
+        return {name: self._shell.user_ns.get(name)
+                for exercise in self._exercises.values() for name in exercise.names}
+
     def _end(self, result):
+        values = self._values()
+        for number, exercise in self._exercises.items():
+            if any(values[name] is not self._before[name] for name in exercise.names):
+                self._last[number] = _Run(self._n_runs)  # also by import, exec or a magic
         for run in self._last.values():
             if run.number == self._n_runs:
                 run.error = result.error_before_exec or result.error_in_exec
@@ -130,6 +141,7 @@ def _described(error):
 
 def _bound_by(cell):
     """The names that a cell assigns in its outermost scope, or whose attributes it sets."""
+    cell = re.sub(r"\A\s*%%.*\n", "", cell)  # the rest of such a cell is code, as a rule
     try:
         nodes = ast.parse(ipython_shell().transform_cell(cell)).body
     except SyntaxError:

@@ -6,7 +6,8 @@ import theano.tensor as T
 from lasagne.layers import InputLayer, Layer, get_all_layers, get_output
 
 from vae.checks.closed_forms import close, normal_log_prob
-from vae.checks.exercise import Exercise, Mistake, require, size_of
+from vae.checks.exercise import (
+    Exercise, Mistake, input_of, kind_of, require, size_of)
 from vae.checks.graph_tools import (
     compiled, is_tensor, parameters_of, randomise, same_parameters_afterwards)
 from vae.checks.latent_code import judge_code
@@ -40,22 +41,27 @@ def build(names):
     ------
     Mistake
     """
-    input_x, decoder_logits, px_z = names.input_x, names.decoder_logits, names.px_z
+    input_x, decoder_logits = input_of(names), names.decoder_logits
     require(isinstance(decoder_logits, Layer),
-            _("decoder_logits должен быть слоем Lasagne: его возвращает vae_decoder_mlp."))
-    require(is_tensor(getattr(px_z, "logits", None), ndim=4),
-            _("px_z должен быть объектом BinaryVector, а его logits — тензором: "
-              "lasagne.layers.get_output(decoder_logits)."))
+            _("decoder_logits сейчас — {kind}, а должен быть слоем Lasagne: его возвращает "
+              "vae_decoder_mlp.", kind=kind_of(decoder_logits)))
     sources = [layer for layer in get_all_layers(decoder_logits) if isinstance(layer, InputLayer)]
     require(len(sources) == 1 and is_tensor(sources[0].input_var, ndim=2),
-            _("у декодировщика должен быть один вход, код z формы (batch, HIDDEN_DIM)."))
-    z = T.matrix("z")
+            _("у декодировщика должен быть один вход, код z формы (batch, HIDDEN_DIM), а не: "
+              "{kinds}.", kinds="; ".join(kind_of(source.input_var) for source in sources)))
+    z, prior = T.matrix("z"), None
     try:
         prior = names.pz.log_prob(z)
-    except (AttributeError, TypeError, ValueError) as error:
-        raise Mistake(_("pz.log_prob(z) не вычисляется: pz должен быть объектом "
-                        "MultivariateNormalDiag с параметрами формы (batch, HIDDEN_DIM)."
-                        )) from error
+    except (AttributeError, TypeError, ValueError):
+        pass
+    require(is_tensor(prior, ndim=1),
+            _("pz сейчас — {kind}, и pz.log_prob(z) не вычисляется: pz должен быть объектом "
+              "MultivariateNormalDiag с параметрами-тензорами формы (batch, HIDDEN_DIM).",
+              kind=kind_of(names.pz)))
+    px_z = names.px_z
+    require(is_tensor(getattr(px_z, "logits", None), ndim=4),
+            _("px_z сейчас — {kind}, а должен быть объектом BinaryVector, и его logits — "
+              "тензором: lasagne.layers.get_output(decoder_logits).", kind=kind_of(px_z)))
     return dict(input_x=input_x, z=z, prior=prior, layer_output=get_output(decoder_logits),
                 logits=px_z.logits, code=sources[0].input_var,
                 loc=names.qz_x.loc, scale=names.qz_x.scale,

@@ -21,11 +21,14 @@ def judge_code(batch_size, code, loc, scale):
     ------
     Mistake
     """
+    require_positive(scale)
     n_draws, n_codes, hidden_dim = code.shape
     require(n_codes % batch_size == 0
             and loc.shape == scale.shape == (n_draws, batch_size, hidden_dim),
-            _("для {batch_size} изображений в декодировщик подаются коды формы "
-              "{code_shape}.", batch_size=batch_size, code_shape=code.shape[1:]))
+            _("в декодировщик подаются коды формы {code_shape}, хотя изображений в батче: "
+              "{batch_size}.", batch_size=batch_size, code_shape=code.shape[1:]))
+    require(np.isfinite(code).all(),
+            _("среди чисел, которые подаются в декодировщик, есть nan или inf."))
     eps = _noise_in_better_order(code, loc, scale)
     require(np.nanmax(np.abs(eps)) > 1e-3,
             _("декодируется не сэмпл из q(z | x), а среднее: выход декодировщика не случаен."))
@@ -43,6 +46,24 @@ def judge_code(batch_size, code, loc, scale):
                 for product in products if product.size > 100),
             _("сэмплы кода зависят друг от друга: у каждого объекта, у каждой координаты и при "
               "каждом вычислении шум должен быть свой."))
+
+
+def require_positive(scale):
+    """Require that the standard deviations of q(z | x) are positive.
+
+    Parameters
+    ----------
+    scale : numpy.ndarray
+
+    Raises
+    ------
+    Mistake
+    """
+    require((scale > 0).all(),
+            _("scale у qz_x бывает нулём или отрицательным (встретилось {minimum:.3g}), а "
+              "стандартное отклонение должно быть строго положительным. Его даёт l_out_scale из "
+              "упражнения 2: исправьте там функцию активации и выполните ячейки упражнений 3, 4 "
+              "и 5 ещё раз.", minimum=np.min(scale)))
 
 
 def _noise_in_better_order(code, loc, scale):

@@ -6,7 +6,7 @@ import theano.tensor as T
 from theano.sandbox.rng_mrg import MRG_RandomStreams
 
 from vae.checks.closed_forms import close, normal_log_prob
-from vae.checks.exercise import Exercise, Mistake, first_line, require
+from vae.checks.exercise import Exercise, Mistake, first_line, kind_of, require
 from vae.checks.graph_tools import compiled, is_tensor
 from vae.language import N_, _
 
@@ -32,11 +32,24 @@ def build(names):
     Mistake
     """
     loc, scale = T.matrix("loc"), T.matrix("scale")
-    distribution = names.MultivariateNormalDiag(loc, scale, rng=MRG_RandomStreams(20))
+    normal = names.MultivariateNormalDiag
+    require(isinstance(normal, type),
+            _("MultivariateNormalDiag сейчас — {kind}, а должно быть классом.",
+              kind=kind_of(normal)))
+    try:
+        distribution = normal(loc, scale, rng=MRG_RandomStreams(20))
+    except (AttributeError, NameError, TypeError, ValueError) as error:
+        raise Mistake(_("MultivariateNormalDiag(loc, scale, rng=...) не вычисляется ({error}: "
+                        "{message}). Верните __init__() этого класса, каким он был: меняется "
+                        "только sample().",
+                        error=type(error).__name__, message=first_line(error))) from error
+    require(callable(getattr(distribution, "sample", None)),
+            _("у класса MultivariateNormalDiag нет метода sample(): проверьте его имя и отступ."))
     z, again = distribution.sample(), distribution.sample()
     require(z is not None, _("метод sample() ничего не возвращает: в конце нужен return z."))
     require(is_tensor(z, ndim=2),
-            _("метод sample() должен возвращать тензор формы (batch, dim), как у loc."))
+            _("метод sample() возвращает не то: {kind}, а нужен тензор формы (batch, dim), как у "
+              "loc.", kind=kind_of(z)))
     point = T.matrix("point")
     try:
         log_prob = distribution.log_prob(point)
@@ -80,7 +93,8 @@ def measure(graph, inputs):
     Returns
     -------
     dict of numpy.ndarray
-        ``z``, ``again``, ``kept_loc``, ``kept_scale``: shape (10000, 2).
+        ``z``, ``again``, ``later``, ``kept_loc``, ``kept_scale``: shape (10000, 2); ``later`` is
+        ``z``, evaluated a second time.
         ``dz_dloc``, ``dz_dscale``: the gradients of the sum of ``z``, shape (10000, 2).
         ``log_prob``: shape (10000,), in nats.
 
@@ -98,12 +112,14 @@ def measure(graph, inputs):
               "шум из N(0, 1), который от параметров не зависит, потом его сдвиг и растяжение "
               "(сам self.rng.normal() градиента к своим avg и std не пропускает).")) from error
     try:
-        values = compiled([loc, scale], [z, again, *gradients])(inputs["loc"], inputs["scale"])
+        compute = compiled([loc, scale], [z, again, *gradients])
+        values = compute(inputs["loc"], inputs["scale"])
+        later = compute(inputs["loc"], inputs["scale"])[0]
     except ValueError as error:
         raise Mistake(_("размеры не сходятся: какой формы шум? Размер батча заранее не "
                         "известен, а умножать нужно поэлементно.\n{message}",
                         message=first_line(error))) from error
-    measured = dict(zip(["z", "again", "dz_dloc", "dz_dscale"], values))
+    measured = dict(zip(["z", "again", "dz_dloc", "dz_dscale"], values), later=later)
     names = ["log_prob", "kept_loc", "kept_scale"]
     try:
         values = compiled([loc, scale, graph["point"]], [graph[name] for name in names])(
@@ -131,9 +147,14 @@ def judge(inputs, measured):
     require(z.shape == loc.shape,
             _("форма сэмпла {sample_shape}, а у loc форма {loc_shape}.",
               sample_shape=z.shape, loc_shape=loc.shape))
+    require(np.isfinite(z).all(),
+            _("среди чисел сэмпла есть nan или inf: нет ли логарифма, корня или деления?"))
     eps = (z - loc) / scale
     require(not np.allclose(z, measured["again"]),
             _("два вызова sample() дали одно и то же: шум должен быть каждый раз новым."))
+    require(not np.allclose(z, measured["later"]),
+            _("при повторном вычислении графа получился тот же самый сэмпл. Шум из NumPy — это "
+              "числа, выбранные один раз, при построении графа: возьмите self.rng.normal()."))
     again = (measured["again"] - loc) / scale
     require(eps.std(axis=0).min() > 1e-3,
             _("шум один на весь батч, а нужен свой для каждого объекта: какой формы должен быть "
