@@ -44,7 +44,8 @@ EXERCISES = {1: sample.EXERCISE, 2: encoder.EXERCISE, 3: posterior.EXERCISE,
              4: generative_model.EXERCISE, 5: elbo.EXERCISE}
 
 _history = CellHistory(EXERCISES)
-_names = NameHistory(name for exercise in EXERCISES.values() for name in exercise.names)
+_names = NameHistory(["input_x", *(
+    name for exercise in EXERCISES.values() for name in exercise.names)])
 
 
 def check(exercise, names=None):
@@ -118,8 +119,8 @@ def _run_steps(exercise, steps, names):
         _explain_failure(failure, steps, names)
     removed = _names.removed(steps.names)
     require(not removed,
-            _("в ячейке этого упражнения больше нет строки, которая определяет {names}: верните "
-              "её и выполните ячейку.", names=", ".join(removed)))
+            _("в ячейке этого упражнения больше не определяется: {names}. Верните то, что удалено, "
+              "и выполните ячейку.", names=", ".join(removed)))
     with without_solutions(steps.names):
         graph = steps.build(Names(names))
     images = _real_images(Names(names)) if steps.trains else None
@@ -146,7 +147,7 @@ def _explain_failure(failure, steps, names):
     What the cell defined before it failed may show the cause better than the error does.
     """
     if not isinstance(failure, SyntaxError):
-        not_reached = _names.not_reached(steps.names)
+        not_reached = _names.not_reached()
         defined = {name: value for name, value in names.items() if name not in not_reached}
         try:
             steps.build(Names(defined))

@@ -50,18 +50,25 @@ def build(names):
     Mistake
     """
     elbo, params, loss = names.elbo, names.params, names.loss
+    require(isinstance(elbo, theano.Variable),
+            _("elbo сейчас — {kind}, а должна быть символьным числом: выражением из px_z, pz и "
+              "qz_x, которое вычислять (.eval()) не нужно.", kind=kind_of(elbo)))
+    require(isinstance(loss, theano.Variable),
+            _("loss сейчас — {kind}, а должна быть символьным числом, выражением из elbo.",
+              kind=kind_of(loss)))
     for name, value in [("elbo", elbo), ("loss", loss)]:
-        require(isinstance(value, theano.Variable),
-                _("{name} сейчас — {kind}, а должна быть символьным числом: выражением из "
-                  "px_z, pz и qz_x.", name=name, kind=kind_of(value)))
         require(is_tensor(value, ndim=0),
                 _("{name} должна быть символьным числом (скаляром), а у неё измерений {ndim}: "
                   "усредните по батчу.", name=name, ndim=value.ndim))
+    require(not any(isinstance(value, theano.Constant) and value.ndim == 4 and value.data.size > 1
+                    for value in theano.gof.graph.inputs([elbo, loss])),
+            _("в elbo или loss подставлены сами изображения (массив NumPy), а нужна символьная "
+              "переменная input_x."))
     try:
-        params = list(params)
+        params = [] if isinstance(params, str) else list(params)
     except TypeError:
         params = []
-    require(params, _("params — пустой список или не список ({kind}), а нужен список параметров: "
+    require(params, _("params сейчас — {kind}, а должен быть непустым списком параметров: "
                       "lasagne.layers.get_all_params.", kind=kind_of(names.params)))
     require(not any(isinstance(parameter, Layer) for parameter in params),
             _("в params лежат слои, а нужны их параметры: lasagne.layers.get_all_params(слои)."))

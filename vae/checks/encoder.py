@@ -131,7 +131,7 @@ def judge(inputs, measured):
     require(close(measured["half_loc"], loc[:, ::2], 1e-3)
             and close(measured["half_scale"], scale[:, ::2], 1e-3),
             _("выход для изображения зависит от того, какие ещё изображения в батче, "
-              "или случаен, а должен зависеть только от самого изображения."))
+              "или случаен (dropout?), а должен зависеть только от самого изображения."))
 
 
 EXERCISE = Exercise(N_("кодировщик"), 2, ("vae_encoder_mlp",), build, draw_images, measure, judge)

@@ -20,6 +20,7 @@ _MODULES = {"T": T, "T.nnet": T.nnet, "lasagne.nonlinearities": lasagne.nonlinea
             "lasagne.layers": lasagne.layers, "lasagne.init": lasagne.init,
             "lasagne.objectives": lasagne.objectives, "lasagne.updates": lasagne.updates}
 _MAX_NEAR_NAMES = 3
+_LIBRARY = re.compile("/(theano|lasagne|vae)/")
 _NOISE = re.compile(r"rand|normal|gauss|noise", re.I)
 _ATTRIBUTES_OF_LAYERS = {"output_shape", "input_layer", "get_params", "get_output_for"}
 
@@ -29,6 +30,7 @@ def first_line(error):
     if isinstance(error, SyntaxError):
         return str(error.msg or "")
     line = next(iter(str(error).strip().splitlines()), "")
+    line = re.sub(r" Use the Theano flag .*|^Backtrace when that variable .*", "", line)
     if isinstance(error, ImportError):
         line = re.sub(r" \([^()]*[/\\][^()]*\)$", "", line)
     return line
@@ -52,7 +54,9 @@ def cell_line(error):
         return error.lineno or 0, (error.text or "").strip()
     frames = [frame for frame in traceback.extract_tb(error.__traceback__)
               if _is_cell(frame.filename)]
-    return (frames[-1].lineno, frames[-1].line) if frames else (0, "")
+    # The innermost line of the cell that was running: it may call functions of other cells.
+    lines = [(frame.lineno, frame.line) for frame in frames if frame.filename == frames[0].filename]
+    return lines[-1] if lines else (0, "")
 
 
 def _is_cell(filename):
@@ -88,7 +92,8 @@ def _on_missing_values(error):
 
 def _on_gradient(error):
     if isinstance(error, theano.gradient.DisconnectedInputError):
-        return _("Градиент до параметров не доходит: какая операция его останавливает?")
+        return _("Градиент до параметров не доходит: все ли слагаемые на месте, не останавливает ли "
+                 "его какая-нибудь операция?")
     return None
 
 
@@ -122,18 +127,23 @@ def _on_attribute(name, owner):
                  "lasagne.layers.get_output(слой).")
     if isinstance(owner, ModuleType):
         return _near_advice(name, _paths())
+    if callable(owner):
+        return _missing_parentheses()
     own_names = [own for own in dir(owner) if not own.startswith("_")]
     near = _near_advice(name, own_names + (_paths() if isinstance(owner, theano.Variable) else []))
-    if near is None and len(own_names) <= 10:
+    if near is None and 0 < len(own_names) <= 10:
         return _("Есть другие имена: {names}.", names=", ".join(own_names))
     return near
 
 
 def _paths():
     """The public names of `_MODULES`, as the notebook writes them."""
-    return [f"{path}.{name}" for path, module in _MODULES.items()
-            for name, value in vars(module).items()
-            if not name.startswith("_") and callable(value)]
+    paths = {}
+    for path, module in _MODULES.items():
+        for name, value in vars(module).items():
+            if not name.startswith("_") and callable(value):
+                paths.setdefault((name, id(value)), f"{path}.{name}")  # modules import each other
+    return list(paths.values())
 
 
 def _names_in_scope(error):
@@ -177,8 +187,8 @@ def _near(name, paths):
 # --- calls ---
 
 def _on_noise(error):
-    if isinstance(error, TypeError) and re.search(r"\bnormal\(\) missing .*'size'", str(error)) \
-            or "to be a valid size" in str(error) or "Size must be" in str(error):
+    if re.search(r"\bnormal\(\) missing .*'size'|name 'size' is not|to be a valid size|"
+                 "Size must be", str(error)):
         return _("Методу нужна форма шума: self.rng.normal(self.loc.shape). Символьная форма, "
                  "как здесь, годится.")
     return None
@@ -193,10 +203,11 @@ def _on_numpy(error):
     while files and re.search(r"(^|/)numpy/", files[-1]):
         in_numpy, _file = True, files.pop()
     call = re.search(r"\b(?:np|numpy)\.([\w.]+)\(", cell_line(error)[1])
-    is_theirs = not files or re.search("/(theano|lasagne|vae)/", files[-1])
-    if is_theirs and not (call and "bool" in str(error)) or not (in_numpy or call):
-        return None
+    is_theirs = not files or _LIBRARY.search(files[-1])
     name = call[1] if call else ""
+    if is_theirs and not name.endswith("_like") and not (name and "bool" in str(error)) \
+            or not (in_numpy or name):
+        return None
     if name.startswith("random."):
         advice = _("Случайные числа NumPy выбираются один раз, при построении графа: шум даёт "
                    "self.rng.normal(self.loc.shape).")
@@ -215,32 +226,46 @@ def _on_wrong_arguments(error):
                  "lasagne.nonlinearities.rectify, T.tanh и другие.")
     if "object is not callable" in str(error):
         return _("Скобки стоят после того, что не функция.")
-    match = re.match(r"([\w.<>]+)\(\) (got an unexpected keyword|missing|takes|got multiple)",
+    if re.search(r"unsupported operand .*'(method|function|type|builtin_function_or_method)'|"
+                 "Cannot convert <(bound method|function|class)|"
+                 "non-iterable (method|function|type) object", str(error)):
+        return _missing_parentheses()
+    if re.search("Wrong number of inputs .*got 0", str(error)):
+        return _("Функцию активации передают без скобок: она будет вызвана позже.")
+    match = re.match(r"([\w.<>]+)\(\) (got (an )?unexpected keyword|missing|takes|got multiple)",
                      str(error))
     if not match:
         return None
-    function = _function_called(error, match[1])
-    if function is None:
+    function, names = _parameters_of_the_call(error, match[1])
+    if not names:
         return _("Проверьте имена и число аргументов.")
-    names = [parameter for parameter in inspect.signature(function).parameters
-             if parameter not in ("self", "kwargs", "args")]
     return _("Аргументы, которые есть у {function}: {names}.",
-             function=function.__name__, names=", ".join(names))
+             function=function, names=", ".join(names))
 
 
-def _function_called(error, qualified_name):
-    """The function or class that the student has called with wrong arguments, or None."""
+def _missing_parentheses():
+    return _("Не забыты ли скобки после имени функции, метода или класса?")
+
+
+def _parameters_of_the_call(error, name):
+    """The name of what the student has called with wrong arguments, and its parameters."""
     frames = [frame for frame, _line in traceback.walk_tb(error.__traceback__)]
-    for frame in frames:  # a constructor of Lasagne passes arguments on to its base class
-        owner = frame.f_locals.get("self")
-        if frame.f_code.co_name == "__init__" and isinstance(owner, lasagne.layers.Layer):
-            return type(owner)
-    name, _dot, method = qualified_name.partition(".")
-    for names in [*(frame.f_globals for frame in reversed(frames)), *map(vars, _MODULES.values())]:
-        if callable(names.get(name)):
-            found = names[name]
-            return getattr(found, method, None) if method not in ("", "__init__") else found
-    return None
+    entered = []  # the frames of a library that the student's code has called
+    while frames and _LIBRARY.search(frames[-1].f_code.co_filename.replace("\\", "/")):
+        entered.insert(0, frames.pop())
+    if entered:  # it passes the arguments on to the function that the message names
+        code, owner = entered[0].f_code, entered[0].f_locals.get("self")
+        name = type(owner).__name__ if code.co_name == "__init__" else code.co_name
+        return name, [own for own in code.co_varnames[:code.co_argcount] if own != "self"]
+    name, _dot, method = name.partition(".")
+    scopes = [frame.f_globals for frame in reversed(frames)] + [*map(vars, _MODULES.values())]
+    found = next((scope[name] for scope in scopes if callable(scope.get(name))), None)
+    if method not in ("", "__init__"):
+        found = getattr(found, method, None)
+    if found is None:
+        return name, []
+    return found.__name__, [own for own in inspect.signature(found).parameters
+                            if own not in ("self", "args", "kwargs")]
 
 
 def _on_layers_and_tensors(error):
@@ -252,10 +277,14 @@ def _on_layers_and_tensors(error):
     if re.search(r"<lasagne\.layers\.\S+ object|unsupported operand .*Layer'", text):
         return _("Здесь нужен тензор, а передан слой Lasagne. Тензор на его выходе даёт "
                  "lasagne.layers.get_output(слой).")
-    if re.search("boolean operations|not support iteration|has no len|must be a string or a "
-                 "real number, not 'TensorVariable'|interpreted as an integer", text):
+    if re.search("boolean operations|not support iteration|length not known|must be a string or a "
+                 "real number, not 'TensorVariable'|interpreted as an integer", text) \
+            or "has no len" in text and not _is_raised_in(_LIBRARY, error):
         return _("Чему равен символьный тензор, неизвестно, пока граф не вычислен: if, and, for, "
-                 "len, float и int с ним не работают.")
+                 "len, float и встроенная sum с ним не работают. Есть T.switch, T.sum, "
+                 "тензор.shape.")
+    if "BitOp" in text:
+        return _("Степень в Python обозначает **, а не ^.")
     if "cost must be a scalar" in text:
         return _("loss должна быть символьным числом (скаляром): усредните по батчу.")
     return None
@@ -265,11 +294,16 @@ def _on_shapes(error):
     """The last advice: whatever else Theano, Lasagne and NumPy reject is a matter of shapes."""
     if not isinstance(error, (TypeError, ValueError)):
         return None
-    files = [frame.filename.replace("\\", "/")
-             for frame in traceback.extract_tb(error.__traceback__)]
-    if files and re.search("/(theano|lasagne|numpy)/", files[-1]):
-        return _("Проверьте, какие формы и типы у всех тензоров.")
+    if _is_raised_in(re.compile("/(theano|lasagne|numpy)/"), error):
+        return _("Проверьте порядок аргументов, формы и типы всех тензоров.")
     return None
+
+
+def _is_raised_in(pattern, error):
+    """Whether the file in which an error was raised matches a pattern."""
+    frame = _innermost(error)
+    return frame is not None and bool(
+        pattern.search(frame.f_code.co_filename.replace("\\", "/")))
 
 
 def _innermost(error):

@@ -90,6 +90,8 @@ def explain(error):
         In the reader's language: the error's first line, the line of the student's cell that raised
         it, and what to do about it.
     """
+    if isinstance(error, theano.gof.MissingInputError) and not cell_line(error)[0]:
+        return advice_on(error)
     return _("код не выполняется: {error}: {message}", error=type(error).__name__,
              message=first_line(error)) + place_and_advice(error)
 
@@ -129,10 +131,15 @@ def kind_of(value):
         return _("слой Lasagne {name}", name=type(value).__name__)
     if isinstance(value, theano.Variable):
         return _("символьная переменная, измерений: {ndim}", ndim=getattr(value, "ndim", "?"))
-    if isinstance(value, np.ndarray):
+    if isinstance(value, (list, tuple)):
+        kind = _("список") if isinstance(value, list) else _("кортеж")
+        return _("{kind}, элементов: {n}", kind=kind, n=len(value))
+    if isinstance(value, np.ndarray) and value.ndim > 0:
         return _("массив NumPy формы {shape}", shape=value.shape)
-    if isinstance(value, (bool, int, float, str, np.number)):
+    if isinstance(value, (bool, int, float, str)):
         return repr(value)[:40]
+    if isinstance(value, (np.number, np.ndarray)):
+        return _("число {value}", value=value)
     if isinstance(value, type):
         return _("класс {name} (а не объект)", name=value.__name__)
     return _("объект типа {name}", name=type(value).__name__)

@@ -3,7 +3,7 @@
 import numpy as np
 import theano
 import theano.tensor as T
-from lasagne.layers import InputLayer, Layer, get_all_layers, get_output
+from lasagne.layers import InputLayer, Layer, get_all_layers, get_all_params, get_output
 
 from vae.checks.closed_forms import close, normal_log_prob
 from vae.checks.exercise import (
@@ -49,6 +49,10 @@ def build(names):
     require(len(sources) == 1 and is_tensor(sources[0].input_var, ndim=2),
             _("у декодировщика должен быть один вход, код z формы (batch, HIDDEN_DIM), а не: "
               "{kinds}.", kinds="; ".join(kind_of(source.input_var) for source in sources)))
+    hidden_dim, width = size_of(names, "HIDDEN_DIM"), sources[0].shape[1]
+    require(width in (None, hidden_dim),
+            _("декодировщик построен для кодов размерности {width}, а HIDDEN_DIM = {hidden_dim}: "
+              "передайте ему hidden_dim=HIDDEN_DIM.", width=width, hidden_dim=hidden_dim))
     z, prior = T.matrix("z"), None
     try:
         prior = names.pz.log_prob(z)
@@ -62,10 +66,13 @@ def build(names):
     require(is_tensor(getattr(px_z, "logits", None), ndim=4),
             _("px_z сейчас — {kind}, а должен быть объектом BinaryVector, и его logits — "
               "тензором: lasagne.layers.get_output(decoder_logits).", kind=kind_of(px_z)))
+    require(set(get_all_params(decoder_logits)) & set(theano.gof.graph.inputs([px_z.logits])),
+            _("logits у px_z вычисляет не decoder_logits, а нужен его выход: "
+              "lasagne.layers.get_output(decoder_logits)."))
     return dict(input_x=input_x, z=z, prior=prior, layer_output=get_output(decoder_logits),
                 logits=px_z.logits, code=sources[0].input_var,
                 loc=names.qz_x.loc, scale=names.qz_x.scale,
-                batch_size=size_of(names, "BATCH_SIZE"), hidden_dim=size_of(names, "HIDDEN_DIM"))
+                batch_size=size_of(names, "BATCH_SIZE"), hidden_dim=hidden_dim)
 
 
 def draw(random, images, batch_size, hidden_dim):
@@ -223,7 +230,7 @@ def judge(inputs, measured):
     require(prior.shape[1:] in [(n,), (len(x),)]
             and close(prior, _standard_normal_log_prob(inputs["z"], prior.shape)),
             _("p(z) должно быть стандартным нормальным распределением N(0, I), и до обучения, "
-              "и после."))
+              "и после: loc из нулей, scale из единиц."))
     require(logits.shape[2:] == x.shape[1:] and n > 0 and n % len(x) == 0,
             _("logits имеет форму {logits_shape}, а изображения — {images_shape}.",
               logits_shape=logits.shape[1:], images_shape=x.shape))

@@ -51,10 +51,9 @@ class NameHistory:
         """Return those names that their cell defined in an earlier run, but not in its last one."""
         return [name for name in names if name in self._removed]
 
-    def not_reached(self, names):
-        """Return those names that still have the value from before the last run of their cell."""
-        return [name for name in names
-                if name in self._before and self._value(name) is self._before[name]]
+    def not_reached(self):
+        """Return the names that still have the value from before the last run of their cell."""
+        return [name for name, value in self._before.items() if self._value(name) is value]
 
     def _begin(self, info):
         run = _Run(info.raw_cell, getattr(info, "cell_id", None),

@@ -51,6 +51,11 @@ def build(names):
             _("qz_x сейчас — {kind}, а должен быть объектом MultivariateNormalDiag с "
               "параметрами-тензорами формы (batch, HIDDEN_DIM): выходы слоёв даёт "
               "lasagne.layers.get_output.", kind=kind_of(qz_x)))
+    for name in ["loc", "scale"]:
+        require(input_x in theano.gof.graph.inputs([getattr(qz_x, name)]),
+                _("{name} у qz_x не зависит от input_x: сети нужна символьная переменная input_x, "
+                  "а не сами изображения, и вычислять её выход (.eval()) не нужно. Если ячейка "
+                  "с input_x выполнена заново, выполните и все следующие.", name=name))
     mean, std = get_output(heads)
     return dict(input_x=input_x, mean=mean, std=std, loc=qz_x.loc, scale=qz_x.scale,
                 hidden_dim=size_of(names, "HIDDEN_DIM"))
@@ -81,9 +86,6 @@ def measure(graph, inputs):
     except theano.gof.MissingInputError as error:
         raise Mistake(
             _("q(z | x) должно зависеть от input_x и больше ни от каких входов.")) from error
-    require(graph["input_x"] in theano.gof.graph.inputs(variables),
-            _("q(z | x) не зависит от input_x: постройте кодировщик как "
-              "vae_encoder_mlp(input_x)."))
     parameters, random = parameters_of(variables), np.random.RandomState(inputs["seed"])
     values = [compute(inputs["x"])]
     with same_parameters_afterwards(parameters):
@@ -115,10 +117,10 @@ def judge(inputs, measured):
     require(not (close(loc, std) and close(scale, mean)),
             _("loc и scale перепутаны."))
     require(close(loc, mean, 1e-3),
-            _("loc у qz_x — не выход слоя encoder_mean. (Если в кодировщике есть dropout, уберите "
-              "его: здесь он не нужен.)"))
+            _("loc у qz_x — не выход слоя encoder_mean. Не построен ли кодировщик дважды? (Если в "
+              "нём есть dropout, уберите его: здесь он не нужен.)"))
     if close(scale, std, 1e-3):
-        require_positive(scale)
+        require_positive(scale, loc)
     require((scale > 0).all(),
             _("scale должен быть положительным: передан ли в него выход encoder_scale?"))
     if (std <= 0).any():
@@ -131,8 +133,9 @@ def judge(inputs, measured):
                   "encoder_scale."))
         return
     require(close(scale, std, 1e-3),
-            _("scale у qz_x — не выход слоя encoder_scale. "
-              "Это должно быть стандартное отклонение, без квадратов и логарифмов."))
+            _("scale у qz_x — не выход слоя encoder_scale. Это должно быть само стандартное "
+              "отклонение, без квадратов, корней и логарифмов. Не построен ли кодировщик "
+              "дважды?"))
 
 
 EXERCISE = Exercise(N_("апостериорное распределение q(z | x)"), 1,

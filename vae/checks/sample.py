@@ -104,13 +104,14 @@ def measure(graph, inputs):
         If one of them cannot be computed.
     """
     loc, scale, z, again = (graph[name] for name in ["loc", "scale", "z", "again"])
-    try:
-        gradients = T.grad(T.sum(z), [loc, scale])
-    except (theano.gradient.DisconnectedInputError, theano.gradient.NullTypeGradError) as error:
-        raise Mistake(
+    gradients = [_gradient(z, parameter) for parameter in (loc, scale)]
+    lost = [name for name, gradient in zip(["loc", "scale"], gradients) if gradient is None]
+    require(len(lost) < 2,
             _("градиент не проходит через сэмпл к loc и scale. Нужна репараметризация: сначала "
               "шум из N(0, 1), который от параметров не зависит, потом его сдвиг и растяжение "
-              "(сам self.rng.normal() градиента к своим avg и std не пропускает).")) from error
+              "(сам self.rng.normal() градиента к своим avg и std не пропускает)."))
+    require(not lost, _("сэмпл не зависит от {name}, или градиент до {name} не доходит: в формуле "
+                        "нужны и loc, и scale.", name=", ".join(lost)))
     try:
         compute = compiled([loc, scale], [z, again, *gradients])
         values = compute(inputs["loc"], inputs["scale"])
@@ -129,6 +130,14 @@ def measure(graph, inputs):
                         "верните его, каким он был.\n{message}",
                         message=first_line(error))) from error
     return {**measured, **dict(zip(names, values))}
+
+
+def _gradient(z, parameter):
+    """The gradient of the sum of z with respect to a parameter, None if there is none."""
+    try:
+        return T.grad(T.sum(z), parameter)
+    except (theano.gradient.DisconnectedInputError, theano.gradient.NullTypeGradError):
+        return None
 
 
 def judge(inputs, measured):
@@ -151,7 +160,8 @@ def judge(inputs, measured):
             _("среди чисел сэмпла есть nan или inf: нет ли логарифма, корня или деления?"))
     eps = (z - loc) / scale
     require(not np.allclose(z, measured["again"]),
-            _("два вызова sample() дали одно и то же: шум должен быть каждый раз новым."))
+            _("два вызова sample() дали одно и то же: шум должен быть каждый раз новым, его даёт "
+              "self.rng."))
     require(not np.allclose(z, measured["later"]),
             _("при повторном вычислении графа получился тот же самый сэмпл. Шум из NumPy — это "
               "числа, выбранные один раз, при построении графа: возьмите self.rng.normal()."))
@@ -166,6 +176,10 @@ def judge(inputs, measured):
         require(abs(((z - loc) / scale ** power).std() - 1) > 0.03,
                 _("разброс сэмпла — {spread}, а должен быть scale: scale здесь — стандартное "
                   "отклонение, а не дисперсия.", spread=spread))
+    for power, spread in [(1, "exp(scale)"), (0.5, "exp(scale / 2)")]:
+        require(abs(((z - loc) / np.exp(power * scale)).std() - 1) > 0.03,
+                _("разброс сэмпла — {spread}, а должен быть scale: scale здесь — само стандартное "
+                  "отклонение, а не логарифм.", spread=spread))
     require(abs(eps.mean()) < 0.05,
             _("среднее сэмпла отличается от loc (в среднем на {mean:+.2f} scale).",
               mean=eps.mean()))
