@@ -83,6 +83,7 @@ def check(exercise, names=None):
     title = _("Упражнение {exercise} ({title})", exercise=exercise, title=steps.title)
     try:
         _run_steps(exercise, steps, names)
+        print(_("✓ {title}: верно.", title=title))
     except NotImplementedError as error:
         name = name_from_package(error)
         if name is not None:
@@ -96,7 +97,6 @@ def check(exercise, names=None):
                             exercise=exercise)) from None
     except Exception as error:
         raise Mistake(f"✗ {title}: {explain(error)}") from error
-    print(_("✓ {title}: верно.", title=title))
 
 
 def _notebook_names():

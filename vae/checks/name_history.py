@@ -12,8 +12,9 @@ from vae.kernel import ipython_shell
 
 __all__ = ["NameHistory"]
 
-#: How similar two sources must be to be versions of one cell, if Jupyter gives no identifiers.
-_LIKENESS = 0.6
+#: The share of equal lines that makes two sources versions of one cell, where cells have no
+#: identifiers.
+_LIKENESS = 0.5
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,8 @@ class _Run:
     def is_of_the_same_cell(self, other):
         if self.cell_id and other.cell_id:
             return self.cell_id == other.cell_id
-        return difflib.SequenceMatcher(
-            None, self.source, other.source, autojunk=False).ratio() > _LIKENESS
+        lines = [run.source.splitlines() for run in (self, other)]
+        return difflib.SequenceMatcher(None, *lines).ratio() > _LIKENESS
 
 
 class NameHistory:
