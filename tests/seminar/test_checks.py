@@ -20,6 +20,8 @@ import utils
 import vae
 from vae import BinaryVector, vae_decoder_mlp
 from conftest import HINTS
+from test_notebooks import Kernel, code_cells, tagged
+from tools import build
 from vae.checks import EXERCISES, Mistake, check
 from vae.source import source_of
 
@@ -207,27 +209,31 @@ def test_the_hint_for_an_error_shows_the_students_line():
     assert "Строка 2 ячейки: eps = 1 / 0" in hint
 
 
-@pytest.mark.parametrize("line, advice", [
-    ("eps = self.rng.normal()", "форма шума: self.rng.normal(self.loc.shape). Символьная форма"),
-    ("eps = self.rng.normal(size)", "форма шума: self.rng.normal(self.loc.shape)"),
-    ("eps = self.rng.normal(self.loc)", "форма шума: self.rng.normal(self.loc.shape)"),
-    ("eps = self.rng.randn(self.loc.shape)", "Шум даёт метод self.rng.normal(size)"),
-    ("eps = T.randn(self.loc.shape)", "Шум даёт метод self.rng.normal(size)"),
-    ("eps = np.random.normal(size=self.loc.shape)", "выбираются один раз, при построении графа"),
-    ("eps = np.mean(self.loc)", "Возьмите T.mean вместо np.mean"),
-    ("eps = self.rng.normal", "Не забыты ли скобки"),
-    ("eps = rng.normal(self.loc.shape)", "Похожие имена, которые есть: self.rng."),
-    ("eps = self.sigma", "Есть другие имена: loc, log_prob, rng, sample, scale."),
-    ("eps = self.rng.normal(self.loc.shape, mean=0)", "у normal: size, avg, std"),
-    ("eps = self.rng.normal(len(self.loc))", "Чему равен символьный тензор, неизвестно"),
-    ("eps = self.scale.eval()", "вычислять его (.eval(), theano.function) не нужно"),
-    ("eps = self.scale ^ 2", "Степень в Python обозначает **"),
-    ("eps = None", "Одно из значений здесь — None"),
-    ("eps = T.dot(self.loc, self.loc, self.loc)", "Аргументы, которые есть у dot: l, r."),
-])
-def test_advice_on_errors(line, advice):
+#: Lines of a student's sample(), and the advice on the errors that they raise.
+ADVICE = {
+    "eps = self.rng.normal()": "форма шума: self.rng.normal(self.loc.shape). Символьная форма",
+    "eps = self.rng.normal(size)": "форма шума: self.rng.normal(self.loc.shape)",
+    "eps = self.rng.normal(self.loc)": "форма шума: self.rng.normal(self.loc.shape)",
+    "eps = self.rng.randn(self.loc.shape)": "Шум даёт метод self.rng.normal(size)",
+    "eps = T.randn(self.loc.shape)": "Шум даёт метод self.rng.normal(size)",
+    "eps = np.random.normal(size=self.loc.shape)": "выбираются один раз, при построении графа",
+    "eps = np.mean(self.loc)": "Возьмите T.mean вместо np.mean",
+    "eps = rng.normal(self.loc.shape)": "Похожие имена, которые есть: self.rng.",
+    "eps = self.sigma": "Есть другие имена: loc, log_prob, rng, sample, scale.",
+    "eps = self.rng.normal(self.loc.shape, mean=0)": "у normal: size, avg, std",
+    "eps = self.rng.normal(len(self.loc))": "Чему равен символьный тензор, неизвестно",
+    "eps = self.scale.eval()": "вычислять его (.eval(), theano.function) не нужно",
+    "eps = self.scale ^ 2": "Степень в Python обозначает **",
+    "eps = T.dot(self.loc, self.loc, self.loc)": "Аргументы, которые есть у dot: a, b.",
+    "return self.scale * self.rng.normal": "Не забыты ли скобки",
+    "return self.scale * None": "Одно из значений здесь — None",
+}
+
+
+@pytest.mark.parametrize("line", ADVICE)
+def test_advice_on_errors(line):
     hint = hint_of(1, with_sample(sample_with(line)))
-    assert advice in hint and f"Строка 2 ячейки: {line}" in hint
+    assert ADVICE[line] in hint and f"Строка 2 ячейки: {line}" in hint
     assert "формы и типы" not in hint
 
 
@@ -945,3 +951,90 @@ def test_an_encoder_of_log_scale_costs_exercise_2_only(undo, names):
     assert "стандартное отклонение" in hint_of(3, names)
     names["qz_x"] = MultivariateNormalDiag(mean, log_scale)
     assert "положительным" in hint_of(3, names)
+
+
+# --- in a kernel ---
+
+@pytest.fixture(scope="module")
+def kernel():
+    """A kernel in which the cells of the solved notebook have been run up to exercise 5."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("THEANO_FLAGS", "cxx=")
+        kernel = Kernel()
+    kernel.run_cells(code_cells(build.solution())[:1])
+    for number in EXERCISES:
+        kernel.run(source_of_exercise(number))
+    yield kernel
+    kernel.shut_down()
+
+
+def source_of_exercise(number):
+    return tagged(build.solution(), f"exercise-{number}").source
+
+
+def verdict_of(kernel, exercise):
+    output, error = kernel.run(f"check({exercise})")
+    return error.removeprefix("Mistake: ") if error else output
+
+
+def without_line(source, start):
+    lines = source.splitlines()
+    assert any(line.startswith(start) for line in lines)
+    return "\n".join(line for line in lines if not line.startswith(start))
+
+
+def test_check_finds_the_names_of_the_notebook(kernel):
+    assert verdict_of(kernel, 3) == f"✓ Упражнение 3 ({EXERCISES[3].title}): верно.\n"
+
+
+def test_a_name_whose_line_is_deleted(kernel):
+    source = source_of_exercise(5)
+    kernel.run(source)
+    kernel.run(without_line(source, "updates ="))
+    assert "больше не определяется: updates. Верните" in verdict_of(kernel, 5)
+    kernel.run("updates = lasagne.updates.adam(loss, params)")  # in a cell of its own
+    assert "больше не определяется" not in verdict_of(kernel, 5)
+
+
+def test_an_error_is_forgotten_when_other_code_defines_the_names(kernel):
+    kernel.run(source_of_exercise(3).replace("qz_x = ", "qz_x = 1 / 0 + "))
+    assert "ZeroDivisionError" in verdict_of(kernel, 3)
+    kernel.run(f"exec({source_of_exercise(3)!r})")
+    assert "верно" in verdict_of(kernel, 3)
+    kernel.run(source_of_exercise(3) + "\n1 / 0")
+    kernel.run("%%capture\n" + source_of_exercise(3))
+    assert "верно" in verdict_of(kernel, 3)
+
+
+def test_the_line_that_failed_is_in_the_cell_of_the_exercise(kernel):
+    source = source_of_exercise(4)
+    kernel.run(source)
+    line = "pz = MultivariateNormalDiag(0, 1)"
+    kernel.run("\n".join(line if old.startswith("pz =") else old
+                         for old in source.splitlines()))
+    hint = verdict_of(kernel, 4)
+    assert "loc: у переданного тензора измерений 0" in hint and "px_z" not in hint
+    assert re.search(rf"Строка \d ячейки: {re.escape(line)}", hint)
+
+
+def test_a_name_that_a_failed_cell_has_not_reached_is_not_judged(kernel):
+    kernel.run(source_of_exercise(4))
+    kernel.run("px_z = 3")
+    kernel.run("1 / 0\n" + source_of_exercise(4))
+    hint = verdict_of(kernel, 4)
+    assert "ZeroDivisionError" in hint and "px_z" not in hint
+
+
+def test_hints_about_syntax_name_the_line_and_no_file(kernel):
+    kernel.run(source_of_exercise(3) + "\n)")
+    hint = verdict_of(kernel, 3)
+    n_lines = len(source_of_exercise(3).splitlines())
+    assert "SyntaxError: unmatched ')'." in hint and f"Строка {n_lines + 1} ячейки: )" in hint
+    assert ".py" not in hint
+
+
+def test_a_check_in_the_same_cell_is_no_error_of_the_cell(kernel):
+    wrong = source_of_exercise(3).replace("loc=", "loc=2 * ")
+    assert "не выход слоя" in kernel.run(wrong + "\ncheck(3)")[1]
+    assert "не выход слоя" in verdict_of(kernel, 3)
+    assert "закончилась ошибкой" not in verdict_of(kernel, 3)
