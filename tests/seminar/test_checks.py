@@ -4,7 +4,6 @@ import dataclasses
 import linecache
 import os
 import re
-import sys
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -20,17 +19,10 @@ import utils
 import vae
 from vae import BinaryVector, vae_decoder_mlp
 from conftest import HINTS
+from own_answers import as_in_the_notebook
 from test_notebooks import Kernel, code_cells, tagged
 from tools import build
 from vae.checks import EXERCISES, Mistake, check
-from vae.source import source_of
-
-
-def as_in_the_notebook(obj):
-    """A class or function of the package, defined by a student: its solution is not imported."""
-    names = {**vars(sys.modules[obj.__module__])}
-    exec(source_of(obj), names)
-    return names[obj.__name__]
 
 
 MultivariateNormalDiag = as_in_the_notebook(vae.MultivariateNormalDiag)
@@ -95,13 +87,13 @@ def test_right_answers_with_another_dimension_of_the_code(hidden_dim):
 
 @pytest.mark.parametrize("exercise, name", [
     (1, "MultivariateNormalDiag"), (2, "vae_encoder_mlp"), (3, "qz_x"), (4, "px_z"), (5, "elbo")])
-@pytest.mark.parametrize("state", ["missing", "None", "..."])
+@pytest.mark.parametrize("state", ["missing", "None", "многоточие (...)"])
 def test_undefined_names(exercise, name, state, names):
     if state == "missing":
         del names[name]
         assert f"не определено имя {name}" in hint_of(exercise, names)
     else:
-        names[name] = {"None": None, "...": ...}[state]
+        names[name] = None if state == "None" else ...
         assert f"имя {name} определено, но его значение — {state}: замените его решением" \
             in hint_of(exercise, names)
 
@@ -219,7 +211,7 @@ ADVICE = {
     "eps = np.random.normal(size=self.loc.shape)": "выбираются один раз, при построении графа",
     "eps = np.mean(self.loc)": "Возьмите T.mean вместо np.mean",
     "eps = rng.normal(self.loc.shape)": "Похожие имена, которые есть: self.rng.",
-    "eps = self.sigma": "Есть другие имена: loc, log_prob, rng, sample, scale.",
+    "eps = self.sigma": "Имена, которые у этого объекта есть: loc, log_prob, rng, sample, scale.",
     "eps = self.rng.normal(self.loc.shape, mean=0)": "у normal: size, avg, std",
     "eps = self.rng.normal(len(self.loc))": "Чему равен символьный тензор, неизвестно",
     "eps = self.scale.eval()": "вычислять его (.eval(), theano.function) не нужно",

@@ -247,8 +247,8 @@ def _judge_bound(inputs, measured):
     judge_code(batch_size, draws.code, draws.loc, draws.scale)
     for name, values in [("elbo", draws.elbo), ("loss", draws.loss)]:
         require(np.isfinite(values).all(),
-                _("{name} бывает nan или inf: нет ли в ней логарифма или экспоненты лишнего "
-                  "числа?", name=name))
+                _("{name} бывает nan или inf: не взяты ли в ней лишний логарифм или экспонента?",
+                  name=name))
     if not any(draws.elbo_equals(sum(terms)) for terms in draws.estimates):
         hint = diagnose(draws)
         require(hint is None, hint)

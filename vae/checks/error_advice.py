@@ -132,7 +132,7 @@ def _on_attribute(name, owner):
     own_names = [own for own in dir(owner) if not own.startswith("_")]
     near = _near_advice(name, own_names + (_paths() if isinstance(owner, theano.Variable) else []))
     if near is None and 0 < len(own_names) <= 10:
-        return _("Есть другие имена: {names}.", names=", ".join(own_names))
+        return _("Имена, которые у этого объекта есть: {names}.", names=", ".join(own_names))
     return near
 
 
@@ -222,10 +222,10 @@ def _on_wrong_arguments(error):
     if not isinstance(error, TypeError):
         return None
     if "'str' object is not callable" in str(error):
-        return _("Функция активации — сама функция, а не её название в кавычках: "
+        return _("Передавайте саму функцию активации, а не её название в кавычках: "
                  "lasagne.nonlinearities.rectify, T.tanh и другие.")
     if "object is not callable" in str(error):
-        return _("Скобки стоят после того, что не функция.")
+        return _("Вызвано то, что не функция: не лишние ли скобки?")
     if re.search(r"unsupported operand .*'(method|function|type|builtin_function_or_method)'|"
                  "Cannot convert <(bound method|function|class)|"
                  "non-iterable (method|function|type) object", str(error)):

@@ -125,8 +125,10 @@ def kind_of(value):
     -------
     str
     """
-    if value is None or value is Ellipsis:
-        return "None" if value is None else "..."
+    if value is None:
+        return "None"
+    if value is Ellipsis:
+        return _("многоточие (...)")
     if isinstance(value, Layer):
         return _("слой Lasagne {name}", name=type(value).__name__)
     if isinstance(value, theano.Variable):
