@@ -217,6 +217,7 @@ ADVICE = {
     "eps = self.scale.eval()": "вычислять его (.eval(), theano.function) не нужно",
     "eps = self.scale ^ 2": "Степень в Python обозначает **",
     "eps = T.dot(self.loc, self.loc, self.loc)": "Аргументы, которые есть у dot: a, b.",
+    "eps = T.dot(np.eye(2), self.loc, 3)": "Аргументы, которые есть у dot: a, b.",
     "return self.scale * self.rng.normal": "Не забыты ли скобки",
     "return self.scale * None": "Одно из значений здесь — None",
 }
@@ -227,6 +228,11 @@ def test_advice_on_errors(line):
     hint = hint_of(1, with_sample(sample_with(line)))
     assert ADVICE[line] in hint and f"Строка 2 ячейки: {line}" in hint
     assert "формы и типы" not in hint
+
+
+def test_an_encoder_without_arguments():
+    hint = hint_of(2, dict(HIDDEN_DIM=2, vae_encoder_mlp=lambda: None))
+    assert "Проверьте имена и число аргументов" in hint
 
 
 def test_advice_on_shapes_where_theano_rejects_them():

@@ -2,8 +2,10 @@
 
 import difflib
 import inspect
+import os
 import re
 import traceback
+from pathlib import Path
 from types import ModuleType
 
 import lasagne
@@ -11,6 +13,8 @@ import numpy as np
 import theano
 import theano.tensor as T
 
+import vae
+from vae.distributions import as_tensor
 from vae.language import _
 
 __all__ = ["advice_on", "cell_line", "first_line"]
@@ -20,7 +24,12 @@ _MODULES = {"T": T, "T.nnet": T.nnet, "lasagne.nonlinearities": lasagne.nonlinea
             "lasagne.layers": lasagne.layers, "lasagne.init": lasagne.init,
             "lasagne.objectives": lasagne.objectives, "lasagne.updates": lasagne.updates}
 _MAX_NEAR_NAMES = 3
-_LIBRARY = re.compile("/(theano|lasagne|vae)/")
+#: The folders of the libraries that students call. The checks themselves are none.
+_LIBRARIES = tuple(str(Path(module.__file__).parent) + os.sep for module in (theano, lasagne, vae))
+_CHECKS = str(Path(__file__).parent) + os.sep
+_NUMPY = str(Path(np.__file__).parent) + os.sep
+#: What NumPy says about symbolic tensors where it is called from compiled code.
+_OF_NUMPY = re.compile("TensorVariable|zero-dimensional arrays|array element|boolean operations")
 _NOISE = re.compile(r"rand|normal|gauss|noise", re.I)
 _ATTRIBUTES_OF_LAYERS = {"output_shape", "input_layer", "get_params", "get_output_for"}
 
@@ -197,16 +206,15 @@ def _on_noise(error):
 def _on_numpy(error):
     if not isinstance(error, (TypeError, ValueError)):
         return None
-    files = [frame.filename.replace("\\", "/")
-             for frame in traceback.extract_tb(error.__traceback__)]
-    in_numpy = False
-    while files and re.search(r"(^|/)numpy/", files[-1]):
-        in_numpy, _file = True, files.pop()
+    files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+    n_files = len(files)
+    while files and files[-1].startswith((_NUMPY, "numpy")):
+        files.pop()
+    was_called_by_student = len(files) < n_files and not (files and _is_of_library(files[-1]))
     call = re.search(r"\b(?:np|numpy)\.([\w.]+)\(", cell_line(error)[1])
-    is_theirs = not files or _LIBRARY.search(files[-1])
     name = call[1] if call else ""
-    if is_theirs and not name.endswith("_like") and not (name and "bool" in str(error)) \
-            or not (in_numpy or name):
+    if not (was_called_by_student or name.endswith("_like")
+            or name and _OF_NUMPY.search(str(error))):
         return None
     if name.startswith("random."):
         advice = _("Случайные числа NumPy выбираются один раз, при построении графа: шум даёт "
@@ -251,7 +259,7 @@ def _parameters_of_the_call(error, name):
     """The name of what the student has called with wrong arguments, and its parameters."""
     frames = [frame for frame, _line in traceback.walk_tb(error.__traceback__)]
     entered = []  # the frames of a library that the student's code has called
-    while frames and _LIBRARY.search(frames[-1].f_code.co_filename.replace("\\", "/")):
+    while frames and _is_of_library(frames[-1].f_code.co_filename):
         entered.insert(0, frames.pop())
     if entered:  # it passes the arguments on to the function that the message names
         code, owner = entered[0].f_code, entered[0].f_locals.get("self")
@@ -279,7 +287,7 @@ def _on_layers_and_tensors(error):
                  "lasagne.layers.get_output(слой).")
     if re.search("boolean operations|not support iteration|length not known|must be a string or a "
                  "real number, not 'TensorVariable'|interpreted as an integer", text) \
-            or "has no len" in text and not _is_raised_in(_LIBRARY, error):
+            or "has no len" in text and not _is_raised_in_a_library(error):
         return _("Чему равен символьный тензор, неизвестно, пока граф не вычислен: if, and, for, "
                  "len, float и встроенная sum с ним не работают. Есть T.switch, T.sum, "
                  "тензор.shape.")
@@ -294,16 +302,20 @@ def _on_shapes(error):
     """The last advice: whatever else Theano, Lasagne and NumPy reject is a matter of shapes."""
     if not isinstance(error, (TypeError, ValueError)):
         return None
-    if _is_raised_in(re.compile("/(theano|lasagne|numpy)/"), error):
+    frame = _innermost(error)
+    if _is_raised_in_a_library(error) and frame.f_code is not as_tensor.__code__:
         return _("Проверьте порядок аргументов, формы и типы всех тензоров.")
     return None
 
 
-def _is_raised_in(pattern, error):
-    """Whether the file in which an error was raised matches a pattern."""
+def _is_raised_in_a_library(error):
     frame = _innermost(error)
-    return frame is not None and bool(
-        pattern.search(frame.f_code.co_filename.replace("\\", "/")))
+    return frame is not None and (_is_of_library(frame.f_code.co_filename)
+                                  or frame.f_code.co_filename.startswith((_NUMPY, "numpy")))
+
+
+def _is_of_library(filename):
+    return filename.startswith(_LIBRARIES) and not filename.startswith(_CHECKS)
 
 
 def _innermost(error):
