@@ -92,8 +92,9 @@ def explain(error):
     """
     if isinstance(error, theano.gof.MissingInputError) and not cell_line(error)[0]:
         return advice_on(error)
-    return _("код не выполняется: {error}: {message}", error=type(error).__name__,
-             message=first_line(error)) + place_and_advice(error)
+    message = _("код не выполняется: {error}: {message}", error=type(error).__name__,
+                message=first_line(error))
+    return message.removesuffix(": ") + place_and_advice(error)
 
 
 def place_and_advice(error):
