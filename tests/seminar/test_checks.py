@@ -1,5 +1,6 @@
 """The exercises' checks: right answers pass, each wrong one gets a hint that names its mistake."""
 
+import dataclasses
 import linecache
 import os
 import re
@@ -15,10 +16,17 @@ from lasagne.layers import DenseLayer, get_all_params, get_output
 from theano.sandbox.rng_mrg import MRG_RandomStreams
 
 import utils
-from tools import build
-from vae import BinaryVector, MultivariateNormalDiag, vae_decoder_mlp
+import vae
+from vae import BinaryVector, vae_decoder_mlp
 from conftest import HINTS
+from own_answers import as_in_the_notebook
+from test_notebooks import Kernel, code_cells, tagged
+from tools import build
 from vae.checks import EXERCISES, Mistake, check
+
+
+MultivariateNormalDiag = as_in_the_notebook(vae.MultivariateNormalDiag)
+vae_encoder_mlp = as_in_the_notebook(vae.vae_encoder_mlp)
 
 
 @lru_cache(maxsize=None)
@@ -76,13 +84,64 @@ def test_right_answers_with_another_dimension_of_the_code(hidden_dim):
 
 @pytest.mark.parametrize("exercise, name", [
     (1, "MultivariateNormalDiag"), (2, "vae_encoder_mlp"), (3, "qz_x"), (4, "px_z"), (5, "elbo")])
-@pytest.mark.parametrize("state", ["missing", "None"])
+@pytest.mark.parametrize("state", ["missing", "None", "многоточие (...)"])
 def test_undefined_names(exercise, name, state, names):
-    if state == "None":
-        names[name] = None
-    else:
+    if state == "missing":
         del names[name]
-    assert f"не определено имя {name}" in hint_of(exercise, names)
+        assert f"не определено имя {name}" in hint_of(exercise, names)
+    else:
+        names[name] = None if state == "None" else ...
+        assert f"имя {name} определено, но его значение — {state}: замените его решением" \
+            in hint_of(exercise, names)
+
+
+@pytest.mark.parametrize("exercise, name", [
+    (2, "HIDDEN_DIM"), (4, "BATCH_SIZE"), (5, "X_train")])
+def test_names_of_the_first_cell_that_are_none(exercise, name, names):
+    names[name] = None
+    assert "но его значение — None: выполните первую ячейку" in hint_of(exercise, names)
+
+
+@pytest.mark.parametrize("exercise", [3, 4, 5])
+@pytest.mark.parametrize("value, kind", [
+    pytest.param(np.zeros((20, 1, 28, 28)), "массив NumPy формы (20, 1, 28, 28)", id="images"),
+    pytest.param(T.matrix(), "символьная переменная, измерений: 2", id="matrix"),
+    pytest.param("input_x", "'input_x'", id="text"),
+])
+def test_an_input_that_is_not_symbolic_images(exercise, value, kind, names):
+    names["input_x"] = value
+    assert f"input_x сейчас — {kind}, а должна быть символьной" in hint_of(exercise, names)
+
+
+def test_check_without_names_outside_a_notebook():
+    with pytest.raises(TypeError, match="Got no names outside a notebook, expected check"):
+        check(1)
+    with pytest.raises(TypeError, match="Got names of type list, expected a dict"):
+        check(1, [])
+
+
+@pytest.mark.parametrize("exercise, value", [
+    pytest.param(1, vae.MultivariateNormalDiag, id="class"),
+    pytest.param(1, type("MultivariateNormalDiag", (vae.MultivariateNormalDiag,), {}), id="base"),
+    pytest.param(2, vae.vae_encoder_mlp, id="function"),
+    pytest.param(2, lambda input_x: vae.vae_encoder_mlp(input_x, 2), id="call"),
+])
+def test_what_is_taken_from_the_package(exercise, value, names):
+    name = EXERCISES[exercise].names[0]
+    names[name] = value
+    assert f"{name} взято из пакета vae, а его нужно написать самостоятельно" \
+        in hint_of(exercise, names)
+    assert len(vae.vae_encoder_mlp(T.tensor4())) == 2  # the package has its solutions again
+    assert vae.MultivariateNormalDiag(T.matrix(), T.matrix()).sample().ndim == 2
+
+
+def test_an_error_in_our_own_judging_is_not_shown(names, monkeypatch):
+    def judge(inputs, measured):
+        raise np.linalg.LinAlgError("SVD did not converge")
+
+    monkeypatch.setitem(EXERCISES, 3, dataclasses.replace(EXERCISES[3], judge=judge))
+    hint = hint_of(3, names)
+    assert "числа, которые нельзя сравнить с верными" in hint and "SVD" not in hint
 
 
 def test_unknown_exercise(names):
@@ -97,10 +156,17 @@ def test_invalid_batch_sizes(size, names):
     assert f"BATCH_SIZE = {size!r}, а должно быть целым числом" in hint_of(5, names)
 
 
-@pytest.mark.parametrize("shape", [(2000, 784), (1000, 1, 28, 28)])
-def test_training_images_of_wrong_shapes(shape, names):
-    names["X_train"] = np.zeros(shape)
-    assert f"X_train имеет форму {shape}" in hint_of(5, names)
+@pytest.mark.parametrize("images, hint", [
+    pytest.param(np.zeros((2000, 784)), "сейчас — массив NumPy формы (2000, 784)", id="flat"),
+    pytest.param(np.zeros((1000, 1, 28, 28)), "n > 1000", id="few"),
+    pytest.param(T.tensor4(), "сейчас — символьная переменная, измерений: 4", id="symbolic"),
+    pytest.param([1, 2], "сейчас — список, элементов: 2", id="list"),
+    pytest.param(np.full((2000, 1, 28, 28), 255), "от 255 до 255, а нужны от 0 до 1", id="bytes"),
+])
+def test_wrong_training_images(images, hint, names):
+    names["X_train"] = images
+    text = hint_of(5, names)
+    assert hint in text and "X_train" in text
 
 
 def test_a_model_that_does_not_learn(names, monkeypatch):
@@ -112,22 +178,71 @@ def test_a_model_that_does_not_learn(names, monkeypatch):
         in hint_of(5, names)
 
 
-def test_the_hint_for_an_error_shows_the_students_line():
-    cell = "def sample(self):\n    z = self.loc\n    return esp\n"
-    file = "/ipykernel_1/1.py"
+def defined_by_a_cell(cell, **names):
+    """What a cell of a notebook defines; errors know its lines."""
+    file = f"/ipykernel_1/{abs(hash(cell))}.py"
     linecache.cache[file] = (len(cell), None, cell.splitlines(True), file)
-    cell_names = {}
-    exec(compile(cell, file, "exec"), cell_names)
-    hint = hint_of(1, with_sample(cell_names["sample"]))
-    assert "код не выполняется: NameError: name 'esp' is not defined" in hint
-    assert "Строка 3 ячейки: return esp" in hint
+    exec(compile(cell, file, "exec"), names)
+    return names
+
+
+def sample_with(line):
+    """A student's sample() with a line that makes eps."""
+    return defined_by_a_cell(
+        f"def sample(self):\n    {line}\n    return self.loc + self.scale * eps\n",
+        np=np, T=T)["sample"]
+
+
+def test_the_hint_for_an_error_shows_the_students_line():
+    hint = hint_of(1, with_sample(sample_with("eps = 1 / 0")))
+    assert "код не выполняется: ZeroDivisionError: division by zero" in hint
+    assert "Строка 2 ячейки: eps = 1 / 0" in hint
+
+
+#: Lines of a student's sample(), and the advice on the errors that they raise.
+ADVICE = {
+    "eps = self.rng.normal()": "форма шума: self.rng.normal(self.loc.shape). Символьная форма",
+    "eps = self.rng.normal(size)": "форма шума: self.rng.normal(self.loc.shape)",
+    "eps = self.rng.normal(self.loc)": "форма шума: self.rng.normal(self.loc.shape)",
+    "eps = self.rng.randn(self.loc.shape)": "Шум даёт метод self.rng.normal(size)",
+    "eps = T.randn(self.loc.shape)": "Шум даёт метод self.rng.normal(size)",
+    "eps = np.random.normal(size=self.loc.shape)": "выбираются один раз, при построении графа",
+    "eps = np.mean(self.loc)": "Возьмите T.mean вместо np.mean",
+    "eps = rng.normal(self.loc.shape)": "Похожие имена, которые есть: self.rng.",
+    "eps = self.sigma": "Имена, которые у этого объекта есть: loc, log_prob, rng, sample, scale.",
+    "eps = self.rng.normal(self.loc.shape, mean=0)": "у normal: size, avg, std",
+    "eps = self.rng.normal(len(self.loc))": "Чему равен символьный тензор, неизвестно",
+    "eps = self.scale.eval()": "вычислять его (.eval(), theano.function) не нужно",
+    "eps = self.scale ^ 2": "Степень в Python обозначает **",
+    "eps = T.dot(self.loc, self.loc, self.loc)": "Аргументы, которые есть у dot: a, b.",
+    "eps = T.dot(np.eye(2), self.loc, 3)": "Аргументы, которые есть у dot: a, b.",
+    "return self.scale * self.rng.normal": "Не забыты ли скобки",
+    "return self.scale * None": "Одно из значений здесь — None",
+}
+
+
+@pytest.mark.parametrize("line", ADVICE)
+def test_advice_on_errors(line):
+    hint = hint_of(1, with_sample(sample_with(line)))
+    assert ADVICE[line] in hint and f"Строка 2 ячейки: {line}" in hint
+    assert "формы и типы" not in hint
+
+
+def test_an_encoder_without_arguments():
+    hint = hint_of(2, dict(HIDDEN_DIM=2, vae_encoder_mlp=lambda: None))
+    assert "Проверьте имена и число аргументов" in hint
+
+
+def test_advice_on_shapes_where_theano_rejects_them():
+    hint = hint_of(1, with_sample(sample_with("eps = T.sum(self.loc, axis=5)")))
+    assert "Проверьте порядок аргументов, формы и типы всех тензоров" in hint
 
 
 def test_an_error_without_a_message(names):
     def sample(self):
         raise AssertionError
 
-    assert "код не выполняется: AssertionError" in hint_of(1, with_sample(sample))
+    assert hint_of(1, with_sample(sample)).endswith("код не выполняется: AssertionError")
 
 
 def test_a_mistake_is_shown_in_jupyter_without_a_traceback():
@@ -206,7 +321,18 @@ def todo(argument):
         "поэлементно", id="product of matrices"),
     pytest.param(
         lambda self: self.loc + self.scale * self.rng.normal(),
-        "код не выполняется: TypeError", id="no shape"),
+        "форма шума", id="no shape"),
+    pytest.param(lambda self: self.scale * self.rng.normal(self.scale.shape),
+                 "не зависит от loc", id="no loc"),
+    pytest.param(lambda self: self.loc + self.scale * np.float32(np.random.normal()),
+                 "при повторном вычислении", id="NumPy's noise"),
+    pytest.param(
+        lambda self: self.loc + T.exp(self.scale) * self.rng.normal(self.loc.shape),
+        "exp\\(scale\\).*не логарифм", id="log of scale"),
+    pytest.param(
+        lambda self: self.loc + T.log(self.scale - 1) * self.rng.normal(self.loc.shape),
+        "nan или inf", id="nan"),
+    pytest.param(lambda self: [self.loc], "не то: список, элементов: 1", id="list"),
     pytest.param(
         lambda self: (self.loc + theano.gradient.grad_scale(self.scale, 2)
                       * self.rng.normal(self.loc.shape)),
@@ -279,7 +405,10 @@ def encoder_with_constant_mean(input_x):
 
 @pytest.mark.parametrize("function, hint", [
     pytest.param(todo, "ещё не выполнено", id="todo"),
-    pytest.param(lambda input_x: None, "два слоя Lasagne", id="None"),
+    pytest.param(lambda input_x: None, "ничего не возвращает", id="None"),
+    pytest.param((1, 2), "vae_encoder_mlp сейчас — кортеж", id="a tuple"),
+    pytest.param(encoder(scale_activation=T.log), "на выходе l_out_scale бывает nan", id="log"),
+    pytest.param(encoder(scale_activation="relu"), "а не её название в кавычках", id="a text"),
     pytest.param(lambda input_x: encoder()(input_x)[0], "два слоя Lasagne", id="one"),
     pytest.param(lambda input_x: get_output(encoder()(input_x)), "два слоя Lasagne", id="tensors"),
     pytest.param(
@@ -312,6 +441,28 @@ def with_posterior(names, loc, scale):
     names["qz_x"] = MultivariateNormalDiag(loc, scale)
 
 
+def with_outputs(names, mean, scale):
+    """The student's names with q(z | x) and the later exercises made from two layers."""
+    names["encoder_mean"], names["encoder_scale"] = names[mean], names[scale]
+    names["qz_x"] = MultivariateNormalDiag(
+        *get_output([names["encoder_mean"], names["encoder_scale"]]))
+    names["z"] = names["qz_x"].sample()
+    with_code(names, names["z"])
+    with_elbo(names, right_bound(names))
+
+
+def with_relu_scale(names):
+    names["relu"] = DenseLayer(names["encoder_scale"].input_layer, 2)
+    with_outputs(names, "encoder_mean", "relu")
+
+
+@pytest.mark.parametrize("exercise", [4, 5])
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_a_scale_of_zero_comes_from_exercise_2(exercise, names):
+    with_relu_scale(names)
+    assert re.search("нулём или отрицательным .* из упражнения 2", hint_of(exercise, names))
+
+
 @pytest.mark.parametrize("spoil, hint", [
     pytest.param(
         lambda names, loc, scale: with_posterior(names, scale, loc),
@@ -333,10 +484,23 @@ def with_posterior(names, loc, scale):
         "от input_x", id="another input"),
     pytest.param(
         lambda names, loc, scale: names.update(qz_x=names["encoder_mean"]),
-        "qz_x должен быть объектом", id="a layer"),
+        "qz_x сейчас — слой Lasagne DenseLayer, а должен быть объектом", id="a layer"),
     pytest.param(
         lambda names, loc, scale: names.update(encoder_mean=loc),
-        "encoder_mean должен быть слоем", id="a tensor"),
+        "encoder_mean сейчас — символьная .* а должен быть слоем", id="a tensor"),
+    pytest.param(
+        lambda names, loc, scale: with_posterior(names, T.zeros((50, 2)), scale),
+        "loc у qz_x не зависит от input_x", id="a constant"),
+    pytest.param(
+        lambda names, loc, scale: names.update(zip(
+            ["encoder_mean", "encoder_scale"], vae_encoder_mlp(real_images()[:20]))),
+        "подано не то: массив NumPy формы \\(20, 1, 28, 28\\)", id="real images"),
+    pytest.param(
+        lambda names, loc, scale: with_outputs(names, "encoder_scale", "encoder_mean"),
+        "не перепутаны ли encoder_mean и encoder_scale", id="swapped layers"),
+    pytest.param(
+        lambda names, loc, scale: with_relu_scale(names),
+        "нулём или отрицательным .* из упражнения 2", id="relu scale"),
 ])
 def test_wrong_posteriors(spoil, hint, names):
     spoil(names, names["qz_x"].loc, names["qz_x"].scale)
@@ -365,7 +529,21 @@ def with_prior(names, loc, scale):
     pytest.param(
         lambda names: names.update(pz=names["qz_x"]),
         "стандартным нормальным", id="posterior"),
-    pytest.param(lambda names: names.update(pz=3), "pz", id="number"),
+    pytest.param(lambda names: names.update(pz=3), "pz сейчас — 3, и", id="number"),
+    pytest.param(lambda names: names.update(pz=T.zeros_like(names["z"])),
+                 "pz сейчас — символьная", id="tensor"),
+    pytest.param(lambda names: names.update(pz=names["px_z"]),
+                 "pz сейчас — объект типа BinaryVector", id="BinaryVector"),
+    pytest.param(lambda names: names.update(pz=MultivariateNormalDiag),
+                 "pz сейчас — класс MultivariateNormalDiag", id="class"),
+    pytest.param(lambda names: names.update(px_z=BinaryVector(real_images()[:20])),
+                 "вычисляет не decoder_logits", id="images"),
+    pytest.param(lambda names: names.update(decoder_logits=vae_decoder_mlp(names["z"], 5)),
+                 "для кодов размерности 5, а HIDDEN_DIM = 2", id="dimension"),
+    pytest.param(lambda names: with_code(names, np.zeros((20, 2))),
+                 "а не: массив NumPy", id="array"),
+    pytest.param(lambda names: with_code(names, names["qz_x"].loc + names["qz_x"].scale),
+                 "в среднем на \\+1.00 scale", id="loc + scale"),
     pytest.param(
         lambda names: names.update(px_z=BinaryVector(T.nnet.sigmoid(names["px_z"].logits))),
         "вероятности, а нужны логиты", id="sigmoid"),
@@ -384,7 +562,7 @@ def with_prior(names, loc, scale):
         "должен быть слоем", id="tensor"),
     pytest.param(
         lambda names: names.update(px_z=names["px_z"].logits),
-        "px_z должен быть объектом", id="logits"),
+        "px_z сейчас — символьная .* а должен быть объектом", id="logits"),
 ])
 def test_wrong_generative_models(spoil, hint, names):
     spoil(names)
@@ -533,6 +711,13 @@ def test_elbo_as_a_sum_over_the_batch_size(names):
                  id="another sample for KL"),
     pytest.param(lambda names, log: T.mean(log.px_z + 1.1 * (log.pz - log.qz_x)),
                  "при KL-дивергенции — 1.1", id="KL's weight"),
+    pytest.param(lambda names, log: T.mean(log.px_z + 1.015 * (log.pz - log.qz_x)),
+                 ": множитель при KL-дивергенции — 1.01\\d*, ", id="KL's weight of about 1"),
+    pytest.param(lambda names, log: T.mean(names["px_z"].log_prob(real_images()[:20])
+                                           + log.pz - log.qz_x),
+                 "подставлены сами изображения", id="real images"),
+    pytest.param(lambda names, log: T.mean(log.pz - log.qz_x + T.log(log.px_z)),
+                 "elbo бывает nan или inf", id="logarithm of log p"),
     pytest.param(lambda names, log: T.mean(0.985 * log.px_z + 1.015 * (log.pz - log.qz_x)),
                  "log p.* — 0.985, .*KL-дивергенции — 1.0", id="factors of about 1"),
     pytest.param(lambda names, log: T.mean(log.px_z / 784 + log.pz - log.qz_x),
@@ -614,7 +799,7 @@ def test_the_check_restores_the_weights(names):
     before = [parameter.get_value() for parameter in names["params"]]
     check(5, names)
     names["elbo"] = names["elbo"] * T.vector()[0]
-    assert "MissingInputError" in hint_of(5, names)
+    assert "Граф зависит не только от input_x" in hint_of(5, names)
     for parameter, value in zip(names["params"], before):
         np.testing.assert_array_equal(parameter.get_value(), value)
 
@@ -671,7 +856,20 @@ def test_parameters_on_which_the_loss_does_not_depend(names):
 
 def test_params_is_one_parameter(names):
     names["params"] = names["params"][0]
-    assert "params должен быть списком" in hint_of(5, names)
+    assert "params сейчас — символьная переменная, измерений: 2, а должен" in hint_of(5, names)
+
+
+@pytest.mark.parametrize("params, kind", [
+    ([], "список, элементов: 0"), ("all", "'all'"), (3, "3"), ([[1]], "список, элементов: 1")])
+def test_params_that_are_no_parameters(params, kind, names):
+    names["params"] = params
+    assert kind in hint_of(5, names)
+
+
+@pytest.mark.parametrize("name", ["elbo", "loss"])
+def test_a_number_in_place_of_a_graph(name, names):
+    names[name] = np.float32(-500)
+    assert f"{name} сейчас — число -500.0, а должна быть символьным" in hint_of(5, names)
 
 
 def test_params_are_layers(names):
@@ -702,8 +900,8 @@ def test_other_optimisers(rule, names):
     pytest.param(
         lambda names: lasagne.updates.adam(-T.mean(log_probs(names).px_z), names["params"]),
         "updates", id="updates without KL"),
-    pytest.param(lambda names: None, "не определено имя updates", id="updates missing"),
-    pytest.param(lambda names: 3, "updates — это правила", id="updates a number"),
+    pytest.param(lambda names: None, "имя updates определено, но его значение — None", id="updates missing"),
+    pytest.param(lambda names: 3, "updates сейчас — 3, а нужны правила", id="updates a number"),
 ])
 def test_wrong_updates(updates, hint, names):
     names["updates"] = updates(names)
@@ -749,3 +947,90 @@ def test_an_encoder_of_log_scale_costs_exercise_2_only(undo, names):
     assert "стандартное отклонение" in hint_of(3, names)
     names["qz_x"] = MultivariateNormalDiag(mean, log_scale)
     assert "положительным" in hint_of(3, names)
+
+
+# --- in a kernel ---
+
+@pytest.fixture(scope="module")
+def kernel():
+    """A kernel in which the cells of the solved notebook have been run up to exercise 5."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("THEANO_FLAGS", "cxx=")
+        kernel = Kernel()
+    kernel.run_cells(code_cells(build.solution())[:1])
+    for number in EXERCISES:
+        kernel.run(source_of_exercise(number))
+    yield kernel
+    kernel.shut_down()
+
+
+def source_of_exercise(number):
+    return tagged(build.solution(), f"exercise-{number}").source
+
+
+def verdict_of(kernel, exercise):
+    output, error = kernel.run(f"check({exercise})")
+    return error.removeprefix("Mistake: ") if error else output
+
+
+def without_line(source, start):
+    lines = source.splitlines()
+    assert any(line.startswith(start) for line in lines)
+    return "\n".join(line for line in lines if not line.startswith(start))
+
+
+def test_check_finds_the_names_of_the_notebook(kernel):
+    assert verdict_of(kernel, 3) == f"✓ Упражнение 3 ({EXERCISES[3].title}): верно.\n"
+
+
+def test_a_name_whose_line_is_deleted(kernel):
+    source = source_of_exercise(5)
+    kernel.run(source)
+    kernel.run(without_line(source, "updates ="))
+    assert "больше не определяется: updates. Верните" in verdict_of(kernel, 5)
+    kernel.run("updates = lasagne.updates.adam(loss, params)")  # in a cell of its own
+    assert "больше не определяется" not in verdict_of(kernel, 5)
+
+
+def test_an_error_is_forgotten_when_other_code_defines_the_names(kernel):
+    kernel.run(source_of_exercise(3).replace("qz_x = ", "qz_x = 1 / 0 + "))
+    assert "ZeroDivisionError" in verdict_of(kernel, 3)
+    kernel.run(f"exec({source_of_exercise(3)!r})")
+    assert "верно" in verdict_of(kernel, 3)
+    kernel.run(source_of_exercise(3) + "\n1 / 0")
+    kernel.run("%%capture\n" + source_of_exercise(3))
+    assert "верно" in verdict_of(kernel, 3)
+
+
+def test_the_line_that_failed_is_in_the_cell_of_the_exercise(kernel):
+    source = source_of_exercise(4)
+    kernel.run(source)
+    line = "pz = MultivariateNormalDiag(0, 1)"
+    kernel.run("\n".join(line if old.startswith("pz =") else old
+                         for old in source.splitlines()))
+    hint = verdict_of(kernel, 4)
+    assert "loc: у переданного тензора измерений 0" in hint and "px_z" not in hint
+    assert re.search(rf"Строка \d ячейки: {re.escape(line)}", hint)
+
+
+def test_a_name_that_a_failed_cell_has_not_reached_is_not_judged(kernel):
+    kernel.run(source_of_exercise(4))
+    kernel.run("px_z = 3")
+    kernel.run("1 / 0\n" + source_of_exercise(4))
+    hint = verdict_of(kernel, 4)
+    assert "ZeroDivisionError" in hint and "px_z" not in hint
+
+
+def test_hints_about_syntax_name_the_line_and_no_file(kernel):
+    kernel.run(source_of_exercise(3) + "\n)")
+    hint = verdict_of(kernel, 3)
+    n_lines = len(source_of_exercise(3).splitlines())
+    assert "SyntaxError: unmatched ')'." in hint and f"Строка {n_lines + 1} ячейки: )" in hint
+    assert ".py" not in hint
+
+
+def test_a_check_in_the_same_cell_is_no_error_of_the_cell(kernel):
+    wrong = source_of_exercise(3).replace("loc=", "loc=2 * ")
+    assert "не выход слоя" in kernel.run(wrong + "\ncheck(3)")[1]
+    assert "не выход слоя" in verdict_of(kernel, 3)
+    assert "закончилась ошибкой" not in verdict_of(kernel, 3)

@@ -19,6 +19,7 @@ from babel.messages.pofile import read_po, write_po
 import utils
 import vae
 from grading_notebooks import WRONG, notebook, unfilled
+from own_answers import as_in_the_notebook
 from tools import build
 from tools.translations import texts
 from vae import language
@@ -309,7 +310,7 @@ def test_checks_speak_english(speak, capsys):
         check(2, {"HIDDEN_DIM": 2})
     with pytest.raises(Mistake, match=r"✗ Exercise 2 \(encoder\) is not done yet: write your"):
         check(2, {"HIDDEN_DIM": 2, "vae_encoder_mlp": _unfilled})
-    check(2, {"HIDDEN_DIM": 2, "vae_encoder_mlp": vae.vae_encoder_mlp})
+    check(2, {"HIDDEN_DIM": 2, "vae_encoder_mlp": as_in_the_notebook(vae.vae_encoder_mlp)})
     assert capsys.readouterr().out.split("\r")[-1] == "✓ Exercise 2 (encoder): correct.\n"
 
 

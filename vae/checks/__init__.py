@@ -29,10 +29,13 @@ import numpy as np
 
 from vae.checks.cell_history import CellHistory, why_failed
 from vae.checks.exercise import (
-    MAX_SIZE, N_HELD_OUT, Exercise, Interrupted, Mistake, Names, explain, require, sizes_of)
+    MAX_SIZE, N_HELD_OUT, Exercise, Interrupted, Mistake, Names, Undefined, explain, kind_of,
+    place_and_advice, require, sizes_of)
 from vae.checks.exercises import EXERCISES
+from vae.checks.name_history import NameHistory
 from vae.checks.no_side_effects import (
     same_random_numbers_afterwards, same_shared_variables_afterwards)
+from vae.checks.package_solutions import FROM_PACKAGE, name_from_package, without_solutions
 from vae.kernel import ipython_shell
 from vae.language import _
 from vae.progress import progress_of_a_check
@@ -41,6 +44,8 @@ __all__ = ["EXERCISES", "Exercise", "MAX_SIZE", "Mistake", "Names", "check", "ch
            "explain", "sizes_of"]
 
 _history = CellHistory(EXERCISES)
+_names = NameHistory(["input_x", *(
+    name for exercise in EXERCISES.values() for name in exercise.names)])
 
 
 def check(exercise, names=None):
@@ -69,9 +74,15 @@ def check(exercise, names=None):
         If it is interrupted.
     ValueError
         If there is no exercise of this number.
+    TypeError
+        If `names` is no dict, or is left out where no notebook is running.
     """
-    if exercise not in EXERCISES:
+    if exercise not in list(EXERCISES):
         raise ValueError(f"Got exercise {exercise!r}, expected one of {sorted(EXERCISES)}")
+    if names is None:
+        names = _notebook_names()
+    if not isinstance(names, dict):
+        raise TypeError(f"Got names of type {type(names).__name__}, expected a dict")
     try:
         _check(exercise, names)
     except KeyboardInterrupt:
@@ -81,26 +92,14 @@ def check(exercise, names=None):
 
 def _check(exercise, names):
     steps = EXERCISES[exercise]
-    if names is None:
-        names = ipython_shell().user_ns
     title = _("Упражнение {exercise} ({title})", exercise=exercise, title=steps.title)
-    failure, outdated = _history.error_of(exercise), _history.why_outdated(exercise)
     try:
-        if isinstance(failure, NotImplementedError):
-            raise NotImplementedError
-        require(outdated is None, outdated)
-        require(not isinstance(failure, SyntaxError), why_failed(failure))
         with same_random_numbers_afterwards():
-            graph = steps.build(Names(names))  # its hint may say more than the error does
-            require(failure is None, why_failed(failure))
-            images = _real_images(Names(names).X_train) if steps.trains else None
-            inputs = steps.draw(np.random.RandomState(0), images, **sizes_of(graph))
-            with same_shared_variables_afterwards(graph), warnings.catch_warnings():
-                warnings.simplefilter("ignore", RuntimeWarning)  # NaN gets a hint
-                with progress_of_a_check(_("Проверка упражнения {exercise}", exercise=exercise)):
-                    measured = steps.measure(graph, inputs)
-                steps.judge(inputs, measured)
-    except NotImplementedError:
+            _run_steps(exercise, steps, names)
+    except NotImplementedError as error:
+        name = name_from_package(error)
+        if name is not None:
+            raise Mistake(f"✗ {title}: {_(FROM_PACKAGE, name=name)}") from None
         raise Mistake(_("✗ {title} ещё не выполнено: напишите решение, удалите строку raise и "
                         "выполните ячейку.", title=title)) from None
     except Mistake as mistake:
@@ -130,9 +129,77 @@ def check_current(*names):
     require(reason is None, reason and f"✗ {reason[0].upper()}{reason[1:]}")
 
 
-def _real_images(images):
-    shape = np.shape(images)
-    require(shape[1:] == (1, 28, 28) and shape[0] > 2 * N_HELD_OUT,
-            _("X_train имеет форму {shape}, а нужны изображения MNIST: (n, 1, 28, 28), n > "
-              "{minimum}.", shape=shape, minimum=2 * N_HELD_OUT))
+def _notebook_names():
+    shell = ipython_shell()
+    if shell is None:
+        raise TypeError("Got no names outside a notebook, expected check(exercise, names) with "
+                        "names a dict such as globals()")
+    return shell.user_ns
+
+
+def _run_steps(exercise, steps, names):
+    """Run the steps of a check, unless the last runs of the cells already tell what is wrong."""
+    failure, outdated = _history.error_of(exercise), _history.why_outdated(exercise)
+    if isinstance(failure, (Mistake, Interrupted)):
+        failure = None  # it is the verdict of a `check` in the same cell
+    if isinstance(failure, NotImplementedError):
+        raise NotImplementedError
+    require(outdated is None, outdated)
+    if failure is not None:
+        _explain_failure(failure, steps, names)
+    removed = _names.removed(steps.names)
+    require(not removed,
+            _("в ячейке этого упражнения больше не определяется: {names}. Верните то, что удалено, "
+              "и выполните ячейку.", names=", ".join(removed)))
+    with without_solutions(steps.names):
+        graph = steps.build(Names(names))
+    images = _real_images(Names(names)) if steps.trains else None
+    inputs = steps.draw(np.random.RandomState(0), images, **sizes_of(graph))
+    with same_shared_variables_afterwards(graph), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a wrong answer may give nan or inf
+        with progress_of_a_check(_("Проверка упражнения {exercise}", exercise=exercise)):
+            measured = steps.measure(graph, inputs)
+        _judge(steps, inputs, measured)
+
+
+def _judge(steps, inputs, measured):
+    try:
+        steps.judge(inputs, measured)
+    except Mistake:
+        raise
+    except Exception as error:
+        raise Mistake(_("при проверке получились числа, которые нельзя сравнить с верными: нет ли "
+                        "среди них бесконечных, те ли у тензоров формы?")) from error
+
+
+def _explain_failure(failure, steps, names):
+    """Raise a `Mistake` about a cell that failed.
+
+    What the cell defined before it failed may show the cause better than the error does.
+    """
+    if not isinstance(failure, SyntaxError):
+        not_reached = _names.not_reached()
+        defined = {name: value for name, value in names.items() if name not in not_reached}
+        try:
+            steps.build(Names(defined))
+        except Undefined:
+            pass  # because the cell has failed
+        except Mistake:
+            raise
+        except Exception:
+            pass
+    raise Mistake(why_failed(failure) + place_and_advice(failure))
+
+
+def _real_images(names):
+    images = names.X_train
+    is_array = isinstance(images, np.ndarray) and images.dtype.kind in "fiub"
+    require(is_array and images.shape[1:] == (1, 28, 28) and len(images) > 2 * N_HELD_OUT,
+            _("X_train сейчас — {kind}, а нужен массив изображений MNIST формы (n, 1, 28, 28), "
+              "n > {minimum}: выполните первую ячейку ноутбука ещё раз.",
+              kind=kind_of(images), minimum=2 * N_HELD_OUT))
+    require(0 <= images.min() and images.max() <= 1,
+            _("значения пикселей в X_train — от {least:.3g} до {greatest:.3g}, а нужны от 0 до 1: "
+              "выполните первую ячейку ноутбука ещё раз.",
+              least=images.min(), greatest=images.max()))
     return images

@@ -77,9 +77,14 @@ class CellHistory:
     def _begin(self, info):
         self._n_runs += 1
         self._before = dict(self._last)
-        assigned = _bound_by(info.raw_cell).intersection(self._names)
+        assigned = bound_by(info.raw_cell).intersection(self._names)
         for runs in (self._last, self._tried):
             runs.update(dict.fromkeys(assigned, _Run(self._n_runs, info.raw_cell)))
+
+    def _values(self):
+        """What the names of the exercises hold."""
+        return {name: self._shell.user_ns.get(name)
+                for exercise in self._exercises.values() for name in exercise.names}
 
     def _end(self, result):
         """Find out what the cell has changed, and how it ended."""
@@ -271,8 +276,9 @@ def _described(error):
     return f"{type(error).__name__}{f': {text}' if text else ''}".rstrip(".") + "."
 
 
-def _bound_by(cell):
+def bound_by(cell):
     """The names that a cell assigns in its outermost scope, or whose attributes it sets."""
+    cell = re.sub(r"\A\s*%%.*\n", "", cell)  # the rest of such a cell is code, as a rule
     try:
         nodes = ast.parse(ipython_shell().transform_cell(cell)).body
     except SyntaxError:

@@ -90,7 +90,7 @@ def _another_mistake(draws):
     if _is_unbiased(draws):
         return None
     log_px_z, kl = draws.own_log_px_z[0], draws.kl[0]
-    return _("в задаче с известным ответом elbo = {elbo:.2f}, а должна быть около {expected:.2f}: "
+    return _("при случайных весах сетей elbo = {elbo:.2f}, а должна быть около {expected:.2f}: "
              "log p(x | z) = {log_px_z:.2f}, KL-дивергенция = {kl:.2f}. Проверьте оба слагаемых: "
              "по пикселям и координатам кода — суммы, по батчу — среднее.",
              elbo=draws.elbo[0], expected=log_px_z - kl, log_px_z=log_px_z, kl=kl)
@@ -152,9 +152,9 @@ def _explain_coefficients(fit, draws):
     return None
 
 
-def _about(value, expected):
-    """Whether a fitted coefficient is about as expected: within 2 %."""
-    return abs(value - expected) < 0.02 * max(abs(expected), 1e-4)
+def _about(value, expected, tolerance=0.003):
+    """Whether a fitted coefficient is as expected, up to the errors of the fit."""
+    return abs(value - expected) < tolerance * max(abs(expected), 1e-4)
 
 
 def _zero(value):
@@ -176,10 +176,10 @@ def _multiplied(fit, draws):
 
 def _weighted(fit, draws):
     factors = [("log p(x | z)", fit.a), (_("KL-дивергенции"), fit.b)]
-    # Both may be about 1 and still differ from each other: then both are named.
-    wrong_factors = [(term, factor) for term, factor in factors if not _about(factor, 1)] or factors
+    wrong_factors = ([(term, factor) for term, factor in factors if not _about(factor, 1)]
+                     or [max(factors, key=lambda pair: abs(pair[1] - 1))])
     return "; ".join(
-        _("множитель при {term} — {factor:.3g}, а должен быть 1{guess}",
+        _("множитель при {term} — {factor:.4g}, а должен быть 1{guess}",
           term=term, factor=factor, guess=_guess_reduction(factor, draws))
         for term, factor in wrong_factors) + "."
 
@@ -187,9 +187,9 @@ def _weighted(fit, draws):
 def _guess_reduction(factor, draws):
     """Name the superfluous sum or mean that explains this factor of a term; "" if none does."""
     for size, dimension in _sizes(draws):
-        if size > 1 and _about(factor, size):
+        if size > 1 and _about(factor, size, 0.02):
             return _(" (похоже, лишняя сумма по {dimension})", dimension=dimension)
-        if size > 1 and _about(factor, 1 / size):
+        if size > 1 and _about(factor, 1 / size, 0.02):
             return _(" (похоже, лишнее среднее по {dimension})", dimension=dimension)
     return ""
 
@@ -213,10 +213,12 @@ def _text(hint):
 #: ``(fit, draws) -> str or None``. Only the hint of the first pattern that matches is used.
 _PATTERNS = [
     # a = b = c
-    (lambda fit: _all_equal(fit) and _about(fit.a, 1), _constant_added),
+    (lambda fit: _all_equal(fit) and _about(fit.a, 1) and abs(fit.d) >= 0.05,
+     _constant_added),
     (lambda fit: _all_equal(fit) and _about(fit.a, -1),
-     _text(N_("у elbo неверный знак: это оценка, которую максимизируют, около -100."))),
-    (_all_equal, _multiplied),
+     _text(N_("у elbo неверный знак: её максимизируют, и при обучении она растёт примерно от -180 "
+              "до -150 и выше."))),
+    (lambda fit: _all_equal(fit) and not _about(fit.a, 1), _multiplied),
     # one of them is 0
     (lambda fit: _zero(fit.a) and _zero(fit.b) and _zero(fit.c), lambda fit, draws: None),
     (lambda fit: _zero(fit.a), _text(N_("нет слагаемого log p(x | z)."))),

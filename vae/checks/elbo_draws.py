@@ -173,8 +173,8 @@ def _log_likelihoods(x, code, logits):
     """Return log p(x | z) of each sample, in nats, for either order of the samples."""
     require(len(code) > 0 and len(code) % len(x) == 0
             and logits.shape == (len(code), *x.shape[1:]),
-            _("для батча из {n} изображений в декодировщик подаются коды формы {code_shape}, "
-              "а выходит из него {logits_shape}.",
+            _("в декодировщик подаются коды формы {code_shape}, а выходит из него "
+              "{logits_shape}, хотя изображений в батче: {n}.",
               n=len(x), code_shape=code.shape, logits_shape=logits.shape))
     if len(code) == len(x):
         return [bernoulli_log_prob(x, logits)] * 2

@@ -1,19 +1,22 @@
 """What an exercise is, and how its check reports mistakes."""
 
 import textwrap
-import traceback
 from dataclasses import dataclass
 from typing import Callable
 
 import numpy as np
 import theano
+from lasagne.layers import Layer
 
+from vae.checks.error_advice import advice_on, cell_line, first_line
 from vae.language import _
 
 #: The largest BATCH_SIZE and HIDDEN_DIM.
 MAX_SIZE = 4096
 #: The width of a hint's lines, in characters.
 WIDTH = 80
+#: What the notebook's first cell defines, of the names that exercises read.
+_NAMES_OF_THE_FIRST_CELL = ("BATCH_SIZE", "HIDDEN_DIM", "X_train")
 #: Real images that only evaluate a model: it is not trained on them.
 N_HELD_OUT = 500
 
@@ -94,28 +97,68 @@ def explain(error):
     -------
     str
         In the reader's language: the error's first line, the line of the student's cell that raised
-        it, and advice for some types of error.
+        it, and what to do about it.
     """
-    message = _("код не выполняется: {error}: {message}",
-                error=type(error).__name__, message=first_line(error))
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__)
-              if "ipykernel" in frame.filename or frame.filename.startswith("<ipython")]
-    if frames:
-        message += _("\nСтрока {lineno} ячейки: {line}",
-                     lineno=frames[-1].lineno, line=frames[-1].line)
-    if isinstance(error, theano.gof.MissingInputError):
-        message += _("\nГраф зависит не только от input_x. Если ячейки выполнялись не подряд, "
-                     "выполните ещё раз ячейку, которая определяет input_x, и все ячейки после неё.")
-    elif isinstance(error, theano.gradient.DisconnectedInputError):
-        message += _("\nГрадиент до параметров не доходит: какая операция его останавливает?")
-    elif isinstance(error, (TypeError, ValueError)):
-        message += _("\nПроверьте, какие формы и типы у всех тензоров.")
-    return message
+    if isinstance(error, theano.gof.MissingInputError) and not cell_line(error)[0]:
+        return advice_on(error)
+    message = _("код не выполняется: {error}: {message}", error=type(error).__name__,
+                message=first_line(error))
+    return message.removesuffix(": ") + place_and_advice(error)
 
 
-def first_line(error):
-    """Return the first line of an error's message, "" if it has none."""
-    return next(iter(str(error).strip().splitlines()), "")
+def place_and_advice(error):
+    """Return the line of the student's cell that raised an error, and advice.
+
+    Parameters
+    ----------
+    error : BaseException
+
+    Returns
+    -------
+    str
+        In the reader's language. Each sentence begins with a line break; "" if there is none.
+    """
+    number, line = cell_line(error)
+    place = [_("Строка {lineno} ячейки: {line}", lineno=number, line=line)] if number else []
+    return "".join(f"\n{text}" for text in [*place, advice_on(error)] if text)
+
+
+def kind_of(value):
+    """Return what a value is, as students call it, in the reader's language.
+
+    Parameters
+    ----------
+    value : object
+        Anything that a student's name may hold.
+
+    Returns
+    -------
+    str
+    """
+    if value is None:
+        return "None"
+    if value is Ellipsis:
+        return _("многоточие (...)")
+    if isinstance(value, Layer):
+        return _("слой Lasagne {name}", name=type(value).__name__)
+    if isinstance(value, theano.Variable):
+        return _("символьная переменная, измерений: {ndim}", ndim=getattr(value, "ndim", "?"))
+    if isinstance(value, (list, tuple)):
+        kind = _("список") if isinstance(value, list) else _("кортеж")
+        return _("{kind}, элементов: {n}", kind=kind, n=len(value))
+    if isinstance(value, np.ndarray) and value.ndim > 0:
+        return _("массив NumPy формы {shape}", shape=value.shape)
+    if isinstance(value, (bool, int, float, str)):
+        return repr(value)[:40]
+    if isinstance(value, (np.number, np.ndarray)):
+        return _("число {value}", value=value)
+    if isinstance(value, type):
+        return _("класс {name} (а не объект)", name=value.__name__)
+    return _("объект типа {name}", name=type(value).__name__)
+
+
+class Undefined(Mistake):
+    """A name is not defined."""
 
 
 class Names:
@@ -128,17 +171,49 @@ class Names:
     Raises
     ------
     Mistake
-        When an attribute is read that is not defined, or None.
+        When an attribute is read that is not defined, None or ``...``.
     """
 
     def __init__(self, names):
         self._names = names
 
     def __getattr__(self, name):
-        if self._names.get(name) is None:
-            raise Mistake(_("не определено имя {name}. Выполните ячейку с этим упражнением и "
-                            "проверьте, так ли оно там написано.", name=name))
-        return self._names[name]
+        if name not in self._names:
+            raise Undefined(_("не определено имя {name}. Выполните ячейку, которая его определяет, "
+                              "и проверьте, так ли оно там написано.", name=name))
+        value = self._names[name]
+        if value is None or value is Ellipsis:
+            where = (_("выполните первую ячейку ноутбука ещё раз")
+                     if name in _NAMES_OF_THE_FIRST_CELL else _("замените его решением"))
+            raise Mistake(_("имя {name} определено, но его значение — {value}: {where}.",
+                            name=name, value=kind_of(value), where=where))
+        return value
+
+
+def input_of(names):
+    """Return the symbolic images that a student's model takes.
+
+    Parameters
+    ----------
+    names : Names
+        What the student's cells have defined.
+
+    Returns
+    -------
+    Theano variable, shape (batch, 1, 28, 28)
+
+    Raises
+    ------
+    Mistake
+        If ``input_x`` is anything else.
+    """
+    input_x = names.input_x
+    require(isinstance(input_x, theano.Variable) and getattr(input_x, "ndim", None) == 4
+            and input_x.owner is None and not isinstance(
+                input_x, (theano.Constant, theano.compile.SharedVariable)),
+            _("input_x сейчас — {kind}, а должна быть символьной переменной для изображений: "
+              "T.tensor4('inputs').", kind=kind_of(input_x)))
+    return input_x
 
 
 def require(condition, hint):

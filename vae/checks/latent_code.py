@@ -21,17 +21,23 @@ def judge_code(batch_size, code, loc, scale):
     ------
     Mistake
     """
+    require_positive(scale, loc)
     n_draws, n_codes, hidden_dim = code.shape
     require(n_codes % batch_size == 0
             and loc.shape == scale.shape == (n_draws, batch_size, hidden_dim),
-            _("для {batch_size} изображений в декодировщик подаются коды формы "
-              "{code_shape}.", batch_size=batch_size, code_shape=code.shape[1:]))
+            _("в декодировщик подаются коды формы {code_shape}, хотя изображений в батче: "
+              "{batch_size}.", batch_size=batch_size, code_shape=code.shape[1:]))
+    require(np.isfinite(code).all(),
+            _("среди чисел, которые подаются в декодировщик, есть nan или inf."))
     eps = _noise_in_better_order(code, loc, scale)
     require(np.nanmax(np.abs(eps)) > 1e-3,
             _("декодируется не сэмпл из q(z | x), а среднее: выход декодировщика не случаен."))
     tolerance = 5 / np.sqrt(eps.size)
-    spread = np.sqrt(np.nanmean(eps ** 2))
-    require(abs(np.nanmean(eps)) < tolerance and abs(spread - 1) < tolerance,
+    mean, spread = np.nanmean(eps), np.sqrt(np.nanmean(eps ** 2))
+    require(abs(mean) < tolerance or abs(spread - 1) >= tolerance,
+            _("на вход декодировщика подаётся не сэмпл из q(z | x): от loc он отличается в "
+              "среднем на {mean:+.2f} scale, а должен на 0.", mean=mean))
+    require(abs(spread - 1) < tolerance,
             _("на вход декодировщика подаётся не сэмпл из q(z | x): его отклонение от loc — в "
               "среднем {spread:.2f} scale, а должно быть 1 scale. (Среднее нескольких сэмплов "
               "— не сэмпл.)", spread=spread))
@@ -43,6 +49,29 @@ def judge_code(batch_size, code, loc, scale):
                 for product in products if product.size > 100),
             _("сэмплы кода зависят друг от друга: у каждого объекта, у каждой координаты и при "
               "каждом вычислении шум должен быть свой."))
+
+
+def require_positive(scale, loc):
+    """Require that the standard deviations of q(z | x) are positive.
+
+    Parameters
+    ----------
+    scale, loc : numpy.ndarray
+        Of q(z | x).
+
+    Raises
+    ------
+    Mistake
+    """
+    is_positive = (scale > 0).all()
+    require(is_positive or not (loc > 0).all(),
+            _("scale у qz_x бывает нулём или отрицательным, а loc всегда положительно: не "
+              "перепутаны ли encoder_mean и encoder_scale?"))
+    require(is_positive,
+            _("scale у qz_x бывает нулём или отрицательным (встретилось {minimum:.3g}), а "
+              "стандартное отклонение должно быть строго положительным. Его даёт l_out_scale из "
+              "упражнения 2: исправьте там функцию активации и выполните ячейки упражнений 3, 4 "
+              "и 5 ещё раз.", minimum=np.min(scale)))
 
 
 def _noise_in_better_order(code, loc, scale):

@@ -184,7 +184,7 @@ def held_out_elbo(x, loc, scale, logits):
     """
     loc, scale, logits = (np.asarray(values, dtype=float) for values in (loc, scale, logits))
     require(loc.shape == scale.shape == (len(x), loc.shape[-1]) and logits.shape == x.shape,
-            _("для {n} изображений logits имеет форму {shape}.", n=len(x), shape=logits.shape))
+            _("logits имеет форму {shape}, хотя изображений: {n}.", n=len(x), shape=logits.shape))
     return np.mean(bernoulli_log_prob(x, logits) - kl_to_standard_normal(loc, scale))
 
 

@@ -9,7 +9,8 @@ import numpy as np
 
 import vae.checks
 from vae.checks import EXERCISES, Mistake, Names, explain
-from vae.language import N_, _
+from vae.checks.package_solutions import FROM_PACKAGE
+from vae.language import _
 from vae_grading.graphs import dump_graph
 from vae_grading.messages import (
     BuiltGraph,
@@ -30,8 +31,6 @@ __all__ = ["build"]
 _EXHAUSTED = {errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.EAGAIN}
 _MAX_EARLY = 32 * 2**20  # characters of graphs that are sent before the notebook has run
 _PACKAGE = vae.__file__.removesuffix("__init__.py")
-_FROM_PACKAGE = N_("{name} взято из пакета vae, а его нужно написать самостоятельно: "
-                   "в пакете при проверке решения нет.")
 
 
 def build(task, given, send):
@@ -199,7 +198,7 @@ class _GraphBuilder:
                            self._traceback(error), exhausted=exhausted)
         if _is_of_the_package(error):
             is_own = number in in_package()
-            hint = _(_FROM_PACKAGE, name=_missing_from_package(error))
+            hint = _(FROM_PACKAGE, name=_missing_from_package(error))
             return Failure(number, hint, undone=number if is_own else None,
                            awaits_package=not is_own)
         _lines, exercise = student_lines(error, self._cells)

@@ -9,7 +9,8 @@ from theano.scan_module.scan_op import Scan
 from vae.checks.closed_forms import close
 from vae.checks.elbo_diagnosis import diagnose
 from vae.checks.elbo_draws import DRAWS_PER_ENCODER, N_ENCODERS, Draws, draw_elbo
-from vae.checks.exercise import N_HELD_OUT, Exercise, Mistake, require, size_of
+from vae.checks.exercise import (
+    N_HELD_OUT, Exercise, Mistake, input_of, kind_of, require, size_of)
 from vae.checks.graph_tools import (
     compiled, is_tensor, nodes_of, parameters_of, same_parameters_afterwards)
 from vae.checks.latent_code import judge_code
@@ -51,28 +52,48 @@ def build(names):
     Mistake
     """
     elbo, params, loss = names.elbo, names.params, names.loss
+    require(isinstance(elbo, theano.Variable),
+            _("elbo сейчас — {kind}, а должна быть символьным числом: выражением из px_z, pz и "
+              "qz_x, которое вычислять (.eval()) не нужно.", kind=kind_of(elbo)))
+    require(isinstance(loss, theano.Variable),
+            _("loss сейчас — {kind}, а должна быть символьным числом, выражением из elbo.",
+              kind=kind_of(loss)))
     for name, value in [("elbo", elbo), ("loss", loss)]:
         require(is_tensor(value, ndim=0),
-                _("{name} должна быть символьным числом (скаляром): усредните по батчу.",
-                  name=name))
+                _("{name} должна быть символьным числом (скаляром), а у неё измерений {ndim}: "
+                  "усредните по батчу.", name=name, ndim=value.ndim))
+    require(not any(isinstance(value, theano.Constant) and value.ndim == 4 and value.data.size > 1
+                    for value in theano.gof.graph.inputs([elbo, loss])),
+            _("в elbo или loss подставлены сами изображения (массив NumPy), а нужна символьная "
+              "переменная input_x."))
     try:
-        params = list(params)
+        params = [] if isinstance(params, str) else list(params)
     except TypeError:
         params = []
-    require(params, _("params должен быть списком параметров: lasagne.layers.get_all_params."))
+    require(params, _("params сейчас — {kind}, а должен быть непустым списком параметров: "
+                      "lasagne.layers.get_all_params.", kind=kind_of(names.params)))
     require(not any(isinstance(parameter, Layer) for parameter in params),
             _("в params лежат слои, а нужны их параметры: lasagne.layers.get_all_params(слои)."))
     require(all(isinstance(parameter, theano.compile.SharedVariable) for parameter in params),
-            _("params должен быть списком параметров сетей: lasagne.layers.get_all_params."))
+            _("params должен быть списком параметров сетей, а в нём есть {kind}: "
+              "lasagne.layers.get_all_params.", kind=_kind_of_no_parameter(params)))
+    require(isinstance(names.decoder_logits, Layer),
+            _("decoder_logits сейчас — {kind}, а должен быть слоем Lasagne: выполните ячейку "
+              "упражнения 4 ещё раз.", kind=kind_of(names.decoder_logits)))
     code = T.matrix("code")
     code_layer, = (layer for layer in get_all_layers(names.decoder_logits)
                    if isinstance(layer, InputLayer))
-    return dict(input_x=names.input_x, elbo=elbo, loss=loss, params=params,
+    return dict(input_x=input_of(names), elbo=elbo, loss=loss, params=params,
                 updates=_updates(names), loc=names.qz_x.loc, scale=names.qz_x.scale,
                 z=code_layer.input_var, code=code, logits=get_output(names.decoder_logits, code),
                 described=_described([names.encoder_mean, names.encoder_scale],
                                      names.decoder_logits),
                 batch_size=size_of(names, "BATCH_SIZE"))
+
+
+def _kind_of_no_parameter(params):
+    return next((kind_of(value) for value in params
+                 if not isinstance(value, theano.compile.SharedVariable)), "")
 
 
 def _updates(names):
@@ -84,8 +105,8 @@ def _updates(names):
         pairs = [[]]
     require(all(len(pair) == 2 and isinstance(pair[0], theano.compile.SharedVariable)
                 for pair in pairs),
-            _("updates — это правила обновления весов, их даёт "
-              "lasagne.updates.adam(loss, params)."))
+            _("updates сейчас — {kind}, а нужны правила обновления весов, их даёт "
+              "lasagne.updates.adam(loss, params).", kind=kind_of(updates)))
     return [[shared, T.as_tensor_variable(new) if isinstance(shared.type, T.TensorType) else new]
             for shared, new in pairs]
 
@@ -222,10 +243,14 @@ def _judge_bound(inputs, measured):
     n_draws, n_posteriors, hidden_dim = draws.loc.shape
     require(n_posteriors == batch_size and draws.scale.shape == draws.loc.shape
             and draws.code.shape[2] == hidden_dim,
-            _("для батча из {n} изображений в декодировщик подаются коды формы {code_shape}, а "
-              "распределение q(z | x) — для {n_posteriors} изображений.",
+            _("изображений в батче: {n}, а коды, которые подаются в декодировщик, имеют форму "
+              "{code_shape}, и строк в параметрах q(z | x): {n_posteriors}.",
               n=batch_size, code_shape=draws.code.shape[1:], n_posteriors=n_posteriors))
     judge_code(batch_size, draws.code, draws.loc, draws.scale)
+    for name, values in [("elbo", draws.elbo), ("loss", draws.loss)]:
+        require(np.isfinite(values).all(),
+                _("{name} бывает nan или inf: не взяты ли в ней лишний логарифм или экспонента?",
+                  name=name))
     if not any(draws.elbo_equals(sum(terms)) for terms in draws.estimates):
         hint = diagnose(draws)
         require(hint is None, hint)

@@ -6,7 +6,7 @@ import theano.tensor as T
 from lasagne.layers import Layer, get_output, get_output_shape
 
 from vae.checks.closed_forms import close
-from vae.checks.exercise import Exercise, require, size_of
+from vae.checks.exercise import Exercise, kind_of, require, size_of
 from vae.checks.graph_tools import compiled, parameters_of, randomise, same_parameters_afterwards
 from vae.checks.random_images import draw_images
 from vae.language import N_, _
@@ -36,10 +36,11 @@ def build(names):
     """
     hidden_dim = size_of(names, "HIDDEN_DIM")
     input_x = T.tensor4("input_x")
+    require(callable(names.vae_encoder_mlp),
+            _("vae_encoder_mlp сейчас — {kind}, а должно быть функцией.",
+              kind=kind_of(names.vae_encoder_mlp)))
     heads = names.vae_encoder_mlp(input_x)
-    require(isinstance(heads, (tuple, list)) and len(heads) == 2
-            and all(isinstance(head, Layer) for head in heads),
-            _("кодировщик должен возвращать два слоя Lasagne: l_out_loc, l_out_scale."))
+    _require_two_layers(heads)
     for name, head in zip(["l_out_loc", "l_out_scale"], heads):
         shape = get_output_shape(head)
         require(len(shape) == 2 and shape[1] == hidden_dim,
@@ -47,6 +48,16 @@ def build(names):
                   "чисел на объект.", name=name, shape=shape, hidden_dim=hidden_dim))
     loc, scale = get_output(heads)
     return dict(input_x=input_x, loc=loc, scale=scale, hidden_dim=hidden_dim)
+
+
+def _require_two_layers(heads):
+    require(heads is not None,
+            _("функция vae_encoder_mlp ничего не возвращает: в конце нужен return l_out_loc, "
+              "l_out_scale."))
+    found = heads if isinstance(heads, (tuple, list)) else [heads]
+    require(len(found) == 2 and all(isinstance(head, Layer) for head in found),
+            _("кодировщик должен возвращать два слоя Lasagne, l_out_loc и l_out_scale, а "
+              "возвращает: {kinds}.", kinds="; ".join(map(kind_of, found))))
 
 
 def measure(graph, inputs):
@@ -99,8 +110,12 @@ def judge(inputs, measured):
     """
     loc, scale = measured["loc"], measured["scale"]
     require(loc.shape == scale.shape == (N_WEIGHTS, len(inputs["x"]), inputs["hidden_dim"]),
-            _("для {n} изображений выходы имеют формы {loc_shape} и {scale_shape}.",
+            _("выходы имеют формы {loc_shape} и {scale_shape}, хотя изображений в батче: {n}.",
               n=len(inputs["x"]), loc_shape=loc.shape[1:], scale_shape=scale.shape[1:]))
+    for name, values in [("l_out_loc", loc), ("l_out_scale", scale)]:
+        require(not np.isnan(values).any(),
+                _("на выходе {name} бывает nan: его функция активации определена не при всех "
+                  "числах.", name=name))
     require((scale > 0).all(),
             _("стандартное отклонение должно быть строго положительным при любых весах: какая "
               "функция активации это даёт? Сейчас встретилось {minimum:.3g}. Не перепутан ли "
@@ -108,14 +123,15 @@ def judge(inputs, measured):
     require(loc.min() < -1 and loc.max() > 1,
             _("среднее не должно быть ограничено ни сверху, ни снизу. Сейчас, при случайных "
               "весах, оно от {minimum:.2g} до {maximum:.2g}: какую функцию активации "
-              "взять?", minimum=loc.min(), maximum=loc.max()))
+              "взять? Если у DenseLayer её не указать, это ReLU.",
+              minimum=loc.min(), maximum=loc.max()))
     for name, values in [(_("среднее"), loc), (_("стандартное отклонение"), scale)]:
         require(np.ptp(values, axis=1).max() > 1e-4,
                 _("{name} не зависит от входного изображения.", name=name))
     require(close(measured["half_loc"], loc[:, ::2], 1e-3)
             and close(measured["half_scale"], scale[:, ::2], 1e-3),
             _("выход для изображения зависит от того, какие ещё изображения в батче, "
-              "или случаен, а должен зависеть только от самого изображения."))
+              "или случаен (dropout?), а должен зависеть только от самого изображения."))
 
 
 EXERCISE = Exercise(

@@ -3,10 +3,11 @@
 import numpy as np
 import theano
 import theano.tensor as T
-from lasagne.layers import InputLayer, Layer, get_all_layers, get_output
+from lasagne.layers import InputLayer, Layer, get_all_layers, get_all_params, get_output
 
 from vae.checks.closed_forms import close, normal_log_prob
-from vae.checks.exercise import Exercise, Mistake, require, size_of
+from vae.checks.exercise import (
+    Exercise, Mistake, input_of, kind_of, require, size_of)
 from vae.checks.graph_tools import (
     compiled, is_tensor, parameters_of, randomise, same_parameters_afterwards)
 from vae.checks.latent_code import judge_code
@@ -40,26 +41,38 @@ def build(names):
     ------
     Mistake
     """
-    input_x, decoder_logits, px_z = names.input_x, names.decoder_logits, names.px_z
+    input_x, decoder_logits = input_of(names), names.decoder_logits
     require(isinstance(decoder_logits, Layer),
-            _("decoder_logits должен быть слоем Lasagne: его возвращает vae_decoder_mlp."))
-    require(is_tensor(getattr(px_z, "logits", None), ndim=4),
-            _("px_z должен быть объектом BinaryVector, а его logits — тензором: "
-              "lasagne.layers.get_output(decoder_logits)."))
+            _("decoder_logits сейчас — {kind}, а должен быть слоем Lasagne: его возвращает "
+              "vae_decoder_mlp.", kind=kind_of(decoder_logits)))
     sources = [layer for layer in get_all_layers(decoder_logits) if isinstance(layer, InputLayer)]
     require(len(sources) == 1 and is_tensor(sources[0].input_var, ndim=2),
-            _("у декодировщика должен быть один вход, код z формы (batch, HIDDEN_DIM)."))
-    z = T.matrix("z")
+            _("у декодировщика должен быть один вход, код z формы (batch, HIDDEN_DIM), а не: "
+              "{kinds}.", kinds="; ".join(kind_of(source.input_var) for source in sources)))
+    hidden_dim, width = size_of(names, "HIDDEN_DIM"), sources[0].shape[1]
+    require(width in (None, hidden_dim),
+            _("декодировщик построен для кодов размерности {width}, а HIDDEN_DIM = {hidden_dim}: "
+              "передайте ему hidden_dim=HIDDEN_DIM.", width=width, hidden_dim=hidden_dim))
+    z, prior = T.matrix("z"), None
     try:
         prior = names.pz.log_prob(z)
-    except (AttributeError, TypeError, ValueError) as error:
-        raise Mistake(_("pz.log_prob(z) не вычисляется: pz должен быть объектом "
-                        "MultivariateNormalDiag с параметрами формы (batch, HIDDEN_DIM)."
-                        )) from error
+    except (AttributeError, TypeError, ValueError):
+        pass
+    require(is_tensor(prior, ndim=1),
+            _("pz сейчас — {kind}, и pz.log_prob(z) не вычисляется: pz должен быть объектом "
+              "MultivariateNormalDiag с параметрами-тензорами формы (batch, HIDDEN_DIM).",
+              kind=kind_of(names.pz)))
+    px_z = names.px_z
+    require(is_tensor(getattr(px_z, "logits", None), ndim=4),
+            _("px_z сейчас — {kind}, а должен быть объектом BinaryVector, и его logits — "
+              "тензором: lasagne.layers.get_output(decoder_logits).", kind=kind_of(px_z)))
+    require(set(get_all_params(decoder_logits)) & set(theano.gof.graph.inputs([px_z.logits])),
+            _("logits у px_z вычисляет не decoder_logits, а нужен его выход: "
+              "lasagne.layers.get_output(decoder_logits)."))
     return dict(input_x=input_x, z=z, prior=prior, layer_output=get_output(decoder_logits),
                 logits=px_z.logits, code=sources[0].input_var,
                 loc=names.qz_x.loc, scale=names.qz_x.scale,
-                batch_size=size_of(names, "BATCH_SIZE"), hidden_dim=size_of(names, "HIDDEN_DIM"))
+                batch_size=size_of(names, "BATCH_SIZE"), hidden_dim=hidden_dim)
 
 
 def draw(random, images, batch_size, hidden_dim):
@@ -217,7 +230,7 @@ def judge(inputs, measured):
     require(prior.shape[1:] in [(n,), (len(x),)]
             and close(prior, _standard_normal_log_prob(inputs["z"], prior.shape)),
             _("p(z) должно быть стандартным нормальным распределением N(0, I), и до обучения, "
-              "и после."))
+              "и после: loc из нулей, scale из единиц."))
     require(logits.shape[2:] == x.shape[1:] and n > 0 and n % len(x) == 0,
             _("logits имеет форму {logits_shape}, а изображения — {images_shape}.",
               logits_shape=logits.shape[1:], images_shape=x.shape))

@@ -2,12 +2,14 @@
 
 import numpy as np
 import theano
-from lasagne.layers import Layer, get_output
+from lasagne.layers import InputLayer, Layer, get_all_layers, get_output
 
 from vae.checks.closed_forms import close
-from vae.checks.exercise import Exercise, Mistake, require, size_of
+from vae.checks.exercise import (
+    Exercise, Mistake, input_of, kind_of, require, size_of)
 from vae.checks.graph_tools import (
     compiled, is_tensor, parameters_of, randomise, same_parameters_afterwards)
+from vae.checks.latent_code import require_positive
 from vae.checks.random_images import draw_images
 from vae.language import N_, _
 
@@ -32,17 +34,30 @@ def build(names):
     ------
     Mistake
     """
-    qz_x = names.qz_x
+    input_x = input_of(names)
     heads = [names.encoder_mean, names.encoder_scale]
     for name, head in zip(["encoder_mean", "encoder_scale"], heads):
         require(isinstance(head, Layer),
-                _("{name} должен быть слоем Lasagne: это один из двух слоёв, которые "
-                  "возвращает vae_encoder_mlp(input_x).", name=name))
+                _("{name} сейчас — {kind}, а должен быть слоем Lasagne: это один из двух слоёв, "
+                  "которые возвращает vae_encoder_mlp(input_x).",
+                  name=name, kind=kind_of(head)))
+    for source in get_all_layers(heads):
+        if isinstance(source, InputLayer):
+            require(isinstance(source.input_var, theano.Variable),
+                    _("на вход кодировщика подано не то: {kind}, а нужна символьная переменная: "
+                      "vae_encoder_mlp(input_x).", kind=kind_of(source.input_var)))
+    qz_x = names.qz_x
     require(all(is_tensor(getattr(qz_x, name, None), ndim=2) for name in ["loc", "scale"]),
-            _("qz_x должен быть объектом MultivariateNormalDiag с параметрами-тензорами формы "
-              "(batch, HIDDEN_DIM): выходы слоёв даёт lasagne.layers.get_output."))
+            _("qz_x сейчас — {kind}, а должен быть объектом MultivariateNormalDiag с "
+              "параметрами-тензорами формы (batch, HIDDEN_DIM): выходы слоёв даёт "
+              "lasagne.layers.get_output.", kind=kind_of(qz_x)))
+    for name in ["loc", "scale"]:
+        require(input_x in theano.gof.graph.inputs([getattr(qz_x, name)]),
+                _("{name} у qz_x не зависит от input_x: сети нужна символьная переменная input_x, "
+                  "а не сами изображения, и вычислять её выход (.eval()) не нужно. Если ячейка "
+                  "с input_x выполнена заново, выполните и все следующие.", name=name))
     mean, std = get_output(heads)
-    return dict(input_x=names.input_x, mean=mean, std=std, loc=qz_x.loc, scale=qz_x.scale,
+    return dict(input_x=input_x, mean=mean, std=std, loc=qz_x.loc, scale=qz_x.scale,
                 hidden_dim=size_of(names, "HIDDEN_DIM"))
 
 
@@ -95,15 +110,17 @@ def judge(inputs, measured):
     mean, std, loc, scale = (measured[name] for name in ["mean", "std", "loc", "scale"])
     shape = (len(inputs["x"]), inputs["hidden_dim"])
     require(loc.shape[1:] == scale.shape[1:] == shape,
-            _("для {n} изображений loc имеет форму {loc_shape}, scale — {scale_shape}, а нужна "
-              "{expected_shape}.",
+            _("loc имеет форму {loc_shape}, scale — {scale_shape}, а нужна {expected_shape}: "
+              "изображений в батче {n}.",
               n=len(inputs["x"]), loc_shape=loc.shape[1:],
               scale_shape=scale.shape[1:], expected_shape=shape))
     require(not (close(loc, std) and close(scale, mean)),
             _("loc и scale перепутаны."))
     require(close(loc, mean, 1e-3),
-            _("loc у qz_x — не выход слоя encoder_mean. (Если в кодировщике есть dropout, уберите "
-              "его: здесь он не нужен.)"))
+            _("loc у qz_x — не выход слоя encoder_mean. Не построен ли кодировщик дважды? (Если в "
+              "нём есть dropout, уберите его: здесь он не нужен.)"))
+    if close(scale, std, 1e-3):
+        require_positive(scale, loc)
     require((scale > 0).all(),
             _("scale должен быть положительным: передан ли в него выход encoder_scale?"))
     if (std <= 0).any():
@@ -116,8 +133,9 @@ def judge(inputs, measured):
                   "encoder_scale."))
         return
     require(close(scale, std, 1e-3),
-            _("scale у qz_x — не выход слоя encoder_scale. "
-              "Это должно быть стандартное отклонение, без квадратов и логарифмов."))
+            _("scale у qz_x — не выход слоя encoder_scale. Это должно быть само стандартное "
+              "отклонение, без квадратов, корней и логарифмов. Не построен ли кодировщик "
+              "дважды?"))
 
 
 EXERCISE = Exercise(

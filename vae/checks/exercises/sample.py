@@ -6,7 +6,7 @@ import theano.tensor as T
 from theano.sandbox.rng_mrg import MRG_RandomStreams
 
 from vae.checks.closed_forms import close, normal_log_prob
-from vae.checks.exercise import Exercise, Mistake, first_line, require
+from vae.checks.exercise import Exercise, Mistake, first_line, kind_of, require
 from vae.checks.graph_tools import compiled, is_tensor
 from vae.language import N_, _
 
@@ -32,11 +32,24 @@ def build(names):
     Mistake
     """
     loc, scale = T.matrix("loc"), T.matrix("scale")
-    distribution = names.MultivariateNormalDiag(loc, scale, rng=MRG_RandomStreams(20))
+    normal = names.MultivariateNormalDiag
+    require(isinstance(normal, type),
+            _("MultivariateNormalDiag сейчас — {kind}, а должно быть классом.",
+              kind=kind_of(normal)))
+    try:
+        distribution = normal(loc, scale, rng=MRG_RandomStreams(20))
+    except (AttributeError, NameError, TypeError, ValueError) as error:
+        raise Mistake(_("MultivariateNormalDiag(loc, scale, rng=...) не вычисляется ({error}: "
+                        "{message}). Верните __init__() этого класса, каким он был: меняется "
+                        "только sample().",
+                        error=type(error).__name__, message=first_line(error))) from error
+    require(callable(getattr(distribution, "sample", None)),
+            _("у класса MultivariateNormalDiag нет метода sample(): проверьте его имя и отступ."))
     z, again = distribution.sample(), distribution.sample()
     require(z is not None, _("метод sample() ничего не возвращает: в конце нужен return z."))
     require(is_tensor(z, ndim=2),
-            _("метод sample() должен возвращать тензор формы (batch, dim), как у loc."))
+            _("метод sample() возвращает не то: {kind}, а нужен тензор формы (batch, dim), как у "
+              "loc.", kind=kind_of(z)))
     point = T.matrix("point")
     try:
         log_prob = distribution.log_prob(point)
@@ -80,7 +93,8 @@ def measure(graph, inputs):
     Returns
     -------
     dict of numpy.ndarray
-        ``z``, ``again``, ``kept_loc``, ``kept_scale``: shape (10000, 2).
+        ``z``, ``again``, ``later``, ``kept_loc``, ``kept_scale``: shape (10000, 2); ``later`` is
+        ``z``, evaluated a second time.
         ``dz_dloc``, ``dz_dscale``: the gradients of the sum of ``z``, shape (10000, 2).
         ``log_prob``: shape (10000,), in nats.
 
@@ -90,20 +104,23 @@ def measure(graph, inputs):
         If one of them cannot be computed.
     """
     loc, scale, z, again = (graph[name] for name in ["loc", "scale", "z", "again"])
-    try:
-        gradients = T.grad(T.sum(z), [loc, scale])
-    except (theano.gradient.DisconnectedInputError, theano.gradient.NullTypeGradError) as error:
-        raise Mistake(
+    gradients = [_gradient(z, parameter) for parameter in (loc, scale)]
+    lost = [name for name, gradient in zip(["loc", "scale"], gradients) if gradient is None]
+    require(len(lost) < 2,
             _("градиент не проходит через сэмпл к loc и scale. Нужна репараметризация: сначала "
               "шум из N(0, 1), который от параметров не зависит, потом его сдвиг и растяжение "
-              "(сам self.rng.normal() градиента к своим avg и std не пропускает).")) from error
+              "(сам self.rng.normal() градиента к своим avg и std не пропускает)."))
+    require(not lost, _("сэмпл не зависит от {name}, или градиент до {name} не доходит: в формуле "
+                        "нужны и loc, и scale.", name=", ".join(lost)))
     try:
-        values = compiled([loc, scale], [z, again, *gradients])(inputs["loc"], inputs["scale"])
+        compute = compiled([loc, scale], [z, again, *gradients])
+        values = compute(inputs["loc"], inputs["scale"])
+        later = compute(inputs["loc"], inputs["scale"])[0]
     except ValueError as error:
         raise Mistake(_("размеры не сходятся: какой формы шум? Размер батча заранее не "
                         "известен, а умножать нужно поэлементно.\n{message}",
                         message=first_line(error))) from error
-    measured = dict(zip(["z", "again", "dz_dloc", "dz_dscale"], values))
+    measured = dict(zip(["z", "again", "dz_dloc", "dz_dscale"], values), later=later)
     names = ["log_prob", "kept_loc", "kept_scale"]
     try:
         values = compiled([loc, scale, graph["point"]], [graph[name] for name in names])(
@@ -113,6 +130,14 @@ def measure(graph, inputs):
                         "верните его, каким он был.\n{message}",
                         message=first_line(error))) from error
     return {**measured, **dict(zip(names, values))}
+
+
+def _gradient(z, parameter):
+    """The gradient of the sum of z with respect to a parameter, None if there is none."""
+    try:
+        return T.grad(T.sum(z), parameter)
+    except (theano.gradient.DisconnectedInputError, theano.gradient.NullTypeGradError):
+        return None
 
 
 def judge(inputs, measured):
@@ -131,9 +156,15 @@ def judge(inputs, measured):
     require(z.shape == loc.shape,
             _("форма сэмпла {sample_shape}, а у loc форма {loc_shape}.",
               sample_shape=z.shape, loc_shape=loc.shape))
+    require(np.isfinite(z).all(),
+            _("среди чисел сэмпла есть nan или inf: нет ли логарифма, корня или деления?"))
     eps = (z - loc) / scale
     require(not np.allclose(z, measured["again"]),
-            _("два вызова sample() дали одно и то же: шум должен быть каждый раз новым."))
+            _("два вызова sample() дали одно и то же: шум должен быть каждый раз новым, его даёт "
+              "self.rng."))
+    require(not np.allclose(z, measured["later"]),
+            _("при повторном вычислении графа получился тот же самый сэмпл. Шум из NumPy — это "
+              "числа, выбранные один раз, при построении графа: возьмите self.rng.normal()."))
     again = (measured["again"] - loc) / scale
     require(eps.std(axis=0).min() > 1e-3,
             _("шум один на весь батч, а нужен свой для каждого объекта: какой формы должен быть "
@@ -145,6 +176,10 @@ def judge(inputs, measured):
         require(abs(((z - loc) / scale ** power).std() - 1) > 0.03,
                 _("разброс сэмпла — {spread}, а должен быть scale: scale здесь — стандартное "
                   "отклонение, а не дисперсия.", spread=spread))
+    for power, spread in [(1, "exp(scale)"), (0.5, "exp(scale / 2)")]:
+        require(abs(((z - loc) / np.exp(power * scale)).std() - 1) > 0.03,
+                _("разброс сэмпла — {spread}, а должен быть scale: scale здесь — само стандартное "
+                  "отклонение, а не логарифм.", spread=spread))
     require(abs(eps.mean()) < 0.05,
             _("среднее сэмпла отличается от loc (в среднем на {mean:+.2f} scale).",
               mean=eps.mean()))

@@ -1,0 +1,64 @@
+"""The package `vae` without its solutions of the exercises, while a student's answer is checked."""
+
+import inspect
+import traceback
+from contextlib import contextmanager
+
+import vae
+from vae.language import N_
+
+__all__ = ["FROM_PACKAGE", "name_from_package", "without_solutions"]
+
+#: The hint for an answer that is not the student's own.
+FROM_PACKAGE = N_("{name} взято из пакета vae, а его нужно написать самостоятельно: "
+                  "в пакете при проверке решения нет.")
+_REMOVED = "This solution is removed from the package"
+
+
+@contextmanager
+def without_solutions(names):
+    """Let the package's solutions of these names raise an error inside a ``with`` statement.
+
+    Parameters
+    ----------
+    names : iterable of str
+        What an exercise defines. Names that the package does not have are left out.
+    """
+    solutions = [(function, name) for name in names for function in _solutions(name)]
+    codes = [function.__code__ for function, _name in solutions]
+    try:
+        for function, name in solutions:
+            function.__code__ = _removed.__code__.replace(co_name=name)
+        yield
+    finally:
+        for (function, _name), code in zip(solutions, codes):
+            function.__code__ = code
+
+
+def name_from_package(error):
+    """Return which solution of the package raised an error, None if none did.
+
+    Parameters
+    ----------
+    error : NotImplementedError
+
+    Returns
+    -------
+    str or None
+    """
+    if error.args != (_REMOVED,):
+        return None
+    return traceback.extract_tb(error.__traceback__)[-1].name
+
+
+def _solutions(name):
+    """The package's functions that solve an exercise: methods if the name is that of a class."""
+    value = getattr(vae, name, None)
+    functions = vars(value).values() if isinstance(value, type) else [value]
+    return [function for function in functions if inspect.isfunction(function)
+            and "### BEGIN SOLUTION" in inspect.getsource(function)]
+
+
+def _removed(*arguments, **named):
+    # This runs among the names of another module.
+    raise NotImplementedError("This solution is removed from the package")
