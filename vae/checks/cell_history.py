@@ -29,9 +29,9 @@ _MADE_FROM = {
     "networks": ("encoder_mean", "encoder_scale", "decoder_logits"),
     "train_curve": ("encoder_mean", "encoder_scale", "decoder_logits"),
 }
-#: Sizes whose values an exercise's cell uses; exercise 5 is checked with batches of BATCH_SIZE.
+#: Sizes whose values an exercise's cell uses. An exercise that trains is checked with batches of
+#: BATCH_SIZE.
 _SIZES = ("HIDDEN_DIM", "BATCH_SIZE")
-_USED_BY_CHECK = {5: {"BATCH_SIZE"}}
 #: Types of values that no exercise asks for: `loss = 0` is a student's own variable.
 _PLAIN = (numbers.Number, str, bytes, np.ndarray)
 _MISSING = ""  #: the value of a name that is not defined
@@ -200,11 +200,11 @@ class CellHistory:
                 if self._is_newer(earlier, run):
                     causes.add((earlier, ""))
                 causes |= self._causes(earlier)
+            used = _words(run.cell) | ({"BATCH_SIZE"} if self._exercises[step].trains else set())
             causes |= {(step, size) for size, value in run.sizes.items()
-                       if size in _words(run.cell) | _USED_BY_CHECK.get(step, set())
-                       and repr(value) != repr(self._shell.user_ns.get(size))}
+                       if size in used and repr(value) != repr(self._shell.user_ns.get(size))}
         else:
-            for name in _MADE_FROM.get(step, ()):
+            for name in filter(self._exercise_of.get, _MADE_FROM.get(step, ())):
                 number = self._exercise_of[name]
                 if self._is_newer(name, run):
                     causes |= {(earlier, "") for earlier in [*self._used_by(number), number]
