@@ -3,6 +3,7 @@
 import os
 import zipfile
 import zlib
+from contextlib import suppress
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
@@ -67,13 +68,13 @@ def save_weights(path, networks):
     Raises
     ------
     ValueError
-        If a weight is NaN or infinite, or the file holds something else than weights, or those of a
-        model that may be better: its test ELBO is higher, or these networks have no curves. The
-        file stays as it is.
+        If a weight is NaN or infinite, the file cannot be written, or it holds something else than
+        weights, or those of a model that may be better: its test ELBO is higher, or these networks
+        have no curves. The file stays as it is.
     """
     values = [parameter.get_value(borrow=True) for parameter in get_all_params(networks)]
     curves = learning_curves(networks)
-    if not all(np.isfinite(value).all() for value in values):
+    if not _are_finite(values):
         raise WeightsError(_("Веса не сохранены: среди них есть nan или бесконечность. Выполните "
                              "ячейки, начиная с упражнения 3, и обучите модель заново."))
     if os.path.exists(path):
@@ -90,9 +91,13 @@ def save_weights(path, networks):
         with open(unfinished, "wb") as file:
             np.savez_compressed(file, *values, **dict(zip(_CURVES, curves)))
         os.replace(unfinished, path)
-    except BaseException:
-        Path(unfinished).unlink(missing_ok=True)
-        raise
+    except OSError as error:
+        raise WeightsError(_("Веса не сохранены: файл {path} не удалось записать ({reason}). "
+                             "Возьмите другое имя или другую папку.",
+                             path=path, reason=error.strerror or error)) from None
+    finally:
+        with suppress(OSError):
+            os.remove(unfinished)
     print(_("Веса сохранены в файл {path}: {described}.",
             path=path, described=_described(curves[1])))
 
@@ -113,7 +118,8 @@ def load_weights(path, networks):
     Raises
     ------
     ValueError
-        If the shapes differ, or `save_weights` has not written the file; no weight changes then.
+        If the shapes differ, a weight in the file is NaN or infinite, `save_weights` has not
+        written the file, or it cannot be read; no weight changes then.
     """
     values, curves = _read(path)
     parameters = get_all_params(networks)
@@ -122,6 +128,9 @@ def load_weights(path, networks):
     if got != expected:
         raise WeightsError(_("В файле {path} веса другой сети. Формы в файле: {got}, а у сети: "
                              "{expected}.", path=path, got=got, expected=expected))
+    if not _are_finite(values):
+        raise WeightsError(_("Веса не загружены: в файле {path} среди них есть nan или "
+                             "бесконечность.", path=path))
     for parameter, value in zip(parameters, values):
         parameter.set_value(value.astype(parameter.dtype))
     for curve, loaded in zip(learning_curves(networks), curves):
@@ -137,10 +146,17 @@ def _read(path):
             curves = [list(map(float, file[name])) if name in file else [] for name in _CURVES]
             n_values = sum(name not in _CURVES for name in file)
             return [file[f"arr_{number}"] for number in range(n_values)], curves
-    except (KeyError, ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile,
-            zlib.error) as error:
-        raise WeightsError(_("Файл {path} — не веса, сохранённые save_weights: {error}",
-                             path=path, error=error)) from None
+    except OSError as error:
+        raise WeightsError(_("Файл {path} не удалось прочитать: {reason}.",
+                             path=path, reason=error.strerror or error)) from None
+    except (KeyError, ValueError, TypeError, AttributeError, EOFError, NotImplementedError,
+            zipfile.BadZipFile, zlib.error):
+        raise WeightsError(_("Файл {path} — не веса, сохранённые save_weights, или он повреждён.",
+                             path=path)) from None
+
+
+def _are_finite(values):
+    return all(np.isfinite(value).all() for value in values)
 
 
 def _equal(some, others):
@@ -151,7 +167,7 @@ def _may_be_better(in_file, here):
     """Whether weights in a file may be better than others, by the test curves of both."""
     if not here:
         return True  # these may be untrained
-    return bool(in_file) and in_file[-1] > here[-1] + _SAME_ELBO
+    return bool(in_file) and not in_file[-1] <= here[-1] + _SAME_ELBO  # one may be NaN
 
 
 def _described(test_curve):

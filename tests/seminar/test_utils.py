@@ -964,6 +964,7 @@ def test_weights_without_curves_are_loaded(network, tmp_path, capsys):
     ([-160., -150.], [-160.], False),
     ([-150.], [-160., -152.], False),
     ([-150.], [], False),
+    ([-150.], [np.nan], False),
     ([], [-170.], True),
     ([], [], False),
 ])
@@ -1020,7 +1021,7 @@ def test_weights_of_another_network_change_nothing(network, tmp_path):
     assert all(map(np.array_equal, before, weights_of(smaller)))
 
 
-@pytest.mark.parametrize("content", [b"", b"junk", b"PK\x03\x04junk"])
+@pytest.mark.parametrize("content", [b"", b"junk", b"PK\x03\x04junk", b"\x93NUMPY"])
 def test_a_file_without_weights(content, network, tmp_path):
     (tmp_path / "weights.npz").write_bytes(content)
     with pytest.raises(ValueError, match="не веса, сохранённые save_weights"):
@@ -1037,9 +1038,28 @@ def test_saved_weights_stay_when_the_disk_is_full(network, tmp_path, monkeypatch
         raise OSError("No space left on device")
 
     monkeypatch.setattr(np, "savez_compressed", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(ValueError, match=r"weights.npz не удалось записать \(No space"):
         utils.save_weights(path, better)
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+def test_files_that_cannot_be_read_or_written(network, tmp_path):
+    with pytest.raises(ValueError, match="weights.npz не удалось прочитать: No such file"):
+        utils.load_weights(tmp_path / "weights.npz", network())
+    with pytest.raises(ValueError, match="w.npz не удалось записать.*другую папку"):
+        utils.save_weights(tmp_path / "missing" / "w.npz", network())
+    with pytest.raises(ValueError, match="не удалось прочитать"):
+        utils.save_weights(tmp_path, network())  # a folder
+    assert not list(tmp_path.iterdir())
+
+
+def test_weights_that_are_not_numbers_are_not_loaded(network, tmp_path):
+    layer = network()
+    before = weights_of(layer)
+    np.savez(tmp_path / "weights.npz", *(np.full_like(value, np.nan) for value in before))
+    with pytest.raises(ValueError, match="Веса не загружены: .* есть nan"):
+        utils.load_weights(tmp_path / "weights.npz", layer)
+    assert all(map(np.array_equal, before, weights_of(layer)))
 
 
 @pytest.mark.parametrize("call, message", [
