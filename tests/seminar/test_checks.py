@@ -1034,3 +1034,38 @@ def test_a_check_in_the_same_cell_is_no_error_of_the_cell(kernel):
     assert "не выход слоя" in kernel.run(wrong + "\ncheck(3)")[1]
     assert "не выход слоя" in verdict_of(kernel, 3)
     assert "закончилась ошибкой" not in verdict_of(kernel, 3)
+    assert kernel.run("check_current('qz_x')")[1] is None
+    kernel.run("qz_x = None")
+    assert kernel.run("check(3)\n" + source_of_exercise(4))[1] is not None  # nothing is defined
+    assert "исправьте упражнение 4" in kernel.run("check_current('px_z')")[1]
+    kernel.run(source_of_exercise(3))
+    kernel.run(source_of_exercise(4))
+
+
+def test_an_exercise_that_fails_because_of_an_earlier_one(kernel):
+    source = source_of_exercise(2)
+    kernel.run(source.replace("DenseLayer", "DensLayer"))
+    assert "DensLayer" in kernel.run(source_of_exercise(3))[1]
+    assert "ячейка этого упражнения" in verdict_of(kernel, 3)
+    kernel.run(source)
+    assert "ячейка упражнения 2 выполнена заново" in verdict_of(kernel, 3)
+    kernel.run(source_of_exercise(3))
+    assert "верно" in verdict_of(kernel, 3)
+    kernel.run(source_of_exercise(4))
+
+
+@pytest.mark.parametrize("magic", ["%%timeit -n 1 -r 1", "%%writefile exercise.py", "%%html"])
+def test_a_magic_that_defines_nothing_runs_no_exercise(magic, kernel, tmp_path):
+    kernel.run(f"%cd -q {tmp_path}")
+    kernel.run(source_of_exercise(5))
+    kernel.run(magic + "\n" + source_of_exercise(4))
+    assert kernel.run("check_current('elbo')")[1] is None
+
+
+def test_a_students_own_variable_in_place_of_what_a_later_cell_needs(kernel):
+    kernel.run(source_of_exercise(5))
+    kernel.run("for elbo in [-1.5]: pass")
+    assert ("Имя elbo определено заново, его значение — -1.5: выполните ещё раз ячейку упражнения 5."
+            in kernel.run("check_current('elbo')")[1])
+    kernel.run(source_of_exercise(5))
+    assert kernel.run("check_current('elbo')")[1] is None

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from vae.checks.exercise import first_line
+from vae.checks.exercise import Interrupted, Mistake, first_line, kind_of
 from vae.kernel import ipython_shell
 from vae.language import _
 
@@ -19,6 +19,8 @@ __all__ = ["CellHistory", "why_failed"]
 
 #: The names that a line seems to define, for a cell that cannot be parsed.
 _DEFINITION = re.compile(r"^\s*(?:(?:class|def)\s+(?=\w)|(?=[\w, ]+=(?!=)))([\w, ]+)", re.M)
+#: The first line of a cell whose other lines a magic runs among the notebook's names.
+_RUN_BY_MAGIC = re.compile(r"\A\s*%%(time|capture|prun)\b.*\n")
 #: What later cells of the notebook make of the exercises' names.
 _MADE_FROM = {
     "train": ("elbo", "updates"),
@@ -104,9 +106,14 @@ class CellHistory:
         return _latest(map(self._tried.get, self._exercises[number].names))
 
     def error_of(self, number):
-        """Return the exception with which the last run of an exercise's cell ended, or None."""
+        """Return the exception with which the last run of an exercise's cell ended, or None.
+
+        The verdict of a `check` below the exercise, in the same cell, is no error of the cell.
+        """
         run = self._try_of(number)
-        return run and run.error
+        is_verdict = (run is not None and run is self._run_of(number)
+                      and isinstance(run.error, (Mistake, Interrupted)))
+        return None if run is None or is_verdict else run.error
 
     def why_outdated(self, number):
         """Return why an exercise's cell has to be run again, or cannot be checked yet.
@@ -121,9 +128,18 @@ class CellHistory:
         str or None
             In the reader's language. None if nothing is outdated.
         """
-        if self._try_of(number) is None:
+        tried, used = self._try_of(number), self._used_by(number)
+        if tried is None:
             return None
-        return self._why_unusable(self._used_by(number)) or self._why_stale([number])
+        reason = self._why_unusable(used)
+        if reason is None and not self._failed_after(used, tried, self._run_of(number)):
+            reason = self._why_stale([number])
+        return reason
+
+    def _failed_after(self, exercises, tried, defined):
+        """Whether a cell failed after these exercises had been run, before it defined anything."""
+        return (tried.error is not None and tried is not defined
+                and not any(self._is_newer(earlier, tried) for earlier in exercises))
 
     def why_not_current(self, names):
         """Return why names do not have the values that the cells, as they are now, give them.
@@ -148,11 +164,21 @@ class CellHistory:
             {self._tried.get(name) for name in self._exercises[number].names}) == 1]
         steps = [self._exercise_of.get(name, name) for name in names]
         missing = [name for name in names if name not in self._shell.user_ns]
-        reason = self._why_unusable(whole) or self._why_stale(steps)
+        reason = self._why_unusable(whole) or self._why_stale(steps) or self._why_plain(names)
         if reason is None and missing:
             reason = _("сначала выполните {cells}.", cells=self._cells(
                 [self._exercise_of.get(name, name) for name in missing]))
         return reason
+
+    def _why_plain(self, names):
+        """Return which name a student's own variable has overwritten, and how to get it back."""
+        for name in names:
+            value = self._shell.user_ns.get(name)
+            if isinstance(value, _PLAIN) and name != "train_curve":  # a list may become an array
+                return _("имя {name} определено заново, его значение — {kind}: выполните ещё раз "
+                         "{cells}.", name=name, kind=kind_of(value),
+                         cells=self._cells([self._exercise_of.get(name, name)]))
+        return None
 
     def _why_unusable(self, exercises):
         for number in exercises:
@@ -273,7 +299,7 @@ def _described(error):
 
 def bound_by(cell):
     """The names that a cell assigns in its outermost scope, or whose attributes it sets."""
-    cell = re.sub(r"\A\s*%%.*\n", "", cell)  # the rest of such a cell is code, as a rule
+    cell = _RUN_BY_MAGIC.sub("", cell)
     try:
         nodes = ast.parse(ipython_shell().transform_cell(cell)).body
     except SyntaxError:
