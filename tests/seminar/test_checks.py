@@ -804,6 +804,14 @@ def test_the_check_restores_the_weights(names):
         np.testing.assert_array_equal(parameter.get_value(), value)
 
 
+@pytest.mark.parametrize("exercise", [3, 4, 5])
+def test_weights_after_training_that_diverged(exercise, names):
+    for network in ("encoder_mean", "decoder_logits"):
+        bias = lasagne.layers.get_all_params(names[network])[-1]
+        bias.set_value(np.full_like(bias.get_value(), np.nan))
+    assert "веса сетей испорчены, среди них есть nan" in hint_of(exercise, names)
+
+
 def test_loss_summed_over_the_batch(names):
     log = log_probs(names)
     names["loss"] = -T.sum(log.px_z + log.pz - log.qz_x)

@@ -34,7 +34,7 @@ from vae.checks.exercise import (
 from vae.checks.exercises import EXERCISES
 from vae.checks.name_history import NameHistory
 from vae.checks.no_side_effects import (
-    same_random_numbers_afterwards, same_shared_variables_afterwards)
+    same_random_numbers_afterwards, same_shared_variables_afterwards, shared_variables_of)
 from vae.checks.package_solutions import FROM_PACKAGE, name_from_package, without_solutions
 from vae.kernel import ipython_shell
 from vae.language import _
@@ -151,6 +151,7 @@ def _run_steps(exercise, steps, names):
               "и выполните ячейку.", names=", ".join(removed)))
     with without_solutions(steps.names):
         graph = steps.build(Names(names))
+    _require_finite_weights(graph)
     images = _real_images(Names(names)) if steps.trains else None
     inputs = steps.draw(np.random.RandomState(0), images, **sizes_of(graph))
     with same_shared_variables_afterwards(graph), warnings.catch_warnings():
@@ -158,6 +159,15 @@ def _run_steps(exercise, steps, names):
         with progress_of_a_check(_("Проверка упражнения {exercise}", exercise=exercise)):
             measured = steps.measure(graph, inputs)
         _judge(steps, inputs, measured)
+
+
+def _require_finite_weights(graph):
+    weights = [shared.get_value(borrow=True) for shared in shared_variables_of(graph)
+               if getattr(shared, "dtype", "").startswith("float")]
+    require(all(np.isfinite(value).all() for value in weights),
+            _("веса сетей испорчены, среди них есть nan или бесконечность: вероятно, обучение "
+              "разошлось. Выполните заново ячейки, в которых создаются сети, и все ячейки после "
+              "них."))
 
 
 def _judge(steps, inputs, measured):

@@ -6,7 +6,8 @@ import lasagne
 import numpy as np
 import theano
 
-__all__ = ["same_random_numbers_afterwards", "same_shared_variables_afterwards"]
+__all__ = ["same_random_numbers_afterwards", "same_shared_variables_afterwards",
+           "shared_variables_of"]
 
 
 @contextmanager
@@ -30,7 +31,7 @@ def same_shared_variables_afterwards(graph):
     graph : dict
         What an exercise's ``build`` returns.
     """
-    values = [(shared, shared.get_value()) for shared in _shared_variables_of(graph)]
+    values = [(shared, shared.get_value()) for shared in shared_variables_of(graph)]
     try:
         yield
     finally:
@@ -38,8 +39,18 @@ def same_shared_variables_afterwards(graph):
             shared.set_value(value)
 
 
-def _shared_variables_of(graph):
-    """Return the shared variables on which the Theano variables of an exercise's graph depend."""
+def shared_variables_of(graph):
+    """Return the shared variables on which the Theano variables of an exercise's graph depend.
+
+    Parameters
+    ----------
+    graph : dict
+        What an exercise's ``build`` returns.
+
+    Returns
+    -------
+    list of theano.compile.SharedVariable
+    """
     return [variable for variable in theano.gof.graph.inputs(_variables_in(graph))
             if isinstance(variable, theano.compile.SharedVariable)]
 
