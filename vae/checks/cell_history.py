@@ -34,7 +34,7 @@ _MADE_FROM = {
 _SIZES = ("HIDDEN_DIM", "BATCH_SIZE")
 #: Types of values that no exercise asks for: `loss = 0` is a student's own variable.
 _PLAIN = (numbers.Number, str, bytes, np.ndarray)
-_MISSING = ""  #: the value of a name that is not defined
+_MISSING = ""  #: stands for the value of a name that is not defined; it is plain
 
 
 @dataclass(eq=False)
@@ -72,6 +72,7 @@ class CellHistory:
             self._shell.events.register("post_run_cell", self._end)
 
     def _values(self):
+        """What the names hold now."""
         return {name: self._shell.user_ns.get(name, _MISSING) for name in self._names}
 
     def _begin(self, info):
@@ -291,7 +292,7 @@ def bound_by(cell):
                 bound.add(node.id)
         elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
             if isinstance(node.value, ast.Name) and node.value.id not in _MADE_FROM:
-                bound.add(node.value.id)  # but train.trust_input = True leaves train as old as it is
+                bound.add(node.value.id)  # train.trust_input = True leaves train as old as it is
         elif not isinstance(node, ast.Lambda):
             nodes += ast.iter_child_nodes(node)
     return bound
