@@ -15,7 +15,7 @@ from vae.checks.exercise import first_line
 from vae.kernel import ipython_shell
 from vae.language import _
 
-__all__ = ["CellHistory", "why_failed"]
+__all__ = ["CellHistory", "bound_by", "why_failed"]
 
 #: The names that a line seems to define, for a cell that cannot be parsed.
 _DEFINITION = re.compile(r"^\s*(?:(?:class|def)\s+(?=\w)|(?=[\w, ]+=(?!=)))([\w, ]+)", re.M)
@@ -273,7 +273,17 @@ def _described(error):
 
 
 def bound_by(cell):
-    """The names that a cell assigns in its outermost scope, or whose attributes it sets."""
+    """Return the names that a cell assigns in its outermost scope, or whose attributes it sets.
+
+    Parameters
+    ----------
+    cell : str
+        Its code, with magics. If it cannot be parsed, the names are guessed from its lines.
+
+    Returns
+    -------
+    set of str
+    """
     cell = re.sub(r"\A\s*%%.*\n", "", cell)  # the rest of such a cell is code, as a rule
     try:
         nodes = ast.parse(ipython_shell().transform_cell(cell)).body
