@@ -437,7 +437,7 @@ def stop_if_diverged(elbo):
     Raises
     ------
     ValueError
-        It tells usual causes, and which cells to run again.
+        The message names usual causes, and the cells to run again.
     """
     if not math.isfinite(elbo):  # quicker than NumPy's function
         _check_finite("ELBO", elbo)

@@ -15,13 +15,13 @@ from vae.kernel import ipython_shell
 __all__ = ["DIGIT_COLORS", "as_html", "figure_with_alt", "plane_with_sliders", "png", "show",
            "still_figure", "with_palette"]
 
-#: A colour for each digit. All differ in hue and in lightness, and those of digits that models often
-#: confuse differ most: with colour blindness, and in print without colours, too. A search in sRGB
-#: found them; `tests/seminar/test_utils.py` has the distances.
+#: A colour for each digit. All differ in hue and in lightness, and those of digits that models
+#: often confuse differ most: with colour blindness, and in print without colours, too. A search in
+#: sRGB found them; `tests/seminar/test_utils.py` has the distances.
 DIGIT_COLORS = ["#986df2", "#006895", "#a89c00", "#3c00fe", "#ffa2ed",
                 "#62c082", "#414200", "#ab5c6c", "#41062a", "#3a038b"]
 
-#: The smallest letters have about 12 pixels; smaller than 8 they cannot be read.
+#: The smallest letters are about 12 pixels high; below 8 pixels they cannot be read.
 _SMALLEST_SCALE = 0.7
 
 #: Pixels; a picture that may be as narrow as this fits on a printed page.

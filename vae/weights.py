@@ -56,21 +56,21 @@ def learning_curves(networks):
 def save_weights(path, networks):
     """Save all weights of one or several networks into a file, and print what it holds.
 
-    A file with better weights is not replaced.
+    An existing file is replaced, unless its weights may be better.
 
     Parameters
     ----------
     path : str or path
-        The file, ``.npz``; an existing one is replaced.
+        The file, ``.npz``.
     networks : lasagne.layers.Layer or list of them
         Output layers.
 
     Raises
     ------
     ValueError
-        If a weight is NaN or infinite, the file cannot be written, or it holds something else than
-        weights, or those of a model that may be better: its test ELBO is higher, or these networks
-        have no curves. The file stays as it is.
+        If a weight is NaN or infinite, if the file cannot be written, if it holds something other
+        than weights, or if it holds a model that may be better: its test ELBO is higher, or these
+        networks have no curves. The file stays as it is.
     """
     values = [parameter.get_value(borrow=True) for parameter in get_all_params(networks)]
     curves = learning_curves(networks)

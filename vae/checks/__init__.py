@@ -9,7 +9,7 @@ An exercise is a module with four functions, the steps of its check:
 ``draw``
     draws the inputs on which the graph is evaluated;
 ``measure``
-    compiles the graph and evaluates it on the inputs;
+    evaluates the graph on the inputs;
 ``judge``
     compares the results with NumPy and closed forms, never with the package's
     own classes.

@@ -15,7 +15,7 @@ from vae.checks.exercise import Interrupted, Mistake, first_line, kind_of
 from vae.kernel import ipython_shell
 from vae.language import _
 
-__all__ = ["CellHistory", "why_failed"]
+__all__ = ["CellHistory", "bound_by", "why_failed"]
 
 #: The names that a line seems to define, for a cell that cannot be parsed.
 _DEFINITION = re.compile(r"^\s*(?:(?:class|def)\s+(?=\w)|(?=[\w, ]+=(?!=)))([\w, ]+)", re.M)
@@ -36,7 +36,7 @@ _MADE_FROM = {
 _SIZES = ("HIDDEN_DIM", "BATCH_SIZE")
 #: Types of values that no exercise asks for: `loss = 0` is a student's own variable.
 _PLAIN = (numbers.Number, str, bytes, np.ndarray)
-_MISSING = ""  #: the value of a name that is not defined
+_MISSING = ""  #: stands for the value of a name that is not defined; it is plain
 
 
 @dataclass(eq=False)
@@ -74,6 +74,7 @@ class CellHistory:
             self._shell.events.register("post_run_cell", self._end)
 
     def _values(self):
+        """What the names hold now."""
         return {name: self._shell.user_ns.get(name, _MISSING) for name in self._names}
 
     def _begin(self, info):
@@ -298,7 +299,17 @@ def _described(error):
 
 
 def bound_by(cell):
-    """The names that a cell assigns in its outermost scope, or whose attributes it sets."""
+    """Return the names that a cell assigns in its outermost scope, or whose attributes it sets.
+
+    Parameters
+    ----------
+    cell : str
+        Its code, with magics. If it cannot be parsed, the names are guessed from its lines.
+
+    Returns
+    -------
+    set of str
+    """
     cell = _RUN_BY_MAGIC.sub("", cell)
     try:
         nodes = ast.parse(ipython_shell().transform_cell(cell)).body
@@ -317,7 +328,7 @@ def bound_by(cell):
                 bound.add(node.id)
         elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
             if isinstance(node.value, ast.Name) and node.value.id not in _MADE_FROM:
-                bound.add(node.value.id)  # but train.trust_input = True leaves train as old as it is
+                bound.add(node.value.id)  # train.trust_input = True leaves train as old as it is
         elif not isinstance(node, ast.Lambda):
             nodes += ast.iter_child_nodes(node)
     return bound

@@ -119,7 +119,7 @@ def draw_elbo(graph, x, encoder, decoder, decode, random):
     Parameters
     ----------
     graph : dict
-        What exercise 5's ``build`` returns.
+        What ``build`` of the exercise `elbo` returns.
     x : numpy.ndarray, shape (batch, 1, 28, 28)
     encoder, decoder : list of Theano shared variables
         The networks' parameters. They keep their values.

@@ -17,7 +17,7 @@ MAX_SIZE = 4096
 WIDTH = 80
 #: What the notebook's first cell defines, of the names that exercises read.
 _NAMES_OF_THE_FIRST_CELL = ("BATCH_SIZE", "HIDDEN_DIM", "X_train")
-#: Real images that only evaluate a model: it is not trained on them.
+#: The number of real images that only evaluate a model: it is not trained on them.
 N_HELD_OUT = 500
 
 

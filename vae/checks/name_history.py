@@ -49,11 +49,26 @@ class NameHistory:
             self._shell.events.register("post_run_cell", self._end)
 
     def removed(self, names):
-        """Return those names that their cell defined in an earlier run, but not in its last one."""
+        """Return those names that their cell defined in an earlier run, but not in its last one.
+
+        Parameters
+        ----------
+        names : iterable of str
+
+        Returns
+        -------
+        list of str
+        """
         return [name for name in names if name in self._removed]
 
     def not_reached(self):
-        """Return the names that still have the value from before the last run of their cell."""
+        """Return the names that still have the value from before the last run of their cell.
+
+        Returns
+        -------
+        list of str
+            Of all names that are followed.
+        """
         return [name for name, value in self._before.items() if self._value(name) is value]
 
     def _begin(self, info):

@@ -7,7 +7,7 @@ def binary_images(random, n):
 
 
 def draw_images(random, images, hidden_dim):
-    """Return the inputs of exercises 2 and 3.
+    """Return the inputs of the exercises `encoder` and `posterior`.
 
     Parameters
     ----------

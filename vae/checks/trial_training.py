@@ -32,7 +32,7 @@ def compare_updates_with_adam(graph, x, encoder, decoder, gradients, described, 
     Parameters
     ----------
     graph : dict
-        What exercise 5's ``build`` returns.
+        What ``build`` of the exercise `elbo` returns.
     x : numpy.ndarray, shape (batch, 1, 28, 28)
     encoder, decoder : list of Theano shared variables
         The networks' parameters. They keep their values.
@@ -131,7 +131,7 @@ def train(graph, inputs, gradients, random, decode, described):
     Parameters
     ----------
     graph, inputs : dict
-        What exercise 5's ``build`` and ``draw`` return. The parameters are changed.
+        What ``build`` and ``draw`` of the exercise `elbo` return. The parameters are changed.
     gradients : callable
         A batch of images -> the gradient of the loss with respect to each of `params`.
     random : numpy.random.RandomState

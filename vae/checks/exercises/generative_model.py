@@ -152,7 +152,7 @@ def _n_draws(code):
 
 
 def _log_prior(graph):
-    """Compile log p(z).
+    """Return a function that evaluates log p(z).
 
     Returns
     -------
