@@ -81,11 +81,6 @@ class CellHistory:
         for runs in (self._last, self._tried):
             runs.update(dict.fromkeys(assigned, _Run(self._n_runs, info.raw_cell)))
 
-    def _values(self):
-        """What the names of the exercises hold."""
-        return {name: self._shell.user_ns.get(name)
-                for exercise in self._exercises.values() for name in exercise.names}
-
     def _end(self, result):
         """Find out what the cell has changed, and how it ended."""
         run = _Run(self._n_runs, result.info.raw_cell,
