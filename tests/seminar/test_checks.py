@@ -204,8 +204,8 @@ ADVICE = {
     "eps = self.rng.normal()": "форма шума: self.rng.normal(self.loc.shape). Символьная форма",
     "eps = self.rng.normal(size)": "форма шума: self.rng.normal(self.loc.shape)",
     "eps = self.rng.normal(self.loc)": "форма шума: self.rng.normal(self.loc.shape)",
-    "eps = self.rng.randn(self.loc.shape)": "Шум даёт метод self.rng.normal(size)",
-    "eps = T.randn(self.loc.shape)": "Шум даёт метод self.rng.normal(size)",
+    "eps = self.rng.randn(self.loc.shape)": "Шум даёт self.rng.normal(self.loc.shape).",
+    "eps = T.randn(self.loc.shape)": "Шум даёт self.rng.normal(self.loc.shape).",
     "eps = np.random.normal(size=self.loc.shape)": "выбираются один раз, при построении графа",
     "eps = np.mean(self.loc)": "Возьмите T.mean вместо np.mean",
     "eps = rng.normal(self.loc.shape)": "Похожие имена, которые есть: self.rng.",
@@ -1019,6 +1019,14 @@ def test_a_name_that_a_failed_cell_has_not_reached_is_not_judged(kernel):
     kernel.run("1 / 0\n" + source_of_exercise(4))
     hint = verdict_of(kernel, 4)
     assert "ZeroDivisionError" in hint and "px_z" not in hint
+
+
+def test_a_placeholder_that_is_left_is_named(kernel):
+    kernel.run(source_of_exercise(4))
+    kernel.run("del elbo")
+    kernel.run(re.sub(r"elbo = (.*)", "elbo = None", source_of_exercise(5)))
+    hint = verdict_of(kernel, 5)
+    assert "имя elbo определено, но его значение — None: замените его решением." in hint
 
 
 def test_hints_about_syntax_name_the_line_and_no_file(kernel):
