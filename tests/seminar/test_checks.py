@@ -742,6 +742,8 @@ def test_elbo_as_a_sum_over_the_batch_size(names):
         lambda names, log: (T.mean(log.px_z)
                             + theano.gradient.zero_grad(T.mean(log.pz - log.qz_x))),
         "градиент от неё не доходит", id="KL without a gradient"),
+    pytest.param(lambda names, log: T.mean(names["px_z"].logits + log.pz),
+                 "mis-match.*Проверьте порядок аргументов, формы и типы", id="shapes that differ"),
 ])
 def test_wrong_bounds(bound, hint, names):
     with_elbo(names, bound(names, log_probs(names)))
