@@ -11,7 +11,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 from scipy.special import ndtr, ndtri
 
-from vae.checks.exercise import Mistake
+from vae.checks.exercise import Interrupted, Mistake
 from vae.diagram import plot_model
 from vae.language import _
 from vae.mnist import load_dataset
@@ -373,6 +373,12 @@ class TrainingPicture:
         _check_images("X", X, len(X))
         self._X, self._reconstruct, self._handle = X, reconstruct, None
         self._curves = train_curve, test_curve
+        try:
+            self._draw()
+        except KeyboardInterrupt:
+            raise Interrupted(self._interrupted()) from None
+
+    def _draw(self):
         self._figure = still_figure(figsize=(9, 2.3))
         self._curve, ax = self._figure.subplots(1, 2, width_ratios=[2, 5])
         self._lines = [self._curve.plot([], [], style, label=label)[0]
@@ -381,7 +387,7 @@ class TrainingPicture:
         self._curve.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6, min_n_ticks=1))
         self._curve.grid(alpha=0.3)
         self._curve.legend(loc="lower right", frameon=False)
-        self._shown = _show_images(ax, np.concatenate([X, X]), n_rows=2)
+        self._shown = _show_images(ax, np.concatenate([self._X, self._X]), n_rows=2)
         ax.set(title=_("Оригиналы и реконструкции"), xticks=[], yticks=[])
         self.update()
 
@@ -394,9 +400,12 @@ class TrainingPicture:
         n_epochs = min(map(len, self._curves))
         for curve in self._curves:
             del curve[n_epochs:]  # of an epoch that is in one curve only
-        print(_("Обучение прервано, эпох сделано: {n}. Чтобы продолжить, выполните ячейку ещё раз.",
-                n=n_epochs))
+        print(self._interrupted())
         return True
+
+    def _interrupted(self):
+        return _("Обучение прервано, эпох сделано: {n}. Чтобы продолжить, выполните ячейку ещё раз.",
+                 n=min(map(len, self._curves)))
 
     def update(self):
         """Redraw the picture with the current curves and reconstructions."""

@@ -2,7 +2,7 @@
 
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from tqdm import tqdm
 
@@ -15,6 +15,18 @@ _DELAY, _TICK = 1., 0.5
 
 #: The bar of the check that runs, if any.
 _bar = None
+
+
+class _Bar(tqdm):
+    def refresh(self, nolock=False, lock_args=None):
+        """Draw the bar anew. Unlike tqdm's method, this releases the lock if it is interrupted.
+
+        Otherwise the thread of the next check would wait for the lock, and the check for its
+        thread, forever.
+        """
+        with nullcontext() if nolock else self.get_lock():
+            self.display()
+        return True
 
 
 def progress_bar(label, iterable=None, **options):
@@ -36,7 +48,7 @@ def progress_bar(label, iterable=None, **options):
     tqdm.tqdm
     """
     options = {"bar_format": _BAR, **options}
-    return tqdm(iterable, label, disable=label is None, file=sys.stdout, leave=False, **options)
+    return _Bar(iterable, label, disable=label is None, file=sys.stdout, leave=False, **options)
 
 
 @contextmanager

@@ -204,8 +204,8 @@ ADVICE = {
     "eps = self.rng.normal()": "форма шума: self.rng.normal(self.loc.shape). Символьная форма",
     "eps = self.rng.normal(size)": "форма шума: self.rng.normal(self.loc.shape)",
     "eps = self.rng.normal(self.loc)": "форма шума: self.rng.normal(self.loc.shape)",
-    "eps = self.rng.randn(self.loc.shape)": "Шум даёт метод self.rng.normal(size)",
-    "eps = T.randn(self.loc.shape)": "Шум даёт метод self.rng.normal(size)",
+    "eps = self.rng.randn(self.loc.shape)": "Шум даёт self.rng.normal(self.loc.shape).",
+    "eps = T.randn(self.loc.shape)": "Шум даёт self.rng.normal(self.loc.shape).",
     "eps = np.random.normal(size=self.loc.shape)": "выбираются один раз, при построении графа",
     "eps = np.mean(self.loc)": "Возьмите T.mean вместо np.mean",
     "eps = rng.normal(self.loc.shape)": "Похожие имена, которые есть: self.rng.",
@@ -742,6 +742,8 @@ def test_elbo_as_a_sum_over_the_batch_size(names):
         lambda names, log: (T.mean(log.px_z)
                             + theano.gradient.zero_grad(T.mean(log.pz - log.qz_x))),
         "градиент от неё не доходит", id="KL without a gradient"),
+    pytest.param(lambda names, log: T.mean(names["px_z"].logits + log.pz),
+                 "mis-match.*Проверьте порядок аргументов, формы и типы", id="shapes that differ"),
 ])
 def test_wrong_bounds(bound, hint, names):
     with_elbo(names, bound(names, log_probs(names)))
@@ -1027,6 +1029,14 @@ def test_a_name_that_a_failed_cell_has_not_reached_is_not_judged(kernel):
     kernel.run("1 / 0\n" + source_of_exercise(4))
     hint = verdict_of(kernel, 4)
     assert "ZeroDivisionError" in hint and "px_z" not in hint
+
+
+def test_a_placeholder_that_is_left_is_named(kernel):
+    kernel.run(source_of_exercise(4))
+    kernel.run("del elbo")
+    kernel.run(re.sub(r"elbo = (.*)", "elbo = None", source_of_exercise(5)))
+    hint = verdict_of(kernel, 5)
+    assert "имя elbo определено, но его значение — None: замените его решением." in hint
 
 
 def test_hints_about_syntax_name_the_line_and_no_file(kernel):

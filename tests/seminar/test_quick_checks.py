@@ -1,6 +1,8 @@
 """The checks answer at once: NumPy computes what they look at, and nothing is compiled."""
 
 import os
+import signal
+import threading
 import time
 
 import lasagne
@@ -164,6 +166,19 @@ def test_there_is_no_bar_of_a_quick_check_nor_without_a_check(capsys):
     with progress.stage("Compiling"):
         pass
     assert capsys.readouterr().out == ""
+
+
+def test_a_bar_that_is_interrupted_does_not_stop_the_bars_of_other_threads(capsys):
+    bar = progress.progress_bar("Epoch", range(3))
+    bar.display = lambda: signal.raise_signal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        bar.refresh()
+    thread = threading.Thread(target=progress.progress_bar("Check").refresh, daemon=True)
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive()
+    del bar.display
+    bar.close()
 
 
 #: Interrupts the check after some seconds, and tells whether everything is as before.

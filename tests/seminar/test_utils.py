@@ -31,6 +31,7 @@ from tqdm import tqdm
 
 import utils
 from vae import mnist, pictures, progress
+from vae.checks.exercise import Interrupted
 
 PROJECT = Path(utils.__file__).resolve().parent
 SMALL_FILE = "t10k-labels-idx1-ubyte.gz"
@@ -379,7 +380,7 @@ def test_interrupted_download(mnist_dir, cache, serve, monkeypatch):
         def update(self, n=1):
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(progress, "tqdm", StopButton)
+    monkeypatch.setattr(progress, "_Bar", StopButton)
     monkeypatch.setattr(mnist, "MIRRORS", (serve().url,))
     with pytest.raises(KeyboardInterrupt):
         utils.load_dataset()
@@ -807,6 +808,15 @@ def test_an_interruption_between_the_curves(images, capsys):
     with pytest.raises(ZeroDivisionError):
         with utils.TrainingPicture(images[:8], np.copy, train_curve, test_curve):
             1 / 0
+
+
+def test_an_interruption_of_the_first_picture_takes_one_line(images):
+    def interrupted(X):
+        raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted, match="Обучение прервано, эпох сделано: 0.") as caught:
+        utils.TrainingPicture(images[:8], interrupted, [], [])
+    assert len(caught.value._render_traceback_()) == 1
 
 
 @pytest.mark.parametrize("elbo", [np.nan, np.float32("-inf"), np.array(np.inf)])

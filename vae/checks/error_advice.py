@@ -13,6 +13,7 @@ import numpy as np
 import theano
 import theano.tensor as T
 
+import theano_compat
 import vae
 from vae.distributions import as_tensor
 from vae.language import _
@@ -25,7 +26,8 @@ _MODULES = {"T": T, "T.nnet": T.nnet, "lasagne.nonlinearities": lasagne.nonlinea
             "lasagne.objectives": lasagne.objectives, "lasagne.updates": lasagne.updates}
 _MAX_NEAR_NAMES = 3
 #: The folders of the libraries that students call. The checks themselves are none.
-_LIBRARIES = tuple(str(Path(module.__file__).parent) + os.sep for module in (theano, lasagne, vae))
+_LIBRARIES = tuple(str(Path(module.__file__).parent) + os.sep
+                   for module in (theano, theano_compat, lasagne, vae))
 _CHECKS = str(Path(__file__).parent) + os.sep
 _NUMPY = str(Path(np.__file__).parent) + os.sep
 #: What NumPy says about symbolic tensors where it is called from compiled code.
@@ -172,7 +174,7 @@ def _near_advice(name, paths):
     if near:
         return _("Похожие имена, которые есть: {names}.", names=", ".join(near))
     if _NOISE.search(name):
-        return _("Шум даёт метод self.rng.normal(size).")
+        return _("Шум даёт self.rng.normal(self.loc.shape).")
     return None
 
 

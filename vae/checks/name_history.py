@@ -15,6 +15,7 @@ __all__ = ["NameHistory"]
 #: The share of equal lines that makes two sources versions of one cell, where cells have no
 #: identifiers.
 _LIKENESS = 0.5
+_MISSING = object()  #: the value of a name that is not defined
 
 
 @dataclass(frozen=True)
@@ -86,4 +87,4 @@ class NameHistory:
                           if self._value(name) is not self._at_begin[name]}
 
     def _value(self, name):
-        return self._shell.user_ns.get(name)
+        return self._shell.user_ns.get(name, _MISSING)
