@@ -14,6 +14,7 @@ REQUIRES = [
     "threadpoolctl",  # keeps NumPy's BLAS on one thread where there is no compiler
     # Data and pictures.
     "matplotlib",
+    "pillow",  # small PNGs
     "tqdm",
     "pooch",  # verified downloads of MNIST
     "requests",
