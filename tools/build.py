@@ -35,6 +35,7 @@ import base64
 import importlib
 import re
 import sys
+import tempfile
 import textwrap
 from pathlib import Path
 
@@ -64,7 +65,7 @@ STUDENT = HERE / "vae_seminar.ipynb"
 SOLUTION = HERE / "solution" / "vae_seminar_solution.ipynb"
 HOSTED = HERE / "vae_seminar_hosted.ipynb"
 PICTURE = HERE / "hidden_space.png"
-WEIGHTS = HERE / "weights.npz"  # where the notebook saves them
+WEIGHTS = "weights.npz"  # the file in which the notebook saves them
 
 _INCLUDE = re.compile(r"^# INCLUDE (?P<module>\S+)\.(?P<name>\w+)\n", re.M)
 _REGION = r"^(?P<indent> *)### BEGIN {0}\n(?P<text>.*?)^ *### END {0}(\n|\Z)"
@@ -318,9 +319,9 @@ def _with_results_of(notebook, executed):
     return notebook
 
 
-def _executed(notebook):
+def _executed(notebook, folder):
     metadata = notebook.metadata.copy()
-    notebook = execute(notebook, HERE)
+    notebook = execute(notebook, folder)
     notebook.metadata = metadata  # without the version of the kernel's Python
     warning = no_compiler()  # which the notebook prints
     messages = [output.text for cell in _code_cells(notebook) for output in cell.outputs
@@ -332,12 +333,11 @@ def _executed(notebook):
     return notebook
 
 
-def _keep_weights():
-    """Move the trained weights into the package, in half precision: less than 1 MB."""
-    with np.load(WEIGHTS) as file:
+def _keep_weights(path):
+    """Copy the trained weights into the package, in half precision: less than 1 MB."""
+    with np.load(path) as file:
         np.savez_compressed(TRAINED_WEIGHTS, *(
             file[name].astype(np.float16) for name in file if name.startswith("arr_")))
-    WEIGHTS.unlink()
 
 
 def _picture(notebook, call):
@@ -415,8 +415,9 @@ def main():
         solved, path = solution(language), in_language(SOLUTION, language)
         before = nbformat.read(path, as_version=4) if path.exists() else None
         if arguments.execute or before is None or not _is_result_of(before, solved, language):
-            solved = _executed(solved)
-            _keep_weights()
+            with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+                solved = _executed(solved, folder)
+                _keep_weights(Path(folder, WEIGHTS))
         else:
             solved = _with_results_of(solved, before)
         files[in_language(STUDENT, language)] = student(language)

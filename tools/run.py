@@ -5,7 +5,9 @@
 
 import argparse
 import os
+import re
 import sys
+import tempfile
 import warnings
 from pathlib import Path
 
@@ -66,9 +68,18 @@ def execute(notebook, folder):
                             extra_arguments=["--log-level=ERROR"],  # the kernel's own log
                             resources={"metadata": {"path": str(folder)}}).execute()
     for cell in notebook.cells:
-        for output in cell.get("outputs", []):  # a widget is dead without its kernel
-            output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
+        if cell.cell_type == "code":
+            cell.outputs = list(filter(None, map(_lasting, cell.outputs)))
     return notebook
+
+
+def _lasting(output):
+    """Return an output without progress bars that have passed and widgets, or None for no output."""
+    if output.output_type == "stream":
+        output.text = re.sub(r"[^\n]*\r(?!\n)", "", output.text)
+        return output if output.text else None
+    output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
+    return output
 
 
 def _shown(path):
@@ -83,7 +94,7 @@ def _shown(path):
 def main():
     parser = argparse.ArgumentParser(
         prog="python -m tools.run",
-        description="Run a notebook of the seminar from start to end.")
+        description="Run a notebook of the seminar from start to end, in an empty folder.")
     parser.add_argument("notebook", nargs="?", type=Path,
                         default=HERE / "solution" / "vae_seminar_solution.ipynb",
                         help="the notebook (default: the solved one)")
@@ -102,10 +113,12 @@ def main():
 
     use_filter()
     failure = None
-    try:
-        execute(notebook, HERE)
-    except (CellExecutionError, DeadKernelError) as error:
-        failure = error
+    # In a temporary folder, the weights that the notebook saves meet none of an earlier run.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        try:
+            execute(notebook, folder)
+        except (CellExecutionError, DeadKernelError) as error:
+            failure = error
     output.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(notebook, output)
     lab = f"{_shown(Path(sys.executable).parent / 'jupyter')} lab"

@@ -196,7 +196,7 @@ def test_a_student_completes_the_seminar(address, language, mnist_dir, tmp_path)
         pictures = [number for number in range(len(cells))
                     if student.cell(number).locator(".jp-OutputArea-output img").count()]
         drawing = [number for number, cell in enumerate(cells) if re.search(
-            r"^(picture = Train|plot_|explore_)", cell.source, re.M)]
+            r"^(with Train|plot_|explore_)", cell.source, re.M)]
         assert pictures == drawing
         for number in pictures:
             picture = student.cell(number).locator(".jp-OutputArea-output img")
@@ -233,7 +233,7 @@ import numpy as np, utils, vae
 vae.show_source(vae.BinaryVector)
 utils.plot_model()
 utils.plot_hidden_space(np.eye(28)[None, None].repeat(9, axis=0), lambda X: X[:, 0, :2, 0], range(9))
-utils.TrainingPicture(np.eye(28)[None, None], np.copy);
+utils.TrainingPicture(np.eye(28)[None, None], np.copy, [], []);
 utils.explore_manifold(lambda z: np.zeros((len(z), 1, 28, 28)))
 """.splitlines()
 PICTURES_IN_PAGE = "document.querySelectorAll('.jp-OutputArea-output img')"

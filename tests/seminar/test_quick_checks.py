@@ -38,7 +38,8 @@ imports, *cells = [cell for cell in build.solution().cells if cell.cell_type == 
 exec(imports.source.replace("%", "#"), names)
 for cell in cells:
     if cell.metadata.get("tags", [""])[0].startswith(("exercise", "check")):
-        exec(cell.source, names)
+        exec(cell.source.replace(")", ", globals())") if "check(" in cell.source
+             else cell.source, names)
 print(theano.config.cxx != "", len(modules() - before), file=sys.__stdout__)
 """
 
