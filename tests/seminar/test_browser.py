@@ -283,7 +283,10 @@ def test_saved_pictures_and_code_on_a_phone(application, theme, shown, tmp_path,
         if application == "lab":
             hide_the_file_browser(page)
         expected = alts(nbformat.read(shown, as_version=4))
-        page.wait_for_function(f"() => {PICTURES_IN_PAGE}.length == {len(expected)}")
+        page.wait_for_function(
+            f"() => {PICTURES_IN_PAGE}.length == {len(expected)}"
+            f" && [...{PICTURES_IN_PAGE}].every(image => image.naturalWidth > 0)"
+            " && document.querySelector('.jp-RenderedMarkdown pre *')")
         found = page.evaluate(f"[...{PICTURES_IN_PAGE}].map(image => image.alt)")
         assert found == expected and len(set(expected)) == 4
         scales = page.evaluate(
