@@ -32,9 +32,10 @@ from vae.checks.exercise import (
     MAX_SIZE, N_HELD_OUT, Exercise, Interrupted, Mistake, Names, Undefined, explain, kind_of,
     place_and_advice, require, sizes_of)
 from vae.checks.exercises import EXERCISES
+from vae.checks.graph_tools import (
+    parameters_of, same_parameters_afterwards, same_random_numbers_afterwards, shared_variables_of,
+    variables_in)
 from vae.checks.name_history import NameHistory
-from vae.checks.no_side_effects import (
-    same_random_numbers_afterwards, same_shared_variables_afterwards, shared_variables_of)
 from vae.checks.package_solutions import FROM_PACKAGE, name_from_package, without_solutions
 from vae.kernel import ipython_shell
 from vae.language import _
@@ -151,20 +152,19 @@ def _run_steps(exercise, steps, names):
               "и выполните ячейку.", names=", ".join(removed)))
     with without_solutions(steps.names):
         graph = steps.build(Names(names))
-    _require_finite_weights(graph)
+    variables = variables_in(graph)
+    _require_finite_weights(parameters_of(variables))
     images = _real_images(Names(names)) if steps.trains else None
     inputs = steps.draw(np.random.RandomState(0), images, **sizes_of(graph))
-    with same_shared_variables_afterwards(graph), warnings.catch_warnings():
+    with same_parameters_afterwards(shared_variables_of(variables)), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a wrong answer may give nan or inf
         with progress_of_a_check(_("Проверка упражнения {exercise}", exercise=exercise)):
             measured = steps.measure(graph, inputs)
         _judge(steps, inputs, measured)
 
 
-def _require_finite_weights(graph):
-    weights = [shared.get_value(borrow=True) for shared in shared_variables_of(graph)
-               if getattr(shared, "dtype", "").startswith("float")]
-    require(all(np.isfinite(value).all() for value in weights),
+def _require_finite_weights(parameters):
+    require(all(np.isfinite(parameter.get_value(borrow=True)).all() for parameter in parameters),
             _("веса сетей испорчены, среди них есть nan или бесконечность: вероятно, обучение "
               "разошлось. Выполните заново ячейки, в которых создаются сети, и все ячейки после "
               "них."))

@@ -1,7 +1,8 @@
-"""Theano graphs: evaluation, the networks' parameters, random weights."""
+"""Theano graphs: evaluation, shared variables, random weights, and what a check puts back."""
 
 from contextlib import contextmanager
 
+import lasagne
 import numpy as np
 import theano
 import theano.tensor as T
@@ -34,11 +35,27 @@ def compiled(inputs, outputs):
                                       for variable, value in zip(inputs, values)))
 
 
+def variables_in(value):
+    """Return the Theano variables in what an exercise's ``build`` returns, or in a part of it."""
+    if isinstance(value, theano.Variable):
+        return [value]
+    if isinstance(value, dict):
+        value = value.values()
+    elif not isinstance(value, (list, tuple)):
+        return []
+    return [variable for part in value for variable in variables_in(part)]
+
+
+def shared_variables_of(outputs):
+    """Return the shared variables on which some variables depend: weights and random streams."""
+    return [variable for variable in theano.gof.graph.inputs(outputs)
+            if isinstance(variable, theano.compile.SharedVariable)]
+
+
 def parameters_of(outputs):
     """Return the networks' parameters on which some variables depend: shared float tensors."""
-    return [variable for variable in theano.gof.graph.inputs(outputs)
-            if isinstance(variable, theano.compile.SharedVariable)
-            and isinstance(variable.type, T.TensorType) and variable.dtype.startswith("float")]
+    return [variable for variable in shared_variables_of(outputs)
+            if isinstance(variable.type, T.TensorType) and variable.dtype.startswith("float")]
 
 
 def nodes_of(output):
@@ -49,6 +66,19 @@ def nodes_of(output):
 def is_random_stream(shared):
     """Return whether a shared variable is the state of a random stream, which loops update."""
     return not getattr(shared, "dtype", "").startswith("float")
+
+
+@contextmanager
+def same_random_numbers_afterwards():
+    """Give NumPy's global generator, and Lasagne's, their states back."""
+    states = [(generator, generator.get_state())
+              for generator in (np.random, lasagne.random.get_rng())]
+    try:
+        yield
+    finally:
+        with DelayedInterrupts():
+            for generator, state in states:
+                generator.set_state(state)
 
 
 @contextmanager
