@@ -40,7 +40,8 @@ _CHANGING_NAMES = {
     "__slotnames__", "__warningregistry__", "_optimizer_idx", "_module_cache", "import_time",
     "grad_time", "total_fct_exec_time", "total_graph_opt_time", "total_time_linker",
     "instantiated_default_mode", "constant_cache", "_arange", "_all", "run_cthunk", "march_flags",
-    "_atexit_registered", "_atexit_print_list", "_spare", "_hash"}
+    "_atexit_registered", "_atexit_print_list", "_spare", "_hash", "_persistent_module_cache",
+    "mem_count", "mem_bound", "max_mem_count"}
 
 #: Where the values of Theano's settings are.  A changed setting is not a replacement: the name of a
 #: kept graph depends on all settings.
@@ -202,7 +203,19 @@ def _changes_of(where: str, now: dict, then: dict) -> list[tuple[str, str, Any]]
     if _are_equal(now, then):
         return []
     return [(where, name, now.get(name, GONE)) for name in {**then, **now}
-            if now.get(name, GONE) is not then.get(name, GONE)]
+            if now.get(name, GONE) is not then.get(name, GONE)
+            and not (then.get(name, GONE) is None and _is_imported_late(name, now.get(name, GONE)))]
+
+
+def _is_imported_late(name: str, value: Any) -> bool:
+    """Whether a value is what Theano itself imports as this name when it first needs it.
+
+    ``theano.gof.fg.NullType`` is None until a graph that lacks an input is found.
+    """
+    module = getattr(value, "__module__", None)
+    return (isinstance(value, (type, types.FunctionType)) and isinstance(module, str)
+            and module.startswith("theano.")
+            and getattr(sys.modules.get(module), name, None) is value)
 
 
 def _is_irrelevant(where: str, name: str, value: Any) -> bool:

@@ -389,7 +389,7 @@ def test_one_of_theanos_functions_in_place_of_another(folder, monkeypatch):
 
 
 def test_what_any_program_does_is_no_change_of_theano(warm):
-    """Settings, imports, loops, random numbers, pickles and DebugMode."""
+    """Settings, imports, loops, random numbers, pickles, DebugMode, errors and profiles."""
     warm.quietly(PRELUDE + """
 import io, pickle, warnings
 warnings.simplefilter("ignore")
@@ -410,6 +410,14 @@ theano.printing.debugprint(f, file=io.StringIO())
 for streams in MRG_RandomStreams(1), RandomStreams(1):
     theano.function([], streams.normal((3,)))()
 theano.function([v], v * 2, mode="DebugMode")([1])
+try:
+    theano.function([], v * 2)
+except theano.gof.fg.MissingInputError:
+    pass
+assert theano.gof.graph.is_same_graph(x + 1, x + 1)
+f = theano.function([v], v * 2, profile=True)
+f([1])
+f.profile.summary(file=io.StringIO())
 theano.config.floatX = "float64"
 T.dmatrix().dot(T.dmatrix())
 assert as_imported.changes() == [], as_imported.changes()

@@ -33,19 +33,23 @@ print(json.dumps({cell.metadata.nbgrader.grade_id: cell.metadata.nbgrader.points
                   for cell in build.instructor().cells
                   if "points" in cell.metadata.get("nbgrader", {})}))
 """
-#: Runs one cell of an exercise after another, and prints the verdict on each.
+#: Runs one cell of an exercise after another, and prints the verdicts, without progress bars.
 CHECK = """
-import json, sys, vae, lasagne
+import contextlib, io, json, sys, vae, lasagne
 import theano.tensor as T
 from vae import HIDDEN_DIM
 from vae.checks import Mistake, check
+verdicts = []
 for source in json.load(sys.stdin):
     names = dict(globals())
-    try:
-        exec(source, names)
-        check({number}, names)
-    except Mistake as mistake:
-        print(str(mistake).replace("\\n", " "))
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        try:
+            exec(source, names)
+            check({number}, names)
+        except Mistake as mistake:
+            print(mistake)
+    verdicts.append(printed.getvalue().rpartition("\\r")[2].strip())
+print(json.dumps(verdicts))
 """
 
 
@@ -93,8 +97,8 @@ class Copy:
 
     def verdicts(self, number, sources):
         """Return what `check` says about cells with other code for an exercise."""
-        return self.run("-c", CHECK.replace("{number}", str(number)),
-                        input=json.dumps(sources)).splitlines()
+        return json.loads(self.run("-c", CHECK.replace("{number}", str(number)),
+                                   input=json.dumps(sources)))
 
     def grades(self, **notebooks):
         """Grade notebooks; return the rows of the table, each a dict, by the notebook's name."""

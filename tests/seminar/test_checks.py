@@ -980,7 +980,7 @@ def source_of_exercise(number):
 
 def verdict_of(kernel, exercise):
     output, error = kernel.run(f"check({exercise})")
-    return error.removeprefix("Mistake: ") if error else output
+    return error.removeprefix("Mistake: ") if error else output.rpartition("\r")[2]  # without a bar
 
 
 def without_line(source, start):
