@@ -1,9 +1,7 @@
 """The student's toolbox for the seminar: MNIST, minibatches, pictures and weights."""
 
 import math
-import numbers
 
-import matplotlib
 import numpy as np
 from matplotlib.colors import hsv_to_rgb, to_rgb
 from matplotlib.patches import Patch
@@ -11,13 +9,15 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 from scipy.special import ndtr, ndtri
 
-from vae.checks.exercise import Interrupted, Mistake
+from vae.arguments import check_array, check_count, check_images
 from vae.diagram import plot_model
+from vae.divergence import stop_if_diverged
 from vae.language import _
 from vae.mnist import load_dataset
 from vae.pictures import (
-    DIGIT_COLORS, figure_with_alt, plane_with_sliders, png, show, still_figure)
+    DIGIT_COLORS, figure_with_alt, plane_with_sliders, png, show, show_images, still_figure)
 from vae.progress import progress_bar
+from vae.training_picture import TrainingPicture
 from vae.weights import TRAINED_WEIGHTS, learning_curves, load_weights, save_weights
 
 #: The largest dimension of codes that is tried out, where a decoder does not take two.
@@ -74,7 +74,7 @@ def iterate_minibatches(inputs, targets=None, batchsize=20, shuffle=True, rng=No
     """
     if targets is not None and len(targets) != len(inputs):
         raise ValueError(f"Got {len(targets)} targets, expected {len(inputs)}, one for each input")
-    _check_count("batchsize", batchsize, len(inputs))
+    check_count("batchsize", batchsize, len(inputs))
     n_batches = len(inputs) // batchsize
     rng = np.random if rng is None else rng
     order = rng.permutation(len(inputs)) if shuffle else np.arange(len(inputs))
@@ -104,15 +104,15 @@ def plot_reconstructions(X, reconstruct, n_images=10):
     -------
     matplotlib.figure.Figure
     """
-    _check_images("X", X, len(X))
-    _check_count("n_images", n_images)
+    check_images("X", X, len(X))
+    check_count("n_images", n_images)
     images = X[:n_images]
     reconstructions = reconstruct(images)
-    _check_images("reconstruct(X)", reconstructions, len(images))
+    check_images("reconstruct(X)", reconstructions, len(images))
 
     alt = _("Сверху {n} исходных изображений, под каждым — его реконструкция", n=len(images))
     figure, ax = figure_with_alt(alt, figsize=(0.75 * len(images) + 1.4, 1.9))
-    _show_images(ax, np.concatenate([images, reconstructions]), n_rows=2)
+    show_images(ax, np.concatenate([images, reconstructions]), n_rows=2)
     ax.set(xticks=[], yticks=[13.5, 41.5], yticklabels=[_("Оригиналы"), _("Реконструкции")])
     return figure
 
@@ -140,16 +140,16 @@ def plot_hidden_space(X, encode, y=None, name=None):
     matplotlib.figure.Figure or None
         None, after a line of text, if codes do not have two dimensions.
     """
-    _check_images("X", X, len(X))
+    check_images("X", X, len(X))
     if y is not None:
-        _check_array("y", y, (len(X),))
+        check_array("y", y, (len(X),))
         if not np.isin(y, np.arange(10)).all():
             raise ValueError(f"Got y with values {np.unique(y)}, expected digits from 0 to 9")
     codes = encode(X)
     if np.ndim(codes) == 2 and np.shape(codes)[1] != 2:
         _print_needs_a_plane(np.shape(codes)[1])
         return None
-    _check_array("encode(X)", codes, (len(X), 2))
+    check_array("encode(X)", codes, (len(X), 2))
 
     distinct, identity = np.unique(X.reshape(len(X), -1), axis=0, return_inverse=True)
     if y is not None:
@@ -222,7 +222,7 @@ def plot_manifold(decode, n=20):
     matplotlib.figure.Figure or None
         None, after a line of text, if codes do not have two dimensions.
     """
-    _check_count("n", n)
+    check_count("n", n)
     grid = _grid_of_codes(decode, n)
     if grid is None:
         return None
@@ -230,7 +230,7 @@ def plot_manifold(decode, n=20):
     alt = _("Изображения, в которые декодируются {n} × {n} кодов с квантилями p(z) по обеим осям",
             n=n)
     figure, ax = figure_with_alt(alt, figsize=(6, 6))
-    _show_images(ax, images, n_rows=n)
+    show_images(ax, images, n_rows=n)
     step = math.ceil(n / 20)  # more than 20 labels would overlap
     ticks = 28 * np.arange(n)[::step] + 13.5
     labels = [_with_minus_signs(f"{value:.2f}") for value in z[::step]]
@@ -255,7 +255,7 @@ def _grid_of_codes(decode, n):
             raise
         _print_needs_a_plane(dimension)
         return None
-    _check_images("decode(z)", images, n * n)
+    check_images("decode(z)", images, n * n)
     return z, images
 
 
@@ -290,14 +290,14 @@ def explore_manifold(decode, n=15):
     n : int
         Number of images along each axis of the grid.
     """
-    _check_count("n", n)
+    check_count("n", n)
     grid = _grid_of_codes(decode, n)
     if grid is None:
         return
     _z, images = grid
     figure = still_figure(figsize=(7, 4.1))
     plane, digit = figure.subplots(1, 2, width_ratios=[3, 2])
-    _show_images(plane, images, n_rows=n)
+    show_images(plane, images, n_rows=n)
     plane.autoscale(False)  # the mark does not move the borders
     mark, = plane.plot([], [], "o", color="crimson", markersize=9, markeredgecolor="white",
                        clip_on=False, zorder=3)
@@ -311,7 +311,7 @@ def explore_manifold(decode, n=15):
 
     def draw(z_1, z_2):
         image = decode(np.array([[z_1, z_2]], np.float32))
-        _check_images("decode(z)", image, 1)
+        check_images("decode(z)", image, 1)
         shown.set_data(image[0, 0])
         digit.set_title(_with_minus_signs(f"z = ({z_1:.2f}, {z_2:.2f})"))
         mark.set_data([28 * n * ndtr(z_1) - 0.5], [28 * n * ndtr(-z_2) - 0.5])
@@ -342,124 +342,14 @@ def plot_samples(samples):
     """
     n_images = len(next(iter(samples.values()), ()))
     for label, images in samples.items():
-        _check_images(f"samples[{label!r}]", images, n_images)
+        check_images(f"samples[{label!r}]", images, n_images)
     alt = _("Изображения, в которые декодируются {n} кодов из p(z). Ряды сверху вниз: {labels}",
             n=n_images, labels=", ".join(samples))
     figure, ax = figure_with_alt(alt, figsize=(0.7 * n_images + 1.5, 0.8 * len(samples) + 0.5))
-    _show_images(ax, np.concatenate(list(samples.values())), n_rows=len(samples))
+    show_images(ax, np.concatenate(list(samples.values())), n_rows=len(samples))
     ax.set(title=_("Что декодировщики рисуют по кодам из p(z)"), xticks=[],
            yticks=28 * np.arange(len(samples)) + 13.5, yticklabels=list(samples))
     return figure
-
-
-class TrainingPicture:
-    """The learning curve and reconstructions of a few images, redrawn in place after each epoch.
-
-    The picture appears below the cell that makes it; a saved notebook keeps its last state. In
-    ``with TrainingPicture(...) as picture``, an interruption ends the training with one line of
-    text; the epochs that are done remain.
-
-    Parameters
-    ----------
-    X : numpy.ndarray
-        Images, ``(n, 1, 28, 28)`` in [0, 1]; eight is a good number.
-    reconstruct : callable
-        Maps images to the probabilities of their pixels, of the same shape.
-    train_curve, test_curve : list of float
-        Mean ELBO of the images after each epoch, in nats. Training appends to them.
-    """
-
-    def __init__(self, X, reconstruct, train_curve, test_curve):
-        _check_images("X", X, len(X))
-        self._X, self._reconstruct, self._handle = X, reconstruct, None
-        self._curves = train_curve, test_curve
-        try:
-            self._draw()
-        except KeyboardInterrupt:
-            raise Interrupted(self._interrupted()) from None
-
-    def _draw(self):
-        self._figure = still_figure(figsize=(9, 2.3))
-        self._curve, ax = self._figure.subplots(1, 2, width_ratios=[2, 5])
-        self._lines = [self._curve.plot([], [], style, label=label)[0]
-                       for style, label in [(".-", _("обучающая")), (".--", _("тестовая"))]]
-        self._curve.set(title=_("ELBO, нат"), xlabel=_("эпоха"))
-        self._curve.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6, min_n_ticks=1))
-        self._curve.grid(alpha=0.3)
-        self._curve.legend(loc="lower right", frameon=False)
-        self._shown = _show_images(ax, np.concatenate([self._X, self._X]), n_rows=2)
-        ax.set(title=_("Оригиналы и реконструкции"), xticks=[], yticks=[])
-        self.update()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, error_type, error, traceback):
-        if error_type is None or not issubclass(error_type, KeyboardInterrupt):
-            return False
-        n_epochs = min(map(len, self._curves))
-        for curve in self._curves:
-            del curve[n_epochs:]  # of an epoch that is in one curve only
-        print(self._interrupted())
-        return True
-
-    def _interrupted(self):
-        return _("Обучение прервано, эпох сделано: {n}. Чтобы продолжить, выполните ячейку ещё раз.",
-                 n=min(map(len, self._curves)))
-
-    def update(self):
-        """Redraw the picture with the current curves and reconstructions."""
-        n_epochs, n_test = map(len, self._curves)
-        if n_epochs != n_test:
-            raise ValueError(f"Got {n_epochs} train and {n_test} test epochs, expected equal "
-                             "numbers")
-        reconstructions = self._reconstruct(self._X)
-        _check_images("reconstruct(X)", reconstructions, len(self._X))
-        self._shown.set_data(_rows(np.concatenate([self._X, reconstructions]), n_rows=2))
-        for line, values in zip(self._lines, self._curves):
-            line.set_data(np.arange(1, n_epochs + 1), values)
-        self._curve.set_xlim(0.5, max(n_epochs, 2) + 0.5)
-        self._curve.tick_params(
-            labelcolor=matplotlib.rcParams["text.color"] if n_epochs else "none")
-        if n_epochs:
-            self._curve.relim()
-            self._curve.autoscale_view(scalex=False)
-            alt = _("ELBO после эпохи {n}: {test_elbo:.1f} нат на тестовой выборке; оригиналы и "
-                    "реконструкции", n=n_epochs, test_elbo=self._curves[1][-1])
-        else:
-            alt = _("Оригиналы и реконструкции до обучения")
-        self._handle = show(png(self._figure), alt, handle=self._handle)
-
-
-class Diverged(Mistake, ValueError):
-    """Training cannot go on. Jupyter shows this without a traceback."""
-
-
-def stop_if_diverged(elbo):
-    """Raise an error if the ELBO is NaN or infinite.
-
-    Parameters
-    ----------
-    elbo : float
-        Of a batch, or a sum or a mean of several.
-
-    Raises
-    ------
-    ValueError
-        The message names usual causes, and the cells to run again.
-    """
-    if not math.isfinite(elbo):  # quicker than NumPy's function
-        _check_finite("ELBO", elbo)
-
-
-def _check_finite(name, values):
-    if not np.isfinite(values).all():
-        raise Diverged(_(
-            "✗ Обучение разошлось: среди значений {name} есть nan или бесконечность.\n"
-            "Обычные причины: слишком большой шаг обучения в updates; scale без функции активации "
-            "с положительными значениями; логарифм или деление, в которых может оказаться ноль.\n"
-            "Веса испорчены. Исправьте причину и выполните ячейки заново, начиная с упражнения 3.",
-            name=name))
 
 
 def plot_learning_curve(train_elbo, test_elbo):
@@ -497,32 +387,5 @@ def plot_learning_curve(train_elbo, test_elbo):
     return figure
 
 
-def _show_images(ax, images, n_rows):
-    """Show images ``(n, 1, 28, 28)``, ink on paper, as rows of one picture."""
-    return ax.imshow(_rows(images, n_rows), cmap="gray_r", vmin=0, vmax=1)
-
-
-def _rows(images, n_rows):
-    """Arrange images ``(n, 1, 28, 28)`` in rows of one array, ``(28 * n_rows, ...)``."""
-    rows = np.reshape(images, (n_rows, -1, 28, 28)).swapaxes(1, 2)
-    return rows.reshape(n_rows * 28, -1)
-
-
 def _with_minus_signs(number):
     return number.replace("-", "\N{MINUS SIGN}")
-
-
-def _check_count(name, value, maximum=np.inf):
-    if not isinstance(value, numbers.Integral) or not 1 <= value <= maximum:
-        raise ValueError(f"Got {name}={value!r}, expected an integer from 1 to {maximum}")
-
-
-def _check_images(name, images, n_images):
-    _check_count(f"number of images in {name}", n_images)
-    _check_array(name, images, (n_images, 1, 28, 28))
-
-
-def _check_array(name, values, shape):
-    if np.shape(values) != shape:
-        raise ValueError(f"Got {name} of shape {np.shape(values)}, expected {shape}")
-    _check_finite(name, values)

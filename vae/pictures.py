@@ -6,14 +6,15 @@ import io
 
 import matplotlib
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
 from vae.kernel import ipython_shell
 
-__all__ = ["DIGIT_COLORS", "as_html", "figure_with_alt", "plane_with_sliders", "png", "show",
-           "still_figure", "with_palette"]
+__all__ = ["DIGIT_COLORS", "as_html", "figure_with_alt", "in_rows", "plane_with_sliders", "png",
+           "show", "show_images", "still_figure", "with_palette"]
 
 #: A colour for each digit. All differ in hue and in lightness, and those of digits that models
 #: often confuse differ most: with colour blindness, and in print without colours, too. A search in
@@ -78,6 +79,17 @@ def still_figure(**options):
     figure = Figure(dpi=100, layout="constrained", **options)
     FigureCanvasAgg(figure)
     return figure
+
+
+def show_images(ax, images, n_rows):
+    """Draw images ``(n, 1, 28, 28)``, ink on paper, as rows of one picture; return the artist."""
+    return ax.imshow(in_rows(images, n_rows), cmap="gray_r", vmin=0, vmax=1)
+
+
+def in_rows(images, n_rows):
+    """Arrange images ``(n, 1, 28, 28)`` in rows of one array, ``(28 * n_rows, ...)``."""
+    rows = np.reshape(images, (n_rows, -1, 28, 28)).swapaxes(1, 2)
+    return rows.reshape(n_rows * 28, -1)
 
 
 def png(figure):
