@@ -58,6 +58,7 @@ setup(
                   "theano_compat": ["README.md", "include/*.h", "include/numpy/*.h"],
                   "vae_grading": ["*.html"]},
     py_modules=["utils"],
+    entry_points={"console_scripts": ["theano-cache = theano_compat.old_programs.theano_cache:main"]},
     install_requires=REQUIRES,
     extras_require=EXTRAS,
 )

@@ -2,13 +2,16 @@
 
 import argparse
 import sys
+from importlib.machinery import SourceFileLoader
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
 from theano_compat.hooks import GROUPS, PATCHES
 from theano_compat.old_programs import python2
-from theano_compat.old_programs.environment import as_old_program, note_advice
+from theano_compat.old_programs.children import adapt_children
+from theano_compat.old_programs.environment import as_old_program
+from theano_compat.old_programs.error_advice import note_advice
 
 
 class ListPatches(argparse.Action):
@@ -36,10 +39,10 @@ def _lines(name, patch):
 
 parser = argparse.ArgumentParser(
     prog="python -m theano_compat",
-    usage="python -m theano_compat [-h] [--patches] ([--python2] script.py | -m module) "
+    usage="python -m theano_compat [-h] [--patches] [--python2] (script.py | -m module) "
           "[arguments ...]\n       "
           "python -m theano_compat [--python2] notebook.ipynb -o result.ipynb",
-    description="Run a program for Theano up to 1.0 and Lasagne 0.1 on today's Python. A script in "
+    description="Run a program for Theano up to 1.0 and Lasagne 0.1 on today's Python. A program in "
                 "Python 2 is translated in memory, with the modules in its folder, if fissix is "
                 "installed. All cells of a notebook are run, even after an error; in Jupyter, "
                 "`%load_ext theano_compat` in the first cell prepares the kernel in the same way. "
@@ -62,14 +65,21 @@ def script(path):
     if not getattr(sys.flags, "safe_path", False):
         sys.path[0] = str(Path(path).resolve().parent)
     source = Path(path).read_bytes()
+    code = code_of_python2(source, path, str(Path(path).resolve().parent))
+    return code or compile(source, path, "exec"), {"__file__": path}
+
+
+def code_of_python2(source, path, folder, is_in_package=False):
+    """Return the code of a file if it is Python 2, and adapt this process to that; else None."""
     try:
-        if python2.is_python2(source, path) or says_python2:
-            code = python2.code_of(source, path)
-            python2.as_python2(str(Path(path).resolve().parent))
-            return code, {"__file__": path}
+        if not (says_python2 or python2.is_python2(source, path)):
+            return None
+        code = python2.code_of(source, path, is_in_package)
     except ModuleNotFoundError as error:
         sys.exit(f"{path} is Python 2. {error}")
-    return compile(source, path, "exec"), {"__file__": path}
+    python2.as_python2(folder)
+    adapt_children(folder)
+    return code
 
 
 def module(name):
@@ -82,7 +92,9 @@ def module(name):
         spec = None
     if spec is None:
         parser.error(f"there is no module {name} to run")
-    return spec.loader.get_code(spec.name), {
+    code = isinstance(spec.loader, SourceFileLoader) and code_of_python2(
+        Path(spec.origin).read_bytes(), spec.origin, str(Path.cwd()), bool(spec.parent))
+    return code or spec.loader.get_code(spec.name), {
         "__file__": spec.origin, "__spec__": spec, "__loader__": spec.loader,
         "__package__": spec.parent}
 
@@ -106,8 +118,9 @@ def run_notebook(path, arguments):
 
 
 says_python2 = sys.argv[1:2] == ["--python2"]
-is_module = sys.argv[1:2] == ["-m"]
-program = sys.argv[1 + (is_module or says_python2):]
+program = sys.argv[1 + says_python2:]
+is_module = program[:1] == ["-m"]
+program = program[is_module:]
 if not program or program[0].startswith("-"):
     parser.parse_args()
     parser.error("there is no script.py, nor -m module")
@@ -116,6 +129,7 @@ if program[0].endswith(".ipynb") and not is_module:
 code, main_names = (module if is_module else script)(program[0])
 
 as_old_program()
+adapt_children()
 sys.argv = [main_names["__file__"], *program[1:]]
 # The program's threads and exit handlers still need this module after its last line.
 sys.modules["__main__"] = ModuleType("__main__")

@@ -57,6 +57,7 @@ ORDER: dict[str, tuple[str, ...]] = {
         "skip_zeros_in_products", "import_scipy_lazily"),
     "theano.printing": ("restore_tostring", "import_pydot_lazily"),
     "theano.tensor.sort": ("index_by_tuples", "make_topk_consistent"),
+    "theano": ("adapt_theano_to_old_programs", "accept_old_spellings"),
     "lasagne": ("restore_pkg_resources", "accept_old_spellings"),
     "theano.tensor.opt": ("wrap_negatives", "fuse_shared_updates"),
     # `vectorise_loops` asks for the C code of an operation, which `compute_elementwise_in_numpy`

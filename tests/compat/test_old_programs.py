@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from programs import PRELUDE, SMALL, SMALL_ANSWER
 
-from theano_compat.old_programs.environment import advice
+from theano_compat.old_programs.error_advice import advice
 
 
 # --- what Theano and Lasagne need of what NumPy has dropped ---

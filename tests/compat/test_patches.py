@@ -166,6 +166,12 @@ as_old_program()
 import scipy.misc
 assert hasattr(scipy.misc, "comb"), "scipy.misc has no comb"
 """),
+    "adapt_theano_to_old_programs": Need("floatX is float32", """
+from theano_compat.old_programs.environment import as_old_program
+as_old_program()
+import theano
+assert theano.config.floatX == "float64", f"floatX is {theano.config.floatX}"
+"""),
     "wrap_integers": Need("1000 is a uint64", PRELUDE + """
 dtype = T.as_tensor_variable(1000).dtype
 assert dtype == "int16", f"1000 is a {dtype}"

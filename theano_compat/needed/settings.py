@@ -218,13 +218,23 @@ def _blas_flags():
     """Return link flags for the BLAS in the wheel scipy-openblas32, or '' if there is no wheel."""
     if scipy_openblas32 is None:
         return ""
-    if not {"OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"} & set(os.environ):
-        # On the small matrices of a seminar several threads are slower than one.
+    if sys.platform != "win32":
         library = os.path.join(scipy_openblas32.get_lib_dir(),
                                scipy_openblas32.get_library(fullname=True))
-        if sys.platform != "win32":
-            ctypes.CDLL(library).scipy_openblas_set_num_threads(1)
+        ctypes.CDLL(library).scipy_openblas_set_num_threads(number_of_threads())
     return f"-l{scipy_openblas32.get_library()}"
+
+
+def number_of_threads():
+    """Return how many threads a matrix product may use.
+
+    The program may have set the variables after the library was loaded, which has not seen them.
+    """
+    for name in "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS":
+        number = re.match(r"\s*[1-9]\d*", os.environ.get(name, ""))
+        if number:
+            return int(number[0])
+    return 1  # on the small matrices of a seminar, several threads are slower than one
 
 
 def _why_unusable(folder):
@@ -350,12 +360,27 @@ def floats_of_old_programs():
         theano.config.floatX = "float64"
 
 
+def _without_gpu(key, value):
+    """Return the value with which the CPU computes; warn if the user has asked for a GPU."""
+    on_cpu = "cpu" if key == "device" else ""
+    if value != on_cpu:
+        warnings.warn(f"Theano has no GPU here: {key}={value} is ignored, and the CPU computes",
+                      RuntimeWarning, stacklevel=1000)
+    return on_cpu
+
+
+#: The value of the setting `linker` that has the same results without a compiler.
+_LINKERS_WITHOUT_COMPILER = {"cvm": "vm", "c|py": "vm", "c": "vm",
+                             "cvm_nogc": "vm_nogc", "c|py_nogc": "vm_nogc"}
+
+
 @around_import("theano.configparser")
 def set_defaults(configparser):
-    """Look up a setting in `DEFAULTS` if the user has not set it.
+    """Look up a setting in `DEFAULTS` if the user has not set it; correct what cannot be had here.
 
     Theano's own defaults are float64, the ``g++`` in PATH, and a BLAS that it asks numpy.distutils
-    for, which Python 3.12 does not have.
+    for, which Python 3.12 does not have. It refuses ``device=gpu``, and engines that need a compiler
+    where there is none.
     """
     yield
 
@@ -367,7 +392,13 @@ def set_defaults(configparser):
             value = DEFAULTS[key]()
             _set_by_default.add(key)
             return value
-        return _works(value) if key == "cxx" else value
+        if key == "cxx":
+            return _works(value)
+        if key in ("device", "init_gpu_device", "contexts"):
+            return _without_gpu(key, value)
+        if key == "linker" and not configparser.config.cxx:
+            return _LINKERS_WITHOUT_COMPILER.get(value, value)
+        return value
 
 
 @around_import("theano.configdefaults")

@@ -3,8 +3,7 @@
 It is restored only in processes that run old programs (``python -m theano_compat``, ``pytest -p
 theano_compat``, notebooks): other programs do not expect it.  `DROPPED` is a table of names with
 their replacements; comments name the version that dropped them.  Then follow removed modules, and
-functions of NumPy whose meaning has changed.  `INSTEAD` says what to write for what cannot be
-restored.
+functions of NumPy whose meaning has changed.
 """
 
 import builtins
@@ -30,7 +29,7 @@ from theano_compat.needed.removed_names import stand_in
 from theano_compat.needed.settings import floats_of_old_programs
 from theano_compat.originals import as_imported
 
-__all__ = ["as_old_program", "advice", "note_advice", "DROPPED", "INSTEAD"]
+__all__ = ["as_old_program", "DROPPED"]
 
 _is_old_program = False
 
@@ -42,11 +41,8 @@ def as_old_program():
         return
     _is_old_program = True
     for name, module in _dropped_modules().items():
-        if name.startswith("theano") or not _exists(name):
-            sys.modules[name] = module
-            package, _, last_name = name.rpartition(".")
-            if package:
-                setattr(importlib.import_module(package), last_name, module)
+        if not _exists(name):
+            _add_module(name, module)
     for name in ("sklearn.cross_validation", "sklearn.grid_search"):
         sys.modules.setdefault(name, _moved_to_model_selection(name))
     for name in DROPPED:
@@ -57,10 +53,35 @@ def as_old_program():
     for name, restore in _OLD_MEANINGS.items():
         original = getattr(np, name)
         setattr(np, name, functools.wraps(original)(restore(original)))
-    _return_numbers(resolve_name("theano.compile.function_module:Function"))
-    as_imported.accept_changes()
     np.set_printoptions(legacy="1.25")  # NumPy 2.0 prints a number with its type
+    if "theano" in sys.modules:
+        _adapt_theano()
+        as_imported.accept_changes()
+
+
+@around_import("theano")
+def adapt_theano_to_old_programs(theano):
+    """Restore, for old programs, modules, results and the floatX that Theano once had.
+
+    Theano is not imported before the program does so: until then the program may set THEANO_FLAGS.
+    """
+    yield
+    if _is_old_program:
+        _adapt_theano()
+
+
+def _adapt_theano():
+    for name, module in _dropped_modules_of_theano().items():
+        _add_module(name, module)
+    _return_numbers(resolve_name("theano.compile.function_module:Function"))
     floats_of_old_programs()
+
+
+def _add_module(name, module):
+    sys.modules[name] = module
+    package, _, last_name = name.rpartition(".")
+    if package:
+        setattr(importlib.import_module(package), last_name, module)
 
 
 def _exists(module):
@@ -303,7 +324,12 @@ def _dropped_modules():
         "numpy.testing.decorators": stand_in("numpy.testing.decorators", **{
             name: lambda *args: lambda function: function
             for name in ["slow", "skipif", "knownfailureif"]}),
-        # Theano 0.9 and 0.10.
+    }
+
+
+def _dropped_modules_of_theano():
+    """Return stand-ins for modules that Theano 0.9 and 0.10 have dropped."""
+    return {
         **_modules("theano.compat.python2x", **{name: getattr(collections, name) for name in [
             "Counter", "OrderedDict", "defaultdict"]}, partial=functools.partial),
         **_modules(
@@ -433,36 +459,3 @@ def _as_number(value):
     if type(value) is np.ndarray and value.ndim and value.size == 1:
         return value.view(_Result)
     return value
-
-
-# --- what cannot be restored ---
-
-#: What to write instead, by the message of an error.
-INSTEAD = {
-    r"'numpy.ndarray' object has no attribute 'tostring'": "a.tobytes()",
-    # The second alternative is the message of NumPy 2.0 to 2.2.
-    r"'numpy.ndarray' object has no attribute 'itemset'|`itemset` was removed": "a[index] = value",
-    r"'numpy.ndarray' object has no attribute 'ptp'|`ptp` was removed": "np.ptp(a)",
-    r"'numpy.ndarray' object has no attribute 'newbyteorder'|`newbyteorder` was removed":
-        "a.view(a.dtype.newbyteorder(order))",
-    r"only integers, slices .* and integer or boolean arrays are valid indices":
-        "a[tuple(slices)] for a list of slices, a[int(i)] for a float",
-    r"'array.array' object has no attribute '(to|from)string'": "a.tobytes(), a.frombytes(text)",
-    r"numpy boolean (negative|subtract), the `-` operator": "~a, a ^ b",
-    r"Python integer .* out of bounds for u?int": "np.array(n).astype(dtype)",
-    r"Object arrays cannot be loaded when allow_pickle=False":
-        "np.load(path, allow_pickle=True), if you trust the file",
-}
-
-
-def advice(error):
-    """Return what to write instead of the code that raised an error, or None if it is unknown."""
-    return next((instead for pattern, instead in INSTEAD.items()
-                 if re.search(pattern, str(error))), None)
-
-
-def note_advice(error):
-    """Add a note to an error that says what to write instead; on Python 3.11 and later."""
-    instead = advice(error)
-    if instead and hasattr(error, "add_note"):
-        error.add_note(f"Today one writes: {instead}")

@@ -6,12 +6,15 @@ Python 2 is translated, and so are all cells that run after it.
 """
 
 import importlib.util
+import re
 import sys
 import types
 from pathlib import Path
 
 from theano_compat.old_programs import python2
-from theano_compat.old_programs.environment import as_old_program, note_advice
+from theano_compat.old_programs.children import adapt_children
+from theano_compat.old_programs.environment import as_old_program
+from theano_compat.old_programs.error_advice import note_advice
 
 #: Names that IPython 8 and 9 have dropped: a module and a name, and the module that has it now.
 _MOVED_NAMES = {
@@ -34,12 +37,14 @@ def load(shell, is_python2=False):
         Whether all of them are Python 2.
     """
     as_old_program()
+    adapt_children()
     _restore_names(shell)
     if not isinstance(shell.compile, _Compiler):
         # The object stays the same: it has a state, and other objects refer to it.
         shell.compile.__class__ = type("Compiler", (_Compiler, type(shell.compile)), {})
         shell.compile.is_python2 = False
         shell.set_custom_exc((Exception,), _show_with_advice)
+        shell.input_transformers_cleanup.append(_install_in_kernel)
     if is_python2:
         shell.compile.use_python2()
 
@@ -64,12 +69,46 @@ class _Compiler:
     def use_python2(self):
         if not self.is_python2:
             python2.as_python2(str(Path.cwd()))
+            adapt_children(str(Path.cwd()))
             self.is_python2 = True
 
 
 def _show_with_advice(shell, error_class, error, traceback, tb_offset=None):
     note_advice(error)
     shell.showtraceback((error_class, error, traceback), tb_offset=tb_offset)
+
+
+#: A line that runs pip in a shell, where it would be the first one in PATH.
+_PIP_INSTALL = re.compile(
+    r"(\s*)!\s*(?:sudo\s+)?(?:\S*python[\d.]*\s+-m\s+)?(?:\S*/)?pip[\d.]*\s+install\s+(.*)")
+_IS_THEANO = re.compile(r"theano\b(?!-)|\S*/theano(\.git)?(@|/|$)", re.I)
+
+
+def _install_in_kernel(lines):
+    """Let ``!pip install`` install where the kernel finds it, and leave out Theano, which is there.
+
+    Parameters
+    ----------
+    lines : list of str
+        Of a cell.
+
+    Returns
+    -------
+    list of str
+    """
+    changed = []
+    for line in lines:
+        command = _PIP_INSTALL.match(line)
+        if command:
+            indent, arguments = command[1], command[2].split()
+            others = [word for word in arguments if not _IS_THEANO.match(word.strip("'\""))]
+            if len(others) < len(arguments):
+                changed.append(f"{indent}print('Theano is installed, and is left as it is')\n")
+            if len(others) < len(arguments) and all(word.startswith("-") for word in others):
+                continue
+            line = f"{indent}%pip install {' '.join(others)}\n"
+        changed.append(line)
+    return changed
 
 
 def _restore_names(shell):
@@ -132,6 +171,8 @@ def run(path, result, is_python2=False):
     is_python2 = is_python2 or _says_python2(notebook.metadata) or any(map(_is_python2, cells))
     extension = "theano_compat.old_programs.python2" if is_python2 else "theano_compat"
     errors = []
+    for cell in cells:  # outputs of an earlier run could be taken for those of this one
+        cell.outputs, cell.execution_count = [], None
     with tqdm(total=len(cells), unit=" cells") as bar:
         client = NotebookClient(
             notebook, kernel_name="python3", timeout=None, allow_errors=True,

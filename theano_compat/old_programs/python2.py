@@ -87,13 +87,15 @@ def _has_names_of_python2(tree):
 
 
 @lru_cache(maxsize=1)  # `is_python2` has translated the file that is compiled next
-def code_of(source, path):
+def code_of(source, path, is_in_package=False):
     """Translate a file and compile it.
 
     Parameters
     ----------
     source : bytes
     path : str
+    is_in_package : bool, optional
+        Whether it is imported as a module of a package: then ``import x`` looks beside it first.
 
     Returns
     -------
@@ -110,15 +112,17 @@ def code_of(source, path):
         text = importlib.util.decode_source(source)
     except (UnicodeDecodeError, SyntaxError):
         text = source.decode("latin1")
-    return compile(tree_of(text, path), path, "exec", dont_inherit=True)
+    return compile(tree_of(text, path, is_in_package), path, "exec", dont_inherit=True)
 
 
-def tree_of(text, path):
+def tree_of(text, path, is_in_package=False):
     """Translate a text, and return its syntax tree, with the line numbers of the text.
 
     Parameters
     ----------
     text, path : str
+    is_in_package : bool, optional
+        As in `code_of`.
 
     Returns
     -------
@@ -130,7 +134,6 @@ def tree_of(text, path):
         As `code_of`.
     """
     text = text.expandtabs(8).rstrip() + "\n"  # Python 2 allows tabs and spaces to be mixed
-    is_in_package = os.path.exists(os.path.join(os.path.dirname(path), "__init__.py"))
     translator = _translator(is_in_package)
     from fissix.pgen2.parse import ParseError
     from fissix.pgen2.tokenize import TokenError
@@ -248,21 +251,12 @@ def _restore_pickle():
     """Let pickle accept files opened as text, and Python 2's texts and arrays, which are bytes."""
     @replace(pickle)
     def load(file, **options):
-        binary = getattr(file, "buffer", file)
-        start = binary.tell()
-        try:
-            return load.original(binary, **options)
-        except UnicodeDecodeError:
-            binary.seek(start)
-            return load.original(binary, **{"encoding": "latin1", **options})
+        return load.original(getattr(file, "buffer", file), **{"encoding": "latin1", **options})
 
     @replace(pickle)
     def loads(data, **options):
         data = data.encode("latin1") if isinstance(data, str) else data
-        try:
-            return loads.original(data, **options)
-        except UnicodeDecodeError:
-            return loads.original(data, **{"encoding": "latin1", **options})
+        return loads.original(data, **{"encoding": "latin1", **options})
 
     @replace(pickle)
     def dump(value, file, *args, **options):
@@ -297,12 +291,17 @@ class _Finder:
         return None
 
 
-class _ProgramLoader(SourceFileLoader):
+class _TranslatingLoader(SourceFileLoader):
+    def translate(self, source, path):
+        return code_of(source, path, "." in self.name or self.is_package(self.name))
+
+
+class _ProgramLoader(_TranslatingLoader):
     """Translates a module, and writes no bytecode, which Python 3 would use for its own."""
 
     def source_to_code(self, data, path, *module, **options):  # Python 3.15 adds `module`
         try:
-            return code_of(data, path)
+            return self.translate(data, path)
         except SyntaxError:
             return super().source_to_code(data, path, *module, **options)
 
@@ -313,7 +312,7 @@ class _ProgramLoader(SourceFileLoader):
         pass
 
 
-class _LibraryLoader(SourceFileLoader):
+class _LibraryLoader(_TranslatingLoader):
     """Translates a module only if Python 3 cannot parse it, and writes no bytecode of that."""
 
     _is_translated = False
@@ -323,7 +322,7 @@ class _LibraryLoader(SourceFileLoader):
             return super().source_to_code(data, path, *module, **options)
         except SyntaxError:
             self._is_translated = True
-            return code_of(data, path)
+            return self.translate(data, path)
 
     def set_data(self, path, data, **options):
         if not self._is_translated:

@@ -3,13 +3,13 @@
 Theano's Python computes them number by number or row by row.
 """
 
-import os
 from types import SimpleNamespace
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from theano_compat.hooks import around_import, replace
+from theano_compat.needed.settings import number_of_threads
 
 
 # --- products ---
@@ -56,11 +56,12 @@ def round_extrema_as_c_does(elemwise):
 def multiply_matrices_in_numpy(blas):
     """Multiply all matrices of a batch in one call, and limit BLAS to one thread.
 
-    Theano's Python loops over the batch.  BLAS uses one thread here, as in compiled code.
+    Theano's Python loops over the batch.  BLAS uses as many threads here as in compiled code: one,
+    unless an environment variable says otherwise.
     """
     yield
-    if not blas.config.cxx and not {"OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"} & set(os.environ):
-        threadpool_limits(1, user_api="blas")
+    if not blas.config.cxx:
+        threadpool_limits(number_of_threads(), user_api="blas")
     blas.BatchedDot.perform = _perform_batched_dot
 
 

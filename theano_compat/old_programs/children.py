@@ -1,0 +1,58 @@
+"""Processes that an old program starts: they are adapted as the program itself is.
+
+These are the processes of multiprocessing, by any start method, those of joblib, and any other
+Python that is started with the environment variables of the program.
+"""
+
+import inspect
+import os
+import runpy
+import sys
+from pathlib import Path
+
+from theano_compat.hooks import replace
+from theano_compat.old_programs import python2
+from theano_compat.old_programs.environment import as_old_program
+
+__all__ = ["adapt_children", "adapt_this_process"]
+
+_FOLDER = str(Path(__file__).resolve().parent / "in_children")
+
+
+def adapt_children(python2_folder=None):
+    """Set the environment variables by which each Python started from now on is adapted.
+
+    Parameters
+    ----------
+    python2_folder : str, optional
+        The program's folder, if the program is Python 2.
+    """
+    os.environ["THEANO_COMPAT_CHILDREN"] = sys.prefix
+    if python2_folder is not None:
+        os.environ["THEANO_COMPAT_PYTHON2"] = python2_folder
+    paths = os.environ.get("PYTHONPATH")
+    if paths is None:
+        os.environ["PYTHONPATH"] = _FOLDER
+    elif _FOLDER not in paths.split(os.pathsep):
+        os.environ["PYTHONPATH"] = os.pathsep.join([_FOLDER, paths])
+
+
+def adapt_this_process():
+    """Adapt a process that an adapted program has started."""
+    as_old_program()
+    python2_folder = os.environ.get("THEANO_COMPAT_PYTHON2")
+    if python2_folder is not None:
+        python2.as_python2(python2_folder)
+        _translate_scripts()
+
+
+def _translate_scripts():
+    """Let `runpy`, by which a child of multiprocessing runs the program's script, translate it."""
+    @replace(runpy)
+    def _get_code_from_file(*arguments):
+        path = arguments[-1]
+        code = python2.code_of(Path(path).read_bytes(), path)
+        return (code, path) if returns_path else code
+
+    # Before Python 3.12 it also takes the name under which the script is run, and returns the path.
+    returns_path = len(inspect.signature(_get_code_from_file.original).parameters) == 2
