@@ -17,9 +17,10 @@ import time
 
 import pytest
 
-from vae_grading.sandbox.process import (Limits, _holds_too_much, out_of_reach, run_limited,
-                                         why_not_isolated)
+from vae_grading.sandbox.process import Limits, out_of_reach, run_limited, why_not_isolated
 from vae_grading.sandbox.system_calls import _FORBIDDEN, MACHINES
+from vae_grading.sandbox.usage import holds_too_much
+from vae_grading.sandbox.visible_files import VisibleFiles, folders_of_python
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or platform.machine() not in MACHINES, reason="the kernel is Linux's")
@@ -33,15 +34,16 @@ def sandboxed(request):
     if request.param and not NAMESPACES:
         pytest.skip("needs namespaces")
 
-    def call(function, **limits):
+    def call(function, readable=(), hidden=(), **limits):
         end, start = os.pipe()
         pid = os.fork()
         if pid == 0:
             try:
                 output, ended = run_limited(
                     lambda write: write(json.dumps(function()).encode()),
-                    Limits(**{"timeout": 120, **limits}), [sys.prefix, sys.base_prefix],
-                    isolated=request.param)
+                    Limits(**{"timeout": 120, **limits}),
+                    VisibleFiles((*folders_of_python(), *map(str, readable)),
+                                 tuple(map(str, hidden))), isolated=request.param)
                 os.write(start, json.dumps([output.decode(), ended]).encode())
             finally:
                 os._exit(0)
@@ -194,7 +196,7 @@ def test_a_folder_that_can_not_be_read_holds_too_much():
         if pid == 0:
             if os.geteuid() == 0:
                 os.setuid(12345)
-            os._exit(_holds_too_much(folder, Limits()))
+            os._exit(holds_too_much(folder, Limits()))
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
 
 

@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import signal
-import site
 import socket
 import sys
 from pathlib import Path
@@ -25,7 +24,8 @@ from vae_grading.notebook.execution import given_by
 from vae_grading.notebook.fakes import keep_language, use_few_images
 from vae_grading.sandbox.graph_builder import build
 from vae_grading.sandbox.graph_evaluator import measure
-from vae_grading.sandbox.process import run_limited, why_not_isolated
+from vae_grading.sandbox.process import keep_memory_private, run_limited, why_not_isolated
+from vae_grading.sandbox.visible_files import VisibleFiles, folders_of_python
 from vae_grading.sandbox.worker import receive, send
 
 __all__ = ["serve"]
@@ -38,7 +38,7 @@ def serve(control, hidden):
     ----------
     control : socket
         Brings the connections.
-    hidden : list of path
+    hidden : list of str
         Folders that the forked processes may not read.
     """
     images = np.load("images.npy")
@@ -47,8 +47,12 @@ def serve(control, hidden):
     given = given_by(Path("setup.py").read_text(encoding="utf-8"))
     _warm_up()
     not_isolated = why_not_isolated()
-    readable = [os.getcwd(), sys.prefix, sys.base_prefix, os.environ["MPLCONFIGDIR"],
-                *site.getsitepackages(), site.getusersitepackages()]
+    if not_isolated is not None:
+        keep_memory_private()
+    visible = VisibleFiles((os.getcwd(), os.environ["MPLCONFIGDIR"], *folders_of_python()),
+                           tuple(hidden))
+    if not_isolated is not None:
+        visible.without_hidden  # found now, and not by each forked process
     control.sendall(json.dumps({"not_isolated": not_isolated}).encode())
     gc.freeze()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
@@ -61,13 +65,13 @@ def serve(control, hidden):
                 control.close()
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 with socket.socket(fileno=descriptors[0]) as connection:
-                    _run_task(connection, given, images, readable, hidden, not_isolated is None)
+                    _run_task(connection, given, images, visible, not_isolated is None)
             finally:
                 os._exit(0)
         os.close(descriptors[0])
 
 
-def _run_task(connection, given, images, readable, hidden, isolated):
+def _run_task(connection, given, images, visible, isolated):
     task, limits = task_from_json(receive(connection))
 
     def run(write):
@@ -79,7 +83,7 @@ def _run_task(connection, given, images, readable, hidden, isolated):
         else:
             measure(task, images, send_message)
 
-    output, ended = run_limited(run, limits, readable, hidden, isolated, cancel=connection)
+    output, ended = run_limited(run, limits, visible, isolated, cancel=connection)
     send(connection, ended.encode())
     send(connection, output)
 

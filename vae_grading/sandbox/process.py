@@ -7,10 +7,11 @@ afterwards. The process gets almost no environment variables, and never the
 superuser's rights.
 
 On Linux it gets no sockets, and no kernel memory that its limits do not cover:
-see `vae_grading.sandbox.system_calls`. Where namespaces are allowed, it sees no
-other processes. Of the disk it can read only the system's libraries, Python
-and its packages, and can write only to its working folder. That folder is in
-memory and has bounds on its bytes and on its files, links and folders.
+see `vae_grading.sandbox.system_calls`. Of the disk it can read only the system's
+libraries, Python and its packages, and can write only to its working folder:
+namespaces or else Landlock allow nothing more. With namespaces, it also sees no
+other processes, and its folder is in memory and has bounds on its bytes and on
+its files, links and folders.
 """
 
 import ctypes
@@ -28,9 +29,17 @@ from dataclasses import dataclass
 
 import psutil
 
+from vae_grading.sandbox import landlock
 from vae_grading.sandbox.system_calls import forbid_calls
+from vae_grading.sandbox.usage import Usage, holds_too_much
+from vae_grading.sandbox.visible_files import VisibleFiles
 
-__all__ = ["Limits", "out_of_reach", "run_limited", "why_not_isolated"]
+__all__ = ["Limits", "MAX_DELAY", "is_open", "keep_memory_private", "out_of_reach", "run_limited",
+           "why_not_isolated"]
+
+#: By how many times its limit on time a process may outlast it on the clock, because others keep
+#: the processors busy.
+MAX_DELAY = 4
 
 _MAX_OUTPUT = 64 * 2**20  # bytes
 _POLL_INTERVAL = 0.05  # seconds
@@ -42,18 +51,19 @@ _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REMOUNT = 1, 2, 4, 8, 32
 _MS_NOATIME, _MS_NODIRATIME, _MS_RELATIME = 1024, 2048, 1 << 21
 _MS_BIND, _MS_REC, _MS_PRIVATE, _MNT_DETACH = 4096, 16384, 1 << 18, 2
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 1, 36, 38
+_PR_SET_DUMPABLE = 4
 _SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 
-_SYSTEM = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc/alternatives",
-           "/etc/ld.so.cache"]
-_DEVICES = ["/dev/null", "/dev/zero", "/dev/urandom", "/dev/random"]
+#: The exit code after a task. A notebook that ends its process exits with any other, such as 0.
+_DONE = 117
+_SHARED_FOLDERS = ["/tmp", "/var/tmp", "/dev/shm"]
 
 
 @dataclass(frozen=True)
 class Limits:
     """What a process, together with all that it starts, may use."""
 
-    timeout: float = 120.  #: seconds
+    timeout: float = 120.  #: seconds, of processors and on the clock
     total: float = 300.  #: seconds, for all processes of one notebook together
     memory: int = 4 * 2**30  #: bytes
     disk: int = 256 * 2**20  #: bytes, in the working folder
@@ -92,9 +102,6 @@ def _bind(path, root):
     """Mount a file or folder, read-only, at the same path in the new root."""
     target = root + path
     os.makedirs(os.path.dirname(target), exist_ok=True)
-    if os.path.islink(path):
-        os.symlink(os.readlink(path), target)
-        return
     if os.path.isdir(path):
         os.makedirs(target, exist_ok=True)
     else:
@@ -107,19 +114,36 @@ def _bind(path, root):
     _libc("mount", None, target, None, ctypes.c_ulong(flags), None)
 
 
-def _enter_new_root(root, readable, hidden, limits):
+def _hide(path):
+    """Put an empty folder or file in the place of another; it must be closed afterwards."""
+    if os.path.isdir(path):
+        _libc("mount", "tmpfs", path, "tmpfs", ctypes.c_ulong(_MS_NOSUID | _MS_NODEV),
+              "size=64k,nr_inodes=64,mode=755")
+    else:
+        _libc("mount", "/dev/null", path, None, ctypes.c_ulong(_MS_BIND), None)
+
+
+def _enter_new_root(root, visible, limits):
     """Replace the root by one with an empty /tmp and, read-only, what may be read."""
     _libc("unshare", _CLONE_NEWNS | _CLONE_NEWNET | _CLONE_NEWIPC | _CLONE_NEWUTS)
     _libc("mount", None, "/", None, ctypes.c_ulong(_MS_REC | _MS_PRIVATE), None)
     _libc("mount", "tmpfs", root, "tmpfs", ctypes.c_ulong(_MS_NOSUID | _MS_NODEV),
           f"size={limits.disk},nr_inodes={limits.files},mode=755")
-    for path in [*_SYSTEM, *_DEVICES, *sorted(map(os.path.realpath, readable), key=len)]:
-        if os.path.exists(path) and not os.path.lexists(root + path):
+    hidden = []
+    for path, is_readable in visible.in_order:
+        is_visible = os.path.lexists(root + path)
+        if is_readable and not is_visible:
             _bind(path, root)
-    for path in hidden:
-        if os.path.isdir(root + path):
-            _libc("mount", "tmpfs", root + path, "tmpfs",
-                  ctypes.c_ulong(_MS_RDONLY | _MS_NOSUID | _MS_NODEV), "size=4k,nr_inodes=2")
+        elif is_visible and not is_readable:
+            _hide(root + path)
+            hidden.append(root + path)
+    for path in filter(os.path.isdir, hidden):  # readable folders have been mounted there
+        _libc("mount", None, path, None, ctypes.c_ulong(
+            _MS_REMOUNT | _MS_RDONLY | _MS_NOSUID | _MS_NODEV), None)
+    for path, target in visible.links.items():
+        if not os.path.lexists(root + path):
+            os.makedirs(os.path.dirname(root + path), exist_ok=True)
+            os.symlink(target, root + path)
     for folder in ["proc", "tmp", "old"]:
         os.makedirs(os.path.join(root, folder), exist_ok=True)
     try:
@@ -171,7 +195,7 @@ def _limit(limits):
             pass  # macOS rejects some; the supervisor also watches time and memory
 
 
-def _run_here(task, output, folder, user, limits, readable, hidden, isolated):
+def _run_here(task, output, folder, user, limits, visible, isolated):
     """Give up all rights of this process, then run the untrusted code in it."""
     os.setsid()
     nothing = os.open(os.devnull, os.O_RDWR)
@@ -181,7 +205,7 @@ def _run_here(task, output, folder, user, limits, readable, hidden, isolated):
     os.closerange(4, 65536)
     _limit(limits)
     if isolated:
-        _enter_new_root(folder, readable, hidden, limits)
+        _enter_new_root(folder, visible, limits)
         folder = "/tmp/work"
         os.mkdir(folder)
         os.chmod("/tmp", 0o1777)
@@ -192,15 +216,29 @@ def _run_here(task, output, folder, user, limits, readable, hidden, isolated):
         del os.environ[name]
     os.environ.update(HOME=folder, TMPDIR=folder, MPLBACKEND="Agg")
     tempfile.tempdir = None
+    is_superuser = os.geteuid() == 0
     _drop_rights(user)
+    closed = isolated or _close_other_files(visible, folder)
     if sys.platform == "linux":
         try:
-            forbid_calls()
+            forbid_calls(all_shared_memory=not closed)
         except OSError:
             if isolated:
                 raise
+    if is_superuser or closed:  # no other student's process can read its memory
+        _prctl(_PR_SET_DUMPABLE, 1)  # so that what it shares can be counted
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # after dropping rights, which clears it
     task(lambda data: _write_all(3, data))
+
+
+def _close_other_files(visible, folder):
+    """Forbid this process all files but those that it needs; return whether the kernel can."""
+    readable, around = visible.without_hidden
+    try:
+        landlock.allow_only(readable, around, [folder, "/dev/null"])
+        return True
+    except OSError:
+        return False
 
 
 def _write_all(descriptor, data):
@@ -208,7 +246,7 @@ def _write_all(descriptor, data):
         data = data[os.write(descriptor, data):]
 
 
-def run_limited(task, limits, readable=(), hidden=(), isolated=False, cancel=None):
+def run_limited(task, limits, visible=VisibleFiles(), isolated=False, cancel=None):
     """Run a function in a new process, under limits.
 
     Call it in a process that does nothing else: it forks, and takes over the
@@ -219,9 +257,8 @@ def run_limited(task, limits, readable=(), hidden=(), isolated=False, cancel=Non
     task : callable
         Takes a function that takes bytes, the output.
     limits : Limits
-    readable, hidden : list of path
-        Where isolated: what the process may read besides the system, and the
-        folders in there that it may not read.
+    visible : VisibleFiles
+        What the process may read.
     isolated : bool
         Use namespaces.
     cancel : socket, optional
@@ -229,7 +266,7 @@ def run_limited(task, limits, readable=(), hidden=(), isolated=False, cancel=Non
 
     Returns
     -------
-    output : bytes
+    output : bytearray
     ended : str
         "" if the function returned. Otherwise why the process ended: "time",
         "memory", "disk" or "output" for a limit, "cancelled", or the signal or
@@ -248,15 +285,15 @@ def run_limited(task, limits, readable=(), hidden=(), isolated=False, cancel=Non
     if pid == 0:
         status = 1
         try:
-            _run_here(task, start, folder, user, limits, readable, hidden, isolated)
-            status = 0
+            _run_here(task, start, folder, user, limits, visible, isolated)
+            status = _DONE
         except BaseException as error:
             _write_all(3, b"\n" + repr(error).encode() + b"\n")
         finally:
             os._exit(status)
     os.close(start)
     try:
-        return _supervise(pid, end, limits, cancel, folder)
+        return _supervise(pid, end, limits, cancel, folder, Usage(pid, user))
     finally:
         _kill_everything()
         os.close(end)
@@ -264,11 +301,13 @@ def run_limited(task, limits, readable=(), hidden=(), isolated=False, cancel=Non
             shutil.rmtree(folder, ignore_errors=True)
         else:
             _remove(folder)
+            if os.geteuid() == 0:
+                _remove_files_of(user)
 
 
-def _supervise(pid, end, limits, cancel, folder):
+def _supervise(pid, end, limits, cancel, folder, usage):
     output, ended = bytearray(), None
-    deadline = time.monotonic() + limits.timeout
+    deadline = time.monotonic() + MAX_DELAY * limits.timeout
     os.set_blocking(end, False)
     next_usage_check = 0.
     while ended is None:
@@ -293,63 +332,27 @@ def _supervise(pid, end, limits, cancel, folder):
             ended = "time"
         elif time.monotonic() > next_usage_check:
             next_usage_check = time.monotonic() + 0.2
-            if _memory_of(pid) > limits.memory:
+            usage.update()
+            if max(usage.computed(), usage.elapsed()) > limits.timeout:
+                ended = "time"
+            elif usage.exceeds_memory(limits.memory):
                 ended = "memory"
-            elif _holds_too_much(folder, limits):
+            elif holds_too_much(folder, limits):
                 ended = "disk"
-    return bytes(output[:_MAX_OUTPUT]), ended
+    del output[_MAX_OUTPUT:]
+    return output, ended
 
 
 def _describe(status):
-    """Return how a process ended: "" for exit code 0, which `_run_here` uses on success."""
+    """Return how a process ended: "" after a task."""
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
         if number == signal.SIGXCPU:
             return "time"
         # Most real-time signals have no name.
         return signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
-    return f"exit code {os.WEXITSTATUS(status)}" if os.WEXITSTATUS(status) else ""
-
-
-def _memory_of(pid):
-    total = 0
-    try:
-        process = psutil.Process(pid)
-        for member in [process, *process.children(recursive=True)]:
-            total += member.memory_info().rss
-    except psutil.NoSuchProcess:
-        pass
-    return total
-
-
-def _holds_too_much(folder, limits):
-    """Whether a folder exceeds the limits, or what is in it cannot be counted.
-
-    With namespaces it looks empty here, but then the kernel keeps the limits.
-    """
-    files = size = 0
-    folders = [folder]  # a loop: they may be nested deeper than functions can be
-    while folders:
-        try:
-            entries = os.scandir(folders.pop())
-        except (FileNotFoundError, NotADirectoryError):  # it no longer exists
-            continue
-        except OSError:  # it may not be read, or its path is too long
-            return True
-        with entries:
-            for entry in entries:
-                files += 1
-                try:
-                    size += entry.stat(follow_symlinks=False).st_blocks * 512
-                    if entry.is_dir(follow_symlinks=False):
-                        folders.append(entry.path)
-                except FileNotFoundError:  # it no longer exists
-                    pass
-                except OSError:  # its path is too long
-                    return True
-                if files > limits.files or size > limits.disk:
-                    return True
-    return False
+    code = os.WEXITSTATUS(status)
+    return "" if code == _DONE else f"exit code {code}"
 
 
 def _remove(folder):
@@ -357,6 +360,26 @@ def _remove(folder):
     if os.geteuid() != 0:  # the superuser may read all folders
         subprocess.run(["chmod", "-R", "u+rwx", folder], stderr=subprocess.DEVNULL)
     subprocess.run(["rm", "-rf", folder], stderr=subprocess.DEVNULL)
+
+
+def _remove_files_of(user):
+    """Remove what a user has left in folders that are open to everyone.
+
+    Where the kernel has Landlock, there is nothing.
+    """
+    for folder in _SHARED_FOLDERS:
+        try:
+            with os.scandir(folder) as entries:
+                paths = [entry.path for entry in entries]
+        except OSError:
+            continue
+        for path in paths:
+            try:
+                is_left = os.lstat(path).st_uid == user
+            except OSError:
+                continue
+            if is_left:
+                _remove(path)
 
 
 def _kill_everything():
@@ -391,22 +414,61 @@ def why_not_isolated():
         return f"{sys.platform} has no namespaces"
     if os.uname().machine not in _SYS_PIVOT_ROOT:
         return f"not tried on {os.uname().machine}"
-    end, start = os.pipe()
-    pid = _fork()  # because `run_limited` changes the process that calls it
-    if pid == 0:
+
+    def try_it():
         try:
             output, ended = run_limited(lambda write: write(b"fine"), Limits(timeout=10),
                                         isolated=True)
-            reason = output.replace(b"fine", b"", 1).strip() or ended.encode()
+            return output.replace(b"fine", b"", 1).strip() or ended.encode()
         except BaseException as error:
-            reason = repr(error).encode()
-        _write_all(start, reason)
-        os._exit(0)
+            return repr(error).encode()
+
+    # In another process, because `run_limited` changes the process that calls it.
+    return _in_another_process(try_it).decode() or None
+
+
+def is_open():
+    """Return what students' code can reach here without namespaces.
+
+    Returns
+    -------
+    set of str
+        "files" if it can read what its user can, "network" if it can use sockets.
+    """
+    if sys.platform != "linux":
+        return {"files", "network"}
+
+    def look():
+        _drop_rights(2_000_000 + os.getpid())
+        for name, close in [("files", lambda: landlock.allow_only([], [], [])),
+                            ("network", forbid_calls)]:
+            try:
+                close()
+            except OSError:
+                yield name
+
+    return set(_in_another_process(lambda: " ".join(look()).encode()).decode().split())
+
+
+def keep_memory_private():
+    """Let only the superuser read this process's memory, and that of processes that it forks."""
+    _prctl(_PR_SET_DUMPABLE, 0)
+
+
+def _in_another_process(function):
+    """Return the bytes that a function returns in a fork of this process."""
+    end, start = os.pipe()
+    pid = _fork()
+    if pid == 0:
+        try:
+            _write_all(start, function())
+        finally:
+            os._exit(0)
     os.close(start)
-    with os.fdopen(end) as file:
-        reason = file.read()
+    with os.fdopen(end, "rb") as file:
+        result = file.read()
     os.waitpid(pid, 0)
-    return reason or None
+    return result
 
 
 def out_of_reach(paths):
@@ -416,19 +478,10 @@ def out_of_reach(paths):
     """
     if os.geteuid() != 0:
         return None
-    end, start = os.pipe()
-    pid = _fork()
-    if pid == 0:
-        try:
-            _drop_rights(2_000_000 + os.getpid())
-            for path in paths:
-                if not os.access(path, os.R_OK | os.X_OK):
-                    _write_all(start, os.fsencode(path))
-                    break
-        finally:
-            os._exit(0)
-    os.close(start)
-    with os.fdopen(end, "rb") as file:
-        path = os.fsdecode(file.read())
-    os.waitpid(pid, 0)
-    return path or None
+
+    def look():
+        _drop_rights(2_000_000 + os.getpid())
+        unreachable = (path for path in paths if not os.access(path, os.R_OK | os.X_OK))
+        return os.fsencode(next(unreachable, ""))
+
+    return os.fsdecode(_in_another_process(look)) or None

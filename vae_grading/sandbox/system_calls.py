@@ -8,7 +8,8 @@ not count:
 * sockets of all families: the network, virtual machines (AF_VSOCK, which
   namespaces do not separate), services of other processes and of the kernel;
   and the ways round this: io_uring, and descriptors taken from other processes;
-* memory that belongs to no process: memfd, queues, segments and semaphores of
+* memory that belongs to no process: shared memory without a file (its owner can hand it back to
+  the kernel, which keeps it), memfd, queues, segments and semaphores of
   System V and POSIX, keyrings, BPF, performance events, pages given to pipes,
   rings of asynchronous input and output;
 * lists in the kernel that no limit counts: watches of files and of
@@ -47,7 +48,8 @@ _FORBIDDEN = {
     "ptrace": (101, 117), "process_vm_readv": (310, 270), "process_vm_writev": (311, 271),
     "unshare": (272, 97), "setns": (308, 268),
 }
-_CLONE, _CLONE3, _FCNTL = (56, 220), 435, (72, 25)
+_CLONE, _CLONE3, _FCNTL, _MMAP = (56, 220), 435, (72, 25), (9, 222)
+_MAP_SHARED, _MAP_ANONYMOUS = 1, 0x20
 _NEWEST, _X32 = 462, 0x40000000  # mseal, of Linux 6.10
 _NEW_USER_NAMESPACE = 0x10000000
 #: Of fcntl: locks of ranges, leases and watches of folders.
@@ -63,8 +65,14 @@ class _Program(ctypes.Structure):
     _fields_ = [("length", ctypes.c_ushort), ("instructions", ctypes.c_char_p)]
 
 
-def forbid_calls():
+def forbid_calls(all_shared_memory=False):
     """Forbid the calls to this process and to all that it starts. This cannot be undone.
+
+    Parameters
+    ----------
+    all_shared_memory : bool
+        Forbid even memory that shares a file. This is necessary where /dev/zero can be opened,
+        which makes it memory without a file.
 
     Raises
     ------
@@ -75,7 +83,7 @@ def forbid_calls():
     if machine not in MACHINES:
         raise OSError(errno.ENOSYS, f"not tried on {machine}")
     instructions = b"".join(struct.pack("=HBBI", *instruction)
-                            for instruction in _filter(machine))
+                            for instruction in _filter(machine, all_shared_memory))
     program = _Program(len(instructions) // 8, instructions)
     library = ctypes.CDLL(None, use_errno=True)
     if library.prctl(_PR_SET_SECCOMP, ctypes.c_ulong(_SECCOMP_MODE_FILTER),
@@ -83,7 +91,7 @@ def forbid_calls():
         raise OSError(ctypes.get_errno(), "seccomp: " + os.strerror(ctypes.get_errno()))
 
 
-def _filter(machine):
+def _filter(machine, all_shared_memory):
     """Return the BPF instructions: code, jump if true, jump if false, and operand."""
     column = list(MACHINES).index(machine)  # of the numbers above
     refuse = (_END, 0, 0, _ERROR | errno.EPERM)
@@ -94,6 +102,10 @@ def _filter(machine):
     for numbers in _FORBIDDEN.values():
         if numbers[column] is not None:
             lines += [(_EQUAL, 0, 1, numbers[column]), refuse]
+    anonymous = [] if all_shared_memory else [(_ANY_BIT, 0, 1, _MAP_ANONYMOUS)]
+    lines += [(_EQUAL, 0, 3 + len(anonymous), _MMAP[column]), (_LOAD, 0, 0, _ARGUMENT + 8 * 3),
+              (_ANY_BIT, 0, 1 + len(anonymous), _MAP_SHARED), *anonymous, refuse,
+              (_LOAD, 0, 0, _THE_CALL)]
     lines += [(_EQUAL, 0, 3, _CLONE[column]), (_LOAD, 0, 0, _ARGUMENT),
               (_ANY_BIT, 0, 1, _NEW_USER_NAMESPACE), refuse, (_LOAD, 0, 0, _THE_CALL),
               (_EQUAL, 0, 1 + 2 * len(_FORBIDDEN_OF_FCNTL), _FCNTL[column]),

@@ -23,12 +23,13 @@ from vae.checks import EXERCISES
 from vae.language import language
 from vae_grading.json_lines import lines_of_json
 from vae_grading.messages import answers_in, task_to_json
+from vae_grading.sandbox.process import MAX_DELAY, keep_memory_private
+from vae_grading.sandbox.visible_files import OWN_PACKAGES, folders_with_solutions
 
 __all__ = ["THEANO_FLAGS", "Worker", "WorkerError", "receive", "send"]
 
 _SOLUTION = re.compile(r"^( *)### BEGIN SOLUTION\n.*?### END SOLUTION\n", re.M | re.S)
 _STARTUP_TIMEOUT = 120  # seconds
-_PACKAGES = ("vae", "vae_grading", "theano_compat")
 _CLEANUP_TIMEOUT = 120  # seconds: to kill a task's processes and delete its files
 
 #: NumPy computes the graphs: a new answer needs no compilation, and there is no compiler to attack.
@@ -46,7 +47,7 @@ def own_files():
     """Return the files of our packages and utils.py, by their paths in the project."""
     project = Path(__file__).parents[2]
     files = [project / "utils.py", *(
-        path for package in _PACKAGES for path in (project / package).rglob("*")
+        path for package in OWN_PACKAGES for path in (project / package).rglob("*")
         if path.suffix in (".py", ".h", ".html", ".po"))]
     return {path.relative_to(project): path for path in files}
 
@@ -114,7 +115,6 @@ class Worker:
 
     def _start(self):
         self._control, theirs = socket.socketpair()
-        hidden = [str(Path(__file__).parents[2] / package) for package in _PACKAGES]
         environment = {
             "PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8",
             "HOME": str(self._folder), "PYTHONPATH": str(self._folder), "MPLBACKEND": "Agg",
@@ -123,7 +123,7 @@ class Worker:
         with open(self._folder / "log", "w+b") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "vae_grading.sandbox.fork_server", str(theirs.fileno()),
-                 json.dumps(hidden)],
+                 json.dumps(folders_with_solutions())],
                 cwd=self._folder, env=environment, pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
             theirs.close()
@@ -139,6 +139,8 @@ class Worker:
                                   + log.read().decode(errors="replace")[-2000:])
         self._control.settimeout(None)
         self.not_isolated = json.loads(hello)["not_isolated"]
+        if self.not_isolated is not None:
+            keep_memory_private()
 
     def run(self, task, limits):
         """Run one task in a process of its own.
@@ -166,7 +168,7 @@ class Worker:
                 with self._lock:
                     socket.send_fds(self._control, [b"!"], [theirs.fileno()])
                 theirs.close()
-                ours.settimeout(limits.timeout + _CLEANUP_TIMEOUT)
+                ours.settimeout(MAX_DELAY * limits.timeout + _CLEANUP_TIMEOUT)
                 send(ours, task_to_json(task, limits).encode())
                 ended, output = receive(ours).decode(), receive(ours)
             except OSError as error:
@@ -188,11 +190,12 @@ class Worker:
 
 def send(connection, data):
     """Send bytes, after their length."""
-    connection.sendall(struct.pack("!Q", len(data)) + data)
+    connection.sendall(struct.pack("!Q", len(data)))
+    connection.sendall(data)
 
 
 def receive(connection):
-    """Return the bytes that `send` has sent."""
+    """Return the bytes that `send` has sent, as a bytearray."""
     size, = struct.unpack("!Q", _receive_exactly(connection, 8))
     return _receive_exactly(connection, size)
 
@@ -204,4 +207,4 @@ def _receive_exactly(connection, size):
         if not chunk:
             raise ConnectionError("the connection was closed")
         data += chunk
-    return bytes(data)
+    return data

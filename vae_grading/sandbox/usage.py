@@ -1,0 +1,148 @@
+"""What a process, together with all that it starts, uses: memory, time of processors, files."""
+
+import os
+import sys
+import time
+
+import psutil
+
+__all__ = ["Usage", "holds_too_much"]
+
+
+class Usage:
+    """What the processes that this one has started use, from now on.
+
+    Where this process is a subreaper, it also counts those that have detached from their parents.
+
+    Parameters
+    ----------
+    pid : int
+        The first of them.
+    user : int
+        The user that they become if this process is the superuser.
+    """
+
+    def __init__(self, pid, user):
+        self._pid, self._user = pid, user
+        self._started = time.monotonic()
+        self._members, self._n_seconds = [], 0.
+        self._seconds = {}  #: for which processors have worked, also for what has ended
+
+    def update(self):
+        """Look which processes there are now, and for how long each has computed."""
+        self._members = psutil.Process().children(recursive=True)
+        with_children = 0.
+        for member in self._members:
+            try:
+                times = member.cpu_times()
+            except psutil.Error:
+                continue
+            self._seconds[member] = times.user + times.system
+            with_children += (times.user + times.system
+                              + times.children_user + times.children_system)
+        # Some have started and ended between two calls: their parents may have counted them.
+        self._n_seconds = max(self._n_seconds, sum(self._seconds.values()), with_children)
+
+    def computed(self):
+        """Return for how many seconds processors have worked, in all processes together."""
+        return self._n_seconds
+
+    def elapsed(self):
+        """Return the seconds since the start, without those that it has waited for a processor.
+
+        Other programs may keep all processors busy. This is no fault of the code that waits.
+        """
+        waited = 0.
+        try:
+            with open(f"/proc/{self._pid}/schedstat") as file:
+                waited = int(file.read().split()[1]) / 1e9
+        except (OSError, ValueError, IndexError):  # not Linux, or its kernel does not count it
+            pass
+        return time.monotonic() - self._started - waited
+
+    def exceeds_memory(self, limit):
+        """Whether all processes together take more than a number of bytes.
+
+        Processes that have been forked share most of their memory. This is counted once, where
+        Linux tells how much it is.
+        """
+        if sum(map(_resident, self._members)) <= limit:
+            return False
+        return sum(map(self._share, self._members)) > limit
+
+    def _share(self, process):
+        """Return the bytes of a process; of memory that n processes share, the n-th part."""
+        try:
+            fields = _fields(self._read_as_user(f"/proc/{process.pid}/smaps_rollup"))
+            return fields["Pss"] + fields.get("SwapPss", 0)
+        except (OSError, KeyError, ValueError):
+            return _resident(process)
+
+    def _read_as_user(self, path):
+        """Read a file that belongs to the process's user.
+
+        In most containers even the superuser may not read it.
+        """
+        is_superuser = os.geteuid() == 0
+        if is_superuser:
+            os.seteuid(self._user)
+        try:
+            with open(path) as file:
+                return file.read()
+        finally:
+            if is_superuser:
+                os.seteuid(0)
+
+
+def _resident(process):
+    """Return the bytes of a process in memory and in swap space."""
+    try:
+        if sys.platform != "linux":
+            return process.memory_info().rss
+        with open(f"/proc/{process.pid}/status") as file:
+            fields = _fields(file.read())
+        return fields["VmRSS"] + fields.get("VmSwap", 0)
+    except (OSError, KeyError, ValueError, psutil.Error):  # it has ended
+        return 0
+
+
+def _fields(text):
+    """Return the sizes in a file of /proc, in bytes."""
+    lines = (line.split() for line in text.splitlines())
+    return {words[0].rstrip(":"): int(words[1]) * 1024 for words in lines
+            if len(words) == 3 and words[2] == "kB"}
+
+
+def holds_too_much(folder, limits):
+    """Whether a folder exceeds the limits, or what is in it cannot be counted.
+
+    With namespaces it looks empty here, but then the kernel keeps the limits.
+
+    Parameters
+    ----------
+    folder : str
+    limits : vae_grading.sandbox.process.Limits
+    """
+    files = size = 0
+    folders = [folder]  # a loop: they may be nested deeper than functions can be
+    while folders:
+        try:
+            entries = os.scandir(folders.pop())
+        except (FileNotFoundError, NotADirectoryError):  # it no longer exists
+            continue
+        except OSError:  # it may not be read, or its path is too long
+            return True
+        with entries:
+            for entry in entries:
+                files += 1
+                try:
+                    size += entry.stat(follow_symlinks=False).st_blocks * 512
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+                except FileNotFoundError:  # it no longer exists
+                    pass
+                except OSError:  # its path is too long
+                    return True
+                if files > limits.files or size > limits.disk:
+                    return True
+    return False
