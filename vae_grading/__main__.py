@@ -30,7 +30,7 @@ try:
         write_class_reports,
         write_notebook_reports,
     )
-    from vae_grading.sandbox.process import Limits, out_of_reach
+    from vae_grading.sandbox.process import Limits, is_open, out_of_reach
     from vae_grading.sandbox.worker import WorkerError
     from vae_grading.submissions import collect
 except ModuleNotFoundError as error:
@@ -52,9 +52,11 @@ def _warn_of_missing_isolation(reason):
         raise WorkerError("Students' code would run as nobody, who can't enter "
                           f"{unreadable}: make this environment elsewhere, or grade as "
                           "a user who isn't the superuser.")
-    print("Warning: students' code runs with limits, but can read this disk"
-          f"{'' if sys.platform == 'linux' else ' and reach the network'}: no namespaces "
-          f"here ({reason}).", file=sys.stderr)
+    reachable = [text for what, text in [("files", "read this disk"),
+                                         ("network", "reach the network")] if what in is_open()]
+    print("Warning: students' code runs with limits, but can "
+          f"{' and '.join(reachable) or 'see that other processes and files exist'}: "
+          f"no namespaces here ({reason}).", file=sys.stderr)
 
 
 @contextmanager
@@ -225,7 +227,8 @@ def main():
                      f"{', '.join(map(str, arguments.submissions)) or 'no arguments'}"
                      + (f"; skipped:\n{_list(skipped)}" if skipped else ""))
 
-    signal.signal(signal.SIGTERM, lambda *args: signal.raise_signal(signal.SIGINT))
+    # Not by raising SIGINT: a script's background jobs ignore that.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with _only_run_into(arguments.output):
             grades, failed = grade_class(submissions, arguments.output, reference, limits,

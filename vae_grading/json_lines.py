@@ -1,8 +1,9 @@
 """Lines of JSON with arrays in them, from processes that are not trusted.
 
 Reading such lines runs no code. Their size is bounded before they are parsed
-(`vae_grading.graphs.bounds.check_size`, for all lines of a process together). The values are arrays
-of numbers, numbers, texts, lists and dicts; `vae_grading.messages` checks what they mean.
+(`vae_grading.graphs.bounds.check_size`, for all lines of a process together). They are ASCII: one
+character beyond would make Python use up to four bytes for each. The values are arrays of numbers,
+numbers, texts that can be encoded, lists and dicts; `vae_grading.messages` checks what they mean.
 """
 
 import base64
@@ -18,6 +19,7 @@ __all__ = ["to_json", "from_json", "lines_of_json"]
 _DTYPES = {np.dtype(code).str: np.dtype(code) for code in "?bhilqBHILQefd"}
 
 _MAX_LINES = 10000  # of a process: far more than an honest one writes
+_MAX_ESCAPED = 2**22  # characters of a line with other characters in it, written as \uXXXX
 
 
 def to_json(values):
@@ -36,7 +38,7 @@ def from_json(line):
     Raises
     ------
     ValueError
-        If the line is too large, or is not JSON, or has an array of anything but numbers.
+        If the line is too large, or is not JSON in ASCII, or has an array of anything but numbers.
     """
     def decode(value):
         if set(value) != {"dtype", "shape", "data"}:
@@ -50,9 +52,27 @@ def from_json(line):
 
     try:
         check_size(line)
-        return json.loads(line, object_hook=decode)
+        if not line.isascii():
+            raise ValueError("not ASCII")
+        if "\\u" not in line:
+            return json.loads(line, object_hook=decode)
+        if len(line) > _MAX_ESCAPED:
+            raise ValueError(f"Got {len(line)} characters, expected at most {_MAX_ESCAPED}")
+        return _without_surrogates(json.loads(line, object_hook=decode))
     except (ValueError, TypeError, RecursionError) as error:
         raise ValueError(f"Got a line that is not numbers: {error}") from None
+
+
+def _without_surrogates(value):
+    """Return a value with a question mark for each half of a pair, which can't be encoded."""
+    if type(value) is str:
+        return value.encode("utf-8", "replace").decode("utf-8")
+    if type(value) is list:
+        return [_without_surrogates(part) for part in value]
+    if type(value) is dict:
+        return {_without_surrogates(name): _without_surrogates(part)
+                for name, part in value.items()}
+    return value
 
 
 def lines_of_json(output):
@@ -60,20 +80,19 @@ def lines_of_json(output):
 
     Parameters
     ----------
-    output : bytes
+    output : bytes or bytearray
         All that the process has written. If it is too large, no line is read.
 
     Returns
     -------
     list
     """
-    text = output.decode("utf-8", errors="replace")
     values = []
     try:
-        check_size(text)
-        for line in text.split("\n", _MAX_LINES)[:_MAX_LINES]:
+        check_size(output)
+        for line in output.split(b"\n", _MAX_LINES)[:_MAX_LINES]:
             if line:
-                values.append(from_json(line))
-    except ValueError:
+                values.append(from_json(line.decode("ascii")))
+    except ValueError:  # also UnicodeDecodeError
         pass
     return values

@@ -39,7 +39,7 @@ def sandboxed(request):
         pid = os.fork()
         if pid == 0:
             try:
-                output, ended = run_limited(
+                output, ended, _seconds = run_limited(
                     lambda write: write(json.dumps(function()).encode()),
                     Limits(**{"timeout": 120, **limits}),
                     VisibleFiles((*folders_of_python(), *map(str, readable)),

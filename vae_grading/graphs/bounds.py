@@ -10,9 +10,9 @@ MAX_DEPTH = 20  # of graphs in graphs, and of lists in lists
 
 
 def check_size(text):
-    """Raise ValueError if parsing this JSON could take too much memory."""
+    """Raise ValueError if parsing this JSON, as text or bytes, could take too much memory."""
     if len(text) > MAX_TEXT:
         raise ValueError(f"Got {len(text)} characters, expected at most {MAX_TEXT}")
-    parts = sum(map(text.count, "[{,:"))
+    parts = sum(map(text.count, "[{,:" if isinstance(text, str) else b"[{,:"))
     if parts > MAX_PARTS:
         raise ValueError(f"Got {parts} parts, expected at most {MAX_PARTS}")

@@ -1,5 +1,6 @@
 """A notebook's code cells, their statements, and the orders that they may be run in."""
 
+import __future__
 import ast
 import asyncio
 import dis
@@ -66,10 +67,23 @@ class Statement:
     def is_import(self):
         return isinstance(self.node, (ast.Import, ast.ImportFrom))
 
-    def run(self, names):
-        """Run it, as Jupyter would, in a namespace."""
-        result = eval(self.code, names)
-        if self.code.co_flags & inspect.CO_COROUTINE:
+    @property
+    def future(self):
+        """The compiler's flag for later statements, if it is ``from __future__ import ...``."""
+        return self.code.co_flags & __future__.annotations.compiler_flag
+
+    def run(self, names, future=0):
+        """Run it, as Jupyter would, in a namespace.
+
+        Parameters
+        ----------
+        names : dict
+        future : int
+            The flag that earlier statements have set: see the property.
+        """
+        code = _compiled(self.node, self.code.co_filename, future) if future else self.code
+        result = eval(code, names)
+        if code.co_flags & inspect.CO_COROUTINE:
             _Loop().run_until_complete(result)
 
     @property
@@ -164,11 +178,15 @@ def python_of(source):
 
 
 def _statement(node, name):
-    code = compile(ast.Module([node], []), name, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT,
-                   dont_inherit=True)
+    code = _compiled(node, name)
     binds, uses = set(), set()
     _collect_names(code, binds, uses)
     return Statement(node, code, binds, uses)
+
+
+def _compiled(node, name, future=0):
+    return compile(ast.Module([node], []), name, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT | future,
+                   dont_inherit=True)
 
 
 def _collect_names(code, binds, uses, nested=False):

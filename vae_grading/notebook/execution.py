@@ -188,6 +188,7 @@ class Execution:
     on_change: Callable
     _started: set = field(default_factory=set, init=False)
     _errors: list = field(default_factory=list, init=False)
+    _future: int = field(default=0, init=False)  #: as `Statement.future`, kept as by a kernel
 
     def run(self):
         """Run all cells.
@@ -250,10 +251,11 @@ class Execution:
 
     def _run_in_time(self, statement):
         if statement.exercises:
-            statement.run(self.names)
+            statement.run(self.names, self._future)
         else:
             with self._half_of_the_patience():
-                statement.run(self.names)
+                statement.run(self.names, self._future)
+        self._future |= statement.future
 
     @contextmanager
     def _half_of_the_patience(self):

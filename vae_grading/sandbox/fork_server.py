@@ -30,6 +30,10 @@ from vae_grading.sandbox.worker import receive, send
 
 __all__ = ["serve"]
 
+#: Part of the time for a `MeasureTask` after which it stops itself, and says why. The rest remains
+#: for other exercises.
+_OWN_SHARE = 0.8
+
 
 def serve(control, hidden):
     """Wait for tasks, each with its own connection, until the grader has ended.
@@ -81,10 +85,10 @@ def _run_task(connection, given, images, visible, isolated):
         if isinstance(task, BuildTask):
             build(task, given, send_message)
         else:
-            measure(task, images, send_message)
+            measure(task, images, send_message, _OWN_SHARE * limits.timeout)
 
-    output, ended = run_limited(run, limits, visible, isolated, cancel=connection)
-    send(connection, ended.encode())
+    output, ended, seconds = run_limited(run, limits, visible, isolated, cancel=connection)
+    send(connection, json.dumps([ended, seconds]).encode())
     send(connection, output)
 
 

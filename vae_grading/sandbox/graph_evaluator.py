@@ -1,5 +1,8 @@
 """What the process of the grader's own code does: evaluate the graphs of exercises."""
 
+import signal
+from contextlib import contextmanager
+
 import numpy as np
 
 from vae.checks import EXERCISES, MAX_SIZE, Mistake, explain, sizes_of
@@ -10,7 +13,11 @@ from vae_grading.messages import Failure, Measurement, Stage
 __all__ = ["measure"]
 
 
-def measure(task, images, send):
+class _TooSlow(BaseException):
+    """The graphs take longer than they may."""
+
+
+def measure(task, images, send, seconds):
     """Evaluate the graphs of some exercises on inputs drawn from a seed.
 
     Parameters
@@ -20,13 +27,37 @@ def measure(task, images, send):
         Real images.
     send : callable
         Takes a message.
+    seconds : float
+        Of the processor, for all graphs together. The one that exceeds them is the last.
     """
-    for number, text in task.graphs.items():
-        send(Stage(_("упражнение {number}", number=number), (number,)))
-        try:
-            send(_measured(number, text, images, task.seed))
-        except Exception as error:
-            send(Failure(number, str(error) if isinstance(error, Mistake) else explain(error)))
+    try:
+        with _limited(seconds):
+            for number, text in task.graphs.items():
+                send(Stage(_("упражнение {number}", number=number), (number,)))
+                try:
+                    send(_measured(number, text, images, task.seed))
+                except Exception as error:
+                    send(Failure(number,
+                                 str(error) if isinstance(error, Mistake) else explain(error)))
+    except _TooSlow:
+        send(Failure(number, _(
+            "проверка вычисляет построенный граф, а в упражнении с обучением ещё и обучает "
+            "модель, и за {seconds:.0f} с это не закончилось. Ваш код не зациклился: вычислений "
+            "слишком много. Возьмите сеть поменьше.", seconds=seconds), exhausted=True))
+
+
+@contextmanager
+def _limited(seconds):
+    """Raise `_TooSlow` when the processor has worked for some seconds."""
+    def stop(*args):
+        raise _TooSlow
+
+    signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
 
 
 def _measured(number, text, images, seed):

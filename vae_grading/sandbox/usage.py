@@ -10,7 +10,7 @@ __all__ = ["Usage", "holds_too_much"]
 
 
 class Usage:
-    """What the processes that this one has started use, from now on.
+    """What the processes that this one has started use, as of the last `update`.
 
     Where this process is a subreaper, it also counts those that have detached from their parents.
 
@@ -24,12 +24,12 @@ class Usage:
 
     def __init__(self, pid, user):
         self._pid, self._user = pid, user
-        self._started = time.monotonic()
-        self._members, self._n_seconds = [], 0.
+        self._started, self._waited = time.monotonic(), 0.
+        self._members, self._computed = [], 0.
         self._seconds = {}  #: for which processors have worked, also for what has ended
 
     def update(self):
-        """Look which processes there are now, and for how long each has computed."""
+        """Look which processes there are, for how long each has computed and the first waited."""
         self._members = psutil.Process().children(recursive=True)
         with_children = 0.
         for member in self._members:
@@ -41,24 +41,21 @@ class Usage:
             with_children += (times.user + times.system
                               + times.children_user + times.children_system)
         # Some have started and ended between two calls: their parents may have counted them.
-        self._n_seconds = max(self._n_seconds, sum(self._seconds.values()), with_children)
-
-    def computed(self):
-        """Return for how many seconds processors have worked, in all processes together."""
-        return self._n_seconds
-
-    def elapsed(self):
-        """Return the seconds since the start, without those that it has waited for a processor.
-
-        Other programs may keep all processors busy. This is no fault of the code that waits.
-        """
-        waited = 0.
+        self._computed = max(self._computed, sum(self._seconds.values()), with_children)
         try:
             with open(f"/proc/{self._pid}/schedstat") as file:
-                waited = int(file.read().split()[1]) / 1e9
+                self._waited = int(file.read().split()[1]) / 1e9
         except (OSError, ValueError, IndexError):  # not Linux, or its kernel does not count it
             pass
-        return time.monotonic() - self._started - waited
+
+    def seconds(self):
+        """Return the seconds since the start, or those of processors if these are more.
+
+        The time for which the first process has waited for a processor does not count: other
+        programs may keep all processors busy. The time of processors is that of all processes
+        together.
+        """
+        return max(self._computed, time.monotonic() - self._started - self._waited)
 
     def exceeds_memory(self, limit):
         """Whether all processes together take more than a number of bytes.
@@ -83,8 +80,9 @@ class Usage:
 
         In most containers even the superuser may not read it.
         """
-        is_superuser = os.geteuid() == 0
+        group, is_superuser = os.getegid(), os.geteuid() == 0
         if is_superuser:
+            os.setegid(self._user)
             os.seteuid(self._user)
         try:
             with open(path) as file:
@@ -92,6 +90,7 @@ class Usage:
         finally:
             if is_superuser:
                 os.seteuid(0)
+                os.setegid(group)
 
 
 def _resident(process):

@@ -156,6 +156,8 @@ class Worker:
             What the process has sent: see `vae_grading.messages.answers_in`.
         ended : str
             How the process ended: see `vae_grading.sandbox.process.run_limited`.
+        seconds : float
+            The time that it has taken: see there.
 
         Raises
         ------
@@ -170,10 +172,10 @@ class Worker:
                 theirs.close()
                 ours.settimeout(MAX_DELAY * limits.timeout + _CLEANUP_TIMEOUT)
                 send(ours, task_to_json(task, limits).encode())
-                ended, output = receive(ours).decode(), receive(ours)
+                (ended, seconds), output = json.loads(receive(ours)), receive(ours)
             except OSError as error:
                 raise WorkerError(f"The process for students' code is gone: {error}") from None
-        return answers_in(lines_of_json(output), task), ended
+        return answers_in(lines_of_json(output), task), ended, seconds
 
     def close(self):
         """Stop the process and all that runs in it, and remove its folder."""
