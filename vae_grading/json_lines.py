@@ -8,6 +8,7 @@ numbers, texts that can be encoded, lists and dicts; `vae_grading.messages` chec
 
 import base64
 import json
+import re
 
 import numpy as np
 
@@ -20,6 +21,7 @@ _DTYPES = {np.dtype(code).str: np.dtype(code) for code in "?bhilqBHILQefd"}
 
 _MAX_LINES = 10000  # of a process: far more than an honest one writes
 _MAX_ESCAPED = 2**22  # characters of a line with other characters in it, written as \uXXXX
+_ESCAPED = re.compile(r"(?<!\\)(?:\\\\)*\\u")  # not \\u, as in the text of a graph in a message
 
 
 def to_json(values):
@@ -54,7 +56,7 @@ def from_json(line):
         check_size(line)
         if not line.isascii():
             raise ValueError("not ASCII")
-        if "\\u" not in line:
+        if not _ESCAPED.search(line):
             return json.loads(line, object_hook=decode)
         if len(line) > _MAX_ESCAPED:
             raise ValueError(f"Got {len(line)} characters, expected at most {_MAX_ESCAPED}")

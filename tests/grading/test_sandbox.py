@@ -4,6 +4,7 @@ import ctypes
 import fcntl
 import itertools
 import json
+import mmap
 import os
 import platform
 import signal
@@ -14,13 +15,17 @@ import sys
 import tempfile
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
-from vae_grading.sandbox.process import Limits, out_of_reach, run_limited, why_not_isolated
+from vae_grading.sandbox import process, visible_files
+from vae_grading.sandbox.process import (Limits, is_open, out_of_reach, run_limited,
+                                         why_not_isolated)
 from vae_grading.sandbox.system_calls import _FORBIDDEN, MACHINES
 from vae_grading.sandbox.usage import holds_too_much
-from vae_grading.sandbox.visible_files import VisibleFiles, folders_of_python
+from vae_grading.sandbox.visible_files import (VisibleFiles, folders_of_python,
+                                               folders_with_solutions)
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or platform.machine() not in MACHINES, reason="the kernel is Linux's")
@@ -170,6 +175,265 @@ def nest_folders(depth):
         os.mkdir("x")
         os.chdir("x")
     return outermost
+
+
+# --- memory and time ---
+
+def test_shared_memory_without_a_file(sandboxed):
+    """The kernel keeps it when its owner hands it back: then it is in no process's share."""
+    def share():
+        return [refused(mmap.mmap, -1, 4096), refused(mmap.mmap, -1, 4096, mmap.MAP_PRIVATE)]
+
+    assert sandboxed(share) == ([True, False], "")
+
+
+def map_shared(path, mode):
+    with open(path, mode) as file:
+        mmap.mmap(file.fileno(), 4096, mmap.MAP_SHARED, mmap.PROT_READ).close()
+
+
+def test_memory_that_shares_a_file(sandboxed):
+    def share():
+        Path("file").write_bytes(bytes(4096))
+        return refused(map_shared, "file", "r+b"), refused(map_shared, "/dev/zero", "r+b")
+
+    assert sandboxed(share) == ([False, True], "")
+
+
+def without_landlock(*arguments):
+    raise OSError("no Landlock")
+
+
+def test_no_memory_is_shared_where_devices_can_be_opened(sandboxed, monkeypatch):
+    if sandboxed.isolated:
+        pytest.skip("they can't")
+    monkeypatch.setattr(process.landlock, "allow_only", without_landlock)
+    assert sandboxed(lambda: refused(map_shared, "/dev/zero", "r+b")) == (True, "")
+
+
+MEBIBYTE = 2**20
+
+
+def fork_ten(own, seconds):
+    """Fork ten processes, each with some memory of its own besides what all share."""
+    shared = bytearray(os.urandom(MEBIBYTE)) * 60
+    for _ in range(10):
+        if os.fork() == 0:
+            kept = bytearray(os.urandom(MEBIBYTE)) * own
+            time.sleep(60)
+            os._exit(len(kept))
+    time.sleep(seconds)
+    return len(shared) // MEBIBYTE
+
+
+def test_memory_that_forks_share_is_counted_once(sandboxed):
+    assert sandboxed(lambda: fork_ten(1, 1.), memory=400 * MEBIBYTE) == (60, "")
+
+
+def test_memory_of_forks_is_counted_together(sandboxed):
+    assert sandboxed(lambda: fork_ten(60, 60.), memory=400 * MEBIBYTE) == ("", "memory")
+
+
+def compute(seconds):
+    """Keep a processor busy until it has worked for some seconds."""
+    while time.process_time() < seconds:
+        pass
+
+
+def test_time_of_all_processes_is_counted_together(sandboxed):
+    """One after the other, they would end in time on the clock of a machine with two processors."""
+    def work():
+        for _ in range(6):
+            if os.fork() == 0:
+                compute(1. + time.process_time())
+                os._exit(0)
+        for _ in range(6):
+            os.wait()
+
+    assert sandboxed(work, timeout=4.) == ("", "time")
+
+
+def test_waiting_for_a_processor_is_not_counted(sandboxed):
+    neighbours = []
+    try:
+        for _ in range(3):
+            neighbours.append(subprocess.Popen([sys.executable, "-c", "while True: pass"]))
+            os.sched_setaffinity(neighbours[-1].pid, {min(os.sched_getaffinity(0))})
+
+        def work():
+            os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+            compute(1.6 + time.process_time())
+            return "done"
+
+        assert sandboxed(work, timeout=2.5) == ("done", "")
+    finally:
+        for neighbour in neighbours:
+            neighbour.kill()
+            neighbour.wait()
+
+
+def test_waiting_for_anything_else_is_counted(sandboxed):
+    assert sandboxed(lambda: time.sleep(60), timeout=1.) == ("", "time")
+
+
+# --- files ---
+
+@pytest.fixture
+def open_folder():
+    """A folder that everyone can enter, unlike pytest's."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        yield Path(folder)
+
+
+def write(path, text="text"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def seen(paths):
+    """Return those of some files that can be read."""
+    return [str(path) for path in paths if not refused(lambda: open(path).close())]
+
+
+def test_hidden_folders_in_readable_ones_and_the_reverse(sandboxed, open_folder):
+    """A project in a folder of programs, with its virtual environment inside."""
+    project = open_folder / "share" / "project"
+    package, library, inner, solution, other, outside = (write(path) for path in [
+        open_folder / "share" / "packages" / "numpy" / "module.py",
+        open_folder / "share" / "library.py", project / ".venv" / "lib" / "module.py",
+        project / "notebooks" / "solution.ipynb", open_folder / "share" / "packages" / "vae" / "x",
+        open_folder / "src" / "solution.ipynb"])
+    everything = [package, library, inner, solution, other, outside]
+    assert sandboxed(lambda: seen(everything), readable=[
+        open_folder / "share", project / ".venv"], hidden=[project, other.parent]) == (
+            [str(package), str(library), str(inner)], "")
+
+
+def test_a_hidden_file(sandboxed, open_folder):
+    library, solution = write(open_folder / "a.py"), write(open_folder / "solution.ipynb")
+    text, ended = sandboxed(lambda: [open(path).read() if path in seen([path]) else ""
+                                     for path in map(str, [library, solution])],
+                            readable=[open_folder], hidden=[solution])
+    assert (text, ended) == (["text", ""], "")
+
+
+def test_modules_are_found_beside_hidden_ones(sandboxed, open_folder):
+    write(open_folder / "vae" / "__init__.py")
+    write(open_folder / "a_module.py", "value = 3")
+
+    def find():
+        sys.path.insert(0, str(open_folder))
+        import a_module
+        return a_module.value
+
+    assert sandboxed(find, readable=[open_folder], hidden=[open_folder / "vae"]) == (3, "")
+
+
+def test_an_environment_reached_through_a_link(sandboxed, open_folder):
+    write(open_folder / "real" / "environment" / "file")
+    (open_folder / "link").symlink_to("real")
+    path = open_folder / "link" / "environment" / "file"
+    assert sandboxed(lambda: seen([path]), readable=[path.parent]) == ([str(path)], "")
+
+
+def test_nothing_is_left_in_shared_folders(sandboxed):
+    name = f"left-by-{os.getpid()}"
+    sandboxed(lambda: [refused(write, Path(folder, name, "deep", "file"))
+                       for folder in ["/tmp", "/var/tmp", "/dev/shm"]])
+    assert not [folder for folder in ["/tmp", "/var/tmp", "/dev/shm"]
+                if os.path.lexists(os.path.join(folder, name))]
+
+
+@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() != 0,
+                    reason="only root gives students' code a user of its own")
+def test_what_is_left_in_shared_folders_is_removed(sandboxed, monkeypatch, tmp_path):
+    if sandboxed.isolated:
+        pytest.skip("nothing is left there")
+    own = Path(tempfile.mkdtemp())
+    monkeypatch.setattr(process.landlock, "allow_only", without_landlock)
+    path = Path("/tmp", f"left-by-{os.getpid()}", "file")
+    assert sandboxed(lambda: write(path).read_text()) == ("text", "")
+    assert not path.parent.exists() and own.is_dir()
+    own.rmdir()
+
+
+def test_copies_of_the_project_among_the_packages(open_folder, monkeypatch):
+    packages = open_folder / "lib" / "python3.11" / "site-packages"
+    checkout, moved, plain = (open_folder / "src" / name for name in ["checkout", "moved", "plain"])
+    for folder in [checkout, moved]:
+        write(folder / "pyproject.toml")
+        write(folder / "vae_grading" / "__init__.py")
+    write(packages / "vae" / "__init__.py")
+    write(packages / "numpy" / "__init__.py")
+    write(packages / "vae_seminar-1.0.0.dist-info" / "direct_url.json",
+          json.dumps({"url": checkout.as_uri(), "dir_info": {"editable": True}}))
+    write(packages / "easy-install.pth", f"import sys\n{plain}\n{moved}\n")
+    plain.mkdir()
+    monkeypatch.setattr(sys, "prefix", str(open_folder))
+    found = {Path(path) for path in folders_with_solutions()}
+    assert {path for path in found if open_folder.resolve() in path.parents} == {
+        path.resolve() for path in [checkout, moved, packages / "vae"]}
+    assert Path(visible_files.__file__).resolve().parents[2] in found
+
+
+def test_sources_in_an_environment_are_not_readable(open_folder, monkeypatch):
+    monkeypatch.setattr(sys, "prefix", str(open_folder))
+    folders = [Path(folder) for folder in folders_of_python()]
+    assert open_folder / "lib" in folders and open_folder / "pyvenv.cfg" in folders
+    assert open_folder not in folders and open_folder / "src" not in folders
+
+
+# --- what else can be reached ---
+
+def run_as_user(function):
+    """Call a function in a process of the user who grades, who is not the superuser here."""
+    end, start = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            if os.geteuid() == 0:
+                process._drop_rights(54321)
+            process._prctl(process._PR_SET_DUMPABLE, 1)  # as a program that has been started is
+            os.write(start, function())
+        finally:
+            os._exit(0)
+    os.close(start)
+    os.waitpid(pid, 0)
+    with os.fdopen(end) as file:
+        return file.read()
+
+
+@pytest.mark.parametrize("is_private, landlock, expected", [
+    (True, True, "refused"), (True, False, "refused"), (False, False, "read")])
+def test_the_memory_of_the_graders_processes(is_private, landlock, expected, monkeypatch):
+    """Code that runs as the user who grades, where there are no namespaces."""
+    if not landlock:
+        monkeypatch.setattr(process.landlock, "allow_only", without_landlock)
+    yama = Path("/proc/sys/kernel/yama/ptrace_scope")
+    if expected == "read" and yama.exists() and yama.read_text().strip() != "0":
+        pytest.skip("the kernel refuses it anyway")
+
+    def grade():
+        grader = os.getpid()
+        if is_private:
+            process.keep_memory_private()
+        return run_limited(lambda write: write(
+            b"refused" if refused(open, f"/proc/{grader}/mem", "rb") else b"read"), Limits())[0]
+
+    assert run_as_user(grade) == expected
+
+
+def test_what_is_open_without_namespaces(monkeypatch):
+    assert is_open() <= {"files"}
+    monkeypatch.setattr(process.landlock, "allow_only", without_landlock)
+    monkeypatch.setattr(process, "forbid_calls", without_landlock)
+    assert is_open() == {"files", "network"}
+
+
+def test_a_process_that_ends_itself_has_not_done_its_task(sandboxed):
+    assert sandboxed(lambda: os._exit(0)) == ("", "exit code 0")
 
 
 def test_folders_nested_deeper_than_functions_can_be_are_removed(sandboxed):

@@ -173,8 +173,8 @@ def _drop_rights(user):
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
 
 
-def _limit(limits):
-    usage = psutil.Process()
+def _limit(limits, before):
+    """Set the limits that the kernel keeps; `before` is the size of the memory that is there."""
     processes = limits.processes
     if os.geteuid() != 0:  # the limit is for all processes of the user
         for process in psutil.process_iter(["uids", "num_threads"]):
@@ -184,7 +184,7 @@ def _limit(limits):
                         ("RLIMIT_FSIZE", limits.disk), ("RLIMIT_NOFILE", 256),
                         ("RLIMIT_NPROC", processes), ("RLIMIT_MEMLOCK", 0),
                         ("RLIMIT_SIGPENDING", 1024), ("RLIMIT_MSGQUEUE", 0),
-                        ("RLIMIT_AS", usage.memory_info().vms + limits.memory)]:
+                        ("RLIMIT_AS", before + limits.memory)]:
         if not hasattr(resource, name):
             continue  # only Linux has it
         hard = resource.getrlimit(getattr(resource, name))[1]
@@ -195,7 +195,7 @@ def _limit(limits):
             pass  # macOS rejects some; the supervisor also watches time and memory
 
 
-def _run_here(task, output, folder, user, limits, visible, isolated):
+def _run_here(task, output, folder, user, limits, before, visible, isolated):
     """Give up all rights of this process, then run the untrusted code in it."""
     os.setsid()
     nothing = os.open(os.devnull, os.O_RDWR)
@@ -203,7 +203,7 @@ def _run_here(task, output, folder, user, limits, visible, isolated):
         os.dup2(nothing, number)
     os.dup2(output, 3)
     os.closerange(4, 65536)
-    _limit(limits)
+    _limit(limits, before)
     if isolated:
         _enter_new_root(folder, visible, limits)
         folder = "/tmp/work"
@@ -282,12 +282,13 @@ def run_limited(task, limits, visible=VisibleFiles(), isolated=False, cancel=Non
         _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     folder = tempfile.mkdtemp(prefix="vae-grading-")
     user = 2_000_000 + os.getpid()  # instead of the superuser: owns no files, shares no limits
+    before = psutil.Process().memory_info().vms  # not in a namespace, where numbers differ
     end, start = os.pipe()
     pid = os.fork()
     if pid == 0:
         status = 1
         try:
-            _run_here(task, start, folder, user, limits, visible, isolated)
+            _run_here(task, start, folder, user, limits, before, visible, isolated)
             status = _DONE
         except BaseException as error:
             _write_all(3, b"\n" + repr(error).encode() + b"\n")
