@@ -1,9 +1,10 @@
 """Lines of JSON with arrays in them, from processes that are not trusted.
 
 Reading such lines runs no code. Their size is bounded before they are parsed
-(`vae_grading.graphs.bounds.check_size`, for all lines of a process together). They are ASCII: one
-character beyond would make Python use up to four bytes for each. The values are arrays of numbers,
-numbers, texts that can be encoded, lists and dicts; `vae_grading.messages` checks what they mean.
+(`vae_grading.graphs.bounds.check_size`, for all lines of a process together). Bytes are ASCII, as
+`to_json` writes them: one character beyond would make Python use up to four bytes for each. The
+values are arrays of numbers, numbers, texts that can be encoded, lists and dicts;
+`vae_grading.messages` checks what they mean.
 """
 
 import base64
@@ -40,7 +41,7 @@ def from_json(line):
     Raises
     ------
     ValueError
-        If the line is too large, or is not JSON in ASCII, or has an array of anything but numbers.
+        If the line is too large, or is not JSON, or has an array of anything but numbers.
     """
     def decode(value):
         if set(value) != {"dtype", "shape", "data"}:
@@ -54,8 +55,6 @@ def from_json(line):
 
     try:
         check_size(line)
-        if not line.isascii():
-            raise ValueError("not ASCII")
         if not _ESCAPED.search(line):
             return json.loads(line, object_hook=decode)
         if len(line) > _MAX_ESCAPED:
@@ -93,8 +92,10 @@ def lines_of_json(output):
     try:
         check_size(output)
         for line in output.split(b"\n", _MAX_LINES)[:_MAX_LINES]:
+            if not line.isascii():
+                break  # before the text is made
             if line:
                 values.append(from_json(line.decode("ascii")))
-    except ValueError:  # also UnicodeDecodeError
+    except ValueError:
         pass
     return values
