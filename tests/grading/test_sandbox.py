@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 
 from vae_grading.sandbox import process, visible_files
+from vae_grading.sandbox.control_group import ControlGroup, place_for_groups
 from vae_grading.sandbox.process import (Limits, is_open, out_of_reach, run_limited,
                                          why_not_isolated)
 from vae_grading.sandbox.system_calls import _FORBIDDEN, MACHINES
@@ -39,7 +40,7 @@ def sandboxed(request):
     if request.param and not NAMESPACES:
         pytest.skip("needs namespaces")
 
-    def call(function, readable=(), hidden=(), **limits):
+    def call(function, readable=(), hidden=(), groups=None, **limits):
         end, start = os.pipe()
         pid = os.fork()
         if pid == 0:
@@ -48,7 +49,8 @@ def sandboxed(request):
                     lambda write: write(json.dumps(function()).encode()),
                     Limits(**{"timeout": 120, **limits}),
                     VisibleFiles((*folders_of_python(), *map(str, readable)),
-                                 tuple(map(str, hidden))), isolated=request.param)
+                                 tuple(map(str, hidden))), isolated=request.param,
+                    groups=groups)
                 os.write(start, json.dumps([output.decode(), ended]).encode())
             finally:
                 os._exit(0)
@@ -274,6 +276,77 @@ def test_waiting_for_a_processor_is_not_counted(sandboxed):
 
 def test_waiting_for_anything_else_is_counted(sandboxed):
     assert sandboxed(lambda: time.sleep(60), timeout=1.) == ("", "time")
+
+
+# --- control groups ---
+
+@pytest.fixture
+def groups():
+    """A place for groups; here they need not limit memory."""
+    mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
+    for place in [fields[1] for fields in mounts if fields[2] == "cgroup2"]:
+        try:
+            ControlGroup(place).close()
+            return Path(place)
+        except OSError:
+            pass
+    pytest.skip("needs rights to make control groups")
+
+
+def test_a_group_counts_and_kills_processes_that_have_detached(groups):
+    group, before = ControlGroup(groups), set(groups.iterdir())
+    end, start = os.pipe()
+    if os.fork() == 0:
+        group.enter()
+        if os.fork() == 0:
+            compute(0.2 + time.process_time())
+            os.write(start, b"done")
+            time.sleep(600)
+        os._exit(0)
+    os.close(start)
+    assert os.read(end, 4) == b"done" and group.seconds() >= 0.2
+    group.close()
+    assert os.read(end, 1) == b""  # the process has ended
+    assert len(before - set(groups.iterdir())) == 1
+    os.wait()
+
+
+def test_a_run_in_a_group(sandboxed, groups):
+    def wait():
+        while True:
+            time.sleep(0.01)
+
+    before = set(groups.iterdir())
+    members = []
+    watch = threading.Thread(target=lambda: members.append(members_of_new_group(groups, before)))
+    watch.start()
+    assert sandboxed(wait, groups=groups, timeout=2.) == ("", "time")
+    watch.join()
+    assert members[0] and set(groups.iterdir()) == before
+
+
+def members_of_new_group(groups, before):
+    while True:
+        for folder in set(groups.iterdir()) - before:
+            members = (folder / "cgroup.procs").read_text().split()
+            if members:
+                return members
+        time.sleep(0.02)
+
+
+def test_the_place_for_groups_limits_memory(monkeypatch, tmp_path):
+    """Of the groups around this process, the nearest in which the kernel limits memory."""
+    middle = tmp_path / "user.slice" / "user"
+    own = middle / "terminal"
+    own.mkdir(parents=True)
+    for folder, controllers in [(tmp_path, "cpu memory pids"), (middle.parent, "memory pids"),
+                                (middle, "pids"), (own, "")]:
+        (folder / "cgroup.subtree_control").write_text(controllers)
+    texts = {"/proc/self/mounts": f"proc /proc proc rw 0 0\ncgroup2 {tmp_path} cgroup2 rw 0 0\n",
+             "/proc/self/cgroup": "1:name=systemd:/\n0::/user.slice/user/terminal\n"}
+    read_text = Path.read_text
+    monkeypatch.setattr(Path, "read_text", lambda path: texts.get(str(path)) or read_text(path))
+    assert place_for_groups() == middle.parent
 
 
 # --- files ---

@@ -22,6 +22,7 @@ from vae_grading.messages import BuildTask, line_of, task_from_json
 from vae_grading.notebook.cells import cells_of
 from vae_grading.notebook.execution import given_by
 from vae_grading.notebook.fakes import keep_language, use_few_images
+from vae_grading.sandbox.control_group import place_for_groups
 from vae_grading.sandbox.graph_builder import build
 from vae_grading.sandbox.graph_evaluator import measure
 from vae_grading.sandbox.process import keep_memory_private, run_limited, why_not_isolated
@@ -57,6 +58,7 @@ def serve(control, hidden):
                            tuple(hidden))
     if not_isolated is not None:
         visible.without_hidden  # found now, and not by each forked process
+    groups = place_for_groups()
     control.sendall(json.dumps({"not_isolated": not_isolated}).encode())
     gc.freeze()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
@@ -69,13 +71,13 @@ def serve(control, hidden):
                 control.close()
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 with socket.socket(fileno=descriptors[0]) as connection:
-                    _run_task(connection, given, images, visible, not_isolated is None)
+                    _run_task(connection, given, images, visible, not_isolated is None, groups)
             finally:
                 os._exit(0)
         os.close(descriptors[0])
 
 
-def _run_task(connection, given, images, visible, isolated):
+def _run_task(connection, given, images, visible, isolated, groups):
     task, limits = task_from_json(receive(connection))
 
     def run(write):
@@ -87,7 +89,7 @@ def _run_task(connection, given, images, visible, isolated):
         else:
             measure(task, images, send_message, _OWN_SHARE * limits.timeout)
 
-    output, ended, seconds = run_limited(run, limits, visible, isolated, cancel=connection)
+    output, ended, seconds = run_limited(run, limits, visible, isolated, connection, groups)
     send(connection, json.dumps([ended, seconds]).encode())
     send(connection, output)
 

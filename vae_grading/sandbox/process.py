@@ -30,6 +30,7 @@ from dataclasses import dataclass
 import psutil
 
 from vae_grading.sandbox import landlock
+from vae_grading.sandbox.control_group import ControlGroup
 from vae_grading.sandbox.system_calls import forbid_calls
 from vae_grading.sandbox.usage import Usage, holds_too_much
 from vae_grading.sandbox.visible_files import VisibleFiles
@@ -195,9 +196,11 @@ def _limit(limits, before):
             pass  # macOS rejects some; the supervisor also watches time and memory
 
 
-def _run_here(task, output, folder, user, limits, before, visible, isolated):
+def _run_here(task, output, folder, user, limits, before, visible, isolated, group):
     """Give up all rights of this process, then run the untrusted code in it."""
     os.setsid()
+    if group is not None:
+        group.enter()
     nothing = os.open(os.devnull, os.O_RDWR)
     for number in (0, 1, 2):
         os.dup2(nothing, number)
@@ -246,7 +249,7 @@ def _write_all(descriptor, data):
         data = data[os.write(descriptor, data):]
 
 
-def run_limited(task, limits, visible=VisibleFiles(), isolated=False, cancel=None):
+def run_limited(task, limits, visible=VisibleFiles(), isolated=False, cancel=None, groups=None):
     """Run a function in a new process, under limits.
 
     Call it in a process that does nothing else: it forks, and takes over the
@@ -263,6 +266,8 @@ def run_limited(task, limits, visible=VisibleFiles(), isolated=False, cancel=Non
         Use namespaces.
     cancel : socket, optional
         The process is stopped when the other end is closed.
+    groups : path, optional
+        Where control groups can be made: see `vae_grading.sandbox.control_group`.
 
     Returns
     -------
@@ -283,12 +288,14 @@ def run_limited(task, limits, visible=VisibleFiles(), isolated=False, cancel=Non
     folder = tempfile.mkdtemp(prefix="vae-grading-")
     user = 2_000_000 + os.getpid()  # instead of the superuser: owns no files, shares no limits
     before = psutil.Process().memory_info().vms  # not in a namespace, where numbers differ
+    group = _make_group(groups, limits)
     end, start = os.pipe()
     pid = os.fork()
     if pid == 0:
         status = 1
         try:
-            _run_here(task, start, folder, user, limits, before, visible, isolated)
+            _run_here(task, start, folder, user, limits, before, visible, isolated,
+                      group)
             status = _DONE
         except BaseException as error:
             _write_all(3, b"\n" + repr(error).encode() + b"\n")
@@ -296,9 +303,11 @@ def run_limited(task, limits, visible=VisibleFiles(), isolated=False, cancel=Non
             os._exit(status)
     os.close(start)
     try:
-        return _supervise(pid, end, limits, cancel, folder, Usage(pid, user))
+        return _supervise(pid, end, limits, cancel, folder, Usage(pid, user, group))
     finally:
         _kill_everything()
+        if group is not None:
+            group.close()
         os.close(end)
         if isolated:  # it is empty here, and no process can be started any more
             shutil.rmtree(folder, ignore_errors=True)
@@ -306,6 +315,13 @@ def run_limited(task, limits, visible=VisibleFiles(), isolated=False, cancel=Non
             _remove(folder)
             if os.geteuid() == 0:
                 _remove_files_of(user)
+
+
+def _make_group(place, limits):
+    try:
+        return None if place is None else ControlGroup(place, limits)
+    except OSError:  # the other limits hold without it
+        return None
 
 
 def _supervise(pid, end, limits, cancel, folder, usage):
@@ -342,6 +358,8 @@ def _supervise(pid, end, limits, cancel, folder, usage):
                 ended = "memory"
             elif holds_too_much(folder, limits):
                 ended = "disk"
+    if ended == "SIGKILL" and usage.has_exceeded_memory():
+        ended = "memory"
     del output[_MAX_OUTPUT:]
     return output, ended, usage.seconds()
 

@@ -20,10 +20,12 @@ class Usage:
         The first of them.
     user : int
         The user that they become if this process is the superuser.
+    group : vae_grading.sandbox.control_group.ControlGroup or None
+        Their group.
     """
 
-    def __init__(self, pid, user):
-        self._pid, self._user = pid, user
+    def __init__(self, pid, user, group=None):
+        self._pid, self._user, self._group = pid, user, group
         self._started, self._waited = time.monotonic(), 0.
         self._members, self._computed = [], 0.
         self._seconds = {}  #: for which processors have worked, also for what has ended
@@ -40,8 +42,10 @@ class Usage:
             self._seconds[member] = times.user + times.system
             with_children += (times.user + times.system
                               + times.children_user + times.children_system)
-        # Some have started and ended between two calls: their parents may have counted them.
-        self._computed = max(self._computed, sum(self._seconds.values()), with_children)
+        # Some have started and ended between two calls: their parents or the kernel count them.
+        in_group = 0. if self._group is None else self._group.seconds()
+        self._computed = max(
+            self._computed, sum(self._seconds.values()), with_children, in_group)
         try:
             with open(f"/proc/{self._pid}/schedstat") as file:
                 self._waited = int(file.read().split()[1]) / 1e9
@@ -56,6 +60,10 @@ class Usage:
         together.
         """
         return max(self._computed, time.monotonic() - self._started - self._waited)
+
+    def has_exceeded_memory(self):
+        """Whether the kernel has killed processes because of their group's limit on memory."""
+        return self._group is not None and self._group.has_exceeded_memory()
 
     def exceeds_memory(self, limit):
         """Whether all processes together take more than a number of bytes.
