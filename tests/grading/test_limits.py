@@ -9,6 +9,7 @@ import tracemalloc
 import pytest
 from grading_notebooks import FOLDER, SOLVED, cells, changed, notebook, to_bytes, unfilled
 
+import vae_grading.__main__ as main
 from vae.checks import EXERCISES
 from vae_grading.grader import Reference, grade
 from vae_grading.json_lines import lines_of_json
@@ -129,6 +130,16 @@ def test_a_convolutional_encoder(reference):
 
 
 # --- the command ---
+
+@pytest.mark.parametrize("open_things, expected", [
+    ({"files", "network"}, "can read this disk and reach the network: no"),
+    ({"network"}, "can reach the network: no"), (set(), "can see that other")])
+def test_the_warning_names_what_students_code_can_reach(open_things, expected, monkeypatch, capsys):
+    monkeypatch.setattr(main, "is_open", lambda: open_things)
+    monkeypatch.setattr(main, "out_of_reach", lambda paths: None)
+    main._warn_of_missing_isolation("no kernel")
+    assert expected in capsys.readouterr().err
+
 
 _BACKGROUND = """
 "$0" -m vae_grading "$1" -o "$2" 2> "$2.log" &

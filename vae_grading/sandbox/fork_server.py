@@ -56,8 +56,7 @@ def serve(control, hidden):
         keep_memory_private()
     visible = VisibleFiles((os.getcwd(), os.environ["MPLCONFIGDIR"], *folders_of_python()),
                            tuple(hidden))
-    if not_isolated is not None:
-        visible.without_hidden  # found now, and not by each forked process
+    visible.look()
     groups = place_for_groups()
     control.sendall(json.dumps({"not_isolated": not_isolated}).encode())
     gc.freeze()

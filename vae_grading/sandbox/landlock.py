@@ -9,6 +9,7 @@ memory. Since Linux 6.12 it can not signal them, either.
 import ctypes
 import errno
 import os
+import sys
 
 __all__ = ["allow_only", "version"]
 
@@ -43,6 +44,8 @@ def _call(number, *arguments):
 
 def version():
     """Return the version of Landlock that the kernel has, 0 if it has none."""
+    if sys.platform != "linux":
+        return 0
     try:
         return _call(_CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint32(_VERSION))
     except OSError:

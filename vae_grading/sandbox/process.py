@@ -294,8 +294,7 @@ def run_limited(task, limits, visible=VisibleFiles(), isolated=False, cancel=Non
     if pid == 0:
         status = 1
         try:
-            _run_here(task, start, folder, user, limits, before, visible, isolated,
-                      group)
+            _run_here(task, start, folder, user, limits, before, visible, isolated, group)
             status = _DONE
         except BaseException as error:
             _write_all(3, b"\n" + repr(error).encode() + b"\n")

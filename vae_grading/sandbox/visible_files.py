@@ -88,6 +88,10 @@ class VisibleFiles:
     readable: tuple = ()
     hidden: tuple = ()
 
+    def look(self):
+        """Look at the disk now, so that processes which are forked later need not do it."""
+        self.links, self.in_order, self.without_hidden
+
     @cached_property
     def links(self):
         """Return the readable paths that lead through symbolic links, with their targets."""
