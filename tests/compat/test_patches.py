@@ -150,6 +150,13 @@ from theano.tensor.signal import downsample
 pool = downsample.max_pool_2d(T.matrix(), (2, 3), True, st=(4, 5)).owner
 assert [x.data.tolist() for x in pool.inputs[1:3]] == [[2, 3], [4, 5]]
 """),
+    "give_gpu_layers_to_cpu": Need("dnn not available", """
+from theano_compat.old_programs.environment import as_old_program
+as_old_program()
+import warnings
+warnings.simplefilter("ignore")
+import lasagne.layers.dnn
+"""),
     "restore_pkg_resources": Need("'pkg_resources'", """
         import sys, vae
         assert "pkg_resources" not in sys.modules, "'pkg_resources' is imported"

@@ -27,6 +27,7 @@ import numpy as np
 from theano_compat.hooks import around_import, replace
 from theano_compat.needed.removed_names import stand_in
 from theano_compat.needed.settings import floats_of_old_programs
+from theano_compat.old_programs.gpu_layers import modules_of_old_backend
 from theano_compat.originals import as_imported
 
 __all__ = ["as_old_program", "DROPPED"]
@@ -334,10 +335,7 @@ def _dropped_modules_of_theano():
             "Counter", "OrderedDict", "defaultdict"]}, partial=functools.partial),
         **_modules(
             "theano.sandbox.cuda", cuda_available=False, cuda_enabled=False, use=_no_gpu,
-            dnn=stand_in("theano.sandbox.cuda.dnn", dnn_available=lambda: False),
-            basic_ops=stand_in("theano.sandbox.cuda.basic_ops", **{
-                name: lambda x: x for name in [
-                    "gpu_contiguous", "gpu_from_host", "host_from_gpu"]})),
+            **modules_of_old_backend()),
     }
 
 
