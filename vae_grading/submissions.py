@@ -27,6 +27,7 @@ __all__ = ["Student", "Submission", "collect", "read_file"]
 _LARGEST_FILE = 50 * 2**20  # bytes
 _LARGEST_ARCHIVE = 4 * 2**30  # bytes, of all notebooks in it
 _LONGEST_NAME, _LONGEST_PATH = 249, 3000  # bytes: reports are called after them
+_MOST_NAMES = 10  # of files, in a note
 _DEEPEST = 50  # levels of nested folders
 #: Folders that systems add, not students.
 _SYSTEM_FOLDERS = {".ipynb_checkpoints", "__MACOSX", ".git"}
@@ -53,6 +54,17 @@ class Student:
     id: str = ""  #: Moodle's number of the participant; "" elsewhere
     notebooks: dict[str, Submission] = field(default_factory=dict)  #: by their names in reports
     other_files: list[str] = field(default_factory=list)  #: their paths in the folder
+
+    @property
+    def problem(self):
+        """For the student, why there is nothing to grade; "" if there is a notebook."""
+        if self.notebooks:
+            return ""
+        if not self.other_files:
+            return _("Не сдано ни одного файла.")
+        return (_("Сдайте ноутбук: файл с именем на .ipynb.") + " "
+                + _("Сданы другие файлы или ссылки: {names}.",
+                    names=", ".join(self.other_files[:_MOST_NAMES])))
 
 
 def read_file(path, folder=None):
