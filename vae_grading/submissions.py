@@ -201,7 +201,7 @@ class _Found:
         self.skipped = {}
 
     def skip(self, path, why, is_in_class=True):
-        self.skipped[str(self.prefix / path)] = why
+        self.skipped[f"{self.prefix}/{path}" if self.prefix.parts else str(path)] = why
         if is_in_class:
             self.others.append(PurePosixPath(path))
 
@@ -413,6 +413,8 @@ def _is_utf8(raw):
 
 
 def _likelihood(raw, encoding):
-    """Return a score of how much bytes look like Russian names: common letters count most."""
+    """Return how much bytes look like Russian names: common letters count most."""
+    scores = {letter: rank for rank, letter in enumerate(_LETTERS, start=1)}
     text = raw.decode(encoding, errors="replace").lower()
-    return sum(_LETTERS.find(character) + 1 for character in text)
+    return sum(0 if character.isascii() else scores.get(character, -len(_LETTERS))
+               for character in text)
