@@ -8,11 +8,12 @@ from statistics import mean, median
 from urllib.parse import quote
 
 import matplotlib
+from babel.numbers import format_decimal
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from vae.checks import EXERCISES
-from vae.language import _
+from vae.language import _, language
 from vae_grading.reports import MAX_POINTS, capital, page_text, printable, sentence, visible
 
 __all__ = ["class_page"]
@@ -45,8 +46,9 @@ def class_page(results):
     points = [row["grade"].points for row in rows]
     outcomes = {number: _outcomes(number, rows) for number in EXERCISES}
     return page_text(
-        "class_page.html", rows=rows, mean=mean(points) if points else 0,
-        median=median(points) if points else 0,
+        "class_page.html", rows=rows,
+        mean=format_decimal(mean(points or [0]), "0.0", language()),
+        median=format_decimal(median(points or [0]), "0.#", language()),
         n_best=sum(number == MAX_POINTS for number in points),
         n_without=sum(not row["n_notebooks"] for row in rows),
         histogram=_histogram(points), bars=_bars(outcomes, len(rows)), hints=_hints(rows),
@@ -86,7 +88,7 @@ def _outcomes(number, rows):
 
 
 def _is_untried(verdict):
-    return verdict.hint in (_("ещё не выполнено."), _("не проверено."))
+    return verdict.hint.startswith((_("ещё не выполнено."), _("не проверено.").rstrip(".")))
 
 
 def _bars(outcomes, n_students):
