@@ -40,7 +40,7 @@ def class_page(results):
     -------
     str
     """
-    rows = [{"name": visible(result.student.name), "page": quote(result.page, errors="replace"),
+    rows = [{"name": visible(result.student.name), "page": quote(result.page, errors="surrogateescape"),
              "grade": printable(result.grade), "n_notebooks": len(result.student.notebooks)}
             for result in results]
     points = [row["grade"].points for row in rows]

@@ -128,7 +128,7 @@ def collect(paths, except_in=None):
     Raises
     ------
     ValueError
-        If one of the paths is neither of these.
+        If one of the paths is neither of these, or a folder can't be read.
     """
     paths = [Path(os.path.abspath(path)) for path in paths]
     together = Path(os.path.commonpath([path.parent for path in paths])) if paths else None
@@ -155,7 +155,13 @@ def collect(paths, except_in=None):
             raise ValueError(f"got {path}, expected a notebook (*.ipynb), a folder or a *.zip")
         class_.add(found, is_archive)
         skipped.update(found.skipped)
-    return class_.students(), skipped
+    students = []
+    for student in class_.students():
+        if student.notebooks or _is_short_enough(PurePosixPath(student.folder)):
+            students.append(student)
+        else:
+            skipped[student.folder] = "too long a name"
+    return students, skipped
 
 
 def _is_notebook(name):
@@ -202,8 +208,9 @@ class _Found:
 
     def skip(self, path, why, is_in_class=True):
         self.skipped[f"{self.prefix}/{path}" if self.prefix.parts else str(path)] = why
-        if is_in_class:
-            self.others.append(PurePosixPath(path))
+        path = PurePosixPath(path)
+        if is_in_class and not path.parts[0].startswith("."):
+            self.others.append(path)
 
     def add(self, path, submission):
         if _is_short_enough((self.prefix / path).with_suffix("")):
@@ -217,8 +224,8 @@ class _Found:
         If an archive was made of one folder, that folder may be the class, not a student. A folder
         that is an argument is the class, unless it only contains another one of several folders.
         """
-        tops = {path.parts[0] for path in [*self.folders, *self.others]}
-        tops.update(path.parts[0] for path, _ in self.notebooks)
+        tops = {path.parts[0] for path in [*self.folders, *(path for path, _ in self.notebooks)]}
+        tops.update(path.parts[0] for path in self.others if len(path.parts) > 1)
         in_folders = [path for path, _ in self.notebooks if len(path.parts) > 1]
         has_several = len({path.parts[1] for path in in_folders}) > 1
         has_own = any(len(path.parts) == 2 for path in in_folders)
@@ -257,7 +264,7 @@ class _Class:
             self._student_of(found.prefix / path, top, is_folder=True)
         for path in found.others:
             student, inner = self._student_of(found.prefix / path, top)
-            if student is not None:
+            if inner:
                 student.other_files.append(inner)
 
     def students(self):
@@ -309,7 +316,11 @@ def _search_folder(top, except_in, found):
     top = os.path.realpath(top)
 
     def skip_folder(error):
-        found.skip(os.path.relpath(error.filename, top), error.strerror)
+        if error.filename == top:
+            raise ValueError(f"got {top}, expected a folder that can be read") from None
+        path = PurePosixPath(os.path.relpath(error.filename, top))
+        found.skip(path, error.strerror)
+        found.folders.append(path)
 
     for folder, folders, files, descriptor in os.fwalk(top, onerror=skip_folder):
         inner = PurePosixPath(Path(folder).relative_to(top).as_posix())
@@ -321,7 +332,7 @@ def _search_folder(top, except_in, found):
                 folders.remove(name)
             elif name.startswith("."):
                 folders.remove(name)
-                found.skip(f"{path}/", "hidden", is_in_class=bool(inner.parts))
+                found.skip(f"{path}/", "hidden")
             elif stat.S_ISLNK(os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_mode):
                 folders.remove(name)
                 found.skip(str(path), "a link")
@@ -372,7 +383,7 @@ def _search_archive(path, found):
             elif file_type not in (0, stat.S_IFREG):
                 found.skip(path, "a link" if file_type == stat.S_IFLNK else "not a regular file")
             elif is_hidden:
-                found.skip(path, "hidden", is_in_class=not path.parts[0].startswith("."))
+                found.skip(path, "hidden")
             elif not _is_notebook(name):
                 found.skip(path, "not a notebook")
             elif bytes_left <= 0:

@@ -766,6 +766,12 @@ def test_students_markup_is_text_in_the_class(name, tmp_path):
     assert page.comments == plain.comments and set(page.all("a")) == {name}
 
 
+def test_a_link_to_a_page_whose_name_is_not_utf8(tmp_path):
+    page = glance_at(tmp_path, [result_of(some_grade(os.fsdecode(b"\xc8\xe2")))])
+    assert [attributes["href"] for name, attributes in page.elements
+            if name == "a"] == ["feedback/%C8%E2.html"] * 3  # two hints, and the row
+
+
 def test_the_page_of_nobody():
     page = _Page(class_page([]))
     assert numbers_of(page) == [0, 0, 0, 0] and len(pictures_of(page)) == 2

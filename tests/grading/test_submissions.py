@@ -278,7 +278,8 @@ def test_a_folder_in_which_everything_lies(names, students, tmp_path):
 
 
 def test_an_archive_made_of_one_folder(tmp_path):
-    found, _ = collect([archive(tmp_path, [("class/a.ipynb", b""), ("class/b.ipynb", b"")])])
+    found, _ = collect([archive(tmp_path, [("class/a.ipynb", b""), ("class/b.ipynb", b""),
+                                           ("readme.txt", b""), (".hidden/x.ipynb", b"")])])
     assert in_short(found) == {"class/a": ["class/a"], "class/b": ["class/b"]}
     found, _ = collect([archive(tmp_path, [("ivanov/a.ipynb", b""), ("ivanov/b.txt", b"")])])
     assert in_short(found) == {"ivanov": ["ivanov/a"]}
@@ -289,6 +290,13 @@ def test_groups_as_arguments(tmp_path):
     assert in_short(collect([tmp_path / "group1", tmp_path / "group2"])[0]) == {
         "group1/ivanov": ["group1/ivanov/a"], "group1/petrov": ["group1/petrov"],
         "group2/ivanov": ["group2/ivanov/a"]}
+
+
+def test_a_students_folder_whose_name_is_too_long_for_a_page(folder):
+    write(folder, f"{'x' * 254}/report.pdf", f"{'y' * 249}/report.pdf")
+    found, skipped = collect([folder])
+    assert in_short(found) == {"a": ["a/lab"], "y" * 249: ["report.pdf"]}
+    assert skipped["x" * 254] == "too long a name"
 
 
 def test_a_folder_and_a_notebook_of_one_name(tmp_path):
