@@ -110,16 +110,16 @@ def test_a_class(tmp_path):
     (folder / "notes.txt").touch()
     result = run(folder, output, "--timeout", "15")
     assert result.returncode == 0, result.stderr
-    assert "5 notebooks" in result.stdout and "5/5" in result.stderr
+    assert "6 students, 5 notebooks" in result.stdout and "5/5" in result.stderr
     assert "'solution.ipynb': a link" in result.stdout
     assert "'notes.txt': not a notebook" in result.stdout
     assert table(output) == {"Иванов Пётр/моё решение": FULL, "unfilled": 0, "hangs": WITHOUT_2,
-                             "junk": 0, "empty": 0}
+                             "junk": 0, "empty": 0, "folder.ipynb": 0}
     page = (output / "feedback" / "hangs.html").read_text(encoding="utf-8")
     assert "бесконечного цикла" in page
     suites = ElementTree.parse(output / "junit.xml").getroot()
-    assert len(list(suites.iter("testcase"))) == 5 * len(EXERCISES)
-    assert len(list(suites.iter("failure"))) == 3 * len(EXERCISES) + 1
+    assert len(list(suites.iter("testcase"))) == 6 * len(EXERCISES)
+    assert len(list(suites.iter("failure"))) == 4 * len(EXERCISES) + 1
     scope = json.loads((output / "results" / "hangs.json").read_text(encoding="utf-8"))
     assert sum(test["score"] for test in scope["tests"]) == WITHOUT_2
 
