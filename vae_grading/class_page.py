@@ -58,12 +58,12 @@ def class_page(results):
 # --- pictures ---
 
 def _histogram(points):
-    """Return the picture of how many students have how many points, as SVG."""
-    step = math.ceil((MAX_POINTS + 1) / _MOST_BARS)
+    """Return the picture of how many students have how many points, which may be fractions."""
+    last = math.floor(MAX_POINTS)
+    step = math.ceil((last + 1) / _MOST_BARS)
     counts = Counter(number // step for number in points)
-    starts = range(0, MAX_POINTS + 1, step)
-    labels = [str(start) if step == 1 else f"{start}–{min(start + step - 1, MAX_POINTS)}"
-              for start in starts]
+    labels = [str(start) if step == 1 else f"{start}–{min(start + step - 1, last)}"
+              for start in range(0, last + 1, step)]
     heights = [counts[place] for place in range(len(labels))]
     figure, axes = _figure(height=2.6)
     bars = axes.bar(labels, heights, width=0.8, color=_BLUE)
@@ -92,7 +92,7 @@ def _is_untried(verdict):
 
 
 def _bars(outcomes, n_students):
-    """Return the picture of how many students have solved each exercise, as SVG."""
+    """Return the picture of how many students have solved each exercise."""
     figure, axes = _figure(height=0.55 + 0.5 * len(outcomes))
     places = range(len(outcomes))
     left = [0] * len(outcomes)
@@ -129,7 +129,7 @@ def _figure(height):
 
 
 def _svg(figure, name, described):
-    """Return a figure as an SVG element, in the colours of the page.
+    """Return a figure as an SVG element in the colours of the page, and its alternative text.
 
     Parameters
     ----------

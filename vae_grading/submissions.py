@@ -34,7 +34,7 @@ _SYSTEM_FOLDERS = {".ipynb_checkpoints", "__MACOSX", ".git"}
 #: How Moodle names a student's folder: NAME_ID_assignsubmission_file, in earlier versions with "_"
 #: at the end. Where it makes no folders, a file's own name follows. NAME contains no "_".
 _MOODLES = re.compile(
-    r"(?P<folder>(?P<name>[^_]+)_(?P<id>\d+)_assignsubmission_[a-z0-9]+)(_.*)?", re.S)
+    r"(?P<folder>(?P<name>[^_]+)_(?P<id>[0-9]{1,15})_assignsubmission_[a-z0-9]+)(_.*)?", re.S)
 
 
 @dataclass(frozen=True)

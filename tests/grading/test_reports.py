@@ -777,10 +777,11 @@ def test_the_page_of_nobody():
     assert numbers_of(page) == [0, 0, 0, 0] and len(pictures_of(page)) == 2
 
 
-def test_the_page_of_a_seminar_with_many_points(tmp_path, monkeypatch):
-    monkeypatch.setattr("vae_grading.class_page.MAX_POINTS", 100)
+@pytest.mark.parametrize("full, label", [(100, "10–14"), (11.5, "10"), (10.5, "10")])
+def test_the_page_of_a_seminar_with_other_points(full, label, tmp_path, monkeypatch):
+    monkeypatch.setattr("vae_grading.class_page.MAX_POINTS", full)
     page = glance_at(tmp_path, [result_of(some_grade("a", failed=()))])
-    assert "10–14 – 1" in pictures_of(page)[0]
+    assert f": {label} – 1." in pictures_of(page)[0]
 
 
 # --- JUnit ---
