@@ -170,10 +170,14 @@ def _only_run_into(output):
                  "with -o")
 
 
+def _shown(name):
+    """Return a name that a student has chosen without effect on the terminal."""
+    return repr(os.fsencode(name).decode(errors="backslashreplace"))
+
+
 def _list(reasons):
     """Return lines of names, each with a reason."""
-    lines = [f"  {os.fsencode(name).decode(errors='backslashreplace')!r}: {reason}"
-             for name, reason in reasons.items()]
+    lines = [f"  {_shown(name)}: {reason}" for name, reason in reasons.items()]
     if len(lines) > _MAX_LISTED:
         lines[_MAX_LISTED:] = [f"  and {len(lines) - _MAX_LISTED} more"]
     return "\n".join(lines)
@@ -185,8 +189,9 @@ def _print_summary(results, output, skipped):
     print(f"{len(results)} students, {n_notebooks} notebooks, {mean:.1f} points on average: "
           f"{output / 'index.html'}")
     lists = {
-        "No notebook": {result.student.folder: ", ".join(result.student.other_files) or "no files"
-                        for result in results if not result.student.notebooks},
+        "No notebook": {
+            result.student.folder: ", ".join(map(_shown, result.student.other_files[:_MAX_LISTED]))
+            or "no files" for result in results if not result.student.notebooks},
         "Several notebooks, of which the best counts": {
             result.student.folder: len(result.student.notebooks) for result in results
             if result.other_grades},

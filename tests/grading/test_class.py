@@ -158,7 +158,7 @@ def test_each_student_of_moodles_archive_is_in_the_class(tmp_path):
     assert table(output) == {f"Быков_2{end}": 0, f"Власов_3{end}": 0,
                              f"Иванов Пётр_1{end}/b": WITHOUT_5}
     assert "3 students, 2 notebooks" in result.stdout
-    assert f"No notebook:\n  'Быков_2{end}': lab.ipynb.txt\n" in result.stdout
+    assert f"No notebook:\n  'Быков_2{end}': 'lab.ipynb.txt'\n" in result.stdout
     assert f"the best counts:\n  'Иванов Пётр_1{end}': 2\n" in result.stdout
     assert "lab.ipynb.txt" in (output / "feedback" / f"Быков_2{end}.html").read_text("utf-8")
     with zipfile.ZipFile(output / "moodle_feedback.zip") as file:
