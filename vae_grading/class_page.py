@@ -2,6 +2,7 @@
 
 import io
 import math
+import os
 import re
 from collections import Counter, defaultdict
 from statistics import mean, median
@@ -40,7 +41,7 @@ def class_page(results):
     -------
     str
     """
-    rows = [{"name": visible(result.student.name), "page": quote(result.page, errors="surrogateescape"),
+    rows = [{"name": visible(result.student.name), "page": _link(result.page),
              "grade": printable(result.grade), "n_notebooks": len(result.student.notebooks)}
             for result in results]
     points = [row["grade"].points for row in rows]
@@ -53,6 +54,13 @@ def class_page(results):
         n_without=sum(not row["n_notebooks"] for row in rows),
         histogram=_histogram(points), bars=_bars(outcomes, len(rows)), hints=_hints(rows),
         is_untried=_is_untried)
+
+
+def _link(path):
+    try:
+        return quote(os.fsencode(path))
+    except UnicodeEncodeError:  # no file can have this name
+        return ""
 
 
 # --- pictures ---

@@ -53,7 +53,7 @@ def write_class_reports(folder, results):
         Of all reports; made if it does not exist.
     results : iterable of StudentGrade
     """
-    results = sorted(results, key=lambda result: result.student.folder)
+    results = sorted(results, key=_alphabetical)
     write_file(Path(folder, "grades.csv"), table(results).encode("utf-8-sig"))  # BOM: for Excel
     write_file(Path(folder, "grades.xlsx"), workbook(results))
     write_file(Path(folder, "index.html"), class_page(results).encode())
@@ -63,6 +63,10 @@ def write_class_reports(folder, results):
         write_file(archive, _moodle_feedback(folder, results))
     else:
         archive.unlink(missing_ok=True)  # of an earlier run
+
+
+def _alphabetical(result):
+    return result.student.folder.casefold().replace("ё", "е"), result.student.folder
 
 
 def _moodle_feedback(folder, results):
