@@ -396,7 +396,7 @@ def _search_archive(path, found):
 # --- names in archives ---
 
 #: Russian letters, the rarest first.
-_LETTERS = "ъфэщцюшжхйчёбзгьыяупдмклврстниаео"
+_LETTERS = "ъ ф э щ ц ю ш ж х й ч ё б з г ь ы я у п д м к л в р с т н и а е о".split()
 
 
 def _names_in_archive(entries):
