@@ -21,7 +21,7 @@ REQUIRES = [
     "babel",  # catalogues of translations
 ]
 EXTRAS = {
-    "grading": ["ipython", "jinja2", "nbformat", "psutil", "pytest", "xlsxwriter"],
+    "grading": ["ipython", "jinja2", "psutil", "pytest", "xlsxwriter"],
     "dask": ["distributed"],  # grading on many machines
     "nbgrader": ["nbgrader", "jupytext"],  # jupytext: one source for all notebooks
     "compiler": ["ziglang"],
@@ -29,7 +29,7 @@ EXTRAS = {
 }
 EXTRAS["tests"] = [
     *EXTRAS["grading"], *EXTRAS["dask"], *EXTRAS["nbgrader"], *EXTRAS["python2"],
-    "jupyter", "playwright", "pydot", "pytest-timeout", "pytest-xdist", "uv",
+    "jupyter", "nbformat", "playwright", "pydot", "pytest-timeout", "pytest-xdist", "uv",
 ]
 
 setup(

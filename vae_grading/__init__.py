@@ -5,11 +5,15 @@
 ``__main__``
     a class: the command above;
 ``submissions``
-    finding notebooks in folders and archives;
+    finding students and their notebooks in folders and archives;
 ``grader``
     one notebook to its grade, by the checks of `vae.checks`;
 ``reports``, ``feedback.html``
-    grades as tables and pages;
+    a grade as a page, and as a file to resume from;
+``class_reports``, ``spreadsheet``, ``class_page``, ``class_page.html``
+    the grades of a class as tables and as a page with pictures;
+``cluster``
+    grading on the workers of a Dask scheduler;
 ``gradescope``
     the archive that grades in Gradescope's container;
 ``pytest_plugin``
@@ -29,4 +33,9 @@ process judges the results. Neither process in the sandbox has the solution of a
 no verdict yet.
 """
 
-import theano_compat  # noqa: F401  before anything imports Theano
+from pathlib import Path
+
+import theano_compat  # before anything imports Theano
+
+if Path(theano_compat.__file__).parents[1] != Path(__file__).parents[1]:
+    raise ImportError(f"rename {theano_compat.__file__}, which hides the package theano_compat")

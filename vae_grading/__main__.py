@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import tempfile
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,7 +14,9 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 try:
-    from vae.language import _
+    from vae.language import _, language
+    from vae_grading.class_reports import StudentGrade, write_class_reports
+    from vae_grading.cluster import SchedulerGone, dask_executor, in_language
     from vae_grading.grader import (
         Grade,
         Reference,
@@ -24,12 +26,7 @@ try:
         what_reference_lacks,
     )
     from vae_grading.gradescope import make_archive
-    from vae_grading.reports import (
-        check_folder,
-        read_grade,
-        write_class_reports,
-        write_notebook_reports,
-    )
+    from vae_grading.reports import check_folder, read_grade, write_notebook_reports
     from vae_grading.sandbox.process import Limits, is_open, out_of_reach
     from vae_grading.sandbox.worker import WorkerError
     from vae_grading.submissions import collect
@@ -42,7 +39,7 @@ except ModuleNotFoundError as error:
 
 _REFERENCE = (Path(__file__).resolve().parents[1]
               / "notebooks" / "solution" / "vae_seminar_solution.ipynb")
-_MAX_LISTED = 10  # files that were skipped
+_MAX_LISTED = 10  # files or students
 
 
 def _warn_of_missing_isolation(reason):
@@ -62,32 +59,26 @@ def _warn_of_missing_isolation(reason):
 @contextmanager
 def _executor(reference, jobs, scheduler):
     """Yield an executor: threads that each wait for a process here, or Dask's workers."""
-    if scheduler is None:
-        reason = the_worker(reference).not_isolated
-        if reason is not None:
-            _warn_of_missing_isolation(reason)
-        with ThreadPoolExecutor(jobs) as executor:
-            yield executor
+    if scheduler is not None:
+        try:
+            with dask_executor(scheduler) as executor:
+                yield executor
+        except ModuleNotFoundError as error:
+            sys.exit(f'{error}: pip install -e ".[dask]"')
         return
-    try:
-        from distributed import Client
-    except ModuleNotFoundError as error:
-        sys.exit(f'{error}: pip install -e ".[dask]"')
-    try:
-        client = Client(scheduler, timeout=10)
-    except (OSError, ValueError) as error:
-        sys.exit(f"No Dask scheduler answers at {scheduler}: {error}")
-    with client:
-        yield client.get_executor()
+    reason = the_worker(reference).not_isolated
+    if reason is not None:
+        _warn_of_missing_isolation(reason)
+    with ThreadPoolExecutor(jobs) as executor:
+        yield executor
 
 
-def grade_class(submissions, output, reference, limits, jobs=None, scheduler=None):
-    """Grade notebooks; keep the grades of an earlier run that was stopped.
+def grade_class(students, output, reference, limits, jobs=None, scheduler=None):
+    """Grade a class; keep the grades of an earlier run that was stopped.
 
     Parameters
     ----------
-    submissions : dict of vae_grading.submissions.Submission
-        By name.
+    students : list of vae_grading.submissions.Student
     output : path
         Folder of the reports.
     reference : Reference
@@ -99,10 +90,18 @@ def grade_class(submissions, output, reference, limits, jobs=None, scheduler=Non
 
     Returns
     -------
-    grades : list of Grade
+    results : list of StudentGrade
     failed : list of str
         Notebooks that the grader itself failed on, and why.
+
+    Raises
+    ------
+    WorkerError
+        If students' code can't be run here, or the reference is not right.
+    vae_grading.cluster.SchedulerGone
     """
+    submissions = {name: submission for student in students
+                   for name, submission in student.notebooks.items()}
     grades, failed, waiting = {}, [], {}
     for name, submission in submissions.items():
         if submission.content is None:
@@ -120,8 +119,9 @@ def grade_class(submissions, output, reference, limits, jobs=None, scheduler=Non
         with _executor(reference, jobs, scheduler) as executor, tqdm(
                 total=len(submissions), initial=len(submissions) - len(waiting), unit=" notebook",
                 dynamic_ncols=True) as bar:
-            lacks = executor.submit(what_reference_lacks, reference)
-            futures = {executor.submit(grade, name, content, reference, limits): name
+            lacks = executor.submit(in_language, language(), what_reference_lacks, reference)
+            futures = {executor.submit(in_language, language(), grade, name, content, reference,
+                                       limits): name
                        for name, (content, _) in waiting.items()}
             try:
                 if lacks.result():
@@ -131,6 +131,8 @@ def grade_class(submissions, output, reference, limits, jobs=None, scheduler=Non
                     try:
                         grades[name] = future.result()
                         write_notebook_reports(output, grades[name], waiting[name][1], limits)
+                    except CancelledError:
+                        raise
                     except Exception as error:  # the grader's fault: the next run tries again
                         failed.append(f"{name}: {error}")
                         grades.setdefault(
@@ -142,9 +144,17 @@ def grade_class(submissions, output, reference, limits, jobs=None, scheduler=Non
                     future.cancel()
                 close_workers()
                 raise
-    grades = list(grades.values())
-    write_class_reports(output, grades)
-    return grades, failed
+    results = [_result_of(student, grades, output) for student in students]
+    write_class_reports(output, results)
+    return results, failed
+
+
+def _result_of(student, grades, output):
+    if student.notebooks:
+        return StudentGrade.best_of(student, [grades[name] for name in student.notebooks])
+    without = Grade.without_points(student.folder, student.problem)
+    write_notebook_reports(output, without, digest="")
+    return StudentGrade(student, without)
 
 
 @contextmanager
@@ -162,12 +172,35 @@ def _only_run_into(output):
                  "with -o")
 
 
-def _list(skipped):
-    lines = [f"  {os.fsencode(path).decode(errors='backslashreplace')!r}: {why}"
-             for path, why in skipped.items()]
+def _shown(name):
+    """Return a name that a student has chosen without effect on the terminal."""
+    return repr(os.fsencode(name).decode(errors="backslashreplace"))
+
+
+def _list(reasons):
+    """Return lines of names, each with a reason."""
+    lines = [f"  {_shown(name)}: {reason}" for name, reason in reasons.items()]
     if len(lines) > _MAX_LISTED:
         lines[_MAX_LISTED:] = [f"  and {len(lines) - _MAX_LISTED} more"]
     return "\n".join(lines)
+
+
+def _print_summary(results, output, skipped):
+    n_notebooks = sum(len(result.student.notebooks) for result in results)
+    mean = sum(result.grade.points for result in results) / len(results)
+    print(f"{len(results)} students, {n_notebooks} notebooks, {mean:.1f} points on average: "
+          f"{output / 'index.html'}")
+    lists = {
+        "No notebook": {
+            result.student.folder: ", ".join(map(_shown, result.student.other_files[:_MAX_LISTED]))
+            or "no files" for result in results if not result.student.notebooks},
+        "Several notebooks, of which the best counts": {
+            result.student.folder: len(result.student.notebooks) for result in results
+            if result.other_grades},
+        "Skipped": skipped}
+    for title, reasons in lists.items():
+        if reasons:
+            print(f"{title}:\n{_list(reasons)}")
 
 
 def _parser():
@@ -175,10 +208,10 @@ def _parser():
         prog="python -m vae_grading",
         description="Grade students' notebooks. If a run was stopped, the same command resumes it.")
     parser.add_argument("submissions", type=Path, nargs="*",
-                        help="notebooks, folders with notebooks at any depth, and zip archives "
-                             "of them, such as those from Moodle")
+                        help="folders of a class, with a folder or a notebook for each student, zip "
+                             "archives of them, such as those from Moodle, and notebooks")
     parser.add_argument("-o", "--output", type=Path, default=Path("grades"),
-                        help="folder for grades.xlsx, grades.csv, junit.xml and feedback/*.html "
+                        help="folder for index.html, grades.xlsx, feedback/*.html and other reports "
                              "(default: %(default)s)")
     parser.add_argument("-j", "--jobs", type=int, default=os.cpu_count(),
                         help="notebooks at a time (default: the number of cores, %(default)s)")
@@ -207,6 +240,9 @@ def main():
     try:
         reference = Reference.read(arguments.reference)
     except (OSError, ValueError) as error:
+        if arguments.reference == _REFERENCE and not _REFERENCE.exists():
+            parser.error("the package was installed without the project's solved notebook: run "
+                         "this command in the project's folder, or add --reference NOTEBOOK")
         parser.error(f"--reference: {error}")
     limits = Limits(timeout=arguments.timeout, total=arguments.total_timeout,
                     memory=int(arguments.memory * 2**30))
@@ -219,10 +255,10 @@ def main():
             parser.error(f"--gradescope-zip: {error}")
         return
     try:
-        submissions, skipped = collect(arguments.submissions, except_in=arguments.output)
+        students, skipped = collect(arguments.submissions, except_in=arguments.output)
     except ValueError as error:
         parser.error(str(error))
-    if not submissions:
+    if not any(student.notebooks for student in students):
         parser.error("there are no notebooks (*.ipynb) in "
                      f"{', '.join(map(str, arguments.submissions)) or 'no arguments'}"
                      + (f"; skipped:\n{_list(skipped)}" if skipped else ""))
@@ -231,18 +267,14 @@ def main():
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with _only_run_into(arguments.output):
-            grades, failed = grade_class(submissions, arguments.output, reference, limits,
-                                         arguments.jobs, arguments.scheduler)
-    except WorkerError as error:
+            results, failed = grade_class(students, arguments.output, reference, limits,
+                                          arguments.jobs, arguments.scheduler)
+    except (WorkerError, SchedulerGone) as error:
         sys.exit(str(error))
     except KeyboardInterrupt:
         print("\nStopped. To resume, run the same command again.", file=sys.stderr)
         os._exit(130)
-    mean = sum(grade.points for grade in grades) / len(grades)
-    print(f"{len(grades)} notebooks, {mean:.1f} points on average: "
-          f"{arguments.output / 'grades.xlsx'}")
-    if skipped:
-        print(f"Skipped:\n{_list(skipped)}")
+    _print_summary(results, arguments.output, skipped)
     if failed:
         sys.exit("Not graded, run again:\n" + "\n".join(failed))
 

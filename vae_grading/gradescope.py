@@ -84,6 +84,9 @@ def make_archive(target, reference, limits):
     OSError
         If it can't be written, or this package is not in its project's folder.
     """
+    if not (_PROJECT / "setup.py").is_file():
+        raise OSError("the archive contains files of the project that the package was installed "
+                      "without: run this command in the project's folder")
     files = {name: (_PROJECT / name).read_bytes() for name in _FILES}
     for path in sorted(path for folder in _FOLDERS for path in (_PROJECT / folder).rglob("*")):
         inner = path.relative_to(_PROJECT)
@@ -125,7 +128,9 @@ def grade_submission(root):
 
 
 def _grade(root, limits):
-    submissions, skipped = collect([root / "submission"])
+    students, skipped = collect([root / "submission"])
+    submissions = {name: submission for student in students
+                   for name, submission in student.notebooks.items()}
     if not submissions:
         names = ", ".join([*skipped][:10])
         return Grade.without_points(

@@ -6,26 +6,35 @@ they may lead to other people's files; only a link to a folder that is the one
 argument is followed. Pipes and devices are not read, because they have no
 end. A hard link is read like a copy. The sizes and names that an
 archive states are not trusted.
+
+A folder at the top belongs to one student, and so does a notebook there. Moodle's
+folders and files tell their students by their names, wherever they lie.
 """
 
 import errno
 import os
+import re
 import stat
 import unicodedata
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from vae.language import _
 
-__all__ = ["Submission", "collect", "read_file"]
+__all__ = ["Student", "Submission", "collect", "read_file"]
 
 _LARGEST_FILE = 50 * 2**20  # bytes
 _LARGEST_ARCHIVE = 4 * 2**30  # bytes, of all notebooks in it
 _LONGEST_NAME, _LONGEST_PATH = 249, 3000  # bytes: reports are called after them
+_MOST_NAMES = 10  # of files, in a note
 _DEEPEST = 50  # levels of nested folders
 #: Folders that systems add, not students.
 _SYSTEM_FOLDERS = {".ipynb_checkpoints", "__MACOSX", ".git"}
+#: How Moodle names a student's folder: NAME_ID_assignsubmission_file, in earlier versions with "_"
+#: at the end. Where it makes no folders, a file's own name follows. NAME contains no "_".
+_MOODLES = re.compile(
+    r"(?P<folder>(?P<name>[^_]+)_(?P<id>[0-9]{1,15})_assignsubmission_[a-z0-9]+)(_.*)?", re.S)
 
 
 @dataclass(frozen=True)
@@ -34,6 +43,28 @@ class Submission:
 
     content: bytes | None
     problem: str = ""  #: for the student, where there is no content
+
+
+@dataclass
+class Student:
+    """What one student has handed in."""
+
+    folder: str  #: the path, relative to the class; of a lone notebook without its ending
+    name: str  #: as Moodle has it; the same as `folder` elsewhere
+    id: str = ""  #: Moodle's number of the participant; "" elsewhere
+    notebooks: dict[str, Submission] = field(default_factory=dict)  #: by their names in reports
+    other_files: list[str] = field(default_factory=list)  #: their paths in the folder
+
+    @property
+    def problem(self):
+        """For the student, why there is nothing to grade; "" if there is a notebook."""
+        if self.notebooks:
+            return ""
+        if not self.other_files:
+            return _("Не сдано ни одного файла.")
+        return (_("Сдайте ноутбук: файл с именем на .ipynb.") + " "
+                + _("Сданы другие файлы или ссылки: {names}.",
+                    names=", ".join(self.other_files[:_MOST_NAMES])))
 
 
 def read_file(path, folder=None):
@@ -76,47 +107,61 @@ def _read_bounded(file):
 
 
 def collect(paths, except_in=None):
-    """Find and read the notebooks that have been handed in.
+    """Find what students have handed in, and read their notebooks.
 
     Parameters
     ----------
     paths : list of path
-        Notebooks, folders with notebooks at any depth, and zip archives of such
-        folders.
+        Notebooks, folders of a class, and zip archives of such folders.
     except_in : path, optional
         A folder to leave out: that of the reports.
 
     Returns
     -------
-    submissions : dict
-        `Submission` by name: the path without its ending, relative to the folder
-        or archive, or to the folder that contains all the paths.
+    students : list of Student
+        Also those who have handed in no notebook. The name of a notebook is
+        its path without its ending, relative to the folder or archive, or to
+        the folder that contains all the paths.
     skipped : dict
         By path, why a file is not graded, in English.
 
     Raises
     ------
     ValueError
-        If one of the paths is neither of these.
+        If one of the paths is neither of these, or a folder can't be read.
     """
-    found = _Found()
     paths = [Path(os.path.abspath(path)) for path in paths]
     together = Path(os.path.commonpath([path.parent for path in paths])) if paths else None
+    class_, skipped = _Class(), {}
     for path in dict.fromkeys(paths):
         if not set(paths).isdisjoint(path.parents):
             continue  # found in its folder
-        inner = "" if len(paths) == 1 else path.relative_to(together).as_posix()
+        inner = PurePosixPath("" if len(paths) == 1 else path.relative_to(together).as_posix())
+        is_archive = path.suffix.lower() == ".zip" and path.is_file()
         if path.is_symlink() and (len(paths) > 1 or not path.is_dir()):
-            found.skip(inner or path.name, "a link")  # folder/* may contain a student's link
-        elif path.is_dir():
-            _search_folder(path, inner, Path(except_in).resolve() if except_in else None, found)
-        elif path.suffix.lower() == ".zip" and path.is_file():
-            _search_archive(path, inner and os.path.splitext(inner)[0], found)
+            # folder/* may contain a student's link
+            skipped[str(inner) if inner.parts else path.name] = "a link"
+            continue
+        if path.is_dir():
+            found = _Found(inner)
+            _search_folder(path, Path(except_in).resolve() if except_in else None, found)
+        elif is_archive:
+            found = _Found(inner.with_suffix("") if inner.parts else inner)
+            _search_archive(path, found)
         elif _is_notebook(path.name) and path.is_file():
-            found.add(inner or path.name, _submission_from_file(path))
+            found = _Found(inner.parent if inner.parts else inner)
+            found.add(path.name, _submission_from_file(path))
         else:
             raise ValueError(f"got {path}, expected a notebook (*.ipynb), a folder or a *.zip")
-    return found.submissions, found.skipped
+        class_.add(found, is_archive)
+        skipped.update(found.skipped)
+    students = []
+    for student in class_.students():
+        if student.notebooks or _is_short_enough(PurePosixPath(student.folder)):
+            students.append(student)
+        else:
+            skipped[student.folder] = "too long a name"
+    return students, skipped
 
 
 def _is_notebook(name):
@@ -146,26 +191,117 @@ def _unreadable(error):
 
 
 class _Found:
-    """Submissions by unique names, and what has been skipped."""
+    """What lies in one argument, and what of it has been skipped.
 
-    def __init__(self):
-        self.submissions, self.skipped, self._taken = {}, {}, set()
+    Parameters
+    ----------
+    prefix : PurePosixPath
+        Stands before all paths in reports; empty for the only argument.
+    """
 
-    def skip(self, path, why):
-        self.skipped[path] = why
+    def __init__(self, prefix):
+        self.prefix = prefix
+        self.folders = []  #: paths, relative to the argument
+        self.notebooks = []  #: paths, each with its `Submission`
+        self.others = []  #: paths of other files
+        self.skipped = {}
+
+    def skip(self, path, why, is_in_class=True):
+        self.skipped[f"{self.prefix}/{path}" if self.prefix.parts else str(path)] = why
+        path = PurePosixPath(path)
+        if is_in_class and not path.parts[0].startswith("."):
+            self.others.append(path)
 
     def add(self, path, submission):
-        name = self._name(path)
-        if (len(os.fsencode(name)) > _LONGEST_PATH
-                or any(len(os.fsencode(part)) > _LONGEST_NAME for part in name.split("/"))):
-            self.skip(path, "too long a name")
+        if _is_short_enough((self.prefix / path).with_suffix("")):
+            self.notebooks.append((PurePosixPath(path), submission))
         else:
-            self.submissions[name] = submission
+            self.skip(path, "too long a name")
 
-    def _name(self, path):
-        """Return the path without its ending, or with a number if that name is taken."""
-        stem = path[:-len(".ipynb")]
-        names = [stem, path, *(f"{stem} ({number})" for number in range(2, 1000))]
+    def class_folder(self, is_archive):
+        """Return the parts of the folder that contains the class, () if it is the argument.
+
+        If an archive was made of one folder, that folder may be the class, not a student. A folder
+        that is an argument is the class, unless it only contains another one of several folders.
+        """
+        tops = {path.parts[0] for path in [*self.folders, *(path for path, _ in self.notebooks)]}
+        tops.update(path.parts[0] for path in self.others if len(path.parts) > 1)
+        in_folders = [path for path, _ in self.notebooks if len(path.parts) > 1]
+        has_several = len({path.parts[1] for path in in_folders}) > 1
+        has_own = any(len(path.parts) == 2 for path in in_folders)
+        return tuple(tops) if len(tops) == 1 and has_several and (is_archive or not has_own) else ()
+
+
+def _is_short_enough(name):
+    """Whether reports can be called after this path."""
+    return (len(os.fsencode(str(name))) <= _LONGEST_PATH
+            and all(len(os.fsencode(part)) <= _LONGEST_NAME for part in name.parts))
+
+
+class _Class:
+    """The students of a class, by what tells them apart."""
+
+    def __init__(self):
+        self._students, self._taken = {}, set()
+
+    def add(self, found, is_archive):
+        """Add what lies in one argument.
+
+        Parameters
+        ----------
+        found : _Found
+        is_archive : bool
+        """
+        top = (*found.prefix.parts, *found.class_folder(is_archive))
+        for path, submission in found.notebooks:
+            path = found.prefix / path
+            name = self._unique(str(path)[:-len(".ipynb")], str(path))
+            student, _ = self._student_of(path, top)
+            if student is None:  # it lies at the top
+                student = self._known(path, name, name)
+            student.notebooks[name] = submission
+        for path in found.folders:
+            self._student_of(found.prefix / path, top, is_folder=True)
+        for path in found.others:
+            student, inner = self._student_of(found.prefix / path, top)
+            if inner:
+                student.other_files.append(inner)
+
+    def students(self):
+        """Return all students; a folder of other students' folders is not one."""
+        above = {parent for student in self._students.values()
+                 for parent in PurePosixPath(student.folder).parents}
+        students = [student for student in self._students.values()
+                    if student.notebooks or PurePosixPath(student.folder) not in above]
+        for student in students:
+            if not student.notebooks:
+                student.folder = self._unique(student.folder)
+        return sorted(students, key=lambda student: student.folder)
+
+    def _student_of(self, path, top, is_folder=False):
+        """Return whose folder a path leads to, and the rest of the path; (None, None) if nobody's."""
+        for depth, part in enumerate(path.parts):
+            match = _MOODLES.fullmatch(part)
+            if match:
+                is_last = depth == len(path.parts) - 1 and not is_folder
+                folder = match["folder"] if is_last else part
+                inner = part[len(folder) + 1:] if is_last else "/".join(path.parts[depth + 1:])
+                parents = path.parts[:depth]
+                key = (*parents, match["name"], match["id"])
+                name = unicodedata.normalize("NFC", match["name"])
+                return self._known(key, "/".join([*parents, folder]), name, match["id"]), inner
+        depth = len(top) + 1
+        if len(path.parts) > depth or is_folder and len(path.parts) == depth:
+            folder = "/".join(path.parts[:depth])
+            return self._known(folder, folder, folder), "/".join(path.parts[depth:])
+        return None, None
+
+    def _known(self, key, *description):
+        return self._students.setdefault(key, Student(*description))
+
+    def _unique(self, *names):
+        """Return the first name that is not taken, if need be with a number."""
+        names = [*names, *(f"{names[0]} ({number})" for number in range(2, 1000))]
         # On some disks, names that differ in case only are the same file.
         name = next((name for name in names if self._key(name) not in self._taken), names[-1])
         self._taken.add(self._key(name))
@@ -176,14 +312,20 @@ class _Found:
         return unicodedata.normalize("NFC", name).casefold()
 
 
-def _search_folder(top, prefix, except_in, found):
+def _search_folder(top, except_in, found):
     top = os.path.realpath(top)
 
     def skip_folder(error):
-        found.skip(str(error.filename), error.strerror)
+        if error.filename == top:
+            raise ValueError(f"got {top}, expected a folder that can be read") from None
+        path = PurePosixPath(os.path.relpath(error.filename, top))
+        found.skip(path, error.strerror)
+        found.folders.append(path)
 
     for folder, folders, files, descriptor in os.fwalk(top, onerror=skip_folder):
-        inner = PurePosixPath(prefix, Path(folder).relative_to(top).as_posix())
+        inner = PurePosixPath(Path(folder).relative_to(top).as_posix())
+        if inner.parts:
+            found.folders.append(inner)
         for name in sorted(folders):
             path = inner / name
             if name in _SYSTEM_FOLDERS or except_in == Path(folder, name):
@@ -217,43 +359,73 @@ def _why_skipped(name, status):
     return None if _is_notebook(name) else "not a notebook"
 
 
-def _search_archive(path, prefix, found):
+def _search_archive(path, found):
     try:
         archive = zipfile.ZipFile(path)
     except Exception as error:  # a damaged archive raises many classes of errors
         raise ValueError(f"got {path}, expected a zip archive: {error}") from None
     bytes_left = _LARGEST_ARCHIVE
     with archive:
-        entries = sorted((_name_in_archive(entry), number, entry)
-                         for number, entry in enumerate(archive.infolist()))
-        for name, size, entry in entries:
-            parts = PurePosixPath(name).parts
-            if entry.is_dir() or name.endswith("/") or _SYSTEM_FOLDERS.intersection(parts):
+        names = _names_in_archive(archive.infolist())
+        entries = sorted((name, number, entry)
+                         for number, (name, entry) in enumerate(zip(names, archive.infolist())))
+        for name, _number, entry in entries:
+            path = PurePosixPath(name)
+            if _SYSTEM_FOLDERS.intersection(path.parts) or not path.parts:
                 continue
-            inner = str(PurePosixPath(prefix, name.lstrip("/")))
             file_type = stat.S_IFMT(entry.external_attr >> 16)
-            if name.startswith("/") or ".." in parts:
-                found.skip(name, "a path that leads out of the archive")
+            is_hidden = any(part.startswith(".") for part in path.parts)
+            if path.is_absolute() or ".." in path.parts:
+                found.skip(name, "a path that leads out of the archive", is_in_class=False)
+            elif entry.is_dir() or name.endswith("/"):
+                if not is_hidden:
+                    found.folders.append(path)
             elif file_type not in (0, stat.S_IFREG):
-                found.skip(inner, "a link" if file_type == stat.S_IFLNK else "not a regular file")
-            elif any(part.startswith(".") for part in parts):
-                found.skip(inner, "hidden")
+                found.skip(path, "a link" if file_type == stat.S_IFLNK else "not a regular file")
+            elif is_hidden:
+                found.skip(path, "hidden")
             elif not _is_notebook(name):
-                found.skip(inner, "not a notebook")
+                found.skip(path, "not a notebook")
             elif bytes_left <= 0:
-                found.skip(inner, f"more than {_LARGEST_ARCHIVE // 2**30} GiB of notebooks")
+                found.skip(path, f"more than {_LARGEST_ARCHIVE // 2**30} GiB of notebooks")
             else:
-                found.add(inner, _submission_from_archive(archive, entry))
+                found.add(path, _submission_from_archive(archive, entry))
                 bytes_left -= min(entry.file_size, _LARGEST_FILE)
 
 
-def _name_in_archive(entry):
-    """Return an entry's name, and guess its encoding where the archive does not state it."""
-    name = entry.orig_filename
-    if not entry.flag_bits & 0x800:
-        raw = name.encode("cp437")
-        try:
-            name = raw.decode()
-        except UnicodeDecodeError:
-            name = raw.decode("cp866")  # a Russian Windows writes this
-    return name.partition("\0")[0].replace("\\", "/")
+# --- names in archives ---
+
+#: Russian letters, the rarest first.
+_LETTERS = "ъ ф э щ ц ю ш ж х й ч ё б з г ь ы я у п д м к л в р с т н и а е о".split()
+
+
+def _names_in_archive(entries):
+    """Return the entries' names, and guess their encoding where the archive does not state it.
+
+    Windows packs Russian names as cp866, and some of its programs as cp1251. One program has packed
+    all entries, so all names that are not UTF-8 tell its encoding together.
+    """
+    raw = [None if entry.flag_bits & 0x800 else entry.orig_filename.encode("cp437")
+           for entry in entries]
+    unclear = b"".join(name for name in raw if name is not None and not _is_utf8(name))
+    encoding = max(["cp866", "cp1251"], key=lambda encoding: _likelihood(unclear, encoding))
+    names = [entry.orig_filename if name is None
+             else name.decode("utf-8" if _is_utf8(name) else encoding, errors="replace")
+             for name, entry in zip(raw, entries)]
+    return [name.partition("\0")[0].replace("\\", "/") for name in names]
+
+
+def _is_utf8(raw):
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _likelihood(raw, encoding):
+    """Return how much bytes look like Russian names: common letters count most."""
+    scores = {letter: rank for rank, letter in enumerate(_LETTERS, start=1)}
+    text = raw.decode(encoding, errors="replace").lower()
+    return sum(0 if character.isascii() else scores.get(character, -len(_LETTERS))
+               for character in text)

@@ -17,6 +17,7 @@ from filelock import FileLock
 
 from grading_notebooks import FOLDER, WRONG, notebook, unfilled
 from vae.checks import EXERCISES
+from vae_grading import __main__
 
 SOLUTION = FOLDER / "solution" / "vae_seminar_solution.ipynb"
 FULL = sum(exercise.points for exercise in EXERCISES.values())
@@ -34,14 +35,15 @@ def run(folder, output, *options):
                           stderr=subprocess.PIPE, encoding="utf-8")
 
 
-def start(folder, output, *options):
+def start(folder, output, *options, environment={}):
     return subprocess.Popen(command(folder, output, *options), stdout=subprocess.PIPE,
-                            stderr=subprocess.STDOUT)
+                            stderr=subprocess.STDOUT, env={**os.environ, **environment})
 
 
 def table(output):
     with open(output / "grades.csv", encoding="utf-8-sig", newline="") as file:
-        return {row["notebook"]: int(row["total"]) for row in csv.DictReader(file)}
+        return {row["notebook"] or row["folder"]: int(row["total"])
+                for row in csv.DictReader(file)}
 
 
 def graded(output):
@@ -76,11 +78,21 @@ def test_a_users_file_with_the_name_of_our_module(name, tmp_path):
     assert table(tmp_path / "grades") == {"half": WITHOUT_5}
 
 
-def test_a_file_that_hides_the_package_is_named(tmp_path):
-    (tmp_path / "vae.py").write_text("")
+@pytest.mark.parametrize("name", ["vae.py", "theano_compat.py"])
+def test_a_file_that_hides_a_package_is_named(name, tmp_path):
+    (tmp_path / name).write_text("")
     done = subprocess.run(command(tmp_path, tmp_path / "grades"), cwd=tmp_path,
                           stderr=subprocess.PIPE, encoding="utf-8")
-    assert done.returncode == 1 and f"rename {tmp_path / 'vae.py'}" in done.stderr
+    assert done.returncode == 1 and f"rename {tmp_path / name}" in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["."], ["--gradescope-zip", "autograder.zip"]])
+def test_a_package_that_was_installed_without_its_project(arguments, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(__main__, "_REFERENCE", tmp_path / "nothing.ipynb")
+    monkeypatch.setattr(sys, "argv", ["vae_grading", *arguments])
+    with pytest.raises(SystemExit):
+        __main__.main()
+    assert "run this command in the project's folder" in capsys.readouterr().err
 
 
 def test_a_class(tmp_path):
@@ -98,16 +110,16 @@ def test_a_class(tmp_path):
     (folder / "notes.txt").touch()
     result = run(folder, output, "--timeout", "15")
     assert result.returncode == 0, result.stderr
-    assert "5 notebooks" in result.stdout and "5/5" in result.stderr
+    assert "6 students, 5 notebooks" in result.stdout and "5/5" in result.stderr
     assert "'solution.ipynb': a link" in result.stdout
     assert "'notes.txt': not a notebook" in result.stdout
     assert table(output) == {"Иванов Пётр/моё решение": FULL, "unfilled": 0, "hangs": WITHOUT_2,
-                             "junk": 0, "empty": 0}
+                             "junk": 0, "empty": 0, "folder.ipynb": 0}
     page = (output / "feedback" / "hangs.html").read_text(encoding="utf-8")
     assert "бесконечного цикла" in page
     suites = ElementTree.parse(output / "junit.xml").getroot()
-    assert len(list(suites.iter("testcase"))) == 5 * len(EXERCISES)
-    assert len(list(suites.iter("failure"))) == 3 * len(EXERCISES) + 1
+    assert len(list(suites.iter("testcase"))) == 6 * len(EXERCISES)
+    assert len(list(suites.iter("failure"))) == 4 * len(EXERCISES) + 1
     scope = json.loads((output / "results" / "hangs.json").read_text(encoding="utf-8"))
     assert sum(test["score"] for test in scope["tests"]) == WITHOUT_2
 
@@ -128,6 +140,31 @@ def test_an_archive(tmp_path):
     assert result.returncode == 0, result.stderr
     assert table(tmp_path / "grades") == {name.rpartition(".")[0]: 0 for name in names}
     assert "'report.pdf': not a notebook" in result.stdout
+
+
+def test_each_student_of_moodles_archive_is_in_the_class(tmp_path):
+    end, output = "_assignsubmission_file_", tmp_path / "grades"
+    bare = json.loads(notebook(unfilled(5)))
+    for cell in bare["cells"]:
+        del cell["metadata"]
+    with zipfile.ZipFile(tmp_path / "course.zip", "w") as file:
+        for name, content in [
+                (f"Иванов Пётр_1{end}/a.ipynb", notebook(unfilled(*EXERCISES))),
+                (f"Иванов Пётр_1{end}/b.ipynb", json.dumps(bare).encode("utf-16")),
+                (f"Быков_2{end}/lab.ipynb.txt", b""), (f"Власов_3{end}/work.zip", b"")]:
+            file.writestr(name, content)
+    result = run(tmp_path / "course.zip", output)
+    assert result.returncode == 0, result.stderr
+    assert table(output) == {f"Быков_2{end}": 0, f"Власов_3{end}": 0,
+                             f"Иванов Пётр_1{end}/b": WITHOUT_5}
+    assert "3 students, 2 notebooks" in result.stdout
+    assert f"No notebook:\n  'Быков_2{end}': 'lab.ipynb.txt'\n" in result.stdout
+    assert f"the best counts:\n  'Иванов Пётр_1{end}': 2\n" in result.stdout
+    assert "lab.ipynb.txt" in (output / "feedback" / f"Быков_2{end}.html").read_text("utf-8")
+    with zipfile.ZipFile(output / "moodle_feedback.zip") as file:
+        assert file.namelist() == [f"{name}{end}/feedback.html"
+                                   for name in ["Быков_2", "Власов_3", "Иванов Пётр_1"]]
+    assert "Иванов Пётр" in (output / "index.html").read_text("utf-8")
 
 
 def test_a_reference_that_is_wrong_costs_nobody_points(students, tmp_path):
@@ -206,8 +243,9 @@ def test_wrong_arguments(arguments, message, tmp_path):
 
 @pytest.fixture
 def dask(tmp_path):
-    """A scheduler and two workers on this machine."""
-    environment = {**os.environ, "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "5"}
+    """A scheduler and two workers on this machine, whose language is English."""
+    environment = {**os.environ, "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "5",
+                   "VAE_LANGUAGE": "en"}
 
     def start_module(*arguments):
         return subprocess.Popen([sys.executable, "-m", "distributed.cli." + arguments[0],
@@ -234,7 +272,7 @@ def dask(tmp_path):
 def test_on_the_workers_of_a_dask_scheduler_one_of_which_dies(dask, students, tmp_path):
     address, (_, first, _) = dask
     output = tmp_path / "grades"
-    process = start(students, output, "--scheduler", address)
+    process = start(students, output, "--scheduler", address, environment={"VAE_LANGUAGE": "ru"})
     try:
         wait_for(lambda: graded(output))
         first.kill()
@@ -244,6 +282,35 @@ def test_on_the_workers_of_a_dask_scheduler_one_of_which_dies(dask, students, tm
     assert process.returncode == 0, said
     assert graded(output) == [f"student{number}" for number in range(N_STUDENTS)]
     assert table(output) == {f"student{number}": WITHOUT_5 for number in range(N_STUDENTS)}
+    for number in range(N_STUDENTS):
+        page = (output / "feedback" / f"student{number}.html").read_text(encoding="utf-8")
+        assert "Ещё не выполнено." in page and "Not done yet" not in page
+
+
+def test_a_scheduler_that_ends(dask, students, tmp_path):
+    address, (scheduler, *_) = dask
+    output = tmp_path / "grades"
+    (students / "hangs.ipynb").write_bytes(notebook({2: HANGS}))
+    process = start(students, output, "--scheduler", address)
+    try:
+        wait_for(lambda: graded(output))
+        scheduler.kill()
+        said = process.communicate()[0].decode()
+    finally:
+        process.kill()
+    assert process.returncode == 1, said
+    assert said.splitlines()[-1] == (
+        f"The Dask scheduler at {address} has ended. To resume, start it and its workers again, "
+        "and run the same command.")
+    assert "Traceback" not in said and not (output / "grades.csv").exists()
+    first = {name: (output / "results" / f"{name}.json").stat().st_mtime_ns
+             for name in graded(output)}
+    (students / "hangs.ipynb").unlink()
+    result = run(students, output)
+    assert result.returncode == 0, result.stderr
+    assert len(table(output)) == N_STUDENTS
+    assert first == {name: (output / "results" / f"{name}.json").stat().st_mtime_ns
+                     for name in first}
 
 
 def test_no_scheduler_answers(students, tmp_path):

@@ -45,6 +45,7 @@ def test_the_archive(root, tmp_path):
     assert all(modes[name] & stat.S_IXUSR for name in ["setup.sh", "run_autograder"])
     assert {"setup.py", "utils.py", "constraints.txt", "requirements.txt", "limits.json",
             "notebooks/solution/vae_seminar_solution.ipynb", "vae_grading/feedback.html",
+            "vae_grading/page.html", "vae_grading/class_page.html",
             "wheels/theano/pyproject.toml"} <= set(modes)
     assert not [name for name in modes if "__pycache__" in name or ".venv" in name]
     for script in ["setup.sh", "run_autograder"]:
@@ -52,6 +53,13 @@ def test_the_archive(root, tmp_path):
     first = (tmp_path / "autograder.zip").read_bytes()
     make_archive(tmp_path / "autograder.zip", SOLUTION, Limits(timeout=33.))
     assert (tmp_path / "autograder.zip").read_bytes() == first
+
+
+def test_no_archive_without_the_project(tmp_path, monkeypatch):
+    monkeypatch.setattr(gradescope, "_PROJECT", tmp_path)
+    with pytest.raises(OSError, match="run this command in the project's folder"):
+        make_archive(tmp_path / "autograder.zip", SOLUTION, Limits())
+    assert not (tmp_path / "autograder.zip").exists()
 
 
 def link(path):

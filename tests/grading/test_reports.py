@@ -6,20 +6,25 @@ import json
 import os
 import re
 import zipfile
+from collections import Counter
 from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import cycle
 from pathlib import Path
+from urllib.parse import unquote
 from xml.etree import ElementTree
 
 import pytest
 
 from vae.checks import EXERCISES
+from vae.language import language, use_language
 from vae_grading import reports
+from vae_grading.class_page import class_page
+from vae_grading.class_reports import StudentGrade, write_class_reports
 from vae_grading.grader import Grade, Verdict
-from vae_grading.reports import (check_folder, read_grade, write_class_reports,
-                                 write_notebook_reports)
+from vae_grading.reports import check_folder, read_grade, write_notebook_reports
 from vae_grading.sandbox.process import Limits
+from vae_grading.submissions import Student, Submission
 
 POINTS = {number: exercise.points for number, exercise in EXERCISES.items()}
 FULL = sum(POINTS.values())
@@ -47,6 +52,13 @@ def some_grade(name="petrov", failed=(3, 4), hint=HINT, traceback=TRACEBACK, not
 
 def paths(folder, name="petrov"):
     return folder / "feedback" / f"{name}.html", folder / "results" / f"{name}.json"
+
+
+def result_of(grade, folder=None, id=""):
+    """The result of a student who has handed in one notebook."""
+    folder = folder or grade.name
+    name = folder.partition("_")[0] if id else folder
+    return StudentGrade(Student(folder, name, id, {grade.name: Submission(b"")}), grade)
 
 
 def files_in(folder):
@@ -98,25 +110,25 @@ def test_a_name_that_is_not_utf8(tmp_path):
     except OSError:
         pytest.skip("this file system has names in UTF-8 only")
     write_notebook_reports(tmp_path, some_grade(name), "digest")
-    write_class_reports(tmp_path, [some_grade(name)])
+    write_class_reports(tmp_path, [result_of(some_grade(name))])
     assert read_grade(tmp_path, name, "digest") == some_grade(name)
 
 
 def test_strange_characters(tmp_path):
     strange = some_grade(hint=STRANGE + "hint\r\n2\r3", traceback=STRANGE, note=STRANGE)
     write_notebook_reports(tmp_path, strange, "digest")
-    write_class_reports(tmp_path, [strange])
+    write_class_reports(tmp_path, [result_of(strange)])
     stored = read_grade(tmp_path, "petrov", "digest")
     assert [verdict.passed for verdict in stored.verdicts] == [
         number not in (3, 4) for number in EXERCISES]
     assert stored.verdicts[2].hint == "��[31m�����\x7f\x85\u2028\U0010ffff😀\thint\n2\n3"
     (tmp_path / "grades.xlsx").unlink()  # it contains the time
     before = {name: (tmp_path / name).read_bytes() for name in files_in(tmp_path)}
-    assert len(before) == 4
+    assert len(before) == 5
     for name, content in before.items():
         assert not re.search("[\0-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]", content.decode()), name
     write_notebook_reports(tmp_path, stored, "digest")
-    write_class_reports(tmp_path, [stored])
+    write_class_reports(tmp_path, [result_of(stored)])
     assert {name: (tmp_path / name).read_bytes() for name in before} == before
 
 
@@ -241,7 +253,7 @@ def test_a_verdict_that_was_changed(field, value, tmp_path):
 def test_interrupted_writing(tmp_path, monkeypatch):
     old, new = some_grade(), some_grade(failed=[1])
     write_notebook_reports(tmp_path, old, "digest")
-    write_class_reports(tmp_path, [old])
+    write_class_reports(tmp_path, [result_of(old)])
     before = {name: (tmp_path / name).read_bytes() for name in files_in(tmp_path)}
 
     def interrupted(source, target):
@@ -250,7 +262,7 @@ def test_interrupted_writing(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "replace", interrupted)
     for write in [lambda: write_notebook_reports(tmp_path, new, "digest"),
-                  lambda: write_class_reports(tmp_path, [new])]:
+                  lambda: write_class_reports(tmp_path, [result_of(new)])]:
         with pytest.raises(KeyboardInterrupt):
             write()
     assert {name: (tmp_path / name).read_bytes() for name in files_in(tmp_path)} == before
@@ -338,12 +350,12 @@ def test_page(tmp_path):
     page = page_of(tmp_path, some_grade("Иванов Пётр/vae_seminar"))
     assert page.all("title") == [f"Иванов Пётр/vae_seminar: {sum(LEFT.values())} из {FULL}"]
     assert page.all("h1") == ["Иванов Пётр/vae_seminar"]
-    assert page.all("p", "total") == [f"{reports._points(sum(LEFT.values()))} из {FULL}"]
+    assert page.all("p", "total") == [f"{reports.points_text(sum(LEFT.values()))} из {FULL}"]
     assert page.all("p", "note") == [NOTE]
     assert page.all("span", "mark") == ["✗" if number in (3, 4) else "✓" for number in EXERCISES]
     assert page.all("h2") == TITLES
     assert page.all("span", "points") == [
-        f"{reports._points(LEFT[number])} из {POINTS[number]}" for number in EXERCISES]
+        f"{reports.points_text(LEFT[number])} из {POINTS[number]}" for number in EXERCISES]
     assert page.all("p", "hint") == ["К" + HINT[1:]] * 2
     assert page.all("h3") == ["Ваши строки, в которых возникла ошибка"] * 2
     assert page.all("pre") == [TRACEBACK] * 2
@@ -369,7 +381,7 @@ def test_the_page_shows_the_students_code(tmp_path):
 
 def test_page_of_a_perfect_notebook(tmp_path):
     page = page_of(tmp_path, some_grade(failed=(), note=""))
-    assert page.all("p", "total") == [f"{reports._points(FULL)} из {FULL}"]
+    assert page.all("p", "total") == [f"{reports.points_text(FULL)} из {FULL}"]
     assert "Отличная работа!" in page.all("p", "count")[0]
     for tag, class_ in [("p", "hint"), ("p", "note"), ("pre", None), ("h3", None)]:
         assert page.all(tag, class_) == []
@@ -408,7 +420,7 @@ def test_students_markup_is_text(name, tmp_path):
     (20, "20 баллов"), (21, "21 балл"), (22, "22 балла"), (25, "25 баллов"), (100, "100 баллов"),
     (101, "101 балл"), (111, "111 баллов"), (112, "112 баллов"), (122, "122 балла")])
 def test_points_in_russian(number, expected):
-    assert reports._points(number) == expected
+    assert reports.points_text(number) == expected
 
 
 @pytest.mark.parametrize("hint, expected", [
@@ -481,16 +493,17 @@ def test_results_without_a_traceback(tmp_path):
 
 # --- the table ---
 
-HEADER = ["notebook", *(f"exercise {number}" for number in EXERCISES), "total", "of", "note"]
+HEADER = ["student", "id", "folder", "notebook", *(f"exercise {number}" for number in EXERCISES),
+          "total", "of", "note", "other notebooks"]
 
 
 def row_of(name, points, note):
-    """A row of the table, as numbers."""
-    return [name, *points.values(), sum(points.values()), FULL, note]
+    """A row of the table, as numbers, of a student whose only notebook lies at the top."""
+    return [name, "", name, name, *points.values(), sum(points.values()), FULL, note, ""]
 
 
 def table_of(folder, grades, delimiter=","):
-    write_class_reports(folder, grades)
+    write_class_reports(folder, map(result_of, grades))
     content = (folder / "grades.csv").read_bytes()
     assert content.startswith(b"\xef\xbb\xbf") and content.count(b"\xef\xbb\xbf") == 1
     text = content.decode("utf-8-sig")
@@ -500,19 +513,19 @@ def table_of(folder, grades, delimiter=","):
 
 
 def test_table(tmp_path):
-    grades = [some_grade("Яковлев"), some_grade("petrov", failed=(), note=""),
+    grades = [some_grade("Ёлкин"), some_grade("petrov", failed=(), note=""),
               some_grade("Иванов, Пётр/\"x\"", failed=EXERCISES)]
     assert table_of(tmp_path, iter(grades)) == [[str(value) for value in row] for row in [
-        row_of("petrov", POINTS, ""),
-        row_of("Иванов, Пётр/\"x\"", dict.fromkeys(EXERCISES, 0), NOTE),
-        row_of("Яковлев", LEFT, NOTE)]]
+        row_of("petrov", POINTS, ""), row_of("Ёлкин", LEFT, NOTE),
+        row_of("Иванов, Пётр/\"x\"", dict.fromkeys(EXERCISES, 0), NOTE)]]
 
 
 def test_table_of_all_names(tmp_path):
     rows = table_of(tmp_path, map(some_grade, NAMES))
     expected = {"=1+1/+x": "./=1+1/+x", "-rf": "./-rf", "--help": "./--help",
                 "new\nline": "new\\nline", "😀 \u202eэмодзи": "😀 \\u202eэмодзи"}
-    assert [row[0] for row in rows] == [expected.get(name, name) for name in sorted(NAMES)]
+    assert [row[0] for row in rows] == [expected.get(name, name)
+                                     for name in sorted(NAMES, key=str.casefold)]
     assert all(len(row) == len(HEADER) for row in rows)
 
 
@@ -524,7 +537,7 @@ def test_names_that_are_not_utf8_can_be_told_apart(tmp_path):
 
 def workbook_of(folder, grades):
     """Return the cells of the workbook: texts and numbers."""
-    write_class_reports(folder, grades)
+    write_class_reports(folder, map(result_of, grades))
     with zipfile.ZipFile(folder / "grades.xlsx") as workbook:
         sheet = ElementTree.fromstring(workbook.read("xl/worksheets/sheet1.xml"))
         shared = ElementTree.fromstring(workbook.read("xl/sharedStrings.xml"))
@@ -548,7 +561,8 @@ def test_workbook(tmp_path):
     "{=A1}", "<b>&amp;</b>", STRANGE, "\ud800", "_x0041_", "2026-01-02", "  two  "])
 def test_text_in_a_workbook_is_text(text, tmp_path):
     _, row = workbook_of(tmp_path, [some_grade(text, note=text)])
-    assert isinstance(row[0], str) and isinstance(row[-1], str) and len(row) == len(HEADER)
+    assert all(isinstance(row[place], str) for place in [0, 1, 2, 3, -2, -1])
+    assert len(row) == len(HEADER)
 
 
 def test_tables_of_nobody(tmp_path):
@@ -571,6 +585,205 @@ def test_no_cell_is_a_formula(text, where, delimiter, tmp_path):
             assert not cell.strip().startswith(tuple("=+-@＝＋－＠"))
 
 
+# --- students ---
+
+FOLDER = "Иванов Пётр_12_assignsubmission_file_"
+
+
+def class_of_moodle():
+    """Two students of Moodle's: with two notebooks, and with none."""
+    best, other = some_grade(f"{FOLDER}/b", failed=[3]), some_grade(f"{FOLDER}/a", note="")
+    student = Student(FOLDER, "Иванов Пётр", "12", {f"{FOLDER}/a": Submission(b""),
+                                                    f"{FOLDER}/b": Submission(b"")})
+    without = Student("Быкова_7_assignsubmission_file_", "Быкова", "7", {}, ["lab.ipynb.txt"])
+    return [StudentGrade.best_of(student, [other, best]),
+            StudentGrade(without, Grade.without_points(without.folder, without.problem))]
+
+
+def test_a_row_for_each_student(tmp_path):
+    write_class_reports(tmp_path, class_of_moodle())
+    with open(tmp_path / "grades.csv", encoding="utf-8-sig", newline="") as file:
+        without, ivanov = csv.DictReader(file)
+    assert (ivanov["student"], ivanov["id"], ivanov["folder"]) == ("Иванов Пётр", "12", FOLDER)
+    assert ivanov["notebook"] == f"{FOLDER}/b" and ivanov["exercise 4"] == str(POINTS[4])
+    assert ivanov["total"] == str(FULL - POINTS[3])
+    assert ivanov["other notebooks"] == f"{FOLDER}/a ({sum(LEFT.values())})"
+    assert (without["student"], without["id"], without["total"]) == ("Быкова", "7", "0")
+    assert without["notebook"] == "" and "lab.ipynb.txt" in without["note"]
+
+
+def test_the_first_of_equal_notebooks_counts():
+    student = Student("a", "a", "", {"a/x": Submission(b""), "a/y": Submission(b"")})
+    result = StudentGrade.best_of(student, [some_grade("a/x"), some_grade("a/y")])
+    assert result.grade.name == "a/x" and [other.name for other in result.other_grades] == ["a/y"]
+
+
+def test_moodle_takes_the_pages_back(tmp_path):
+    results = class_of_moodle()
+    for result in results:
+        write_notebook_reports(tmp_path, result.grade, "")
+    lone = some_grade("lone")
+    write_class_reports(tmp_path, [*results, result_of(lone)])
+    with zipfile.ZipFile(tmp_path / "moodle_feedback.zip") as archive:
+        assert archive.namelist() == [f"{result.student.folder}/feedback.html"
+                                      for result in results[::-1]]
+        assert archive.read(f"{FOLDER}/feedback.html") == (tmp_path / results[0].page).read_bytes()
+        for name in archive.namelist():  # as Moodle reads it
+            _, number, kind, plugin, *_ = name.split("/")[0].split("_", 4)
+            assert number.isdigit() and (kind, plugin) == ("assignsubmission", "file")
+    write_class_reports(tmp_path, [result_of(lone)])
+    assert not (tmp_path / "moodle_feedback.zip").exists()
+
+
+SHEET = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
+
+
+def parts_of_workbook(folder, results):
+    for result in results:
+        write_notebook_reports(folder, result.grade, "")
+    write_class_reports(folder, results)
+    with zipfile.ZipFile(folder / "grades.xlsx") as workbook:
+        return [ElementTree.fromstring(workbook.read(f"xl/{name}.xml"))
+                for name in ["worksheets/sheet1", "styles"]] + [
+            ElementTree.fromstring(workbook.read("xl/worksheets/_rels/sheet1.xml.rels"))]
+
+
+def test_the_header_of_the_workbook(tmp_path):
+    sheet, styles, _ = parts_of_workbook(tmp_path, class_of_moodle())
+    fonts = styles.find(f"{SHEET}fonts")
+    formats = styles.find(f"{SHEET}cellXfs")
+    for cell in sheet.find(f".//{SHEET}row"):
+        font = fonts[int(formats[int(cell.get("s"))].get("fontId"))]
+        assert font.find(f"{SHEET}b") is not None
+    assert sheet.find(f".//{SHEET}pane").get("state") == "frozen"
+    assert sheet.find(f"{SHEET}autoFilter").get("ref") == "A1:M3"
+
+
+def test_columns_are_as_wide_as_their_texts(tmp_path):
+    sheet, _, _ = parts_of_workbook(tmp_path, class_of_moodle())
+    widths = {}
+    for column in sheet.iter(f"{SHEET}col"):
+        for number in range(int(column.get("min")), int(column.get("max")) + 1):
+            widths[HEADER[number - 1]] = float(column.get("width"))
+    assert all(widths[title] > len(title) for title in HEADER)
+    assert widths["folder"] > len(FOLDER) and widths["student"] > len("Иванов Пётр")
+    assert widths["note"] < 70  # its texts have no limit
+
+
+def test_links_to_the_pages(tmp_path):
+    grades = [some_grade(name) for name in [*NAMES, "100%41", "a#b?c"]]
+    _, _, relations = parts_of_workbook(tmp_path, list(map(result_of, grades)))
+    targets = [unquote(relation.get("Target").replace("\\", "/")) for relation in relations]
+    assert len(targets) == len(grades) and all((tmp_path / target).is_file() for target in targets)
+
+
+def test_a_page_that_no_link_can_lead_to(tmp_path):
+    name = os.fsdecode("Иванов".encode("cp1251"))
+    write_class_reports(tmp_path, [result_of(some_grade(name))])
+    with zipfile.ZipFile(tmp_path / "grades.xlsx") as workbook:
+        assert "xl/worksheets/_rels/sheet1.xml.rels" not in workbook.namelist()
+
+
+# --- the class at a glance ---
+
+@pytest.fixture(params=["ru", "en"])
+def in_each_language(request):
+    before = language()
+    use_language(request.param)
+    yield request.param
+    use_language(before)
+
+
+def glance_at(folder, results):
+    for result in results:
+        write_notebook_reports(folder, result.grade, "")
+    write_class_reports(folder, results)
+    page = _Page((folder / "index.html").read_text(encoding="utf-8"))
+    assert page.open == []
+    return page
+
+
+def pictures_of(page):
+    return [attributes["aria-label"] for name, attributes in page.elements
+            if attributes.get("class") == "picture"]
+
+
+def numbers_of(page):
+    return [float(text.replace(",", ".")) for text in page.all("dd")]
+
+
+def test_the_class_at_a_glance(tmp_path):
+    page = glance_at(tmp_path, [*class_of_moodle(), result_of(some_grade("яя", failed=()))])
+    mean = (2 * FULL - POINTS[3]) / 3
+    assert numbers_of(page) == [3, round(mean, 1), FULL - POINTS[3], 1, 1]
+    histogram, bars = pictures_of(page)
+    assert f"{FULL} – 1" in histogram and "0 – 1" in histogram
+    assert "Упражнение 3: верно 1, неверно 1, не выполнено 1." in bars
+    assert "Упражнение 4: верно 2, неверно 0, не выполнено 1." in bars
+    links = [attributes["href"] for name, attributes in page.elements if name == "a"]
+    assert all((tmp_path / unquote(link)).is_file() for link in links)
+    assert len(set(links)) == 3
+    assert page.all("a")[-3:] == ["Быкова", "Иванов Пётр", "яя"]
+    assert page.all("small") == ["без ноутбука", "лучший ноутбук из 2"]
+
+
+def test_the_page_of_a_class_in_each_language(in_each_language, tmp_path):
+    page = glance_at(tmp_path, [result_of(some_grade("ivanov", note="", hint="42", traceback=""))])
+    assert page.elements[0] == ("html", {"lang": in_each_language})
+    assert len(pictures_of(page)) == 2
+    texts = " ".join([*page.texts, *pictures_of(page)])
+    assert bool(re.search("[а-яё]", texts)) == (in_each_language == "ru")
+
+
+def test_the_page_of_a_class_needs_no_other_file_or_script(tmp_path):
+    page = glance_at(tmp_path, class_of_moodle())
+    assert ("meta", {"http-equiv": "Content-Security-Policy",
+                     "content": "default-src 'none'; style-src 'unsafe-inline'"}) in page.elements
+    assert not {"script", "link", "img", "image", "iframe"} & {tag for tag, _ in page.elements}
+    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert all(attributes.get("href", "feedback/").startswith("feedback/")
+               for _, attributes in page.elements)
+
+
+def test_the_most_frequent_hints_are_first(tmp_path):
+    hints = ["ELBO после обучения -212.5, а нужно -210", "ELBO после обучения -231, а нужно -210",
+             "нет параметра 'W'", "нет параметра 'b'", "нет параметра 'W'", "другое",
+             "ещё не выполнено.", "ещё не выполнено.", "ещё не выполнено.", "ещё не выполнено."]
+    page = glance_at(tmp_path, [result_of(some_grade(f"s{number}", failed=[5], hint=hint))
+                                for number, hint in enumerate(hints)])
+    assert page.all("div", "number") == ["3", "2", "1"]
+    assert page.all("p", "exercise") == [TITLES[4]] * 3
+    assert [text for text in page.all("p") if text[:4] in ("Нет ", "ELBO", "Друг")] == [
+        "Нет параметра 'W'", "ELBO после обучения -212.5, а нужно -210", "Другое"]
+
+
+@pytest.mark.parametrize("name", ["<script>alert(1)<", "\"'><b>{{ 7 * 7 }}", "$x_1$ &amp;"])
+def test_students_markup_is_text_in_the_class(name, tmp_path):
+    plain = glance_at(tmp_path, [result_of(some_grade("plain"))])
+    page = glance_at(tmp_path, [result_of(some_grade(name, hint=MARKUP.replace("\n", " ")))])
+    assert Counter(tag for tag, _ in page.elements) == Counter(tag for tag, _ in plain.elements)
+    assert page.comments == plain.comments and set(page.all("a")) == {name}
+
+
+def test_a_link_to_a_page_whose_name_is_not_utf8(tmp_path):
+    page = glance_at(tmp_path, [result_of(some_grade(os.fsdecode(b"\xc8\xe2")))])
+    assert [attributes["href"] for name, attributes in page.elements
+            if name == "a"] == ["feedback/%C8%E2.html"] * 3  # two hints, and the row
+
+
+def test_the_page_of_nobody():
+    page = _Page(class_page([]))
+    assert numbers_of(page) == [0, 0, 0, 0] and len(pictures_of(page)) == 2
+
+
+@pytest.mark.parametrize("full, label", [(100, "10–14"), (11.5, "10"), (10.5, "10")])
+def test_the_page_of_a_seminar_with_other_points(full, label, tmp_path, monkeypatch):
+    monkeypatch.setattr("vae_grading.class_page.MAX_POINTS", full)
+    page = glance_at(tmp_path, [result_of(some_grade("a", failed=()))])
+    assert f": {label} – 1." in pictures_of(page)[0]
+
+
 # --- JUnit ---
 
 #: Of Jenkins' junit-10.xsd, which pytest's own reports also follow.
@@ -586,7 +799,7 @@ CHILDREN = {"testsuites": {"testsuite"}, "testsuite": {"properties", "testcase"}
 
 
 def junit_of(folder, grades):
-    write_class_reports(folder, grades)
+    write_class_reports(folder, map(result_of, grades))
     root = ElementTree.parse(folder / "junit.xml").getroot()
     assert root.tag == "testsuites"
     for element in root.iter():

@@ -10,15 +10,25 @@ import zipfile
 import pytest
 
 from vae_grading import submissions
-from vae_grading.submissions import Submission, collect, read_file
+from vae_grading.submissions import Student, Submission, collect, read_file
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="grading is not for Windows")
 
 SECRET = b"the reference"
 
 
-def contents(found):
-    return {name: submission.content for name, submission in found.items()}
+def notebooks_of(students):
+    return {name: submission for student in students
+            for name, submission in student.notebooks.items()}
+
+
+def contents(students):
+    return {name: submission.content for name, submission in notebooks_of(students).items()}
+
+
+def in_short(students):
+    """Return what each student has handed in: the notebooks, or else the other files."""
+    return {student.folder: [*student.notebooks] or student.other_files for student in students}
 
 
 @pytest.fixture
@@ -93,13 +103,13 @@ def test_a_file_that_is_too_large(folder):
     with open(folder / "huge.ipynb", "wb") as file:
         file.truncate(2**40)
     found, _ = collect([folder])
-    assert found["huge"] == Submission(None, "Файл не открывается: больше 50 МБ.")
+    assert notebooks_of(found)["huge"] == Submission(None, "Файл не открывается: больше 50 МБ.")
 
 
 def test_folders_that_are_too_deep(folder):
     os.makedirs(folder / "/".join(["d"] * 200))
     found, skipped = collect([folder])
-    assert list(found) == ["a/lab"] and list(skipped.values()) == ["too deep"]
+    assert list(contents(found)) == ["a/lab"] and list(skipped.values()) == ["too deep"]
 
 
 @pytest.mark.parametrize("name", ["new\nline", "\u202egpj", "\x1b[31m", "=1+1", "-rf", "a b ",
@@ -125,7 +135,7 @@ def test_several_arguments(folder, tmp_path):
     found, skipped = collect([one, link, tmp_path / "link.ipynb"])
     assert contents(found) == {"one": b"one"}
     assert skipped == {"my class": "a link", "link.ipynb": "a link"}
-    assert collect([tmp_path / "link.ipynb"]) == ({}, {"link.ipynb": "a link"})
+    assert collect([tmp_path / "link.ipynb"]) == ([], {"link.ipynb": "a link"})
 
 
 @pytest.mark.parametrize("name", ["nowhere", "text.txt", "bad.zip", "nowhere.ipynb"])
@@ -162,13 +172,137 @@ def test_moodles_archive(tmp_path):
     assert set(skipped.values()) == {"not a notebook"} and len(skipped) == 2
 
 
-@pytest.mark.parametrize("letters", ["cp866", "utf-8"])
-def test_names_in_an_encoding_that_is_not_stated(letters, tmp_path):
-    raw = "Иванов/лаба.ipynb".encode(letters)
-    placeholder = "x" * len(raw)
-    path = archive(tmp_path, [(placeholder, b"lab")])
-    path.write_bytes(path.read_bytes().replace(placeholder.encode(), raw))
-    assert contents(collect([path])[0]) == {"Иванов/лаба": b"lab"}
+def archive_without_utf8_flag(tmp_path, names, encoding):
+    """Write an archive as programs of old Windows do: it does not state the names' encoding."""
+    raw = [name.encode(encoding) for name in names]
+    placeholders = [f"{number:x<{len(name)}}" for number, name in enumerate(raw)]
+    path = archive(tmp_path, [(placeholder, b"lab") for placeholder in placeholders])
+    content = path.read_bytes()
+    for placeholder, name in zip(placeholders, raw):
+        content = content.replace(placeholder.encode(), name)
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("encoding", ["cp866", "cp1251", "utf-8"])
+@pytest.mark.parametrize("names", [
+    ["Иванов/лаба.ipynb"], ["лаба.ipynb"], ["решение.ipynb"], ["ЩЁГОЛЬ/ЕЩЁ.ipynb"],
+    ["Пётр Ильич_1_assignsubmission_file_/vae_seminar.ipynb", "Юсуф_2_assignsubmission_file_/эээ.ipynb"]])
+def test_names_in_an_encoding_that_is_not_stated(names, encoding, tmp_path):
+    found, _ = collect([archive_without_utf8_flag(tmp_path, names, encoding)])
+    assert [*contents(found)] == [name.removesuffix(".ipynb") for name in names]
+
+
+# --- students ---
+
+MOODLES = "_assignsubmission_file"
+
+
+@pytest.mark.parametrize("end", ["", "_"], ids=["Moodle 4.1", "earlier"])
+def test_each_of_moodles_folders_is_a_student(end, tmp_path):
+    end = MOODLES + end
+    found, _ = collect([archive(tmp_path, [
+        (f"Андреев Пётр_1{end}/lab.ipynb", b""), (f"Андреев Пётр_1{end}/deep/er/old.ipynb", b""),
+        (f"Андреев Пётр_1{end}/report.pdf", b""), (f"Быков_2{end}/lab.ipynb.txt", b""),
+        (f"Быков_3{end}/report.pdf", b""), (f"Власов_4{end}/work.zip", b""),
+        ("Галкин_5_assignsubmission_onlinetext_/onlinetext.html", b""),
+        ("Гусев_6_assignsubmission_onlinetext_/onlinetext.html", b""),
+        (f"Гусев_6{end}/lab.ipynb", b""), (f"Демин_7{end}/", b""),
+        (f"Зуев_8{end}/.lab.ipynb", b""), (entry(f"Ильин_9{end}/lab.ipynb", stat.S_IFLNK), b""),
+        ("__MACOSX/x", b""), ("log.txt", b"")])])
+    assert in_short(found) == {
+        f"Андреев Пётр_1{end}": [f"Андреев Пётр_1{end}/deep/er/old", f"Андреев Пётр_1{end}/lab"],
+        f"Быков_2{end}": ["lab.ipynb.txt"], f"Быков_3{end}": ["report.pdf"],
+        f"Власов_4{end}": ["work.zip"],
+        "Галкин_5_assignsubmission_onlinetext_": ["onlinetext.html"],
+        f"Гусев_6{end}": [f"Гусев_6{end}/lab"], f"Демин_7{end}": [],
+        f"Зуев_8{end}": [".lab.ipynb"], f"Ильин_9{end}": ["lab.ipynb"]}
+    assert [(student.name, student.id) for student in found[:3]] == [
+        ("Андреев Пётр", "1"), ("Быков", "2"), ("Быков", "3")]
+    assert found[0].other_files == ["report.pdf"] and found[0].problem == ""
+    assert found[2].problem == ("Сдайте ноутбук: файл с именем на .ipynb. Сданы другие файлы или "
+                                "ссылки: report.pdf.")
+    assert "Не сдано ни одного файла." in [student.problem for student in found]
+
+
+def test_moodles_archive_without_folders(tmp_path):
+    found, _ = collect([archive(tmp_path, [
+        (f"Иванов Пётр_12{MOODLES}_my_lab.ipynb", b""), (f"Иванов Пётр_12{MOODLES}_b.ipynb", b""),
+        (f"Петрова_13{MOODLES}_report.pdf", b"")])])
+    assert in_short(found) == {
+        f"Иванов Пётр_12{MOODLES}": [f"Иванов Пётр_12{MOODLES}_b",
+                                     f"Иванов Пётр_12{MOODLES}_my_lab"],
+        f"Петрова_13{MOODLES}": ["report.pdf"]}
+    assert (found[0].name, found[0].id) == ("Иванов Пётр", "12")
+
+
+def test_moodles_folders_anywhere(tmp_path):
+    group = tmp_path / "class" / "group 1"
+    (group / f"Иванов_1{MOODLES}_").mkdir(parents=True)
+    (group / f"Иванов_1{MOODLES}_" / "a.ipynb").touch()
+    (group / "list.txt").touch()
+    found, _ = collect([tmp_path / "class"])
+    assert in_short(found) == {
+        f"group 1/Иванов_1{MOODLES}_": [f"group 1/Иванов_1{MOODLES}_/a"]}
+
+
+def test_names_of_students_are_composed(tmp_path):
+    found, _ = collect([archive(tmp_path, [(f"Андреи\u0306_1{MOODLES}_/a.ipynb", b"")])])
+    assert found[0].name == "Андрей" and "и\u0306" in found[0].folder
+
+
+def write(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    return folder
+
+
+def test_each_folder_at_the_top_is_a_student(tmp_path):
+    folder = write(tmp_path / "class", "ivanov/a.ipynb", "ivanov/b/c.ipynb", "petrov/a.pdf",
+                   "sidorov.ipynb", "list.txt", "zaitsev/x/y/z.ipynb")
+    (folder / "empty").mkdir()
+    found, _ = collect([folder])
+    assert in_short(found) == {
+        "empty": [], "ivanov": ["ivanov/a", "ivanov/b/c"], "petrov": ["a.pdf"],
+        "sidorov": ["sidorov"], "zaitsev": ["zaitsev/x/y/z"]}
+    assert [(student.name, student.id) for student in found[1:2]] == [("ivanov", "")]
+
+
+@pytest.mark.parametrize("names, students", [
+    (["a/x.ipynb", "a/y.ipynb"], {"a": ["a/x", "a/y"]}),
+    (["class/a/x.ipynb", "class/b/x.ipynb", "class/list.txt"],
+     {"class/a": ["class/a/x"], "class/b": ["class/b/x"]})])
+def test_a_folder_in_which_everything_lies(names, students, tmp_path):
+    assert in_short(collect([write(tmp_path / "submissions", *names)])[0]) == students
+
+
+def test_an_archive_made_of_one_folder(tmp_path):
+    found, _ = collect([archive(tmp_path, [("class/a.ipynb", b""), ("class/b.ipynb", b""),
+                                           ("readme.txt", b""), (".hidden/x.ipynb", b"")])])
+    assert in_short(found) == {"class/a": ["class/a"], "class/b": ["class/b"]}
+    found, _ = collect([archive(tmp_path, [("ivanov/a.ipynb", b""), ("ivanov/b.txt", b"")])])
+    assert in_short(found) == {"ivanov": ["ivanov/a"]}
+
+
+def test_groups_as_arguments(tmp_path):
+    write(tmp_path, "group1/ivanov/a.ipynb", "group1/petrov.ipynb", "group2/ivanov/a.ipynb")
+    assert in_short(collect([tmp_path / "group1", tmp_path / "group2"])[0]) == {
+        "group1/ivanov": ["group1/ivanov/a"], "group1/petrov": ["group1/petrov"],
+        "group2/ivanov": ["group2/ivanov/a"]}
+
+
+def test_a_students_folder_whose_name_is_too_long_for_a_page(folder):
+    write(folder, f"{'x' * 254}/report.pdf", f"{'y' * 249}/report.pdf")
+    found, skipped = collect([folder])
+    assert in_short(found) == {"a": ["a/lab"], "y" * 249: ["report.pdf"]}
+    assert skipped["x" * 254] == "too long a name"
+
+
+def test_a_folder_and_a_notebook_of_one_name(tmp_path):
+    found, _ = collect([write(tmp_path / "class", "x.ipynb", "x/report.pdf", "x/x.ipynb.zip")])
+    assert sorted(student.folder for student in found) == ["x", "x (2)"]
+    assert found[0] == Student("x", "x", "", {"x": Submission(b"")})
 
 
 @pytest.mark.parametrize("made, why", [
@@ -194,14 +328,14 @@ def test_entries_of_one_name(tmp_path):
         ("lab.ipynb", b"1"), ("lab.ipynb", b"2"), ("LAB.ipynb", b"3"), ("lab.IPYNB", b"4"),
         ("лаба\u0306.ipynb", b"5")])])
     assert sorted(contents(found).values()) == [b"1", b"2", b"3", b"4", b"5"]
-    assert len({name.casefold() for name in found}) == 5
+    assert len({name.casefold() for name in contents(found)}) == 5
 
 
 def test_bombs(tmp_path, monkeypatch):
     path = archive(tmp_path, [("bomb.ipynb", bytes(51 * 2**20)), ("lab.ipynb", b"lab")])
     found, _ = collect([path])
-    assert found["bomb"].problem == "Файл не открывается: больше 50 МБ."
-    assert found["lab"].content == b"lab"
+    assert notebooks_of(found)["bomb"].problem == "Файл не открывается: больше 50 МБ."
+    assert contents(found)["lab"] == b"lab"
     monkeypatch.setattr(submissions, "_LARGEST_ARCHIVE", 2**20)
     assert collect([path])[1] == {"lab.ipynb": "more than 0 GiB of notebooks"}
 
@@ -214,8 +348,8 @@ def test_entries_that_can_not_be_read(tmp_path):
         content[place:place + 2] = struct.pack("<H", 1)
     path.write_bytes(content)
     found, _ = collect([path])
-    assert found["lab"].problem == "Файл не открывается: в архиве он зашифрован."
-    assert found["other"].content == b"other"
+    assert notebooks_of(found)["lab"].problem == "Файл не открывается: в архиве он зашифрован."
+    assert contents(found)["other"] == b"other"
 
 
 def test_an_archive_damaged_anywhere(tmp_path):

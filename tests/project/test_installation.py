@@ -176,7 +176,7 @@ def test_offline_images_with_another_checksum_are_refused(index, tmp_path):
     ("jinja2", ["vae_grading", "notebooks"], "grading"),
     ("distributed", ["vae_grading", "notebooks", "--scheduler", "tcp://127.0.0.1:1", "-o", "{tmp}"],
      "dask"),
-    ("nbformat", ["pytest", "--notebook", "notebooks/vae_seminar.ipynb"], "grading"),
+    ("psutil", ["pytest", "--notebook", "notebooks/vae_seminar.ipynb"], "grading"),
     ("jupytext", ["tools.build"], "tests"),
 ])
 def test_a_missing_extra_is_named(module, command, extra, tmp_path):

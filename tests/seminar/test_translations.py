@@ -25,7 +25,7 @@ from tools.translations import texts
 from vae import language
 from vae.checks import EXERCISES, Mistake, check
 from vae_grading.grader import Reference, grade
-from vae_grading.reports import _page
+from vae_grading.reports import page_text
 from vae_grading.sandbox.worker import packages_without_solutions
 
 ROOT = Path(vae.__file__).parents[1]
@@ -344,7 +344,7 @@ def test_grading_in_english(speak):
     assert hints and not RUSSIAN.search(hints)
     for verdict in result.verdicts:
         verdict.code = ""
-    page = _page(result)
+    page = page_text("feedback.html", grade=result)
     assert '<html lang="en">' in page and "Below are hints" in page
     assert not re.findall(f".*{RUSSIAN.pattern}.*", page)
 

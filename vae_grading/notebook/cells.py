@@ -8,7 +8,6 @@ import inspect
 import linecache
 import re
 import selectors
-import sys
 import traceback
 import warnings
 from dataclasses import dataclass, field
@@ -19,14 +18,7 @@ from IPython.core.inputtransformer2 import TransformerManager
 
 from vae.checks import EXERCISES
 from vae.language import _
-
-# With rfc3987_syntax, jsonschema takes longer to import than a notebook to grade: it compiles
-# grammars of internet addresses.
-_grammars = sys.modules.setdefault("rfc3987_syntax", None)
-import nbformat  # noqa: E402
-
-if _grammars is None:
-    del sys.modules["rfc3987_syntax"]
+from vae_grading.notebook.file_format import code_cells_in
 
 __all__ = ["Cell", "Statement", "cells_of", "orders_of", "place_of", "python_of", "student_lines"]
 
@@ -210,7 +202,7 @@ def cells_of(content):
     Parameters
     ----------
     content : bytes
-        The file, of any version of the format.
+        The file: see `vae_grading.notebook.file_format`.
 
     Raises
     ------
@@ -218,12 +210,8 @@ def cells_of(content):
         If it is not a notebook.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            notebook = nbformat.reads(content.decode("utf-8-sig"), as_version=4)
-        sources = [("".join(cell.source), cell.get("execution_count"))
-                   for cell in notebook.cells if cell.cell_type == "code"]
-    except Exception as error:  # nbformat raises many classes of errors
+        sources = code_cells_in(content)
+    except Exception as error:  # there are many ways not to be one
         raise ValueError(f"{type(error).__name__}: {error}") from None
     if not sources:
         raise ValueError(_("в нём нет ячеек с кодом"))
