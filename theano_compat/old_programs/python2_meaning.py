@@ -24,8 +24,8 @@ import sys
 import types
 import warnings
 from decimal import ROUND_HALF_UP, Context, Decimal
-from functools import cmp_to_key, partial
-from importlib.util import find_spec
+from functools import cmp_to_key, lru_cache, partial
+from importlib.util import decode_source, find_spec
 
 import numpy as np
 
@@ -105,7 +105,9 @@ class _Meanings(ast.NodeTransformer):
         if isinstance(function, ast.Name):
             if function.id in ("enumerate", "list", "tuple"):
                 node.args = [_call("ordered", argument) for argument in node.args]
-            if function.id == "str" and len(node.args) + len(node.keywords) > 1:
+            if function.id in ("eval", "exec") and node.args:
+                node.args[0] = _call("code", node.args[0], ast.Constant(function.id))
+            if function.id == "str" and node.args and len(node.args) + len(node.keywords) > 1:
                 return _call("decode", *node.args, keywords=node.keywords)  # unicode(text, "utf-8")
         return node
 
@@ -209,12 +211,12 @@ def _order(a, b):
         return next(filter(None, map(cmp, a, b)), cmp(len(a), len(b)))
     ranks = _rank(a), _rank(b)
     if None in ranks or ranks[0] == ranks[1] and a != b:
-        raise
+        raise  # the TypeError of Python 3
     return cmp(*ranks)
 
 
 def _rank(value):
-    """None is less than any number, and numbers are less than all else, which is ordered by name."""
+    """Rank None below numbers, numbers below all else, and that by the names of its types."""
     if value is None:
         return 0, ""
     if isinstance(value, (int, float, np.integer, np.floating)):
@@ -253,14 +255,17 @@ def _extreme(function, *values, key=None):
 
 
 def adapt_class(cls):
-    """Decorate a class with methods that Python 3 calls by another name, or not at all."""
+    """Give a class the operators that it has in Python 2; it is a decorator."""
     own = vars(cls)
     if "__cmp__" in own:
         for name in _COMPARISONS.values():
             if f"__{name}__" not in own:
                 setattr(cls, f"__{name}__", _by_cmp(getattr(operator, name)))
-    elif "__eq__" in own and own["__hash__"] is None:
-        del cls.__hash__  # that of its base
+    elif "__eq__" in own:
+        if own["__hash__"] is None:
+            del cls.__hash__  # Python 2 inherits it
+        if cls.__ne__ is object.__ne__:  # in Python 2, this does not call __eq__
+            cls.__ne__ = lambda self, other: self is not other
     for name, new_name in [("__unicode__", "__str__"), ("__div__", "__truediv__"),
                            ("__rdiv__", "__rtruediv__")]:
         if name in own and new_name not in own:
@@ -327,6 +332,23 @@ def _hash(value):
         result = high + int((fraction * 2 ** 31 - high) * 2 ** 31) + (exponent << 15)
     result = (result + 2 ** 63) % 2 ** 64 - 2 ** 63
     return -2 if result == -1 else result
+
+
+@lru_cache(maxsize=100)
+def code(source, function):
+    """Translate a text, the argument of `eval` or `exec`."""
+    return _compile(source, "<string>", function) if isinstance(source, str) else source
+
+
+def _compile(source, filename, mode, *arguments, **options):
+    from theano_compat.old_programs.python2 import tree_of  # which imports this module
+
+    if isinstance(source, (bytes, str)) and mode in ("eval", "exec"):
+        text = decode_source(source) if isinstance(source, bytes) else source
+        source = tree_of(text.strip() if mode == "eval" else text, filename)
+        if mode == "eval":
+            source = ast.Expression(source.body[0].value)
+    return compile(source, filename, mode, *arguments, **options)
 
 
 def message(error):
@@ -501,9 +523,10 @@ class Random(random.Random):
 
 #: For functions of Python 3 those that a program in Python 2 means.
 MEANINGS = {
-    round: _round, map: _map, filter: _filter, zip: lambda *sequences: list(zip(*sequences)),
-    sorted: _sorted, max: partial(_extreme, max), min: partial(_extreme, min), hash: _hash,
-    open: _open, math.floor: lambda x: float(np.floor(float(x))),
+    map: _map, filter: _filter, zip: lambda *sequences: list(zip(*sequences)), sorted: _sorted,
+    max: partial(_extreme, max), min: partial(_extreme, min), hash: _hash, open: _open,
+    compile: _compile, oct: lambda number: oct(number).replace("o", "") if number else "0",
+    round: _round, math.floor: lambda x: float(np.floor(float(x))),
     math.ceil: lambda x: float(np.ceil(float(x))), np.divide: _divide}
 _MEANINGS_BY_ID = {id(function): meaning for function, meaning in MEANINGS.items()}
 
@@ -576,7 +599,7 @@ def restore_names(divide):
     if hasattr(ipython, "_modified_open"):  # what cells find as `open`
         _MEANINGS_BY_ID[id(ipython._modified_open)] = _open
     for name, names in _MODULES.items():
-        if find_spec(name) is None:
+        if name not in sys.modules and find_spec(name) is None:
             sys.modules[name] = stand_in(name, **names)
 
     @replace(csv)
@@ -585,8 +608,9 @@ def restore_names(divide):
             (line.decode("utf-8") if isinstance(line, bytes) else line for line in lines),
             *arguments, **options)
 
-    # The object stays the same, and with it the state of what is drawn already.
-    random._inst.__class__ = random.Random = Random
+    generator = Random()  # a new one: Python 3 seeds its own again in forked processes
+    generator.setstate(random.getstate())
+    random.Random, random._inst = Random, generator
     for name in random.__all__:
-        if hasattr(Random, name):
-            setattr(random, name, getattr(random._inst, name))
+        if hasattr(generator, name):
+            setattr(random, name, getattr(generator, name))
