@@ -237,7 +237,7 @@ def run(folder, *arguments, environment, **files):
     for name, text in files.items():
         (folder / f"{name}.py").write_text(text, encoding="utf-8")
     return subprocess.run(
-        [sys.executable, "-m", "theano_compat", "--python2", "main.py", *arguments], cwd=folder,
+        [sys.executable, "-m", "theano_compat", "main.py", *arguments], cwd=folder,
         env={**environment, "THEANO_FLAGS": "cxx="}, stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, encoding="utf-8")
 

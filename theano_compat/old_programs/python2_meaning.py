@@ -34,6 +34,8 @@ _COMPARISONS = {ast.Lt: "lt", ast.LtE: "le", ast.Gt: "gt", ast.GtE: "ge"}
 #: Methods that Python 3 does not call, and those that it calls.
 _UNCALLED_METHODS = {"__cmp__": "__lt__ and __eq__", "__getslice__": "__getitem__",
                      "__unicode__": "__str__"}
+#: The registry of each file's warnings: a file may be translated twice.
+_shown = {}
 
 
 class Meanings(ast.NodeTransformer):
@@ -88,7 +90,8 @@ class Meanings(ast.NodeTransformer):
         return node
 
     def _warn(self, node, text):
-        warnings.warn_explicit(text, UserWarning, self._path, node.lineno)
+        warnings.warn_explicit(text, UserWarning, self._path, node.lineno,
+                               registry=_shown.setdefault(self._path, {}))
 
 
 def _call(name, *arguments, keywords=()):
