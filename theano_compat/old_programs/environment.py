@@ -55,6 +55,9 @@ def as_old_program():
         original = getattr(np, name)
         setattr(np, name, functools.wraps(original)(restore(original)))
     np.set_printoptions(legacy="1.25")  # NumPy 2.0 prints a number with its type
+    # NumPy 2.0 has added these to what `from numpy import *` puts in place of Python's own.
+    np.__all__ = [name for name in np.__all__
+                  if name not in ("abs", "bool", "long", "max", "min", "pow", "round")]
     if "theano" in sys.modules:
         _adapt_theano()
         as_imported.accept_changes()

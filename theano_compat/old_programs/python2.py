@@ -1,17 +1,17 @@
 """Programs in Python 2, and the modules in their folder, translated while they are imported.
 
 fissix, the maintained fork of lib2to3, translates the syntax.  `code_of` and `as_python2` do what
-it does not: the division of integers, Python 2's pickles and files, and names that are gone.
+it does not: the division of integers, Python 2's pickles and, in `python2_meaning`, its functions.
 Tracebacks show the lines of the original file.
 """
 
 import ast
 import builtins
 import importlib.util
+import operator
 import os
 import pickle
 import re
-import string
 import sys
 from difflib import SequenceMatcher
 from functools import lru_cache
@@ -20,11 +20,12 @@ from importlib.machinery import PathFinder, SourceFileLoader
 import numpy as np
 
 from theano_compat.hooks import replace
+from theano_compat.old_programs.python2_meaning import Meanings, restore_names
 
 __all__ = ["is_python2", "code_of", "tree_of", "as_python2"]
 
-#: Fixers of fissix that are not used: those of style, and that of a name Python 3 has again.
-_FIXERS_LEFT_OUT = {"asserts", "buffer", "idioms", "set_literal", "ws_comma"}
+#: Fixers of fissix that are not used: those of style, and those of what `python2_meaning` restores.
+_FIXERS_LEFT_OUT = {"asserts", "buffer", "idioms", "set_literal", "sorted", "types", "ws_comma"}
 #: Names, modules and methods that Python 2 has and Python 3 has not.
 _NAMES = {"xrange", "raw_input", "unicode", "basestring", "unichr", "reduce", "execfile", "long"}
 _MODULES = {"cPickle", "StringIO", "cStringIO", "urllib2", "urlparse", "httplib", "ConfigParser",
@@ -144,8 +145,8 @@ def tree_of(text, path, is_in_package=False):
     tree = ast.parse(translated, path)
     _restore_line_numbers(tree, text.splitlines(), translated.splitlines())
     if not _IMPORT_OF_DIVISION.search(text):
-        tree = ast.fix_missing_locations(_Divisions().visit(tree))
-    return tree
+        tree = _Divisions().visit(tree)
+    return ast.fix_missing_locations(Meanings(path).visit(tree))
 
 
 def load_ipython_extension(shell):
@@ -237,11 +238,9 @@ def as_python2(folder):
         The program's folder, whose modules are also translated.
     """
     vars(builtins).update(
-        __old_division__=_divide, __old_division_in_place__=_divide_in_place, file=open,
-        cmp=lambda a, b: (a > b) - (a < b))
-    string.letters, string.lowercase = string.ascii_letters, string.ascii_lowercase
-    string.uppercase = string.ascii_uppercase
-    string.join = lambda words, sep=" ": sep.join(words)
+        __old_division__=_divide, __old_division_in_place__=_divide_in_place)
+    operator.div = _divide
+    restore_names()
     _restore_pickle()
     # Directly before Python's finder, so that the finder of the patches still comes first.
     sys.meta_path.insert(sys.meta_path.index(PathFinder), _Finder(folder))

@@ -1,0 +1,325 @@
+"""What Python 3 reads too but understands otherwise: programs in Python 2 mean what they meant."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+MAIN = """
+import sys, traceback
+for name in sys.argv[1:]:
+    print "#", name
+    try:
+        __import__(name)
+    except Exception:
+        traceback.print_exc()
+    sys.stdout.flush()
+"""
+
+#: Programs, each with its output in Python 2.7.18.
+PROGRAMS = {}
+
+PROGRAMS["rounding"] = r"""
+import math
+from math import floor
+print [round(x) for x in (2.5, -0.5, 0.49999999999999994, 7, 1e300)], round(25, -1), round(-0.4)
+print round(0.125, 2), round(2.675, 2), round(1234.5678, -2), repr(round(5e-324, 400)), round(True)
+print math.ceil(3.1) / 8, floor(-2.5), math.floor(2.5), math.ceil(float("inf")), int(round(3.5))
+round = lambda x: "own"
+print round(2.5), map(round, [1])
+""", r"""
+[3.0, -1.0, 0.0, 7.0, 1e+300] 30.0 -0.0
+0.13 2.67 1200.0 5e-324 1.0
+0.5 -3.0 2.0 inf 4
+own ['own']
+"""
+
+PROGRAMS["drawing"] = r"""
+import random
+from random import randint
+for seed in 1, -5, "text", "", u"a", 0.1, 3.0:
+    random.seed(seed)
+    numbers = range(8)
+    random.shuffle(numbers)
+    print seed, randint(0, 99), random.randrange(3, 30, 4), numbers
+    print random.choice("abcdef"), random.sample(xrange(10 ** 6), 3), random.sample(range(30), 7)
+    print random.randrange(2 ** 53 + 1), random.randint(0, 9 ** 20), repr(random.random())
+    print repr(random.gauss(0, 1)), repr(random.uniform(0, 5))
+own = random.Random("text")
+print own.randint(0, 99), own.choice("abcd")
+""", r"""
+1 78 3 [0, 2, 3, 6, 7, 4, 5, 1]
+a [835765, 432767, 762280] [0, 12, 20, 6, 24, 22, 29]
+165822422712862 9733044862419154823 0.22169166627303505
+-1.0823080245960446 1.1654222512878631
+-5 46 27 [1, 0, 3, 2, 6, 7, 5, 4]
+d [900900, 113205, 469069] [7, 15, 16, 0, 5, 6, 21]
+7015480179463493 1326906338224231255 0.13876741839890316
+-0.38510398433117615 0.00887431101267322
+text 42 19 [0, 4, 5, 1, 7, 3, 6, 2]
+e [798312, 533846, 437828] [27, 19, 25, 15, 8, 9, 14]
+8236437767260310 1056318376782445487 0.8200182737381801
+-0.700218432840693 4.0430758524949555
+ 30 15 [0, 3, 4, 7, 1, 2, 5, 6]
+d [908112, 504686, 281837] [22, 17, 7, 24, 25, 20, 21]
+1779161469670617 1360307757430227195 0.8988382879679935
+-0.4555595968345976 0.503506040341829
+a 88 3 [5, 7, 1, 2, 0, 3, 4, 6]
+f [548793, 450809, 895426] [1, 0, 3, 19, 23, 16, 6]
+3328512886201176 4904253126131832157 0.36766207716833876
+-1.2673982712923801 0.6552591094484977
+0.1 31 19 [6, 2, 3, 5, 7, 0, 4, 1]
+a [313004, 367733, 449300] [14, 10, 9, 13, 26, 22, 0]
+8640455129887590 7706908878383425870 0.18271487024227617
+1.6507552496568128 3.2312066528234755
+3.0 83 7 [7, 4, 0, 5, 6, 2, 3, 1]
+b [995644, 470263, 836461] [14, 18, 4, 17, 22, 13, 26]
+2871490855066961 789318311829720426 0.3012676595157123
+1.9652862522538705 2.363745443327334
+32 d
+"""
+
+PROGRAMS["order"] = r"""
+values = [None, -1, 2.5, True, "a", "", (), (1,), ("a", None), (None, "a"), [], [None], [[], 1], {}]
+for a in values:
+    print "".join(["<=>"[cmp(a, b) + 1] for b in values]),
+    print sum([[a < b, a > b, a <= b, a >= b].count(True) for b in values])
+print None < 0, 3 > None, None <= None, "2" > 10, [] < (), None == 0, 1 < 2 < 3
+values.reverse()
+print sorted(values[:5], reverse=True), sorted("bca")
+values.sort()
+print values
+values.sort(lambda a, b: cmp(b, a))
+print values == sorted(values, reverse=True), sorted([3, 1, 2], None, lambda x: -x)
+print sorted("bca", cmp=lambda a, b: cmp(b, a))
+words = ["b", "A", "c"]
+words.sort(None, str.lower, True)
+print words
+class Own(object):
+    def sort(self, x):
+        return x
+print Own().sort(3)
+""", r"""
+=<<<<<<<<<<<<< 28
+>=<<<<<<<<<<<< 28
+>>=><<<<<<<<<< 28
+>><=<<<<<<<<<< 28
+>>>>=><<<<>>>> 28
+>>>><=<<<<>>>> 28
+>>>>>>=<<<>>>> 28
+>>>>>>>=<>>>>> 28
+>>>>>>>>=>>>>> 28
+>>>>>>><<=>>>> 28
+>>>><<<<<<=<<> 28
+>>>><<<<<<>=<> 28
+>>>><<<<<<>>=> 28
+>>>><<<<<<<<<= 28
+True True True True True False True
+[(None, 'a'), [[], 1], [None], [], {}] ['a', 'b', 'c']
+[None, -1, True, 2.5, {}, [], [None], [[], 1], '', 'a', (), (None, 'a'), (1,), ('a', None)]
+True [3, 2, 1]
+['c', 'b', 'a']
+['c', 'b', 'A']
+3
+"""
+
+PROGRAMS["sequences"] = r"""
+from itertools import count, imap, izip
+import itertools, operator
+print map(lambda a, b: (a, b), [1, 2], [3, 4])[0], filter(None, [0, 1])[0], zip([1, 2], "ab")[1]
+print map(lambda (a, b): a - b, zip([5], [3])), map(None, "ab")
+print list(izip([1], [2])), list(itertools.islice(imap(abs, count(-2)), 3))
+print list(itertools.izip("ab", count())), list(itertools.ifilter(None, [0, 1]))
+print reduce(operator.div, [17, 2, 2]), operator.div(7, 2.)
+""", r"""
+(1, 3) 1 (2, 'b')
+[2] ['a', 'b']
+[(1, 2)] [2, 1, 0]
+[('a', 0), ('b', 1)] [1]
+4 3.5
+"""
+
+PROGRAMS["texts"] = r"""# -*- coding: utf-8 -*-
+import os, string, sys
+reload(sys)
+sys.setdefaultencoding("utf-8")
+print "abc".encode("hex"), "616263".decode("hex"), "YWJj\n".decode("base64"),
+print "abc".encode("base64") == "YWJj\n", ord("ff".decode("hex")), len(os.urandom(4).encode("hex"))
+print u"мир".encode("utf-8"), "мир".decode("utf-8").encode("utf-8"), u"é".encode("utf8") + "!"
+print "\xc3\xa9".decode("utf-8") == u"é", "é".decode("utf-8") == u"é", "%s" % "a".encode("utf-8")
+print unicode("abc", "utf-8"), unicode("é", "utf-8").encode("utf-8"), str(u"abc")
+for convert in lambda: u"é".encode("ascii"), lambda: "".encode("none"):
+    try:
+        convert()
+    except UnicodeEncodeError:
+        print "cannot encode",
+    except LookupError, error:
+        print error
+print u"é!".encode("ascii", "ignore"), len(u"a".encode("utf-16"))
+print "abc".translate(string.maketrans("ab", "xy"))
+print string.split("a b"), string.replace("abc", "b", "x"), string.join(["1", "2"], "-")
+print string.atoi("12"), string.upper("a"), string.letters[:3].lower(), string.lowercase
+class Own(object):
+    def encode(self, x, y=2):
+        return x + y
+print Own().encode(1), Own().encode(1, y=5)
+""", r"""
+616263 abc abc True 255 8
+мир мир é!
+True True a
+abc é abc
+cannot encode unknown encoding: none
+! 4
+xyc
+['a', 'b'] axc 1-2
+12 A abc abcdefghijklmnopqrstuvwxyz
+3 6
+"""
+
+PROGRAMS["files"] = r"""
+import cPickle, csv, json, os
+f = open("a.csv", "wb")
+rows = csv.writer(f, delimiter=";")
+rows.writerow(["a b", 1, 2.5])
+rows.writerow(["x\ny", None])
+print >>f, "last"
+f.close()
+print os.path.getsize("a.csv")
+print [row for row in csv.reader(open("a.csv", "rb"), delimiter=";")]
+with open("b.csv", "wb") as f:
+    rows = csv.DictWriter(f, ["a", "b"])
+    rows.writeheader()
+    rows.writerow({"a": 1, "b": 2})
+print [sorted(row.items()) for row in csv.DictReader(open("b.csv", "rU"))]
+with open("a.json", "wb") as f:
+    json.dump({"a": 1}, f)
+print json.load(open("a.json", "rb"))["a"], file("a.json").read()
+with open("a.pkl", "wb") as f:
+    cPickle.dump([1, "a"], f, -1)
+print cPickle.load(open("a.pkl", "rb"))
+""", r"""
+24
+[['a b', '1', '2.5'], ['x\ny', ''], ['last']]
+[[('a', '1'), ('b', '2')]]
+1 {"a": 1}
+[1, 'a']
+"""
+
+PROGRAMS["names"] = r"""
+import types
+from types import *
+print isinstance([], types.ListType), isinstance("a", types.StringTypes)
+print type("a") is types.StringType, types.NoneType is type(None), isinstance(3, types.InstanceType)
+print isinstance({}, DictType), isinstance(len, BuiltinFunctionType), isinstance(2 ** 70, LongType)
+print len(buffer("abc")), [ask for ask in [raw_input]] != []
+""", r"""
+True True
+True True False
+True True True
+3 True
+"""
+
+
+@pytest.fixture(scope="module")
+def outputs(warm, tmp_path_factory):
+    """What each of `PROGRAMS` prints, run in one process."""
+    folder = tmp_path_factory.mktemp("programs")
+    for name, (text, _) in PROGRAMS.items():
+        (folder / f"{name}.py").write_text(text, encoding="utf-8")
+    done = run(folder, *PROGRAMS, environment=warm.environment, main=MAIN)
+    parts = [part.partition("\n") for part in done.stdout.split("# ")[1:]]
+    return {name: (output, done.stderr) for name, _, output in parts}
+
+
+def run(folder, *arguments, environment, **files):
+    """Run ``main.py`` in a folder, after writing these files there."""
+    for name, text in files.items():
+        (folder / f"{name}.py").write_text(text, encoding="utf-8")
+    return subprocess.run(
+        [sys.executable, "-m", "theano_compat", "main.py", *arguments], cwd=folder,
+        env={**environment, "THEANO_FLAGS": "cxx="}, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_programs_mean_what_they_meant(outputs, name):
+    output, errors = outputs[name]
+    assert output == PROGRAMS[name][1].lstrip("\n"), errors
+
+
+def test_nothing_warned(outputs):
+    assert outputs["names"][1] == ""
+
+
+def test_what_differs_is_said_with_its_line(warm, tmp_path):
+    """Each line that ends in a comment differs, and its warning has the words of the comment."""
+    program = """\
+class Own(list):
+    def __cmp__(self, other):  # Python 3 calls __lt__ and __eq__
+        return 0
+    def __unicode__(self):  # Python 3 calls __str__
+        return u""
+    def __getslice__(self, i, j):  # Python 3 calls __getitem__
+        return 0
+    def __len__(self):
+        return 3
+print len(Own())
+exec "half = 7 / 2"  # exec reads its text as Python 3
+print eval("8 / 2")  # eval reads its text as Python 3
+"""
+    done = run(tmp_path, environment=warm.environment, main=program)
+    assert done.stdout == "3\n4.0\n", done.stderr
+    warned = [line.removeprefix("main.py:").split(": UserWarning: ")
+              for line in done.stderr.splitlines() if "UserWarning" in line]
+    expected = {number: line.partition("  # ")[2]
+                for number, line in enumerate(program.splitlines(), 1) if "  # " in line}
+    assert [int(number) for number, _ in warned] == list(expected)
+    assert all(words in text for words, (_, text) in zip(expected.values(), warned))
+
+
+def test_arrays_and_libraries_keep_their_meaning(warm, tmp_path):
+    """Modules of Python 3 keep its functions; what NumPy and Theano define is not replaced."""
+    library = tmp_path / "site-packages"
+    library.mkdir()
+    (library / "modern.py").write_text(
+        "import math, random\n"
+        "RESULTS = [round(2.5), math.floor(2.5), type(map(str, [])).__name__, 'a'.encode()]\n")
+    done = run(tmp_path, environment={**warm.environment, "PYTHONPATH": os.pathsep.join(
+        filter(None, [str(library), warm.environment.get("PYTHONPATH")]))}, main="""
+import modern
+import numpy as np, theano, theano.tensor as T
+from numpy import *
+print modern.RESULTS
+a = np.array([3, 1, 2])
+print np.floor(a / 2.)
+print round(np.float32(2.5)), max(-5, 0), isinstance(True, bool)  # not those of NumPy 2
+a.sort()
+print a, max(a), (a < 2).tolist(), np.float64(1) > None
+x = T.vector()
+f = theano.function([x], [T.floor(x), x > 1, T.lt(x, 2), abs(x).max()])
+print [value.tolist() for value in f([0.5, 1.5])]
+np.random.seed(1)
+print np.random.randint(0, 100, 3).tolist()
+""")
+    assert done.stdout == """\
+[2, 2, 'map', b'a']
+[1. 0. 1.]
+3.0 0 True
+[1 2 3] 3 [True, False, False] True
+[[0.0, 1.0], [False, True], [True, True], 1.5]
+[37, 12, 72]
+""", done.stderr
+
+
+def test_what_cannot_be_told_is_an_error(warm, tmp_path):
+    """A text with characters from U+0080 to U+00FF may be bytes or a text of UTF-8."""
+    done = run(tmp_path, environment=warm.environment, main="""
+for use in (lambda: "\\xff\\xd8".encode("hex"), lambda: open("a", "wb").write("\\xff")):
+    try:
+        use()
+    except UnicodeError, error:
+        print "expected ASCII or bytes" in str(error)
+print u"\\u0430".encode("hex"), None < object(), {} < {1: 2}
+""")
+    assert done.stdout == "True\nTrue\n" and "TypeError: '<' not supported" in done.stderr

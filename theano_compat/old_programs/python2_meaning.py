@@ -1,0 +1,299 @@
+"""What Python 3 reads too, but understands otherwise than Python 2.
+
+`Meanings` changes the syntax tree of a translated program: where the two versions differ, it calls
+functions of this module, which the program finds under the name ``__python2__``.
+`restore_names` gives the process names of Python 2's library, and its random numbers.
+``docs/compatibility.md`` says what is not restored.
+"""
+
+import ast
+import builtins
+import codecs
+import csv
+import io
+import math
+import operator
+import random
+import string
+import sys
+import types
+import warnings
+from decimal import ROUND_HALF_UP, Context, Decimal
+from functools import cmp_to_key
+
+import numpy as np
+
+from theano_compat.hooks import replace
+
+__all__ = ["Meanings", "restore_names"]
+
+
+# --- the syntax tree ---
+
+_COMPARISONS = {ast.Lt: "lt", ast.LtE: "le", ast.Gt: "gt", ast.GtE: "ge"}
+#: Methods that Python 3 does not call, and those that it calls.
+_UNCALLED_METHODS = {"__cmp__": "__lt__ and __eq__", "__getslice__": "__getitem__",
+                     "__unicode__": "__str__"}
+#: The registry of each file's warnings: a file may be translated twice.
+_shown = {}
+
+
+class Meanings(ast.NodeTransformer):
+    """Puts calls of this module's functions into the tree of a program that fissix has translated.
+
+    Parameters
+    ----------
+    path : str
+        The file, which warnings name.
+    """
+
+    def __init__(self, path):
+        self._path = path
+        self._names = {function.__name__ for function in MEANINGS}
+
+    def visit_Name(self, node):
+        if node.id in self._names and isinstance(node.ctx, ast.Load):
+            return _call("meaning", node)
+        return node
+
+    def visit_Attribute(self, node):
+        self.generic_visit(node)
+        if node.attr in ("ceil", "floor") and isinstance(node.ctx, ast.Load):
+            return _call("meaning", node)
+        return node
+
+    def visit_Compare(self, node):
+        self.generic_visit(node)
+        name = _COMPARISONS.get(type(node.ops[0]))
+        if name is None or len(node.ops) > 1:
+            return node
+        return _call("compare", node.left, *node.comparators, ast.Constant(name))
+
+    def visit_Call(self, node):
+        function = node.func
+        self.generic_visit(node)
+        if isinstance(function, ast.Attribute) and function.attr in METHODS:
+            return _call("call", function.value, ast.Constant(function.attr), *node.args,
+                         keywords=node.keywords)
+        if not isinstance(function, ast.Name):
+            return node
+        if function.id == "str" and len(node.args) > 1:  # unicode(text, "utf-8")
+            return _call("call", node.args[0], ast.Constant("decode"), *node.args[1:])
+        if function.id in ("eval", "exec"):
+            self._warn(node, f"{function.id} reads its text as Python 3, in which 7 / 2 is 3.5")
+        return node
+
+    def visit_FunctionDef(self, node):
+        self.generic_visit(node)
+        if node.name in _UNCALLED_METHODS:
+            self._warn(node, f"Python 3 calls {_UNCALLED_METHODS[node.name]}, not {node.name}")
+        return node
+
+    def _warn(self, node, text):
+        warnings.warn_explicit(text, UserWarning, self._path, node.lineno,
+                               registry=_shown.setdefault(self._path, {}))
+
+
+def _call(name, *arguments, keywords=()):
+    function = ast.Attribute(ast.Name("__python2__", ast.Load()), name, ast.Load())
+    return ast.copy_location(ast.Call(function, list(arguments), list(keywords)), arguments[0])
+
+
+# --- order ---
+
+def compare(a, b, name):
+    """Apply an operation to two values of any types."""
+    operation = getattr(operator, name)
+    try:
+        return operation(a, b)
+    except TypeError:
+        return operation(_order(a, b), 0)
+
+
+def _cmp(a, b):
+    try:
+        return (a > b) - (a < b)
+    except TypeError:
+        return _order(a, b)
+
+
+def _order(a, b):
+    """Return the order of values that Python 3 does not compare; called where it has raised."""
+    if type(a) is type(b) and type(a) in (list, tuple):
+        return next(filter(None, map(_cmp, a, b)), _cmp(len(a), len(b)))
+    ranks = _rank(a), _rank(b)
+    if None in ranks or ranks[0] == ranks[1] and a != b:
+        raise  # the TypeError of Python 3
+    return _cmp(*ranks)
+
+
+def _rank(value):
+    """Rank None below numbers, numbers below all else, and that by the names of its types."""
+    if value is None:
+        return 0, ""
+    if isinstance(value, (int, float, np.integer, np.floating)):
+        return 1, ""
+    return (2, type(value).__name__) if type(value) in (dict, list, str, tuple) else None
+
+
+def _sorted(values, cmp=None, key=None, reverse=False):
+    values = list(values)
+    if cmp is None:
+        try:
+            return sorted(values, key=key, reverse=reverse)
+        except TypeError:
+            cmp = _cmp
+    return sorted(values, key=lambda x: cmp_to_key(cmp)(key(x) if key else x), reverse=reverse)
+
+
+def _sort(values, *arguments, **options):
+    values[:] = _sorted(values, *arguments, **options)
+
+
+# --- numbers ---
+
+def _round(number, ndigits=0):
+    number = float(number)
+    if not math.isfinite(number):
+        return number
+    unit = Decimal(1).scaleb(-int(ndigits))
+    return float(Decimal(number).quantize(unit, ROUND_HALF_UP, Context(prec=1000)))
+
+
+def _hash(value):
+    """Return the hash of a text or float in CPython 2.7 on 64 bits, from which it takes a seed."""
+    if isinstance(value, str):
+        result = ord(value[0]) << 7 if value else 0
+        for character in value:
+            result = (1000003 * result ^ ord(character)) % 2 ** 64
+        result ^= len(value)
+    elif value == int(value):
+        result = int(value)
+    else:
+        fraction, exponent = math.frexp(value)
+        high = int(fraction * 2 ** 31)
+        result = high + int((fraction * 2 ** 31 - high) * 2 ** 31) + (exponent << 15)
+    return min(result % 2 ** 64, 2 ** 64 - 2)  # the hash is never -1
+
+
+class Random(random.Random):
+    """The generator of Python 2.7: the same numbers from the same seed."""
+
+    def seed(self, a=None):
+        if isinstance(a, (float, str)):
+            a = _hash(a)
+        super().seed(int(a) if isinstance(a, np.integer) else a)
+
+    def _randbelow(self, n):
+        return int(self.random() * n) if n < 2 ** 53 else super()._randbelow(n)
+
+
+# --- texts and files ---
+
+def _bytes(text):
+    """Return the bytes of a text, which in Python 2 may be one of bytes, such as ``"\\xff"``."""
+    if not isinstance(text, str):
+        return text
+    if any("\x80" <= character <= "\xff" for character in text):
+        raise UnicodeError(f"Got {text[:40]!r}, expected ASCII or bytes, such as b'...'")
+    return text.encode("utf-8")
+
+
+def _encode(text, encoding="ascii", errors="strict"):
+    """Return a text as it is if it can be encoded: here, encoded texts are also texts."""
+    name = codecs.lookup(encoding).name
+    if name in ("base64", "hex"):
+        return codecs.encode(_bytes(text), name).decode("ascii")
+    data = text.encode(encoding, errors)
+    return data.decode(encoding) if name in ("ascii", "cp1251", "iso8859-1", "utf-8") else data
+
+
+def _decode(text, encoding="ascii", errors="strict"):
+    """Return a text as it is if it is not one of bytes, such as ``"\\xc3\\xa9"``."""
+    name = codecs.lookup(encoding).name
+    if name in ("base64", "hex"):
+        return codecs.decode(_bytes(text), name).decode("latin1")
+    try:
+        return text.encode("latin1").decode(encoding)
+    except UnicodeError:
+        return text
+
+
+class _Writer(io.BufferedWriter):
+    """A binary file to which texts can be written."""
+
+    def write(self, data):
+        return super().write(_bytes(data))
+
+
+def _open(name, mode="r", *arguments, **options):
+    mode = mode.replace("U", "") or "r"
+    if mode in ("wb", "ab"):
+        return _Writer(io.FileIO(name, mode))
+    return open(name, mode, *arguments, **options)
+
+
+# --- what stands for a function of Python 3, and names of Python 2's library ---
+
+#: For functions of Python 3 those that a program in Python 2 means.
+MEANINGS = {
+    open: _open, round: _round, sorted: _sorted,
+    math.ceil: lambda x: float(np.ceil(float(x))), math.floor: lambda x: float(np.floor(float(x)))}
+_MEANINGS_BY_ID = {id(function): meaning for function, meaning in MEANINGS.items()}
+#: By the name of a method the type whose objects have another one in Python 2, and that method.
+METHODS = {"decode": (str, _decode), "encode": ((bytes, str), _encode), "sort": (list, _sort)}
+
+
+def meaning(value):
+    """Return what stands for a function of Python 3; any other value as it is."""
+    return _MEANINGS_BY_ID.get(id(value), value)
+
+
+def call(value, name, *arguments, **options):
+    """Call a method of `METHODS`, or that of the same name of an object of another type."""
+    cls, method = METHODS[name]
+    if isinstance(value, cls):
+        return method(value, *arguments, **options)
+    return getattr(value, name)(*arguments, **options)
+
+
+_LIBRARY = {
+    string: {
+        **{name: getattr(str, name) for name in dir(str) if name[0] != "_" and name != "format"},
+        "atoi": int, "atol": int, "atof": float, "join": lambda words, sep=" ": sep.join(words),
+        "letters": string.ascii_letters, "lowercase": string.ascii_lowercase,
+        "uppercase": string.ascii_uppercase},
+    types: {
+        "BooleanType": bool, "ClassType": type, "ComplexType": complex, "DictType": dict,
+        "DictionaryType": dict, "FileType": io.IOBase, "FloatType": float, "IntType": int,
+        "InstanceType": type("instance", (), {}), "ListType": list, "LongType": int,
+        "NoneType": type(None), "ObjectType": object, "StringType": str, "StringTypes": (str,),
+        "TupleType": tuple, "TypeType": type, "UnicodeType": str, "XRangeType": range},
+    sys: {"setdefaultencoding": lambda encoding: None},
+    builtins: {
+        "__python2__": sys.modules[__name__], "cmp": _cmp, "file": _open, "raw_input": input,
+        "buffer": lambda data: memoryview(_bytes(data))},
+}
+
+
+def restore_names():
+    """Give this process names of Python 2's library, and its random numbers."""
+    for module, names in _LIBRARY.items():
+        vars(module).update(names)
+        if hasattr(module, "__all__"):
+            module.__all__ = [*module.__all__, *names]
+    ipython = sys.modules.get("IPython.core.interactiveshell")
+    if hasattr(ipython, "_modified_open"):  # what cells find as `open`
+        _MEANINGS_BY_ID[id(ipython._modified_open)] = _open
+
+    @replace(csv)
+    def reader(lines, *arguments, **options):
+        texts = (line.decode() if isinstance(line, bytes) else line for line in lines)
+        return reader.original(texts, *arguments, **options)
+
+    generator = Random()
+    generator.setstate(random.getstate())
+    random.Random, random._inst = Random, generator
+    for name in random.__all__:
+        if hasattr(generator, name):
+            setattr(random, name, getattr(generator, name))
