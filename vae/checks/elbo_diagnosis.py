@@ -206,7 +206,7 @@ def _wrong_coefficients(draws, multiples=True):
         tolerance = draws.rounding * max(1, *np.abs(fitted[:3]))
         fit = _Coefficients(*fitted)
         if ((np.abs(matrix @ fitted - draws.elbo) < tolerance).all()
-                and (multiples or not _all_equal(fit))):
+                and (multiples or not _all_equal(fit, tolerance=0.02))):
             hint = _explain_coefficients(fit, draws)
             if hint is not None:
                 return hint
@@ -230,8 +230,9 @@ def _zero(value):
     return abs(value) < 1e-3
 
 
-def _all_equal(fit):
-    return not _zero(fit.a) and _about(fit.b, fit.a) and _about(fit.c, fit.a)
+def _all_equal(fit, tolerance=0.003):
+    return (not _zero(fit.a) and _about(fit.b, fit.a, tolerance)
+            and _about(fit.c, fit.a, tolerance))
 
 
 def _constant_added(fit, draws):

@@ -9,8 +9,10 @@ from vae.checks.closed_forms import close, normal_log_prob
 from vae.checks.exercise import (
     Exercise, Mistake, input_of, kind_of, require, size_of)
 from vae.checks.graph_tools import (
-    compiled, is_tensor, parameters_of, randomise, same_parameters_afterwards)
+    compiled, is_tensor, parameters_of, randomise, same_parameters_afterwards,
+    shared_variables_of)
 from vae.checks.latent_code import judge_code
+from vae.checks.numpy_functions import function
 from vae.checks.random_images import binary_images
 from vae.language import N_, _
 
@@ -121,16 +123,14 @@ def measure(graph, inputs):
     Mistake
         If the graph needs other inputs than ``input_x``, or log p(z) cannot be computed.
     """
-    input_x, code, loc, scale = (graph[name] for name in ["input_x", "code", "loc", "scale"])
-    x, random = inputs["x"], np.random.RandomState(inputs["seed"])
+    input_x, x, random = graph["input_x"], inputs["x"], np.random.RandomState(inputs["seed"])
     try:
         compute = compiled([input_x], [graph["layer_output"], graph["logits"]])
-        sample = compiled([input_x], [code, loc, scale])
+        sample = _sampler(graph, x)
     except theano.gof.MissingInputError as error:
         raise Mistake(_("p(x | z) должно зависеть от input_x и больше ни от каких входов: "
                         "на вход декодировщика нужен qz_x.sample().")) from error
-    n_draws = _n_draws(sample(x)[0])
-    codes, locs, scales = zip(*(sample(x) for _draw in range(n_draws)))
+    codes, locs, scales = zip(*(sample() for _draw in range(_n_draws(sample()[0]))))
     parameters = parameters_of([graph["logits"], graph["layer_output"], graph["prior"]])
     log_prior = _log_prior(graph)
     outputs, priors = [compute(x)], []
@@ -146,6 +146,25 @@ def measure(graph, inputs):
                 logits=[logits[subset] for _output, logits in outputs], again=again[subset],
                 code=codes, loc=locs, scale=scales,
                 gradient_errors=gradient_errors)
+
+
+def _sampler(graph, x):
+    """Return a function that draws codes of the images x, and returns them with loc and scale.
+
+    If the code depends on the images through loc and scale only, these are computed once.
+    """
+    code, parameters = graph["code"], [graph["loc"], graph["scale"]]
+    given = [parameter.type() for parameter in parameters]
+    streams = [shared for shared in shared_variables_of([code])
+               if getattr(shared, "default_update", None) is not None]
+    of_given, *states = theano.clone([code, *(stream.default_update for stream in streams)],
+                                     dict(zip(parameters, given)))
+    if graph["input_x"] in theano.gof.graph.inputs([of_given, *states]):
+        sample = compiled([graph["input_x"]], [code, *parameters])
+        return lambda: sample(x)
+    values = compiled([graph["input_x"]], parameters)(x)
+    sample = function(given, of_given, updates=list(zip(streams, states)))
+    return lambda: (sample(*values), *values)
 
 
 def _n_draws(code):
