@@ -44,7 +44,7 @@ def _bounded_kl(draws):
     for terms in draws.estimates:
         wrong = np.abs(draws.elbo - sum(terms)) >= draws.rounding
         *others, small_kl = np.split(wrong, N_ENCODERS)
-        if small_kl.any() and not np.any(others):
+        if small_kl.any() and not all(map(np.any, others)):
             return _("elbo верна, пока KL-дивергенция велика, но не когда она мала: ограничивать "
                      "её снизу (T.maximum, T.clip, free bits) не нужно.")
     return None
@@ -115,11 +115,12 @@ def _separate_samples(draws):
 def _another_mistake(draws):
     if _is_unbiased(draws):
         return None
-    log_px_z, kl = draws.own_log_px_z[0], draws.kl[0]
+    elbo, log_px_z, kl = (_of_each_encoder(values)[0].mean()
+                          for values in (draws.elbo, draws.own_log_px_z, draws.kl))
     return _("при случайных весах сетей elbo = {elbo:.2f}, а должна быть около {expected:.2f}: "
              "log p(x | z) = {log_px_z:.2f}, KL-дивергенция = {kl:.2f}. Проверьте оба слагаемых: "
              "по пикселям и координатам кода — суммы, по батчу — среднее.",
-             elbo=draws.elbo[0], expected=log_px_z - kl, log_px_z=log_px_z, kl=kl)
+             elbo=elbo, expected=log_px_z - kl, log_px_z=log_px_z, kl=kl)
 
 
 def _is_unbiased(draws):

@@ -16,13 +16,13 @@ from vae.checks.graph_tools import (
 from vae.checks.latent_code import both_orders
 from vae.checks.numpy_functions import function
 from vae.language import _
-from vae.progress import advance
+from vae.progress import advance, expect_more
 
 #: ELBO is drawn with some random encoders, several times with each. The weights of the last one are
 #: near 0, so its KL divergence is small.
 N_ENCODERS, DRAWS_PER_ENCODER = 5, 10
 #: The number of draws where only the mean of ELBO can tell whether it is right.
-DRAWS_PER_ENCODER_OF_A_LOOP = 30
+DRAWS_PER_ENCODER_OF_A_LOOP = 20
 
 
 @dataclass(frozen=True)
@@ -159,6 +159,7 @@ def draw_elbo(graph, x, encoder, decoder, decode, random):
     draws = Draws.from_measured(measured)
     if draws.is_consistent and draws.estimate is None:
         n_draws = DRAWS_PER_ENCODER_OF_A_LOOP if in_a_loop else DRAWS_PER_ENCODER
+        expect_more(N_ENCODERS * n_draws)
         measured.update(draw(n_draws, for_the_mean=True))
     return measured
 

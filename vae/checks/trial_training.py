@@ -12,7 +12,7 @@ from scipy.special import xlogy
 from vae.checks.closed_forms import bernoulli_log_prob, kl_to_standard_normal
 from vae.checks.exercise import require
 from vae.checks.graph_tools import (
-    compiled, is_random_stream, randomise, same_parameters_afterwards, scale_parameters)
+    compiled, randomise, same_parameters_afterwards, scale_parameters, shared_variables_of)
 from vae.checks.numpy_functions import function
 from vae.language import _
 from vae.progress import advance, expect_more
@@ -57,8 +57,10 @@ def compare_updates_with_adam(graph, x, encoder, decoder, gradients, described, 
     apply_updates = function([graph["input_x"]], [], updates=[
         (shared, T.cast(new, shared.dtype) if isinstance(shared.type, T.TensorType) else new)
         for shared, new in graph["updates"]])
-    state = [shared for shared, _new in graph["updates"] if not is_random_stream(shared)]
-    everything = list(dict.fromkeys([*encoder, *decoder, *graph["params"], *state]))
+    # Random streams, too: then both steps have the same noise.
+    everything = list(dict.fromkeys([
+        *encoder, *decoder, *graph["params"], *(shared for shared, _new in graph["updates"]),
+        *shared_variables_of([graph["loss"]])]))
 
     def compare(parameters):
         adam = Adam(graph["params"], gradients)
