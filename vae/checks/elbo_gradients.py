@@ -7,7 +7,8 @@ import theano
 import theano.tensor as T
 
 from vae.checks.elbo_draws import decoded_code
-from vae.checks.graph_tools import randomise, same_parameters_afterwards, scale_parameters
+from vae.checks.graph_tools import (
+    randomise, replaced, same_parameters_afterwards, scale_parameters)
 from vae.checks.numpy_functions import function
 
 #: The largest relative error of a gradient that float32 explains.
@@ -79,7 +80,7 @@ def _parts(graph, draws):
     x, loc, scale = (repeated(graph[name]) for name in ["input_x", "loc", "scale"])
     eps = theano.gradient.disconnected_grad((decoded_code(graph) - loc) / scale)
     code = loc + scale * eps
-    logits = theano.clone(graph["logits"], {graph["code"]: code})
+    logits = replaced(graph["logits"], graph["code"], code)
     log_px_z = T.sum(x * logits - T.nnet.softplus(logits), axis=(1, 2, 3))
     has_sampled_prior, has_sampled_entropy = form in (0, 3), form in (0, 2)
     prior = code ** 2 if has_sampled_prior else loc ** 2 + scale ** 2

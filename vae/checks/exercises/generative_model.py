@@ -9,7 +9,7 @@ from vae.checks.closed_forms import close, normal_log_prob
 from vae.checks.exercise import (
     Exercise, Mistake, input_of, kind_of, require, size_of)
 from vae.checks.graph_tools import (
-    compiled, is_tensor, parameters_of, randomise, same_parameters_afterwards,
+    compiled, is_tensor, parameters_of, randomise, replaced, same_parameters_afterwards,
     shared_variables_of)
 from vae.checks.latent_code import judge_code
 from vae.checks.numpy_functions import function
@@ -216,13 +216,13 @@ def _gradient_errors(graph, x, random, code_shape, logits_shape):
         orders = [(T.repeat(loc, k, axis=0), T.repeat(scale, k, axis=0)),
                   (T.tile(loc, (k, 1)), T.tile(scale, (k, 1)))]
     codes = [_reparameterised(code, *parameters) for parameters in orders]
-    decoded = T.matrix()
+    decoded = code.type()
     logits = theano.clone(graph["layer_output"], {code: decoded})
     return [_gradient_error(graph["input_x"], x, encoder, output, expected,
                             random.normal(size=shape))
             for output, expected, shape in [
                 (code, codes, code_shape),
-                (graph["logits"], [theano.clone(logits, {decoded: z}) for z in codes],
+                (graph["logits"], [replaced(logits, decoded, z) for z in codes],
                  logits_shape)]]
 
 
