@@ -947,6 +947,18 @@ def test_wrong_bounds_of_several_samples(bound, hint, names):
     assert re.search(hint, hint_of(5, names), re.S)
 
 
+@pytest.mark.parametrize("in_loop", [
+    pytest.param(lambda names: T.mean(names["input_x"]), id="a loop"),
+    pytest.param(lambda names: T.sum(names["px_z"].logits), id="a loop with the decoder"),
+])
+@pytest.mark.parametrize("width", [30, 1e6])
+def test_a_wrong_bound_under_noise_beside_a_loop(width, in_loop, names):
+    log, noise = log_probs(names), MRG_RandomStreams(1).normal((1,))[0]
+    values, _updates = theano.scan(lambda: in_loop(names), n_steps=1)
+    with_elbo(names, T.mean(log.px_z + 2 * (log.pz - log.qz_x)) + width * noise + 0 * values[-1])
+    assert "elbo = " in hint_of(5, names)
+
+
 @pytest.mark.slow
 def test_several_samples_in_a_loop(names):
     means, streams = theano.scan(lambda: T.mean(log_weights(names, 1)), n_steps=4)
