@@ -1,6 +1,6 @@
 """Whether the gradient of the student's loss is that of the bound."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import theano
@@ -108,11 +108,13 @@ def compare_gradients(graph, x, encoder, decoder, gradients, factor, random):
     -------
     dict
         ``gradients_agree``: bool, whether they are equal.
-        ``stopped``: two lists of parameters which the gradient of log p(x | z) does not reach,
-        and which that of the KL divergence does not reach.
+        ``unreached``: list of the parameters in which the gradient of the loss is 0, though that of
+        the bound is not.
+        ``stopped``: two lists of other parameters: those which the gradient of log p(x | z) does
+        not reach, and those which that of the KL divergence does not reach.
     """
     if gradients.of_all is None:
-        return dict(gradients_agree=False, stopped=[[], []])
+        return dict(gradients_agree=False, unreached=[], stopped=[[], []])
     params, batch = graph["params"], np.asarray(x, graph["input_x"].dtype)
     rows = [[] for _parameter in params]
     with same_parameters_afterwards(list(dict.fromkeys([*encoder, *decoder, *params]))):
@@ -127,6 +129,7 @@ def compare_gradients(graph, x, encoder, decoder, gradients, factor, random):
                 row.append(np.stack([of_loss / factor, of_likelihood, of_kl]).reshape(3, -1) / size)
     fits = [_Fit.of(*np.concatenate(row, axis=1)) for row in rows]
     return dict(gradients_agree=all(fit.is_right for fit in fits),
+                unreached=[parameter for parameter, fit in zip(params, fits) if fit.is_zero],
                 stopped=[[parameter for parameter, fit in zip(params, fits) if part in fit.stopped]
                          for part in range(2)])
 
@@ -139,22 +142,27 @@ class _Fit:
     ----------
     is_right : bool
         Whether it is their sum.
+    is_zero : bool
+        Whether it is 0, though their sum is not.
     stopped : list of int
-        Those of the parts, 0 and 1, that are missing in it.
+        Those of the parts, 0 and 1, that are missing in it. Empty if it is 0.
     """
 
     is_right: bool
-    stopped: list
+    is_zero: bool = False
+    stopped: list = field(default_factory=list)
 
     @classmethod
     def of(cls, of_loss, *parts):
         sizes = [np.linalg.norm(part) for part in parts]
         tolerance = _TOLERANCE * sum(sizes) + 1e-9
         if np.linalg.norm(of_loss - sum(parts)) < tolerance:
-            return cls(True, [])
+            return cls(is_right=True)
+        if not of_loss.any():
+            return cls(is_right=False, is_zero=True)
         present = [part for part, size in enumerate(sizes) if size > _TOLERANCE * sum(sizes)]
         matrix = np.array([parts[part] for part in present]).reshape(-1, of_loss.size).T
         factors = np.linalg.lstsq(matrix, of_loss, rcond=None)[0]
         fits = np.linalg.norm(matrix @ factors - of_loss) < tolerance
-        return cls(False, [part for part, factor in zip(present, factors)
-                           if fits and abs(factor) < 0.05])
+        return cls(is_right=False, stopped=[part for part, factor in zip(present, factors)
+                                            if fits and abs(factor) < 0.05])

@@ -185,16 +185,20 @@ def measure(graph, inputs):
         return measured
 
     described = {parameter: text for parameter, text in graph["described"]}
-    missing = [[description_of(parameter, described) for parameter in network
-                if parameter not in params] for network in (encoder, decoder)]
+
+    def descriptions(parameters):
+        return [description_of(parameter, described) for parameter in parameters]
+
+    missing = [descriptions(parameter for parameter in network if parameter not in params)
+               for network in (encoder, decoder)]
     try:
         gradients = T.grad(graph["loss"], params, disconnected_inputs="ignore",
                            return_disconnected="None")
     except theano.gradient.NullTypeGradError as error:
         raise Mistake(_("градиент loss по параметрам не вычисляется: на пути к ним есть операция "
                         "без градиента.")) from error
-    irrelevant = [description_of(parameter, described)
-                  for parameter, gradient in zip(params, gradients) if gradient is None]
+    irrelevant = descriptions(parameter for parameter, gradient in zip(params, gradients)
+                              if gradient is None)
     measured.update(missing=missing, repeated=len(set(params)) < len(params),
                     irrelevant=irrelevant)
     if any(missing) or measured["repeated"] or irrelevant:
@@ -203,9 +207,12 @@ def measure(graph, inputs):
     draws = Draws.from_measured(measured)
     gradients = compile_gradients(graph, gradients, draws)
     factor = -np.mean(draws.loss / draws.elbo)
-    measured.update(compare_gradients(graph, x, encoder, decoder, gradients, factor, random))
-    measured["stopped"] = [[description_of(parameter, described) for parameter in parameters]
-                           for parameters in measured["stopped"]]
+    compared = compare_gradients(graph, x, encoder, decoder, gradients, factor, random)
+    measured.update(gradients_agree=compared["gradients_agree"],
+                    irrelevant=descriptions(compared["unreached"]),
+                    stopped=list(map(descriptions, compared["stopped"])))
+    if measured["irrelevant"]:
+        return measured
     measured.update(compare_updates_with_adam(
         graph, x, encoder, decoder, gradients.of_loss, described, random))
     try:
