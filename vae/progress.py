@@ -6,7 +6,7 @@ from contextlib import contextmanager, nullcontext
 
 from tqdm import tqdm
 
-__all__ = ["advance", "expect", "progress_bar", "progress_of_a_check", "stage"]
+__all__ = ["advance", "expect", "expect_more", "progress_bar", "progress_of_a_check", "stage"]
 
 _BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]"
 _TIME = "{desc}: {elapsed}"
@@ -86,6 +86,12 @@ def expect(n_steps):
     """State how many steps the check that runs will take at most."""
     if _bar is not None:
         _bar.total, _bar.bar_format = n_steps, _BAR
+
+
+def expect_more(n_steps):
+    """State that the check that runs will take up to this many steps more than was expected."""
+    if _bar is not None:
+        expect((_bar.total or 0) + n_steps)
 
 
 def advance():

@@ -439,7 +439,8 @@ class _Run:
                 self._record_failure(message)
         if ended:
             stages = [message for message in messages if isinstance(message, Stage)]
-            self._record_death(stages[-1] if stages else Stage(""), ended)
+            self._record_death(stages[-1] if stages else Stage(""), ended,
+                               isinstance(task, MeasureTask))
         return messages
 
     def _record_failure(self, failure):
@@ -448,9 +449,9 @@ class _Run:
             self._progress[failure.undone].is_undone = True
         self.exhausted |= failure.exhausted
 
-    def _record_death(self, stage, ended):
+    def _record_death(self, stage, ended, is_measuring):
         """Note how a process ended, and whose code has ended it."""
-        self.death = _Death(stage.place, _why(ended, self._clock.limits))
+        self.death = _Death(stage.place, _why(ended, self._clock.limits, is_measuring))
         self.exhausted |= ended in ("time", "memory", "disk", "output", "SIGKILL")
         culprit = next((number for number in stage.exercises if number in self._progress), None)
         if culprit is not None:
@@ -522,8 +523,11 @@ def _digest(number, graph):
     return number, hashlib.sha256(graph.encode()).digest()
 
 
-def _why(ended, limits):
-    """Return why a process ended, for the student."""
+def _why(ended, limits, is_measuring):
+    """Return why a process ended, for the student. In one that measures there are no loops."""
+    if ended == "time" and is_measuring:
+        return _("проверка ждала {timeout:.0f} с, но граф ещё вычислялся. Дело не в бесконечном "
+                 "цикле: сети слишком велики, или сэмплов слишком много.", timeout=limits.timeout)
     return {
         "time": _("код не закончил работу за {timeout:.0f} с: нет ли бесконечного цикла?",
                   timeout=limits.timeout),

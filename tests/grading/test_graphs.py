@@ -22,9 +22,11 @@ from theano.tensor.signal import conv, pool
 
 import vae
 from vae.checks import Mistake
+from vae_grading.grader import _why
 from vae_grading.graphs import dump_graph, load_graph
 from vae_grading.graphs.bounds import MAX_PARTS
 from vae_grading.json_lines import from_json, lines_of_json, to_json
+from vae_grading.sandbox.process import Limits
 
 PYTHON = theano.Mode(linker="py", optimizer=None)
 
@@ -547,3 +549,9 @@ def test_as_many_parts_as_are_allowed():
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500 * 1024
     with pytest.raises(ValueError, match="parts"):
         from_json("[" + "[]," * MAX_PARTS + "[]]")
+
+
+def test_a_graph_that_takes_too_long_is_no_endless_loop():
+    looping, waiting = (_why("time", Limits(timeout=7.), is_measuring) for is_measuring in (0, 1))
+    assert "за 7 с: нет ли бесконечного цикла" in looping
+    assert "7 с, но граф ещё вычислялся. Дело не в бесконечном цикле" in waiting

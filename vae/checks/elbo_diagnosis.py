@@ -4,17 +4,20 @@
 a hint, or None if the bound does not have this mistake.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 from scipy.special import logsumexp
 
 from vae.checks.closed_forms import normal_log_prob
-from vae.checks.elbo_draws import DRAWS_PER_ENCODER, N_ENCODERS, SMALL_KL
+from vae.checks.elbo_draws import N_ENCODERS
 from vae.checks.latent_code import both_orders
 from vae.language import N_, _
 
 N_PIXELS = 28 * 28
+#: By how much the variance of a right bound's errors may exceed the expected one, by chance.
+MAX_RATIO_OF_VARIANCES = 3.
 
 
 def diagnose(draws):
@@ -40,7 +43,8 @@ def diagnose(draws):
 def _bounded_kl(draws):
     for terms in draws.estimates:
         wrong = np.abs(draws.elbo - sum(terms)) >= draws.rounding
-        if wrong[SMALL_KL].any() and not wrong[:SMALL_KL.start].any():
+        *others, small_kl = np.split(wrong, N_ENCODERS)
+        if small_kl.any() and not all(map(np.any, others)):
             return _("elbo верна, пока KL-дивергенция велика, но не когда она мала: ограничивать "
                      "её снизу (T.maximum, T.clip, free bits) не нужно.")
     return None
@@ -68,6 +72,28 @@ def _importance_weighted_bounds(draws):
         yield np.mean(log_means, axis=1)
 
 
+def _terms_elsewhere(draws):
+    """Whether log p(z) or log q(z | x) is taken at loc, or at the noise that the code is made of."""
+    loc, scale, code = draws.loc, draws.scale, draws.code
+    locs, scales = (both_orders(values, code.shape[1], axis=1) for values in (loc, scale))
+    for order in range(2):
+        eps = (code - locs[order]) / scales[order]
+        points = [("qz_x.loc", locs[order]), ("eps", eps)]
+        priors, entropies = ([("", terms[index]) for terms in draws.estimates] for index in (1, 2))
+        priors += [(f"pz.log_prob({name})", np.mean(normal_log_prob(point, 0., 1.), axis=1))
+                   for name, point in points]
+        entropies += [(f"qz_x.log_prob({name})",
+                       -np.mean(normal_log_prob(point, locs[order], scales[order]), axis=1))
+                      for name, point in points]
+        log_px_z = np.mean(draws.log_px_z[:, order], axis=1)
+        for (at_prior, prior), (at_entropy, entropy) in product(priors, entropies):
+            if draws.elbo_equals(log_px_z + prior + entropy):
+                return _("в elbo вошло {terms}, а все её слагаемые нужны при одном и том же z: том, "
+                         "что подан на вход декодировщика.",
+                         terms=", ".join(filter(None, [at_prior, at_entropy])))
+    return None
+
+
 def _reverse_kl(draws):
     loc, scale = draws.loc, draws.scale
     kl = np.mean(0.5 * np.sum((1 + loc ** 2) / scale ** 2 - 1 + 2 * np.log(scale), axis=2), axis=1)
@@ -89,28 +115,67 @@ def _separate_samples(draws):
 def _another_mistake(draws):
     if _is_unbiased(draws):
         return None
-    log_px_z, kl = draws.own_log_px_z[0], draws.kl[0]
+    elbo, log_px_z, kl = (_of_each_encoder(values)[0].mean()
+                          for values in (draws.elbo, draws.own_log_px_z, draws.kl))
     return _("при случайных весах сетей elbo = {elbo:.2f}, а должна быть около {expected:.2f}: "
              "log p(x | z) = {log_px_z:.2f}, KL-дивергенция = {kl:.2f}. Проверьте оба слагаемых: "
              "по пикселям и координатам кода — суммы, по батчу — среднее.",
-             elbo=draws.elbo[0], expected=log_px_z - kl, log_px_z=log_px_z, kl=kl)
+             elbo=elbo, expected=log_px_z - kl, log_px_z=log_px_z, kl=kl)
 
 
 def _is_unbiased(draws):
     """Whether elbo has the right mean, both with the model's decoder and with a constant one."""
+    log_px_z, prior, entropy = draws.estimates[0]
+    noise_of_kl = _spread(prior) + _spread(entropy)
     error = draws.elbo - (draws.own_log_px_z - draws.kl)
     # The constant decoder's logits are 0, so log p(x | z) = N_PIXELS * log 0.5.
     error_of_constant = draws.elbo_of_constant_decoder - N_PIXELS * np.log(0.5) + draws.kl
-    return _has_zero_mean(error) and _has_zero_mean(error_of_constant)
+    return (_has_zero_mean(error, noise_of_kl + 2 * _spread(log_px_z))
+            and _has_zero_mean(error_of_constant, noise_of_kl))
 
 
-def _has_zero_mean(error):
-    """Whether the mean of the errors is 0 for each encoder, and for all of them together."""
-    error = error.reshape(N_ENCODERS, DRAWS_PER_ENCODER)
-    means = error.mean(axis=1)
-    spread = error.std(axis=1, ddof=1) + 1e-4 * np.abs(error).max() + 1e-3
-    return ((np.abs(means) < 8 * spread / np.sqrt(DRAWS_PER_ENCODER)).all()
+def _of_each_encoder(values):
+    return values.reshape(N_ENCODERS, -1)
+
+
+def _spread(values):
+    """The standard deviation for each encoder."""
+    return _of_each_encoder(values).std(axis=1, ddof=1)
+
+
+def _has_zero_mean(error, noise):
+    """Whether the mean of the errors is 0 for each encoder, and for all of them together.
+
+    Errors that are noisier than the terms of the bound would hide a wrong mean.
+
+    Parameters
+    ----------
+    error : numpy.ndarray, shape (draws,)
+    noise : numpy.ndarray, shape (N_ENCODERS,)
+        The greatest standard deviation that the errors of a right bound have.
+    """
+    means = _of_each_encoder(error).mean(axis=1)
+    rounding = 1e-4 * np.abs(error).max() + 1e-3
+    spread = _spread(error) + rounding
+    n_draws = error.size // N_ENCODERS
+    return (np.mean((spread / (noise + rounding)) ** 2) < MAX_RATIO_OF_VARIANCES
+            and (np.abs(means) < 8 * spread / np.sqrt(n_draws)).all()
             and abs(np.mean(means / spread)) < 5 / np.sqrt(error.size))
+
+
+def diagnose_loss(draws):
+    """Return which term of the bound is missing in -loss or has a wrong coefficient there.
+
+    Parameters
+    ----------
+    draws : vae.checks.elbo_draws.Draws
+
+    Returns
+    -------
+    str or None
+        A hint in the reader's language. None if this does not explain the loss.
+    """
+    return _wrong_coefficients(replace(draws, elbo=-draws.loss), multiples=False)
 
 
 # --- wrong coefficients ---
@@ -130,15 +195,20 @@ class _Coefficients:
     d: float
 
 
-def _wrong_coefficients(draws):
-    """Fit the coefficients to the draws, once for each estimate of the terms; explain them."""
+def _wrong_coefficients(draws, multiples=True):
+    """Fit the coefficients to the draws, once for each estimate of the terms; explain them.
+
+    Those of a multiple of the bound are explained if `multiples` is true.
+    """
     for terms in draws.estimates:
         matrix = np.column_stack([*terms, np.ones(len(draws.elbo))])
         scaling = np.abs(matrix).max(axis=0)
         fitted = np.linalg.lstsq(matrix / scaling, draws.elbo, rcond=1e-9)[0] / scaling
         tolerance = draws.rounding * max(1, *np.abs(fitted[:3]))
-        if (np.abs(matrix @ fitted - draws.elbo) < tolerance).all():
-            hint = _explain_coefficients(_Coefficients(*fitted), draws)
+        fit = _Coefficients(*fitted)
+        if ((np.abs(matrix @ fitted - draws.elbo) < tolerance).all()
+                and (multiples or not _all_equal(fit, tolerance=0.02))):
+            hint = _explain_coefficients(fit, draws)
             if hint is not None:
                 return hint
     return None
@@ -161,8 +231,9 @@ def _zero(value):
     return abs(value) < 1e-3
 
 
-def _all_equal(fit):
-    return not _zero(fit.a) and _about(fit.b, fit.a) and _about(fit.c, fit.a)
+def _all_equal(fit, tolerance=0.003):
+    return (not _zero(fit.a) and _about(fit.b, fit.a, tolerance)
+            and _about(fit.c, fit.a, tolerance))
 
 
 def _constant_added(fit, draws):
@@ -171,27 +242,32 @@ def _constant_added(fit, draws):
 
 def _multiplied(fit, draws):
     return _("elbo умножена на {factor:.3g}, а должна быть средней по батчу{guess}.",
-             factor=fit.a, guess=_guess_reduction(abs(fit.a), draws))
+             factor=fit.a, guess=_guess(abs(fit.a), draws))
 
 
 def _weighted(fit, draws):
-    factors = [("log p(x | z)", fit.a), (_("KL-дивергенции"), fit.b)]
-    wrong_factors = ([(term, factor) for term, factor in factors if not _about(factor, 1)]
-                     or [max(factors, key=lambda pair: abs(pair[1] - 1))])
+    factors = [("log p(x | z)", fit.a, False), (_("KL-дивергенции"), fit.b, True)]
+    wrong_factors = ([row for row in factors if not _about(row[1], 1)]
+                     or [max(factors, key=lambda row: abs(row[1] - 1))])
     return "; ".join(
         _("множитель при {term} — {factor:.4g}, а должен быть 1{guess}",
-          term=term, factor=factor, guess=_guess_reduction(factor, draws))
-        for term, factor in wrong_factors) + "."
+          term=term, factor=factor, guess=_guess(factor, draws, of_kl))
+        for term, factor, of_kl in wrong_factors) + "."
 
 
-def _guess_reduction(factor, draws):
-    """Name the superfluous sum or mean that explains this factor of a term; "" if none does."""
+def _guess(factor, draws, of_kl=False):
+    """Name the mistakes that explain this factor of a term; "" if none does."""
+    guesses = []
+    if of_kl and _about(factor, 2, 0.02):
+        guesses.append(_("в её формуле потерян множитель 1/2"))
+    if of_kl and _about(factor, 0.5, 0.02):
+        guesses.append(_("множитель 1/2 в её формуле взят дважды"))
     for size, dimension in _sizes(draws):
         if size > 1 and _about(factor, size, 0.02):
-            return _(" (похоже, лишняя сумма по {dimension})", dimension=dimension)
-        if size > 1 and _about(factor, 1 / size, 0.02):
-            return _(" (похоже, лишнее среднее по {dimension})", dimension=dimension)
-    return ""
+            guesses.append(_("лишняя сумма по {dimension}", dimension=dimension))
+        elif size > 1 and _about(factor, 1 / size, 0.02):
+            guesses.append(_("лишнее среднее по {dimension}", dimension=dimension))
+    return _(" (похоже, {guesses})", guesses=_(" или ").join(guesses)) if guesses else ""
 
 
 def _sizes(draws):
@@ -235,5 +311,5 @@ _PATTERNS = [
      _text(N_("log p(z) и log q(z | x) входят с одним знаком, а должны с разными."))),
 ]
 
-_DIAGNOSES = [_bounded_kl, _wrong_coefficients, _importance_weighted_bound, _reverse_kl,
+_DIAGNOSES = [_bounded_kl, _terms_elsewhere, _wrong_coefficients, _importance_weighted_bound, _reverse_kl,
               _separate_samples, _another_mistake]

@@ -1,10 +1,12 @@
 """ELBO of a student's graph with random weights, and the terms that it is made of."""
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
+import theano
 import theano.tensor as T
+from theano.scan_module.scan_op import Scan
 
 from vae.checks.closed_forms import (
     LOG_2PI, bernoulli_log_prob, kl_to_standard_normal, normal_log_prob)
@@ -14,17 +16,18 @@ from vae.checks.graph_tools import (
 from vae.checks.latent_code import both_orders
 from vae.checks.numpy_functions import function
 from vae.language import _
-from vae.progress import advance
+from vae.progress import advance, expect_more
 
-#: ELBO is drawn with some random encoders, several times with each.
+#: ELBO is drawn with some random encoders, several times with each. The weights of the last one are
+#: near 0, so its KL divergence is small.
 N_ENCODERS, DRAWS_PER_ENCODER = 5, 10
-#: The draws with the last encoder. Its weights are near 0, so the KL divergence is small.
-SMALL_KL = slice((N_ENCODERS - 1) * DRAWS_PER_ENCODER, N_ENCODERS * DRAWS_PER_ENCODER)
+#: The number of draws where only the mean of ELBO can tell whether it is right.
+DRAWS_PER_ENCODER_OF_A_LOOP = 20
 
 
 @dataclass(frozen=True)
 class Draws:
-    """ELBO of one batch, drawn 50 times, and its ingredients. All numbers are float64.
+    """ELBO of one batch, drawn 50 times or more, and its ingredients. All numbers are float64.
 
     There are K samples of the code for each image. They may be next to each other or a batch apart,
     so `log_px_z` is given for both orders, as `both_orders` returns them.
@@ -41,9 +44,10 @@ class Draws:
         log p(x | z) of each sample, in nats, for either order.
     own_log_px_z : numpy.ndarray, shape (draws,)
         The mean of log p(x | z) over the batch, in nats, for samples from q(z | x) that the check
-        draws.
+        draws. Empty if elbo equals an estimate of the bound.
     elbo_of_constant_decoder : numpy.ndarray, shape (draws,)
-        The student's elbo, in nats, with a decoder whose weights are all 0.
+        The student's elbo, in nats, with a decoder whose weights are all 0. Empty if elbo equals an
+        estimate of the bound.
     samples_in_a_loop : bool
         Whether elbo contains a loop. Samples drawn inside it are not in `code`.
     """
@@ -65,6 +69,12 @@ class Draws:
             "elbo", "loss", "loc", "scale", "code", "log_px_z", "own_log_px_z",
             "elbo_of_constant_decoder"]}
         return cls(**arrays, samples_in_a_loop=measured["samples_in_a_loop"])
+
+    @property
+    def is_consistent(self):
+        """Whether the shapes fit, and all standard deviations are positive."""
+        return (self.scale.shape == self.loc.shape and self.code.shape[2] == self.loc.shape[2]
+                and self.code.shape[1] % self.loc.shape[1] == 0 and (self.scale > 0).all())
 
     @property
     def n_samples(self):
@@ -105,6 +115,12 @@ class Draws:
         """By how much float32 may change elbo, in nats. Shape (draws,)."""
         return 1e-4 * np.sum(np.abs(self.estimates[0]), axis=0)
 
+    @cached_property
+    def estimate(self):
+        """The index in `estimates` of the one that elbo equals, None if there is none."""
+        return next((index for index, terms in enumerate(self.estimates)
+                     if self.elbo_equals(sum(terms))), None)
+
     def elbo_equals(self, bound):
         """Return whether elbo is a bound, an array of shape (draws,), up to rounding."""
         return (np.abs(self.elbo - bound) < self.rounding).all()
@@ -113,8 +129,8 @@ class Draws:
 def draw_elbo(graph, x, encoder, decoder, decode, random):
     """Evaluate ELBO with random encoders, whose KL divergence is large and known.
 
-    Each draw is repeated with a decoder whose output is the same for all codes. Then the only noise
-    is that of the estimate of the KL divergence.
+    Where it equals no estimate of the bound, it is drawn again to know its mean, also with a decoder
+    whose output is the same for all codes. Then the only noise is that of the KL divergence.
 
     Parameters
     ----------
@@ -129,35 +145,57 @@ def draw_elbo(graph, x, encoder, decoder, decode, random):
 
     Returns
     -------
-    dict of numpy.ndarray
-        The arrays of `Draws`, by name.
+    dict
+        The fields of `Draws`, by name.
     """
     evaluate = function(
         [graph["input_x"]],
-        [graph["elbo"], graph["loss"], graph["loc"], graph["scale"], _decoded_code(graph)],
+        [graph["elbo"], graph["loss"], graph["loc"], graph["scale"], decoded_code(graph)],
         updates=[(shared, new) for shared, new in graph["updates"] if is_random_stream(shared)])
-    batch, draws = np.asarray(x, graph["input_x"].dtype), []
+    in_a_loop = _decodes_in_a_loop(graph["elbo"], decoder)
+    draw = partial(_draw, evaluate, np.asarray(x, graph["input_x"].dtype), encoder, decoder, decode,
+                   random)
+    measured = dict(draw(DRAWS_PER_ENCODER), samples_in_a_loop=in_a_loop)
+    draws = Draws.from_measured(measured)
+    if draws.is_consistent and draws.estimate is None:
+        n_draws = DRAWS_PER_ENCODER_OF_A_LOOP if in_a_loop else DRAWS_PER_ENCODER
+        expect_more(N_ENCODERS * n_draws)
+        measured.update(draw(n_draws, for_the_mean=True))
+    return measured
+
+
+def _draw(evaluate, x, encoder, decoder, decode, random, n_draws, for_the_mean=False):
+    """Draw n times with each random encoder; return the arrays of `Draws`, by name."""
+    draws, own_log_px_z, of_constant_decoder = [], [], []
     with same_parameters_afterwards(encoder):
         for index in range(N_ENCODERS):
             randomise(encoder, random)
             if index == N_ENCODERS - 1:
                 scale_parameters(encoder, 0.01)
-            for _draw in range(DRAWS_PER_ENCODER):
-                elbo, loss, loc, scale, code = evaluate(batch)
-                own_code = loc + scale * random.normal(size=loc.shape)
-                draw = dict(elbo=elbo, loss=loss, loc=loc, scale=scale, code=code,
-                            log_px_z=_log_likelihoods(x, code, decode(code)),
-                            own_log_px_z=np.mean(bernoulli_log_prob(x, decode(own_code))))
-                with same_parameters_afterwards(decoder):
-                    scale_parameters(decoder, 0)
-                    draw["elbo_of_constant_decoder"] = evaluate(batch)[0]
-                draws.append(draw)
+            for _draw in range(n_draws):
+                elbo, loss, loc, scale, code = evaluate(x)
+                draws.append(dict(elbo=elbo, loss=loss, loc=loc, scale=scale, code=code,
+                                  log_px_z=_log_likelihoods(x, code, decode(code))))
+                if for_the_mean:
+                    own_code = loc + scale * random.normal(size=loc.shape)
+                    own_log_px_z.append(np.mean(bernoulli_log_prob(x, decode(own_code))))
+                    with same_parameters_afterwards(decoder):
+                        scale_parameters(decoder, 0)
+                        of_constant_decoder.append(evaluate(x)[0])
                 advance()
-    return {name: np.array([draw[name] for draw in draws]) for name in draws[0]}
+    return dict({name: np.array([draw[name] for draw in draws]) for name in draws[0]},
+                own_log_px_z=np.array(own_log_px_z),
+                elbo_of_constant_decoder=np.array(of_constant_decoder))
 
 
-def _decoded_code(graph):
-    """The samples over which elbo is an average: all that the decoder's first weights multiply."""
+def _decodes_in_a_loop(elbo, decoder):
+    """Whether a loop, on which elbo depends, uses the decoder's weights."""
+    return any(type(node.op) is Scan and set(decoder) & set(theano.gof.graph.inputs(node.inputs))
+               for node in nodes_of(elbo))
+
+
+def decoded_code(graph):
+    """Return the samples over which elbo is an average: all that the decoder's first weights multiply."""
     first_weights = {node.inputs[1] for node in _matrix_products(graph["logits"])
                      if node.inputs[0] is graph["code"]}
     codes = [node.inputs[0] for node in _matrix_products(graph["elbo"])

@@ -63,6 +63,18 @@ def nodes_of(output):
     return theano.gof.graph.io_toposort(theano.gof.graph.inputs([output]), [output])
 
 
+def replaced(output, variable, value):
+    """Return a variable's graph with another matrix in place of one that it is computed from.
+
+    Parameters
+    ----------
+    output, variable, value : Theano variables
+        `value` becomes a matrix of the type of `variable`.
+    """
+    value = T.patternbroadcast(T.cast(value, variable.dtype), variable.broadcastable)
+    return theano.clone(output, {variable: value})
+
+
 def is_random_stream(shared):
     """Return whether a shared variable is the state of a random stream, which loops update."""
     return not getattr(shared, "dtype", "").startswith("float")

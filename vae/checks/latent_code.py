@@ -51,6 +51,25 @@ def judge_code(batch_size, code, loc, scale):
               "каждом вычислении шум должен быть свой."))
 
 
+def require_of_the_images(name, values):
+    """Require that a parameter of q(z | x) differs between images.
+
+    Parameters
+    ----------
+    name : str
+        ``loc`` or ``scale``.
+    values : numpy.ndarray, shape (n, batch, dim)
+        With n sets of random weights.
+
+    Raises
+    ------
+    Mistake
+    """
+    require(values.shape[1] == 1 or np.ptp(values, axis=1).max() > 1e-4 * np.abs(values).max(),
+            _("{name} у qz_x при любых весах одинаково для всех изображений, а q(z | x) должно "
+              "зависеть от x: это выходы кодировщика.", name=name))
+
+
 def require_positive(scale, loc):
     """Require that the standard deviations of q(z | x) are positive.
 

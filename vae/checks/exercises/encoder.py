@@ -1,5 +1,7 @@
 """The encoder."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import theano
 import theano.tensor as T
@@ -7,12 +9,20 @@ from lasagne.layers import Layer, get_output, get_output_shape
 
 from vae.checks.closed_forms import close
 from vae.checks.exercise import Exercise, kind_of, require, size_of
-from vae.checks.graph_tools import compiled, parameters_of, randomise, same_parameters_afterwards
+from vae.checks.first_weights import stays_symmetric
+from vae.checks.graph_tools import (
+    compiled, parameters_of, randomise, same_parameters_afterwards, scale_parameters)
 from vae.checks.random_images import draw_images
 from vae.language import N_, _
 
 #: Sets of random weights. What holds for all of them holds by construction.
 N_WEIGHTS = 20
+#: A mean that stays within these bounds, however large the weights are, is bounded.
+UNBOUNDED = 1000.
+#: How often weights are doubled to see whether the mean is bounded.
+N_DOUBLINGS = 20
+#: Sets of random weights with which a part of the images is encoded, too.
+N_HALVES = 3
 
 
 def build(names):
@@ -40,6 +50,8 @@ def build(names):
             _("vae_encoder_mlp сейчас — {kind}, а должно быть функцией.",
               kind=kind_of(names.vae_encoder_mlp)))
     heads = names.vae_encoder_mlp(input_x)
+    if isinstance(heads, Iterator):
+        heads = list(heads)
     _require_two_layers(heads)
     for name, head in zip(["l_out_loc", "l_out_scale"], heads):
         shape = get_output_shape(head)
@@ -63,6 +75,8 @@ def _require_two_layers(heads):
 def measure(graph, inputs):
     """Evaluate the encoder with random weights, on all images and on every second one.
 
+    Then double the weights again and again, to see how far the means go.
+
     Parameters
     ----------
     graph, inputs : dict
@@ -70,9 +84,11 @@ def measure(graph, inputs):
 
     Returns
     -------
-    dict of numpy.ndarray
-        ``loc``, ``scale``: shape (20, batch, HIDDEN_DIM), for each of 20 sets of weights.
-        ``half_loc``, ``half_scale``: the same for every second image.
+    dict
+        ``loc``, ``scale``: arrays of shape (20, batch, HIDDEN_DIM), for each of 20 sets of weights.
+        ``half_loc``, ``half_scale``: the same for every second image, for the first 3 sets.
+        ``least_loc``, ``greatest_loc``: float, of the means with all these and larger weights.
+        ``symmetric``: bool, whether the first weights make units that stay the same.
 
     Raises
     ------
@@ -85,15 +101,45 @@ def measure(graph, inputs):
     compute = compiled([graph["input_x"]], outputs)
     parameters = parameters_of(outputs)
     random = np.random.RandomState(inputs["seed"])
-    x, whole, halves = inputs["x"], [], []
+    x, whole, halves, means = inputs["x"], [], [], _Range()
     with same_parameters_afterwards(parameters):
-        for _weights in range(N_WEIGHTS):
+        symmetric = stays_symmetric(graph["input_x"], outputs, x, random)
+        for index in range(N_WEIGHTS):
             randomise(parameters, random)
             whole.append(compute(x))
-            halves.append(compute(x[::2]))
+            if index < N_HALVES:
+                halves.append(compute(x[::2]))
+            means.add(whole[-1][0])
+            _double_until_large(means, compute, parameters, x[:10])
     loc, scale = np.swapaxes(whole, 0, 1)
     half_loc, half_scale = np.swapaxes(halves, 0, 1)
-    return dict(loc=loc, scale=scale, half_loc=half_loc, half_scale=half_scale)
+    return dict(loc=loc, scale=scale, half_loc=half_loc, half_scale=half_scale,
+                least_loc=means.least, greatest_loc=means.greatest, symmetric=symmetric)
+
+
+class _Range:
+    """The least and the greatest of some numbers."""
+
+    def __init__(self):
+        self.least, self.greatest = np.inf, -np.inf
+
+    def add(self, values):
+        self.least = float(min(self.least, values.min()))
+        self.greatest = float(max(self.greatest, values.max()))
+
+
+def _double_until_large(means, compute, parameters, x):
+    """Double the weights until the means are large on some side; add these means to their range."""
+    for _doubling in range(N_DOUBLINGS):
+        if means.least < -UNBOUNDED and means.greatest > UNBOUNDED:
+            return
+        scale_parameters(parameters, 2)
+        loc, _scale = compute(x)
+        if not np.isfinite(loc).all():
+            return
+        means.add(loc)
+        if np.abs(loc).max() > UNBOUNDED:
+            return
 
 
 def judge(inputs, measured):
@@ -120,18 +166,33 @@ def judge(inputs, measured):
             _("стандартное отклонение должно быть строго положительным при любых весах: какая "
               "функция активации это даёт? Сейчас встретилось {minimum:.3g}. Не перепутан ли "
               "порядок: сначала l_out_loc, потом l_out_scale?", minimum=scale.min()))
-    require(loc.min() < -1 and loc.max() > 1,
-            _("среднее не должно быть ограничено ни сверху, ни снизу. Сейчас, при случайных "
-              "весах, оно от {minimum:.2g} до {maximum:.2g}: какую функцию активации "
-              "взять? Если у DenseLayer её не указать, это ReLU.",
-              minimum=loc.min(), maximum=loc.max()))
+    bounds = _bounds(measured["least_loc"], measured["greatest_loc"])
+    require(bounds is None,
+            bounds and _("среднее не должно быть ограничено ни сверху, ни снизу, а сейчас оно "
+                         "{bounds} при любых весах: какую функцию активации взять? Если у "
+                         "DenseLayer её не указать, это ReLU.", bounds=bounds))
     for name, values in [(_("среднее"), loc), (_("стандартное отклонение"), scale)]:
         require(np.ptp(values, axis=1).max() > 1e-4,
                 _("{name} не зависит от входного изображения.", name=name))
-    require(close(measured["half_loc"], loc[:, ::2], 1e-3)
-            and close(measured["half_scale"], scale[:, ::2], 1e-3),
+    require(close(measured["half_loc"], loc[:N_HALVES, ::2], 1e-3)
+            and close(measured["half_scale"], scale[:N_HALVES, ::2], 1e-3),
             _("выход для изображения зависит от того, какие ещё изображения в батче, "
               "или случаен (dropout?), а должен зависеть только от самого изображения."))
+    require(not measured["symmetric"],
+            _("начальные веса слоя одинаковы, и все его нейроны всегда будут вычислять одно и то "
+              "же: такая сеть почти ничему не научится. Веса должны быть случайными, как "
+              "W=lasagne.init.GlorotUniform(), или не указывайте их вовсе."))
+
+
+def _bounds(least, greatest):
+    """Return the bounds of the means as text, None if they have none."""
+    if least >= -UNBOUNDED and greatest <= UNBOUNDED:
+        return _("от {least:.3g} до {greatest:.3g}", least=least, greatest=greatest)
+    if least >= -UNBOUNDED:
+        return _("не меньше {least:.3g}", least=least)
+    if greatest <= UNBOUNDED:
+        return _("не больше {greatest:.3g}", greatest=greatest)
+    return None
 
 
 EXERCISE = Exercise(

@@ -9,7 +9,7 @@ from vae.checks.exercise import (
     Exercise, Mistake, input_of, kind_of, require, size_of)
 from vae.checks.graph_tools import (
     compiled, is_tensor, parameters_of, randomise, same_parameters_afterwards)
-from vae.checks.latent_code import require_positive
+from vae.checks.latent_code import require_of_the_images, require_positive
 from vae.checks.random_images import draw_images
 from vae.language import N_, _
 
@@ -114,6 +114,8 @@ def judge(inputs, measured):
               "изображений в батче {n}.",
               n=len(inputs["x"]), loc_shape=loc.shape[1:],
               scale_shape=scale.shape[1:], expected_shape=shape))
+    for name, values in [("loc", loc), ("scale", scale)]:
+        require_of_the_images(name, values[1:])
     require(not (close(loc, std) and close(scale, mean)),
             _("loc и scale перепутаны."))
     require(close(loc, mean, 1e-3),

@@ -1,0 +1,168 @@
+"""Whether the gradient of the student's loss is that of the bound."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import theano
+import theano.tensor as T
+
+from vae.checks.elbo_draws import decoded_code
+from vae.checks.graph_tools import (
+    randomise, replaced, same_parameters_afterwards, scale_parameters)
+from vae.checks.numpy_functions import function
+
+#: The largest relative error of a gradient that float32 explains.
+_TOLERANCE = 0.01
+#: Sets of random weights; in the last one all weights of the decoder are 0, so that only the KL
+#: divergence moves the encoder.
+_N_WEIGHTS = 3
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """The gradients of the loss and of the bound's two parts, for each of `params`.
+
+    Parameters
+    ----------
+    of_loss : callable
+        A batch of images -> the gradients of the loss.
+    of_all : callable or None
+        A batch of images -> the gradients of the loss, those of -log p(x | z) and those of the KL
+        divergence, in one list. None if it is not known which estimate of the bound to expect.
+    """
+
+    of_loss: callable
+    of_all: callable = None
+
+
+def compile_gradients(graph, gradients, draws):
+    """Return functions that compute gradients.
+
+    Parameters
+    ----------
+    graph : dict
+        What ``build`` of the exercise `elbo` returns.
+    gradients : list of Theano variables
+        Of the loss, for each of ``params``.
+    draws : vae.checks.elbo_draws.Draws
+
+    Returns
+    -------
+    Gradients
+    """
+    if draws.estimate is None:
+        return Gradients(_function(graph, gradients))
+    log_px_z, kl = _parts(graph, draws)
+    of_all = _function(graph, [*gradients, *_gradients_of(-log_px_z, graph),
+                               *_gradients_of(kl, graph)])
+    return Gradients(lambda batch: of_all(batch)[:len(gradients)], of_all)
+
+
+def _function(graph, gradients):
+    return function([graph["input_x"]], [theano.Out(gradient, borrow=True) for gradient in gradients])
+
+
+def _gradients_of(part, graph):
+    return T.grad(part, graph["params"], disconnected_inputs="ignore")
+
+
+def _parts(graph, draws):
+    """log p(x | z) and the KL divergence, by the estimate of them that elbo equals."""
+    k, order, form = draws.n_samples, *divmod(draws.estimate, 4)
+
+    def repeated(values):
+        if k == 1:
+            return values
+        if order == 0:
+            return T.repeat(values, k, axis=0)
+        return T.tile(values, [k] + [1] * (values.ndim - 1))
+
+    x, loc, scale = (repeated(graph[name]) for name in ["input_x", "loc", "scale"])
+    eps = theano.gradient.disconnected_grad((decoded_code(graph) - loc) / scale)
+    code = loc + scale * eps
+    logits = replaced(graph["logits"], graph["code"], code)
+    log_px_z = T.sum(x * logits - T.nnet.softplus(logits), axis=(1, 2, 3))
+    has_sampled_prior, has_sampled_entropy = form in (0, 3), form in (0, 2)
+    prior = code ** 2 if has_sampled_prior else loc ** 2 + scale ** 2
+    log_qz_x = -T.log(scale) - (0.5 * ((code - loc) / scale) ** 2 if has_sampled_entropy else 0)
+    kl = T.sum(log_qz_x + 0.5 * prior, axis=1)
+    return T.mean(log_px_z), T.mean(kl)
+
+
+def compare_gradients(graph, x, encoder, decoder, gradients, factor, random):
+    """Compare the gradients of the loss with those of the bound, with random weights.
+
+    Parameters
+    ----------
+    graph : dict
+        What ``build`` of the exercise `elbo` returns.
+    x : numpy.ndarray, shape (batch, 1, 28, 28)
+    encoder, decoder : list of Theano shared variables
+        The networks' parameters. They keep their values.
+    gradients : Gradients
+    factor : float
+        The loss is this number times -elbo.
+    random : numpy.random.RandomState
+
+    Returns
+    -------
+    dict
+        ``gradients_agree``: bool, whether they are equal.
+        ``unreached``: list of the parameters in which the gradient of the loss is 0, though that of
+        the bound is not.
+        ``stopped``: two lists of other parameters: those which the gradient of log p(x | z) does
+        not reach, and those which that of the KL divergence does not reach.
+    """
+    if gradients.of_all is None:
+        return dict(gradients_agree=False, unreached=[], stopped=[[], []])
+    params, batch = graph["params"], np.asarray(x, graph["input_x"].dtype)
+    rows = [[] for _parameter in params]
+    with same_parameters_afterwards(list(dict.fromkeys([*encoder, *decoder, *params]))):
+        for n_done in range(_N_WEIGHTS):
+            randomise([*encoder, *decoder], random)
+            if n_done == _N_WEIGHTS - 1:
+                scale_parameters(decoder, 0)
+            values = [np.array(value, float) for value in gradients.of_all(batch)]
+            size = np.sqrt(sum(np.sum(value ** 2) for value in values[len(params):])) + 1e-20
+            for index, row in enumerate(rows):
+                of_loss, of_likelihood, of_kl = values[index::len(params)]
+                row.append(np.stack([of_loss / factor, of_likelihood, of_kl]).reshape(3, -1) / size)
+    fits = [_Fit.of(*np.concatenate(row, axis=1)) for row in rows]
+    return dict(gradients_agree=all(fit.is_right for fit in fits),
+                unreached=[parameter for parameter, fit in zip(params, fits) if fit.is_zero],
+                stopped=[[parameter for parameter, fit in zip(params, fits) if part in fit.stopped]
+                         for part in range(2)])
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """How a gradient of the loss is made of the gradients of the bound's two parts.
+
+    Parameters
+    ----------
+    is_right : bool
+        Whether it is their sum.
+    is_zero : bool
+        Whether it is 0, though their sum is not.
+    stopped : list of int
+        Those of the parts, 0 and 1, that are missing in it. Empty if it is 0.
+    """
+
+    is_right: bool
+    is_zero: bool = False
+    stopped: list = field(default_factory=list)
+
+    @classmethod
+    def of(cls, of_loss, *parts):
+        sizes = [np.linalg.norm(part) for part in parts]
+        tolerance = _TOLERANCE * sum(sizes) + 1e-9
+        if np.linalg.norm(of_loss - sum(parts)) < tolerance:
+            return cls(is_right=True)
+        if not of_loss.any():
+            return cls(is_right=False, is_zero=True)
+        present = [part for part, size in enumerate(sizes) if size > _TOLERANCE * sum(sizes)]
+        matrix = np.array([parts[part] for part in present]).reshape(-1, of_loss.size).T
+        factors = np.linalg.lstsq(matrix, of_loss, rcond=None)[0]
+        fits = np.linalg.norm(matrix @ factors - of_loss) < tolerance
+        return cls(is_right=False, stopped=[part for part, factor in zip(present, factors)
+                                            if fits and abs(factor) < 0.05])
