@@ -3,7 +3,6 @@
 import errno
 import sys
 import traceback
-from dataclasses import replace
 
 import numpy as np
 
@@ -12,10 +11,15 @@ from vae.checks import EXERCISES, Mistake, Names, explain
 from vae.checks.package_solutions import FROM_PACKAGE
 from vae.language import _
 from vae_grading.graphs import dump_graph
+from vae_grading.hints import parts_of
 from vae_grading.messages import (
     BuiltGraph,
     Checked,
+    MAX_CODE,
+    MAX_LINES,
+    Broken,
     Failure,
+    NotebookCode,
     OrderCount,
     SourceCode,
     Stage,
@@ -51,6 +55,7 @@ def build(task, given, send):
     except ValueError as error:
         send(Unreadable(str(error)))
         return
+    send(NotebookCode(tuple(cell.python[:MAX_CODE] for cell in cells)))
     send(OrderCount(len(orders)))
     fakes.install()
     fill_package({number: source for number, source in task.package.items()
@@ -103,6 +108,8 @@ class _GraphBuilder:
         for cell, error in errors:
             self._raised.setdefault(cell.exercise_at(_line_in(cell, error)), error)
         self._send_sources()
+        for number in self._raised.keys() - {None, *self._task.wanted, *self._task.replacements}:
+            self._send(Broken(number))
         for number in self._task.wanted:
             self._finish(number)
 
@@ -184,32 +191,27 @@ class _GraphBuilder:
             return self._failure(number, error)
         if number in self._raised:
             return self._failure(number, self._raised[number])
-        failure = self._failure(number, error)
-        if None in self._raised and isinstance(error, Mistake):
-            return replace(failure, traceback=self._traceback(self._raised[None]))
-        return failure
+        return self._failure(number, error)
 
     def _failure(self, number, error):
         exhausted = isinstance(error, (MemoryError, Overdue)) or (
             isinstance(error, OSError) and error.errno in _EXHAUSTED)
         if not isinstance(error, NotImplementedError):
             is_explained = isinstance(error, (Mistake, Overdue))
-            return Failure(number, str(error) if is_explained else explain(error),
-                           self._traceback(error), exhausted=exhausted)
+            traceback, lines, _exercise = (
+                ("", [], None) if isinstance(error, Mistake)
+                else student_lines(error, self._cells, number))
+            return Failure(number, str(error) if is_explained else explain(error), traceback,
+                           exhausted=exhausted, parts=tuple(parts_of(error)),
+                           lines=tuple(lines[-MAX_LINES:]))
         if _is_of_the_package(error):
             is_own = number in in_package()
             hint = _(FROM_PACKAGE, name=_missing_from_package(error))
             return Failure(number, hint, undone=number if is_own else None,
-                           awaits_package=not is_own)
-        _lines, exercise = student_lines(error, self._cells)
-        return Failure(number, _("ещё не выполнено."), undone=exercise or number)
-
-    def _traceback(self, error):
-        """Return the student's lines that an error went through, where they help."""
-        if isinstance(error, (NotImplementedError, Mistake)):
-            return ""
-        lines, _exercise = student_lines(error, self._cells)
-        return lines
+                           awaits_package=not is_own, parts=tuple(parts_of(hint)))
+        _text, _lines, exercise = student_lines(error, self._cells, number)
+        hint = _("ещё не выполнено.")
+        return Failure(number, hint, undone=exercise or number, parts=tuple(parts_of(hint)))
 
 
 def _line_in(cell, error):
