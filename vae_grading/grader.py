@@ -285,6 +285,7 @@ class _Attempt:
         self._verdicts, self._code, self._skipped, self._cells = {}, {}, [], ()
         self._exhausted, self._note, self._unreadable = False, "", None
         self._replaced = set()  #: exercises that the reference replaces
+        self._said = []  #: failures before any solution was given
         self._time_is_up = False
         self.n_orders = 1
 
@@ -346,7 +347,8 @@ class _Attempt:
         task = self._task(wanted, alone)
         package_is_filled = task.package.keys() >= set(in_package())
         censor = None if not (task.replacements or task.package) else Censor(
-            self._cells, [self._reference.setup, *self._reference.solutions.values()])
+            self._cells, [self._reference.setup, *self._reference.solutions.values()],
+            self._said)
         run = _Run(self._clock, wanted, censor)
         try:
             run.build(task)
@@ -355,7 +357,9 @@ class _Attempt:
             self.n_orders = max(self.n_orders, run.n_orders)
             self._exhausted |= run.exhausted
             self._code = {**run.code, **self._code}
-            self._cells = self._cells or run.cells
+            if alone:
+                self._cells = self._cells or run.cells
+                self._said += run.said
             self._verdicts.update((number, Verdict(number, True)) for number in run.passed())
         if run.broken:
             self._replaced |= run.broken
@@ -449,6 +453,7 @@ class _Run:
         self.broken = set()  #: exercises that passed earlier, and whose code fails in this run
         self.code = {}  #: the student's own source, by exercise
         self.cells = ()  #: the code of all cells
+        self.said = []  #: all failures that the processes have sent
         self.death = None  #: of the last process that died
         self.n_orders, self.exhausted = 1, False
 
@@ -511,6 +516,7 @@ class _Run:
                         if censored is not None]
         for message in messages:
             if isinstance(message, Failure):
+                self.said.append(message)
                 self._record_failure(message)
         if ended:
             stages = [message for message in messages if isinstance(message, Stage)]
@@ -522,8 +528,7 @@ class _Run:
         if isinstance(message, Stage):
             return dataclasses.replace(message, place=self._censor.place(message.place))
         if isinstance(message, Failure):
-            return dataclasses.replace(message, hint=self._censor.hint(message.parts),
-                                       traceback=self._censor.lines(message.lines))
+            return self._censor.failure(message)
         if isinstance(message, Measurement):
             return dataclasses.replace(message, values=self._censor.measured(message.values))
         return message if isinstance(message, (BuiltGraph, Checked)) else None

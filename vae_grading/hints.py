@@ -13,10 +13,12 @@ import ast
 import builtins
 import math
 import re
+from dataclasses import replace
 from functools import lru_cache
 
 import lasagne
 import numpy as np
+import theano.tensor as T
 
 from vae.checks import EXERCISES, Mistake
 from vae.checks.error_advice import advice_on, first_line
@@ -33,6 +35,13 @@ _LEFT_OUT = "…"
 _EXPLAINED = N_("код не выполняется: {error}: {message}")
 _NO_DETAILS = N_("код не выполняется или даёт не тот результат.")
 
+
+#: Names of Python, Theano and Lasagne.
+_KNOWN_WORDS = {
+    *dir(builtins), *dir(T), *dir(T.nnet), *dir(lasagne), *dir(lasagne.layers), *dir(lasagne.init),
+    *dir(lasagne.nonlinearities), *dir(lasagne.objectives), *dir(lasagne.updates), "T",
+    "DisconnectedInputError", "MissingInputError", "NullTypeGradError",
+    "W", "b", "beta", "gamma", "mean", "inv_std"}
 
 # --- in the sandbox ---
 
@@ -105,14 +114,22 @@ class Censor:
         The code of the student's cells, sent before.
     reference : list of str
         The code of the reference.
+    failures : list of vae_grading.messages.Failure
+        What was said before. The same failures are shown with all their text.
     """
 
-    def __init__(self, cells, reference):
-        self._cells = cells
+    def __init__(self, cells, reference, failures=()):
+        self._cells, self._failures = cells, failures
         self._words = set(re.findall(r"[^\W\d]\w*", "\n".join([*cells, *reference])))
-        self._words |= {*dir(builtins), *dir(lasagne.layers), "DisconnectedInputError",
-                        "MissingInputError", "NullTypeGradError"}
-        self._words |= {name for exercise in EXERCISES.values() for name in exercise.names}
+        self._words |= _KNOWN_WORDS | {name for exercise in EXERCISES.values() for name in exercise.names}
+
+    def failure(self, failure):
+        """Return a failure without text of the process's own, unless it said this before."""
+        for known in self._failures:
+            if (known.exercise, known.parts, known.lines) == (
+                    failure.exercise, failure.parts, failure.lines):
+                return replace(failure, hint=known.hint, traceback=known.traceback)
+        return replace(failure, hint=self.hint(failure.parts), traceback=self.lines(failure.lines))
 
     def hint(self, parts):
         """Return the hint that consists of these texts."""

@@ -108,8 +108,8 @@ class _GraphBuilder:
         for cell, error in errors:
             self._raised.setdefault(cell.exercise_at(_line_in(cell, error)), error)
         self._send_sources()
-        for number in self._raised.keys() - {None, *self._task.wanted, *self._task.replacements}:
-            self._send(Broken(number))
+        for number in EXERCISES.keys() - {*self._task.wanted, *self._task.replacements}:
+            self._send_if_broken(number)
         for number in self._task.wanted:
             self._finish(number)
 
@@ -158,6 +158,14 @@ class _GraphBuilder:
                 self._send_graph(number)  # later cells have put something else into its names
             else:
                 self._send(self._explained(number, error))
+
+    def _send_if_broken(self, number):
+        """Send whether the code of an exercise that passed earlier fails in this run."""
+        if number in self._raised:
+            try:
+                self._build(number)
+            except BaseException:
+                self._send(Broken(number))
 
     def _build(self, number):
         """Return the graph of an exercise as text."""
