@@ -146,7 +146,7 @@ class Censor:
             if values:
                 text = text.format(**{name: self._value(value, depth)
                                       for name, value in values.items()})
-            return re.sub(f": {_LEFT_OUT}?$", "", text)
+            return re.sub(f"(: {_LEFT_OUT}?)+$", "", text)
         except Exception:  # untrusted values may raise anything
             return ""
 
