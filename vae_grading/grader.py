@@ -529,9 +529,7 @@ class _Run:
             return dataclasses.replace(message, place=self._censor.place(message.place))
         if isinstance(message, Failure):
             return self._censor.failure(message)
-        if isinstance(message, Measurement):
-            return dataclasses.replace(message, values=self._censor.measured(message.values))
-        return message if isinstance(message, (BuiltGraph, Checked)) else None
+        return message if isinstance(message, (BuiltGraph, Checked, Measurement)) else None
 
     def _record_failure(self, failure):
         self._progress[failure.exercise].fail(failure)
@@ -606,20 +604,41 @@ class _Run:
                 self._judge(message, seed)
 
     def _judge(self, measurement, seed):
-        number = measurement.exercise
-        exercise, progress = EXERCISES[number], self._progress[number]
-        try:
-            inputs = exercise.draw(np.random.RandomState(seed), _images(), **measurement.sizes)
-            with np.errstate(all="ignore"):
-                exercise.judge(inputs, measurement.values)
+        progress = self._progress[measurement.exercise]
+        hint = _what_is_wrong(measurement, seed)
+        if hint is None:
             progress.has_passed = True
-            _right_graphs.add(_digest(number, progress.measured_graph))
-        except Mistake as mistake:
-            progress.fail(Failure(number, str(mistake)))
-        except Exception as error:  # untrusted numbers may raise anything
-            error = type(error).__name__ if self._censor is not None else error
-            progress.fail(Failure(number, _(
-                "проверка получила не те числа, что ожидала: {error}", error=error)[:500]))
+            _right_graphs.add(_digest(progress.number, progress.measured_graph))
+            return
+        if self._censor is not None:  # the names in a hint are the student's
+            values = self._censor.measured(measurement.values)
+            hint = _what_is_wrong(dataclasses.replace(measurement, values=values), seed,
+                                  with_message=False) or self._censor.hint([])
+        progress.fail(Failure(progress.number, hint))
+
+
+def _what_is_wrong(measurement, seed, with_message=True):
+    """Return what is wrong with what the graph of an exercise computes; None if nothing is.
+
+    Parameters
+    ----------
+    measurement : vae_grading.messages.Measurement
+        Untrusted.
+    seed : int
+        Of the inputs.
+    with_message : bool
+        Whether a hint may contain the message of an error.
+    """
+    exercise = EXERCISES[measurement.exercise]
+    try:
+        inputs = exercise.draw(np.random.RandomState(seed), _images(), **measurement.sizes)
+        with np.errstate(all="ignore"):
+            exercise.judge(inputs, measurement.values)
+    except Mistake as mistake:
+        return str(mistake)
+    except Exception as error:  # untrusted numbers may raise anything
+        error = error if with_message else type(error).__name__
+        return _("проверка получила не те числа, что ожидала: {error}", error=error)[:500]
 
 
 #: Digests of graphs that passed in this process: equal ones need no second look. Graphs that failed

@@ -30,18 +30,22 @@ MAX_PARTS = 4  # of a hint
 _MAX_DEPTH = 3  # of texts in texts
 _MAX_VALUES = 12  # of a text, and names in a list
 _MAX_NUMBER = 10**6
-_NAME = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*){0,3}")
+_MAX_NAME = 30  # characters
 _LEFT_OUT = "…"
 _EXPLAINED = N_("код не выполняется: {error}: {message}")
 _NO_DETAILS = N_("код не выполняется или даёт не тот результат.")
 
 
+_MODULES = {"T": T, "T.nnet": T.nnet, "lasagne.nonlinearities": lasagne.nonlinearities,
+            "lasagne.layers": lasagne.layers, "lasagne.init": lasagne.init,
+            "lasagne.objectives": lasagne.objectives, "lasagne.updates": lasagne.updates}
+_PARAMETERS = {"W", "b", "beta", "gamma", "mean", "inv_std"}  # what Lasagne's layers call theirs
 #: Names of Python, Theano and Lasagne.
-_KNOWN_WORDS = {
-    *dir(builtins), *dir(T), *dir(T.nnet), *dir(lasagne), *dir(lasagne.layers), *dir(lasagne.init),
-    *dir(lasagne.nonlinearities), *dir(lasagne.objectives), *dir(lasagne.updates), "T",
-    "DisconnectedInputError", "MissingInputError", "NullTypeGradError",
-    "W", "b", "beta", "gamma", "mean", "inv_std"}
+_KNOWN_NAMES = {
+    *dir(builtins), *_PARAMETERS, "DisconnectedInputError", "MissingInputError",
+    "NullTypeGradError", *(f"{path}.{name}" for path, module in _MODULES.items()
+                           for name in dir(module)),
+    *(name for module in _MODULES.values() for name in dir(module))}
 
 # --- in the sandbox ---
 
@@ -120,8 +124,8 @@ class Censor:
 
     def __init__(self, cells, reference, failures=()):
         self._cells, self._failures = cells, failures
-        self._words = set(re.findall(r"[^\W\d]\w*", "\n".join([*cells, *reference])))
-        self._words |= _KNOWN_WORDS | {name for exercise in EXERCISES.values() for name in exercise.names}
+        self._names = set(re.findall(r"[^\W\d]\w*", "\n".join([*cells, *reference])))
+        self._names |= _KNOWN_NAMES | {name for exercise in EXERCISES.values() for name in exercise.names}
 
     def failure(self, failure):
         """Return a failure without text of the process's own, unless it said this before."""
@@ -154,7 +158,7 @@ class Censor:
         if type(value) in (bool, int) and abs(value) <= _MAX_NUMBER:
             return value
         if type(value) is float and not abs(value) > _MAX_NUMBER:
-            return float(f"{value:.4g}")
+            return float(f"{value:.6g}")
         if type(value) is list:
             return self._text(value, depth + 1) or _LEFT_OUT
         if type(value) is dict and list(value) == ["items"] and type(value["items"]) is list:
@@ -164,33 +168,33 @@ class Censor:
         return math.nan if type(value) is float else _LEFT_OUT
 
     def names(self, text):
-        """Return a list of names, without those that are unknown."""
-        names = [self.name(name) for name in text.split(", ")[:_MAX_VALUES] if name]
-        return ", ".join(dict.fromkeys(names))
+        """Return a list of names as text, see `_list`."""
+        return ", ".join(self._list(text.split(", "))) if text else ""
+
+    def _list(self, names):
+        """Return a few names, in an order that tells nothing, without those that are unknown."""
+        return sorted({self.name(name) for name in names[:_MAX_VALUES]})
 
     def name(self, text):
-        """Return a name or a small number if it is known, or else the name that a text begins with.
+        """Return a known name or a small number as it is.
 
-        The description of a parameter begins with its name.
+        Of the description of a parameter, return the name, with which it begins.
         """
-        text = text[:200]
-        if re.fullmatch(r"-?\d{1,4}", text):
+        first = text[:_MAX_NAME + 1].partition(" ")[0]
+        layer, _dot, parameter = first.rpartition(".")
+        if parameter in _PARAMETERS and layer in {"", *self._names} and len(first) <= _MAX_NAME:
+            return first
+        if text in self._names and len(text) <= _MAX_NAME or re.fullmatch("-?[0-9]{1,4}", text):
             return text
-        for candidate in (text, text.partition(" ")[0]):
-            if len(candidate) <= 40 and _NAME.fullmatch(candidate) \
-                    and self._words.issuperset(candidate.split(".")):
-                return candidate
         return _LEFT_OUT
 
     def measured(self, value):
-        """Return what a graph computes, with only known names in it."""
+        """Return what a graph computes, with only known names in it, to make a hint from."""
         if type(value) is str:
             return self.name(value)
         if type(value) is list:
-            names = [self.measured(item) for item in value]
-            if all(type(name) is str for name in names):
-                names = list(dict.fromkeys(names))[:_MAX_VALUES]
-            return names
+            return (self._list(value) if all(type(item) is str for item in value)
+                    else [self.measured(item) for item in value])
         if type(value) is dict:
             return {name: self.measured(item) for name, item in value.items()}
         return value

@@ -5,9 +5,12 @@ import dataclasses
 import pytest
 
 from vae.checks import EXERCISES
+from vae.checks.exercise import require
 from vae_grading import grader
 from vae_grading.grader import _Run
-from vae_grading.messages import BuildTask, BuiltGraph, Checked, Failure, Stage
+from vae_grading.hints import Censor
+from vae_grading.messages import (
+    BuildTask, BuiltGraph, Checked, Failure, Measurement, Stage)
 from vae_grading.sandbox.process import Limits
 
 TASK = BuildTask(b"", 0, 1., [], [1, 2, 3], {}, {})
@@ -122,3 +125,21 @@ def test_nothing_follows_from_a_graph_that_is_judged_after_wrong_ones(monkeypatc
     run, evaluated = measured(monkeypatch, {2}, set(), True, answer)
     assert evaluated == [[1, 3, 4], [2]] and not run.exhausted
     assert run._progress[2].failure is None and run.death is None
+
+
+# --- texts that a graph computes ---
+
+@pytest.mark.parametrize("text, passed, hint", [
+    ("a right text", True, None), ("W wrong text", False, "W"), ("a wrong text", False, "…")])
+def test_texts_are_judged_as_they_are_and_shown_if_they_are_known(text, passed, hint, monkeypatch):
+    def judge(inputs, measured):
+        require(measured["text"] == "a right text", measured["text"])
+
+    monkeypatch.setattr(grader, "EXERCISES", {1: dataclasses.replace(
+        EXERCISES[1], draw=lambda random, images: {}, judge=judge)})
+    monkeypatch.setattr(grader, "_right_graphs", set())
+    run = _Run(FakeClock([Measurement(1, {}, {"text": text})], ""), [1], Censor(["W"], []))
+    run._progress[1].graph = "{}"
+    run.measure()
+    progress = run._progress[1]
+    assert progress.has_passed == passed and (passed or progress.failure.hint == hint)

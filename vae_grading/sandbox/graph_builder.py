@@ -33,6 +33,7 @@ from vae_grading.notebook.package_stubs import fill_package, in_package
 __all__ = ["build"]
 
 _EXHAUSTED = {errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.EAGAIN}
+_MAX_NOTEBOOK = 2**20  # characters of code: of a longer notebook, some hints show no lines
 _MAX_EARLY = 32 * 2**20  # characters of graphs that are sent before the notebook has run
 _PACKAGE = vae.__file__.removesuffix("__init__.py")
 
@@ -55,7 +56,9 @@ def build(task, given, send):
     except ValueError as error:
         send(Unreadable(str(error)))
         return
-    send(NotebookCode(tuple(cell.python[:MAX_CODE] for cell in cells)))
+    code = tuple(cell.python[:MAX_CODE] for cell in cells)
+    if sum(map(len, code)) <= _MAX_NOTEBOOK:
+        send(NotebookCode(code))
     send(OrderCount(len(orders)))
     fakes.install()
     fill_package({number: source for number, source in task.package.items()
