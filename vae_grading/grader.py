@@ -243,8 +243,14 @@ class _Clock:
     def is_up(self):
         return time.monotonic() >= self._deadline
 
-    def run(self, task):
+    def run(self, task, at_most=None):
         """Run a task; run it again if this notebook or another one has ended its process.
+
+        Parameters
+        ----------
+        task : BuildTask or MeasureTask
+        at_most : float, optional
+            Seconds, of which the end is no end of the time for all tasks.
 
         Raises
         ------
@@ -254,10 +260,10 @@ class _Clock:
             remaining = self._deadline - time.monotonic()
             if remaining <= 0:
                 raise _TimeIsUp
+            timeout = min(self.limits.timeout, remaining, *filter(None, [at_most]))
             worker = the_worker(self._reference)
             try:
-                messages, ended = worker.run(task, dataclasses.replace(
-                    self.limits, timeout=min(self.limits.timeout, remaining)))
+                messages, ended = worker.run(task, dataclasses.replace(self.limits, timeout=timeout))
             except WorkerError:
                 if worker.has_ended():
                     _discard(worker)
@@ -265,7 +271,7 @@ class _Clock:
                 if self._n_lost == 2:
                     raise _ProcessesLost from None
                 continue
-            if ended == "time" and remaining < self.limits.timeout:
+            if ended == "time" and timeout == remaining:
                 raise _TimeIsUp
             return messages, ended
 
@@ -449,6 +455,7 @@ class _Run:
 
     def __init__(self, clock, wanted, censor=None):
         self._clock, self._censor = clock, censor
+        self._at_most = None  #: seconds for a task that decides nothing
         self._progress = {number: _Progress(number) for number in wanted}
         self.broken = set()  #: exercises that passed earlier, and whose code fails in this run
         self.code = {}  #: the student's own source, by exercise
@@ -506,7 +513,7 @@ class _Run:
 
     def _messages(self, task):
         """Run a task; return its messages about undecided exercises, and record its failures."""
-        messages, ended = self._clock.run(task)
+        messages, ended = self._clock.run(task, self._at_most)
         self.broken.update(message.exercise for message in messages if isinstance(message, Broken)
                            and message.exercise not in self._progress)
         messages = [message for message in messages
@@ -577,9 +584,12 @@ class _Run:
     def _measure_in_vain(self, progress):
         """Evaluate the graph of an exercise after wrong ones: it may only pass."""
         known = self.death, self.exhausted, progress.failure, progress.has_died
-        self._measure_all([progress])
-        self.death, self.exhausted, progress.failure, progress.has_died = known
-        progress.measured_graph = None
+        self._at_most = self._clock.limits.timeout / 4
+        try:
+            self._measure_all([progress])
+        finally:
+            self._at_most = progress.measured_graph = None
+            self.death, self.exhausted, progress.failure, progress.has_died = known
 
     def _measure_all(self, chosen):
         """Evaluate the latest graphs, and those that the notebook itself has checked."""

@@ -24,7 +24,7 @@ from vae.checks import EXERCISES, Mistake
 from vae.checks.error_advice import advice_on, first_line
 from vae.language import N_, Text, _, translate, language
 
-__all__ = ["Censor", "parts_of"]
+__all__ = ["MAX_PARTS", "Censor", "parts_of"]
 
 MAX_PARTS = 4  # of a hint
 _MAX_DEPTH = 3  # of texts in texts

@@ -13,9 +13,10 @@ import json
 from dataclasses import dataclass
 
 from vae.checks import EXERCISES, MAX_SIZE
+from vae.language import Text
 from vae_grading.graphs.parameters import (
     as_any_of, as_integer, as_list, as_one_of, as_tuple, converted)
-from vae_grading.hints import MAX_PARTS
+from vae_grading.hints import MAX_PARTS, parts_of
 from vae_grading.json_lines import to_json
 from vae_grading.sandbox.process import Limits
 
@@ -152,6 +153,10 @@ class Failure:
     exhausted: bool = False  #: whether a limit was reached: more time or memory might help
     parts: tuple = ()  #: the texts that the hint consists of, see `vae_grading.hints.parts_of`
     lines: tuple[tuple[int, int], ...] = ()  #: cells and lines that the error went through
+
+    def __post_init__(self):
+        if not self.parts and isinstance(self.hint, Text):
+            object.__setattr__(self, "parts", tuple(parts_of(self.hint)))
 
 
 @dataclass(frozen=True)

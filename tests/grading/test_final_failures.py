@@ -25,7 +25,7 @@ class FakeClock:
         self._answer = messages if callable(messages) else (messages, ended)
         self.tasks = []
 
-    def run(self, task):
+    def run(self, task, at_most=None):
         self.tasks.append(task)
         return self._answer(task) if callable(self._answer) else self._answer
 

@@ -219,10 +219,9 @@ class _GraphBuilder:
             is_own = number in in_package()
             hint = _(FROM_PACKAGE, name=_missing_from_package(error))
             return Failure(number, hint, undone=number if is_own else None,
-                           awaits_package=not is_own, parts=tuple(parts_of(hint)))
+                           awaits_package=not is_own)
         _text, _lines, exercise = student_lines(error, self._cells, number)
-        hint = _("ещё не выполнено.")
-        return Failure(number, hint, undone=exercise or number, parts=tuple(parts_of(hint)))
+        return Failure(number, _("ещё не выполнено."), undone=exercise or number)
 
 
 def _line_in(cell, error):
