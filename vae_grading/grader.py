@@ -3,6 +3,7 @@
 import atexit
 import dataclasses
 import hashlib
+import inspect
 import secrets
 import threading
 import time
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+import vae
 from vae.checks import EXERCISES, Mistake
 from vae.language import _, language
 from vae.mnist import load_dataset
@@ -353,7 +355,7 @@ class _Attempt:
         task = self._task(wanted, alone)
         package_is_filled = task.package.keys() >= set(in_package())
         censor = None if not (task.replacements or task.package) else Censor(
-            self._cells, [self._reference.setup, *self._reference.solutions.values()],
+            self._cells, [inspect.getsource(vae.networks), *self._reference.solutions.values()],
             self._said)
         run = _Run(self._clock, wanted, censor)
         try:

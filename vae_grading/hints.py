@@ -117,7 +117,7 @@ class Censor:
     cells : list of str
         The code of the student's cells, sent before.
     reference : list of str
-        The code of the reference.
+        Other code whose names may be shown: that of the reference and of the given networks.
     failures : list of vae_grading.messages.Failure
         What was said before. The same failures are shown with all their text.
     """
