@@ -1,9 +1,9 @@
 """Hints that carry none of a process's own text.
 
 A process that runs a student's code after it was given solutions could put them into a hint. So
-what it says then is not shown. In place of a hint it sends `Parts`: which texts of ours the hint
-consists of, and their values. `Censor` builds the hint anew, and leaves out each value that is not a
-small number, a shape or a name that the student's notebook or the reference contains.
+what it says then is not shown. In place of a hint it sends which texts of ours the hint consists of,
+and their values. `Censor` builds the hint anew. It shows few values, and leaves out each that is not
+a small number, a shape or a name that the student's notebook or the reference contains.
 
 The same holds for the names in what a graph computes, for places and for lines of code: a process
 sends their numbers, and their text comes from earlier, when no solution had been given.
@@ -29,12 +29,12 @@ __all__ = ["MAX_PARTS", "Censor", "parts_of"]
 MAX_PARTS = 4  # of a hint
 _MAX_DEPTH = 3  # of texts in texts
 _MAX_VALUES = 12  # of a text, and names in a list
+_MAX_SHOWN = 8  # numbers and names in a hint: more of them could spell a solution
 _MAX_NUMBER = 10**6
 _MAX_NAME = 30  # characters
 _LEFT_OUT = "…"
 _EXPLAINED = N_("код не выполняется: {error}: {message}")
 _NO_DETAILS = N_("код не выполняется или даёт не тот результат.")
-
 
 _MODULES = {"T": T, "T.nnet": T.nnet, "lasagne.nonlinearities": lasagne.nonlinearities,
             "lasagne.layers": lasagne.layers, "lasagne.init": lasagne.init,
@@ -46,6 +46,7 @@ _KNOWN_NAMES = {
     "NullTypeGradError", *(f"{path}.{name}" for path, module in _MODULES.items()
                            for name in dir(module)),
     *(name for module in _MODULES.values() for name in dir(module))}
+
 
 # --- in the sandbox ---
 
@@ -125,7 +126,9 @@ class Censor:
     def __init__(self, cells, reference, failures=()):
         self._cells, self._failures = cells, failures
         self._names = set(re.findall(r"[^\W\d]\w*", "\n".join([*cells, *reference])))
-        self._names |= _KNOWN_NAMES | {name for exercise in EXERCISES.values() for name in exercise.names}
+        self._names |= _KNOWN_NAMES
+        self._names.update(*(exercise.names for exercise in EXERCISES.values()))
+        self._n_shown = 0  # in the present hint
 
     def failure(self, failure):
         """Return a failure without text of the process's own, unless it said this before."""
@@ -137,6 +140,7 @@ class Censor:
 
     def hint(self, parts):
         """Return the hint that consists of these texts."""
+        self._n_shown = 0
         texts = filter(None, (self._text(part, 0) for part in parts))
         return "\n".join(texts) or _(_NO_DETAILS)
 
@@ -154,22 +158,21 @@ class Censor:
         except Exception:  # untrusted values may raise anything
             return ""
 
-    def _value(self, value, depth=0):
-        if type(value) in (bool, int) and abs(value) <= _MAX_NUMBER:
-            return value
-        if type(value) is float and not abs(value) > _MAX_NUMBER:
-            return float(f"{value:.6g}")
+    def _value(self, value, depth):
         if type(value) is list:
             return self._text(value, depth + 1) or _LEFT_OUT
-        if type(value) is dict and list(value) == ["items"] and type(value["items"]) is list:
+        if type(value) is dict:
             return tuple(self._value(item, _MAX_DEPTH) for item in value["items"][:_MAX_VALUES])
         if type(value) is str:
-            return self.names(value)
+            names = self._list(value.split(", ")) if value else []
+            self._n_shown += len(names)
+            return ", ".join(names) if self._n_shown <= _MAX_SHOWN else _LEFT_OUT
+        self._n_shown += 1
+        if type(value) in (bool, int) and abs(value) <= _MAX_NUMBER:
+            return value if self._n_shown <= _MAX_SHOWN else _LEFT_OUT
+        if type(value) is float and abs(value) <= _MAX_NUMBER and self._n_shown <= _MAX_SHOWN:
+            return float(f"{value:.6g}")
         return math.nan if type(value) is float else _LEFT_OUT
-
-    def names(self, text):
-        """Return a list of names as text, see `_list`."""
-        return ", ".join(self._list(text.split(", "))) if text else ""
 
     def _list(self, names):
         """Return a few names, in an order that tells nothing, without those that are unknown."""

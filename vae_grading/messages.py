@@ -29,7 +29,7 @@ _MAX_PLACE = 100  # characters
 MAX_CODE = 20000  # characters of an exercise's source, or of a cell
 _MAX_ORDERS = 3
 _MAX_CELLS = 2000
-MAX_LINES = 10  # that an error went through
+MAX_LINES = 5  # that an error went through
 
 
 # --- from the grader ---
