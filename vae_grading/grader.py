@@ -265,7 +265,8 @@ class _Clock:
             timeout = min(self.limits.timeout, remaining, *filter(None, [at_most]))
             worker = the_worker(self._reference)
             try:
-                messages, ended = worker.run(task, dataclasses.replace(self.limits, timeout=timeout))
+                messages, ended = worker.run(
+                    task, dataclasses.replace(self.limits, timeout=timeout))
             except WorkerError:
                 if worker.has_ended():
                     _discard(worker)

@@ -1,9 +1,9 @@
 """Hints that carry none of a process's own text.
 
 A process that runs a student's code after it was given solutions could put them into a hint. So
-what it says then is not shown. In place of a hint it sends which texts of ours the hint consists of,
-and their values. `Censor` builds the hint anew. It shows few values, and leaves out each that is not
-a small number, a shape or a name that the student's notebook or the reference contains.
+what it says then is not shown. In place of a hint it sends which texts of ours the hint consists
+of, and their values. `Censor` builds the hint anew. It shows few values, and leaves out each that
+is not a small number, a shape or a name that the student's notebook or the reference contains.
 
 The same holds for the names in what a graph computes, for places and for lines of code: a process
 sends their numbers, and their text comes from earlier, when no solution had been given.
@@ -22,7 +22,7 @@ import theano.tensor as T
 
 from vae.checks import EXERCISES, Mistake
 from vae.checks.error_advice import advice_on, first_line
-from vae.language import N_, Text, _, translate, language
+from vae.language import N_, Text, _, language, translate
 
 __all__ = ["MAX_PARTS", "Censor", "parts_of"]
 

@@ -20,9 +20,9 @@ from vae_grading.hints import MAX_PARTS, parts_of
 from vae_grading.json_lines import to_json
 from vae_grading.sandbox.process import Limits
 
-__all__ = ["Broken", "BuildTask", "BuiltGraph", "Checked", "Failure", "MeasureTask", "Measurement",
-           "NotebookCode", "OrderCount", "SourceCode", "Stage", "Unreadable", "answers_in", "line_of",
-           "task_from_json", "task_to_json"]
+__all__ = ["MAX_CODE", "MAX_LINES", "Broken", "BuildTask", "BuiltGraph", "Checked", "Failure",
+           "MeasureTask", "Measurement", "NotebookCode", "OrderCount", "SourceCode", "Stage",
+           "Unreadable", "answers_in", "line_of", "task_from_json", "task_to_json"]
 
 _MAX_HINT = 5000  # characters, also of a traceback
 _MAX_PLACE = 100  # characters

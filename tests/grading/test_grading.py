@@ -13,8 +13,8 @@ import numpy as np
 import psutil
 import pytest
 import theano
-from grading_notebooks import (FORMS, OTHER_WAYS, OWN_NAMES, RIGHT, SOLVED, TODO, WRONG, attack, changed,
-                               notebook, unfilled)
+from grading_notebooks import (FORMS, OTHER_WAYS, OWN_NAMES, RIGHT, SOLVED, TODO, WRONG, attack,
+                               changed, notebook, unfilled)
 
 import vae
 from vae.checks import EXERCISES

@@ -19,8 +19,8 @@ from vae_grading.messages import Failure
 
 CELLS = ["x = 1\nmy_encoder(x)", "y = 2"]
 SECRET = "zz = self.loc + self.scale * eps"
-NAME = ("не определено имя {name}. Выполните ячейку, которая его определяет, и проверьте, так ли оно "
-        "там написано.")
+NAME = ("не определено имя {name}. Выполните ячейку, которая его определяет, и проверьте, так ли "
+        "оно там написано.")
 KIND = ("px_z сейчас — {kind}, а должен быть объектом BinaryVector, и его logits — тензором: "
         "lasagne.layers.get_output(decoder_logits).")
 
@@ -82,11 +82,12 @@ def test_texts_that_are_not_ours_are_dropped(parts, censor):
 def test_values_that_could_be_a_text_are_left_out(value, censor):
     text = censor.hint([[NAME, {"name": value}]])
     assert text.startswith("не определено имя ") and "…" in text and len(text) < 300
-    assert not any(word in text for word in ["self", "eps", "unknown", "1234", "xxxx", "x.x", "x.y"])
+    assert not re.search(r"self|eps|unknown|1234|xxxx|x\.x|x\.y", text)
 
 
 @pytest.mark.parametrize("value, shown", [
-    ("x", "x"), ("y, my_encoder, y", "my_encoder, y"), ("T.exp", "T.exp"), ("d_hid1.W", "d_hid1.W"), (5, "5"), (-3, "-3"),
+    ("x", "x"), ("y, my_encoder, y", "my_encoder, y"), ("T.exp", "T.exp"),
+    ("d_hid1.W", "d_hid1.W"), (5, "5"), (-3, "-3"),
     (1.23456789, "1.23457"), (math.nan, "nan"), ({"items": [3, 4]}, "(3, 4)"), (True, "True"),
     ("W формы 3×4 в слое DenseLayer без имени", "W"), ("12", "12"), ("x, x, " + SECRET, "x, …")])
 def test_numbers_shapes_and_known_names_are_shown(value, shown, censor):
