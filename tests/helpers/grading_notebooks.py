@@ -243,7 +243,7 @@ WRONG = {
         "[Гг]радиент до параметров не доходит"),
     "gradient of the loss zero": (
         5, changed(SOLVED[5], "loss = -elbo", "loss = -theano.gradient.grad_scale(elbo, 0)"),
-        "градиент до них не доходит"),
+        "градиент (до них|от неё) не доходит"),
 }
 
 
