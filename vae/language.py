@@ -10,7 +10,7 @@ import os
 from functools import lru_cache
 from pathlib import Path
 
-__all__ = ["language", "languages", "use_language", "is_translated", "translate", "N_", "_"]
+__all__ = ["language", "languages", "use_language", "is_translated", "translate", "Text", "N_", "_"]
 
 FOLDER = Path(__file__).with_name("locale")
 SOURCE = "ru"
@@ -99,6 +99,27 @@ def translate(text, name):
     return _translations(_FALLBACK).get(text, text)
 
 
+class Text(str):
+    """A text in the reader's language that knows what it was made from.
+
+    Attributes
+    ----------
+    template : str
+        In Russian.
+    values : dict
+        Of its placeholders.
+    """
+
+    @classmethod
+    def of(cls, text, template, values):
+        made = cls(text)
+        made.template, made.values = template, values
+        return made
+
+    def __reduce__(self):  # copies are plain
+        return str, (str(self),)
+
+
 def N_(text):
     """Mark a text that is translated later, where it is shown."""
     return text
@@ -107,4 +128,4 @@ def N_(text):
 def _(text, /, **values):
     """Return a text in the reader's language, with values in its placeholders if there are any."""
     translated = translate(text, language())
-    return translated.format(**values) if values else translated
+    return Text.of(translated.format(**values) if values else translated, text, values)

@@ -3,6 +3,7 @@
 import atexit
 import dataclasses
 import hashlib
+import inspect
 import secrets
 import threading
 from dataclasses import dataclass, field
@@ -12,16 +13,20 @@ from pathlib import Path
 
 import numpy as np
 
+import vae
 from vae.checks import EXERCISES, Mistake
 from vae.language import _, language
 from vae.mnist import load_dataset
+from vae_grading.hints import Censor
 from vae_grading.messages import (
+    Broken,
     BuildTask,
     BuiltGraph,
     Checked,
     Failure,
     MeasureTask,
     Measurement,
+    NotebookCode,
     OrderCount,
     SourceCode,
     Stage,
@@ -180,13 +185,11 @@ def grade(name, content, reference, limits=Limits()):
     vae_grading.sandbox.worker.WorkerError
         If the process for students' code does not start.
     """
-    for attempt in range(2):
-        worker = the_worker(reference)
-        try:
-            return _grade(name, content, reference, limits, worker)
-        except WorkerError:  # this notebook or another one has ended the worker
-            _discard(worker)
-    return Grade.without_points(name, _("Код этого ноутбука дважды остановил процесс проверки."))
+    try:
+        return _grade(name, content, reference, _Clock(reference, limits))
+    except _ProcessesLost:
+        return Grade.without_points(
+            name, _("Код этого ноутбука дважды остановил процесс проверки."))
 
 
 def what_reference_lacks(reference):
@@ -200,16 +203,21 @@ def what_reference_lacks(reference):
     return "\n".join(filter(None, [result.note, *hints]))
 
 
-def _grade(name, content, reference, limits, worker):
-    clock = _Clock(worker, limits)
-    grades, order, n_orders = [], 0, 1
-    while order < n_orders:
+def _grade(name, content, reference, clock):
+    """Try each order of the cells without any solution; go on with the best.
+
+    Whoever keeps a solution that a run was given can't win that exercise in another order: none is
+    tried afterwards.
+    """
+    best, order, n_orders = None, 0, 1
+    while order < n_orders and (best is None or not (best.is_complete or clock.is_up)):
         attempt = _Attempt(content, reference, clock, order)
-        grades.append(attempt.grade(name))
-        if clock.is_up or all(verdict.passed for verdict in grades[-1].verdicts):
-            break
-        order, n_orders = order + 1, attempt.n_orders
-    return max(grades, key=lambda grade: grade.points)
+        attempt.run_alone()
+        if best is None or attempt.points > best.points:
+            best = attempt
+        order, n_orders = order + 1, max(n_orders, attempt.n_orders)
+    best.go_on()
+    return best.grade(name)
 
 
 class _TimeIsUp(Exception):
@@ -220,100 +228,173 @@ class _UnreadableNotebook(Exception):
     """The file is not a notebook."""
 
 
+class _ProcessesLost(Exception):
+    """The process for students' code, or what supervises it, has ended twice."""
+
+
 class _Clock:
-    """A worker, with a limit on the time of all its tasks together.
+    """This process's worker, with a limit on the time of all tasks of a notebook together.
 
     Measuring may take all that is left: it loops nowhere, and lasts longer for a larger network.
     """
 
-    def __init__(self, worker, limits):
-        self._worker, self.limits = worker, limits
+    def __init__(self, reference, limits):
+        self._reference, self.limits = reference, limits
         self._remaining = limits.total  #: seconds, see `vae_grading.sandbox.usage.Usage`
+        self._n_lost = 0
 
     @property
     def is_up(self):
         return self._remaining <= 0
 
-    def run(self, task):
-        if self.is_up:
-            raise _TimeIsUp
-        timeout = self._remaining if isinstance(task, MeasureTask) else min(
-            self.limits.timeout, self._remaining)
-        messages, ended, seconds = self._worker.run(
-            task, dataclasses.replace(self.limits, timeout=timeout))
-        self._remaining -= seconds
-        if ended == "time" and self.is_up:
-            raise _TimeIsUp
-        return messages, ended
+    def run(self, task, at_most=None):
+        """Run a task; run it again if this notebook or another one has ended its process.
+
+        Parameters
+        ----------
+        task : BuildTask or MeasureTask
+        at_most : float, optional
+            Seconds, of which the end is no end of the time for all tasks.
+
+        Raises
+        ------
+        _TimeIsUp, _ProcessesLost
+        """
+        while True:
+            if self.is_up:
+                raise _TimeIsUp
+            at_most = at_most or (self._remaining if isinstance(task, MeasureTask)
+                                  else self.limits.timeout)
+            timeout = min(at_most, self._remaining)
+            worker = the_worker(self._reference)
+            try:
+                messages, ended, seconds = worker.run(
+                    task, dataclasses.replace(self.limits, timeout=timeout))
+            except WorkerError:
+                if worker.has_ended():
+                    _discard(worker)
+                self._n_lost += 1
+                if self._n_lost == 2:
+                    raise _ProcessesLost from None
+                continue
+            self._remaining -= seconds
+            if ended == "time" and self.is_up:
+                raise _TimeIsUp
+            return messages, ended
 
 
 class _Attempt:
     """The runs of a notebook in one order, each of which decides more of the exercises.
 
     An exercise is decided when it has a verdict. If it failed, the reference replaces it in later
-    runs. The package `vae` contains its solution again then.
+    runs; also if it passed, but does not run with the reference in place of earlier ones. The
+    package `vae` contains its solution again then. From then on, nothing that the
+    student's process says is shown as it says it: see `vae_grading.hints`.
     """
 
     def __init__(self, content, reference, clock, order):
         self._content, self._order = content, order
         self._reference, self._clock = reference, clock
-        self._verdicts, self._code, self._skipped = {}, {}, []
-        self._exhausted, self._note = False, ""
+        self._verdicts, self._code, self._skipped, self._cells = {}, {}, [], ()
+        self._exhausted, self._note, self._unreadable = False, "", None
+        self._replaced = set()  #: exercises that the reference replaces
+        self._said = []  #: failures before any solution was given
+        self._time_is_up = False
         self.n_orders = 1
 
-    def grade(self, name):
-        unchecked = _("не проверено.")
+    @property
+    def is_complete(self):
+        """Whether all exercises have passed."""
+        return sum(verdict.passed for verdict in self._verdicts.values()) == len(EXERCISES)
+
+    @property
+    def points(self):
+        return sum(verdict.points for verdict in self._verdicts.values())
+
+    def run_alone(self):
+        """Run the notebook without any solution, again where a statement has ended the process."""
+        self._run_while(lambda run: run.death is not None and not self._replaced, alone=True)
+
+    def go_on(self):
+        """Run the notebook with the solutions of decided exercises, until all are decided."""
+        if self._verdicts:
+            self._run_while(lambda run: True, alone=False)
+
+    def _run_while(self, is_promising, alone):
         try:
-            for run in range(_MAX_RUNS):
-                if len(self._verdicts) == len(EXERCISES) or not self._run_once():
-                    break
+            for _run in range(_MAX_RUNS):
+                if len(self._verdicts) == len(EXERCISES) or self._unreadable is not None:
+                    return
+                known = self._known()
+                run = self._run_once(alone)
+                if self._known() == known or not is_promising(run):
+                    return
         except _UnreadableNotebook as error:
-            return Grade.without_points(
-                name, _("Файл не удалось прочитать как ноутбук: {error}", error=error))
+            self._unreadable = error
         except _TimeIsUp:
-            self._exhausted = True
-            self._note = _("Все запуски ноутбука вместе заняли больше {total:.0f} с, и "
-                           "проверка остановлена: нет ли в нём долгих вычислений или "
-                           "бесконечного цикла?", total=self._clock.limits.total)
+            self._time_is_up = True
+
+    def _known(self):
+        return len(self._verdicts), len(self._skipped), len(self._replaced)
+
+    def grade(self, name):
+        if self._unreadable is not None:
+            return Grade.without_points(
+                name, _("Файл не удалось прочитать как ноутбук: {error}", error=self._unreadable))
+        unchecked, note, exhausted = _("не проверено."), self._note, self._exhausted
+        if self._time_is_up:
+            exhausted = True
+            note = _("Все запуски ноутбука вместе заняли больше {total:.0f} с, и "
+                     "проверка остановлена: нет ли в нём долгих вычислений или "
+                     "бесконечного цикла?", total=self._clock.limits.total)
             unchecked = _("не проверено: не хватило времени, отведённого на весь ноутбук.")
         verdicts = [self._verdicts.get(number) or Verdict(number, False, unchecked)
                     for number in EXERCISES]
         for verdict in verdicts:
             verdict.code = self._code.get(verdict.exercise, "")
-        return Grade(name, verdicts, self._note, self._exhausted)
+        return Grade(name, verdicts, note, exhausted)
 
-    def _run_once(self):
-        """Decide more exercises; return whether another run can find out more."""
+    def _run_once(self, alone):
+        """Decide more exercises; return the run."""
         wanted = [number for number in EXERCISES if number not in self._verdicts]
-        package_is_filled = self._verdicts.keys() >= set(in_package())  # during this run
-        run = _Run(self._clock, wanted)
+        task = self._task(wanted, alone)
+        package_is_filled = task.package.keys() >= set(in_package())
+        censor = None if not (task.replacements or task.package) else Censor(
+            self._cells, [inspect.getsource(vae.networks), *self._reference.solutions.values()],
+            self._said)
+        run = _Run(self._clock, wanted, censor)
         try:
-            run.build(self._task(wanted))
-            run.measure()
+            run.build(task)
+            run.measure(also_in_vain=alone)
         finally:  # keep what is known when time is up
             self.n_orders = max(self.n_orders, run.n_orders)
             self._exhausted |= run.exhausted
             self._code = {**run.code, **self._code}
+            if alone:
+                self._cells = self._cells or run.cells
+                self._said += run.said
             self._verdicts.update((number, Verdict(number, True)) for number in run.passed())
+        if run.broken:
+            self._replaced |= run.broken
+            return run
         failures = run.final_failures(package_is_filled)
+        self._replaced.update(failure.exercise for failure in failures)
         for failure in failures:
             self._verdicts[failure.exercise] = Verdict(failure.exercise, False, failure.hint,
                                                        failure.traceback)
-        if run.death is not None and not failures:
-            if run.death.place in self._skipped:
-                return False
+        if run.death is not None and not failures and run.death.place not in self._skipped:
             self._skipped.append(run.death.place)
-            self._note = f"{run.death.place.capitalize()}: {run.death.reason}"
-        return bool(run.passed() or failures or run.death is not None)
+            self._note = ": ".join(filter(None, [run.death.place.capitalize(), run.death.reason]))
+        return run
 
-    def _task(self, wanted):
+    def _task(self, wanted, alone):
         solutions = self._reference.solutions
+        decided, replaced = ([], []) if alone else (self._verdicts, sorted(self._replaced))
         return BuildTask(
             self._content, self._order, patience=self._clock.limits.timeout / 2,
             skipped=self._skipped, wanted=wanted,
-            replacements={number: solutions[number]
-                          for number, verdict in self._verdicts.items() if not verdict.passed},
-            package={number: solutions[number] for number in self._verdicts})
+            replacements={number: solutions[number] for number in replaced},
+            package={number: solutions[number] for number in decided})
 
 
 class _State(Enum):
@@ -375,12 +456,18 @@ class _Run:
     clock : _Clock
     wanted : list of int
         The exercises that are not decided yet.
+    censor : vae_grading.hints.Censor, optional
+        Of what the run says, if it is given solutions.
     """
 
-    def __init__(self, clock, wanted):
-        self._clock = clock
+    def __init__(self, clock, wanted, censor=None):
+        self._clock, self._censor = clock, censor
+        self._at_most = None  #: seconds for a task that decides nothing
         self._progress = {number: _Progress(number) for number in wanted}
+        self.broken = set()  #: exercises that passed earlier, and whose code fails in this run
         self.code = {}  #: the student's own source, by exercise
+        self.cells = ()  #: the code of all cells
+        self.said = []  #: all failures that the processes have sent
         self.death = None  #: of the last process that died
         self.n_orders, self.exhausted = 1, False
 
@@ -421,6 +508,8 @@ class _Run:
                 raise _UnreadableNotebook(message.reason)
             if isinstance(message, OrderCount):
                 self.n_orders = message.n
+            elif isinstance(message, NotebookCode):
+                self.cells = self.cells or message.cells
             elif isinstance(message, SourceCode):
                 self.code[message.exercise] = message.text
             elif isinstance(message, BuiltGraph):
@@ -431,17 +520,31 @@ class _Run:
 
     def _messages(self, task):
         """Run a task; return its messages about undecided exercises, and record its failures."""
-        messages, ended = self._clock.run(task)
+        messages, ended = self._clock.run(task, self._at_most)
+        self.broken.update(message.exercise for message in messages if isinstance(message, Broken)
+                           and message.exercise not in self._progress)
         messages = [message for message in messages
                     if not hasattr(message, "exercise") or message.exercise in self._progress]
+        if self._censor is not None:
+            messages = [censored for censored in map(self._censored, messages)
+                        if censored is not None]
         for message in messages:
             if isinstance(message, Failure):
+                self.said.append(message)
                 self._record_failure(message)
         if ended:
             stages = [message for message in messages if isinstance(message, Stage)]
             self._record_death(stages[-1] if stages else Stage(""), ended,
                                isinstance(task, MeasureTask))
         return messages
+
+    def _censored(self, message):
+        """Return a message without text of the process's own, None if nothing else is in it."""
+        if isinstance(message, Stage):
+            return dataclasses.replace(message, place=self._censor.place(message.place))
+        if isinstance(message, Failure):
+            return self._censor.failure(message)
+        return message if isinstance(message, (BuiltGraph, Checked, Measurement)) else None
 
     def _record_failure(self, failure):
         self._progress[failure.exercise].fail(failure)
@@ -459,10 +562,17 @@ class _Run:
 
     # --- the process that evaluates graphs ---
 
-    def measure(self):
-        """Evaluate the graphs; those that train only if all earlier ones that do not are right.
+    def measure(self, also_in_vain=False):
+        """Evaluate the graphs; those that train after all that do not.
 
-        Training takes long, and another run repeats it with the reference in place of wrong ones.
+        Training takes long, and another run repeats it with the reference in place of wrong earlier
+        exercises. So it is left out after those.
+
+        Parameters
+        ----------
+        also_in_vain : bool
+            Train after wrong exercises, too: an answer may be right for the student's own names,
+            and only for them. If it is not, nothing follows from that.
 
         Raises
         ------
@@ -472,9 +582,22 @@ class _Run:
         for progress in self._progress.values():
             (training if EXERCISES[progress.number].trains else others).append(progress)
         self._measure_all(others)
-        wrong = [progress.number for progress in others if progress.state is not _State.PASSED]
-        self._measure_all([progress for progress in training
-                           if all(progress.number < number for number in wrong)])
+        for progress in training:
+            if all(earlier.state is _State.PASSED for number, earlier in self._progress.items()
+                   if number < progress.number):
+                self._measure_all([progress])
+            elif also_in_vain:
+                self._measure_in_vain(progress)
+
+    def _measure_in_vain(self, progress):
+        """Evaluate the graph of an exercise after wrong ones: it may only pass."""
+        known = self.death, self.exhausted, progress.failure, progress.has_died
+        self._at_most = self._clock.limits.timeout / 4
+        try:
+            self._measure_all([progress])
+        finally:
+            self._at_most = progress.measured_graph = None
+            self.death, self.exhausted, progress.failure, progress.has_died = known
 
     def _measure_all(self, chosen):
         """Evaluate the latest graphs, and those that the notebook itself has checked."""
@@ -499,19 +622,41 @@ class _Run:
                 self._judge(message, seed)
 
     def _judge(self, measurement, seed):
-        number = measurement.exercise
-        exercise, progress = EXERCISES[number], self._progress[number]
-        try:
-            inputs = exercise.draw(np.random.RandomState(seed), _images(), **measurement.sizes)
-            with np.errstate(all="ignore"):
-                exercise.judge(inputs, measurement.values)
+        progress = self._progress[measurement.exercise]
+        hint = _what_is_wrong(measurement, seed)
+        if hint is None:
             progress.has_passed = True
-            _right_graphs.add(_digest(number, progress.measured_graph))
-        except Mistake as mistake:
-            progress.fail(Failure(number, str(mistake)))
-        except Exception as error:  # untrusted numbers may raise anything
-            progress.fail(Failure(number, _(
-                "проверка получила не те числа, что ожидала: {error}", error=error)[:500]))
+            _right_graphs.add(_digest(progress.number, progress.measured_graph))
+            return
+        if self._censor is not None:  # the names in a hint are the student's
+            values = self._censor.measured(measurement.values)
+            hint = _what_is_wrong(dataclasses.replace(measurement, values=values), seed,
+                                  with_message=False) or self._censor.hint([])
+        progress.fail(Failure(progress.number, hint))
+
+
+def _what_is_wrong(measurement, seed, with_message=True):
+    """Return what is wrong with what the graph of an exercise computes; None if nothing is.
+
+    Parameters
+    ----------
+    measurement : vae_grading.messages.Measurement
+        Untrusted.
+    seed : int
+        Of the inputs.
+    with_message : bool
+        Whether a hint may contain the message of an error.
+    """
+    exercise = EXERCISES[measurement.exercise]
+    try:
+        inputs = exercise.draw(np.random.RandomState(seed), _images(), **measurement.sizes)
+        with np.errstate(all="ignore"):
+            exercise.judge(inputs, measurement.values)
+    except Mistake as mistake:
+        return str(mistake)
+    except Exception as error:  # untrusted numbers may raise anything
+        error = error if with_message else type(error).__name__
+        return _("проверка получила не те числа, что ожидала: {error}", error=error)[:500]
 
 
 #: Digests of graphs that passed in this process: equal ones need no second look. Graphs that failed

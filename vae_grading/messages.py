@@ -13,18 +13,23 @@ import json
 from dataclasses import dataclass
 
 from vae.checks import EXERCISES, MAX_SIZE
-from vae_grading.graphs.parameters import as_any_of, as_integer, as_list, as_one_of, converted
+from vae.language import Text
+from vae_grading.graphs.parameters import (
+    as_any_of, as_integer, as_list, as_one_of, as_tuple, converted)
+from vae_grading.hints import MAX_PARTS, parts_of
 from vae_grading.json_lines import to_json
 from vae_grading.sandbox.process import Limits
 
-__all__ = ["BuildTask", "BuiltGraph", "Checked", "Failure", "MeasureTask", "Measurement",
-           "OrderCount", "SourceCode", "Stage", "Unreadable", "answers_in", "line_of",
-           "task_from_json", "task_to_json"]
+__all__ = ["MAX_CODE", "MAX_LINES", "Broken", "BuildTask", "BuiltGraph", "Checked", "Failure",
+           "MeasureTask", "Measurement", "NotebookCode", "OrderCount", "SourceCode", "Stage",
+           "Unreadable", "answers_in", "line_of", "task_from_json", "task_to_json"]
 
 _MAX_HINT = 5000  # characters, also of a traceback
 _MAX_PLACE = 100  # characters
-_MAX_CODE = 20000  # characters of an exercise's source
+MAX_CODE = 20000  # characters of an exercise's source, or of a cell
 _MAX_ORDERS = 3
+_MAX_CELLS = 2000
+MAX_LINES = 5  # that an error went through
 
 
 # --- from the grader ---
@@ -89,6 +94,13 @@ class Unreadable:
 
 
 @dataclass(frozen=True)
+class NotebookCode:
+    """The code of the notebook's cells, from which later messages name lines."""
+
+    cells: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class OrderCount:
     """The number of orders in which the student may have meant the cells to run."""
 
@@ -119,8 +131,19 @@ class Checked:
 
 
 @dataclass(frozen=True)
+class Broken:
+    """The code of an exercise that has passed fails with the reference in place of earlier ones."""
+
+    exercise: int
+
+
+@dataclass(frozen=True)
 class Failure:
-    """An exercise failed; the first failure of an exercise counts."""
+    """An exercise failed; the first failure of an exercise counts.
+
+    `hint` and `traceback` are free text. After a process was given solutions, the grader reads
+    `parts` and `lines` in their place.
+    """
 
     exercise: int
     hint: str
@@ -128,6 +151,12 @@ class Failure:
     undone: int | None = None  #: the exercise that the student has not done, if that is why
     awaits_package: bool = False  #: it uses the package's solution, which is removed
     exhausted: bool = False  #: whether a limit was reached: more time or memory might help
+    parts: tuple = ()  #: the texts that the hint consists of, see `vae_grading.hints.parts_of`
+    lines: tuple[tuple[int, int], ...] = ()  #: cells and lines that the error went through
+
+    def __post_init__(self):
+        if not self.parts and isinstance(self.hint, Text):
+            object.__setattr__(self, "parts", tuple(parts_of(self.hint)))
 
 
 @dataclass(frozen=True)
@@ -167,26 +196,32 @@ def _as_anything(value):
 
 _as_exercise = as_one_of(*EXERCISES)
 _as_size = as_integer(1, MAX_SIZE)
+_as_number = as_integer(1, 10**5)  # of a cell or a line
 _as_flag = as_one_of(True, False)
 
 #: A converter for each field of a message.
 _FIELDS = {
     Stage: {"place": _as_text(_MAX_PLACE), "exercises": as_list(_as_exercise, len(EXERCISES))},
     Unreadable: {"reason": _as_text(_MAX_HINT)},
+    NotebookCode: {"cells": as_list(_as_text(MAX_CODE), _MAX_CELLS)},
     OrderCount: {"n": as_integer(1, _MAX_ORDERS)},
-    SourceCode: {"exercise": _as_exercise, "text": _as_text(_MAX_CODE)},
+    SourceCode: {"exercise": _as_exercise, "text": _as_text(MAX_CODE)},
     BuiltGraph: {"exercise": _as_exercise, "text": _as_graph},
     Checked: {"exercise": _as_exercise},
+    Broken: {"exercise": _as_exercise},
     Failure: {"exercise": _as_exercise, "hint": _as_text(_MAX_HINT),
               "traceback": _as_text(_MAX_HINT),
               "undone": as_any_of(as_one_of(None), _as_exercise),
-              "awaits_package": _as_flag, "exhausted": _as_flag},
+              "awaits_package": _as_flag, "exhausted": _as_flag,
+              "parts": as_list(_as_anything, MAX_PARTS),
+              "lines": as_list(as_tuple(_as_number, _as_number), MAX_LINES)},
     Measurement: {"exercise": _as_exercise, "sizes": _as_sizes, "values": _as_anything},
 }
 
 #: The messages that answer each task.
 _ANSWERS = {
-    BuildTask: (Stage, Unreadable, OrderCount, SourceCode, BuiltGraph, Checked, Failure),
+    BuildTask: (Stage, Unreadable, NotebookCode, OrderCount, SourceCode, BuiltGraph, Checked,
+                Broken, Failure),
     MeasureTask: (Stage, Measurement, Failure),
 }
 

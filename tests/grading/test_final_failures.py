@@ -1,9 +1,16 @@
 """Which failures of one run of a notebook are final, and which another run may change."""
 
+import dataclasses
+
 import pytest
 
+from vae.checks import EXERCISES
+from vae.checks.exercise import require
+from vae_grading import grader
 from vae_grading.grader import _Run
-from vae_grading.messages import BuildTask, BuiltGraph, Checked, Failure, Stage
+from vae_grading.hints import Censor
+from vae_grading.messages import (
+    BuildTask, BuiltGraph, Checked, Failure, Measurement, Stage)
 from vae_grading.sandbox.process import Limits
 
 TASK = BuildTask(b"", 0, 1., [], [1, 2, 3], {}, {})
@@ -15,10 +22,12 @@ class FakeClock:
     limits = Limits()
 
     def __init__(self, messages, ended):
-        self._answer = messages, ended
+        self._answer = messages if callable(messages) else (messages, ended)
+        self.tasks = []
 
-    def run(self, task):
-        return self._answer
+    def run(self, task, at_most=None):
+        self.tasks.append(task)
+        return self._answer(task) if callable(self._answer) else self._answer
 
 
 def final(messages, ended="", passed=(), package_is_filled=True):
@@ -80,3 +89,57 @@ def test_messages_about_decided_exercises_are_ignored():
     assert [progress.graph for progress in run._progress.values()] == ["{}", None]
     assert [progress.checked_graph for progress in run._progress.values()] == ["{}", None]
     assert run.final_failures(True) == []
+
+
+# --- exercises that train ---
+
+def measured(monkeypatch, trains, passed, also_in_vain=False, answer=[]):
+    """Return the run in which the graphs of exercises 1 to 4 are evaluated, and which are."""
+    monkeypatch.setattr(grader, "EXERCISES", {
+        number: dataclasses.replace(EXERCISES[1], number=number, trains=number in trains)
+        for number in (1, 2, 3, 4)})
+    monkeypatch.setattr(grader, "_right_graphs", {
+        grader._digest(number, f"{{{number}}}") for number in passed})
+    clock = FakeClock(answer, "")
+    run = _Run(clock, [1, 2, 3, 4])
+    for number, progress in run._progress.items():
+        progress.graph = f"{{{number}}}"
+    run.measure(also_in_vain)
+    return run, [list(task.graphs) for task in clock.tasks]
+
+
+@pytest.mark.parametrize("trains, passed, expected", [
+    ({3}, {1, 2}, [[4], [3]]), ({3}, {1, 2, 4}, [[3]]), ({2, 4}, {1}, [[3], [2]]),
+    ({2, 4}, {1, 2}, [[3]]), ({2, 4}, {1, 2, 3}, [[4]]), ({2}, set(), [[1, 3, 4]]),
+    ({1, 2, 3, 4}, {1}, [[2]]), ({1, 2, 3, 4}, {1, 2}, [[3]])])
+def test_exercises_that_train_need_only_the_earlier_ones(trains, passed, expected, monkeypatch):
+    """A wrong later one, whether it trains or not, costs nothing."""
+    _, evaluated = measured(monkeypatch, trains, passed)
+    assert evaluated == [[n for n in numbers if n not in passed] for numbers in expected]
+
+
+def test_nothing_follows_from_a_graph_that_is_judged_after_wrong_ones(monkeypatch):
+    def answer(task):
+        return [Failure(2, "b", exhausted=True)] * (2 in task.graphs), "time" * (2 in task.graphs)
+
+    run, evaluated = measured(monkeypatch, {2}, set(), True, answer)
+    assert evaluated == [[1, 3, 4], [2]] and not run.exhausted
+    assert run._progress[2].failure is None and run.death is None
+
+
+# --- texts that a graph computes ---
+
+@pytest.mark.parametrize("text, passed, hint", [
+    ("a right text", True, None), ("W wrong text", False, "W"), ("a wrong text", False, "…")])
+def test_texts_are_judged_as_they_are_and_shown_if_they_are_known(text, passed, hint, monkeypatch):
+    def judge(inputs, measured):
+        require(measured["text"] == "a right text", measured["text"])
+
+    monkeypatch.setattr(grader, "EXERCISES", {1: dataclasses.replace(
+        EXERCISES[1], draw=lambda random, images: {}, judge=judge)})
+    monkeypatch.setattr(grader, "_right_graphs", set())
+    run = _Run(FakeClock([Measurement(1, {}, {"text": text})], ""), [1], Censor(["W"], []))
+    run._progress[1].graph = "{}"
+    run.measure()
+    progress = run._progress[1]
+    assert progress.has_passed == passed and (passed or progress.failure.hint == hint)

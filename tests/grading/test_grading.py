@@ -13,15 +13,15 @@ import numpy as np
 import psutil
 import pytest
 import theano
-from grading_notebooks import (FORMS, OTHER_WAYS, RIGHT, SOLVED, TODO, WRONG, attack, changed,
-                               notebook, unfilled)
+from grading_notebooks import (FORMS, OTHER_WAYS, OWN_NAMES, RIGHT, SOLVED, TODO, WRONG, attack,
+                               changed, notebook, unfilled)
 
 import vae
 from vae.checks import EXERCISES
 from vae_grading.grader import Reference, grade, the_worker
 from vae_grading.messages import BuildTask
 from vae_grading.sandbox.process import Limits
-from vae_grading.sandbox.worker import Worker
+from vae_grading.sandbox.worker import Worker, WorkerError
 
 ROOT = Path(vae.__file__).parents[1]
 SOLUTION = ROOT / "notebooks" / "solution" / "vae_seminar_solution.ipynb"
@@ -123,6 +123,37 @@ def test_a_mistake_that_is_made_consistently_costs_once(reference):
         3: changed(SOLVED[3], "scale=lasagne.layers.get_output(encoder_scale)",
                    "scale=T.exp(lasagne.layers.get_output(encoder_scale))")}), reference)
     assert failed(result) == [2], result
+
+
+@pytest.mark.parametrize("name", OWN_NAMES)
+def test_one_mistake_is_paid_once(name, reference):
+    """A later exercise is right either for the student's own names or with the reference's."""
+    answers, expected = OWN_NAMES[name]
+    result = grade("", notebook(answers), reference)
+    assert failed(result) == expected, result
+
+
+def test_a_misspelt_name_shows_no_line_of_another_cell(reference):
+    result = grade("", notebook({
+        4: SOLVED[4].replace("decoder_logits", "decoder_logit"), **unfilled(5)}), reference)
+    assert failed(result) == [4, 5]
+    assert "не определено имя decoder_logits" in hint(result, 4)
+    assert verdict_on(4, result).traceback == "", result
+
+
+def test_only_lines_of_the_exercise_and_of_helpers_are_shown(reference):
+    """Exercise 3 calls the encoder of exercise 2 with what that cannot take."""
+    helper = "def first(layers):\n    return layers[0] + None\n"
+    result = grade("", notebooks.to_bytes([
+        notebooks.SETUP, SOLVED[1], SOLVED[2], helper,
+        changed(SOLVED[3], "vae_encoder_mlp(input_x)", "first(vae_encoder_mlp(input_x))"),
+        *map(TODO.get, [4, 5])]), reference)
+    lines = verdict_on(3, result).traceback
+    assert "first(vae_encoder_mlp(input_x))" in lines and "layers[0] + None" in lines, result
+    result = grade("", notebook({3: changed(SOLVED[3], "mlp(input_x)", "mlp(input_x, 'two')"),
+                                 **unfilled(4, 5)}), reference)
+    lines = verdict_on(3, result).traceback
+    assert "'two'" in lines and "num_units" not in lines, result
 
 
 @pytest.mark.parametrize("size", [1, 1024])
@@ -293,17 +324,149 @@ def test_a_grade_says_whether_a_limit_was_reached(code, exhausted, reference):
                     ).exhausted == exhausted
 
 
-def test_equal_graphs_are_evaluated_once(reference, monkeypatch):
-    grade("", notebook(), reference)
+@pytest.fixture
+def tasks(monkeypatch):
+    """The tasks that the worker gets, as they come."""
     tasks, run = [], Worker.run
 
     def recorded(self, task, limits):
-        tasks.append(type(task))
+        tasks.append(task)
         return run(self, task, limits)
 
     monkeypatch.setattr(Worker, "run", recorded)
+    return tasks
+
+
+def test_equal_graphs_are_evaluated_once(reference, tasks):
+    grade("", notebook(), reference)
+    tasks.clear()
     assert grade("", notebook(), reference).points == FULL
-    assert tasks == [BuildTask]
+    assert list(map(type, tasks)) == [BuildTask]
+
+
+# --- solutions that runs are given ---
+
+def handed_out(tasks):
+    """Return the exercises whose solutions the tasks contain; none is wanted afterwards."""
+    given = set()
+    for task in tasks:
+        if isinstance(task, BuildTask):
+            given.update(task.replacements, task.package)
+            assert not given.intersection(task.wanted), tasks
+    return given
+
+
+def in_three_orders():
+    """Return a notebook of three orders, with exercises 2, 3 and 5 unfilled."""
+    sources = notebooks.cells(unfilled(2, 3, 5))
+    counts = list(range(1, len(sources) + 1))
+    place = sources.index(SOLVED[4])
+    sources.insert(place, WRONG["probabilities for logits"][1])
+    counts.insert(place, 57)
+    return notebooks.to_bytes(sources, counts=counts)
+
+
+def test_a_solution_that_was_given_is_never_won_again(reference, tasks):
+    """Every order is tried without solutions; then one goes on."""
+    result = grade("", in_three_orders(), reference)
+    builds = [task for task in tasks if isinstance(task, BuildTask)]
+    n_orders = max(task.order for task in builds) + 1
+    assert n_orders > 1 and [task.order for task in builds[:n_orders]] == list(range(n_orders))
+    assert not any(task.replacements or task.package for task in builds[:n_orders])
+    assert len({task.order for task in builds[n_orders:]}) == 1
+    assert handed_out(tasks) >= {1, 2, 3} and {2, 3, 5} <= set(failed(result)), result
+
+
+def test_a_lost_task_is_run_again_and_nothing_else(reference, tasks, monkeypatch):
+    """If only what supervises a task has crashed, the worker goes on."""
+    worker, run, lost = the_worker(reference), Worker.run, []
+
+    def crashing(self, task, limits):
+        answer = run(self, task, limits)
+        if getattr(task, "replacements", None) and not lost:
+            lost.append(task)
+            raise WorkerError("the connection was closed")
+        return answer
+
+    monkeypatch.setattr(Worker, "run", crashing)
+    result = grade("", notebook(unfilled(3, 5)), reference)
+    assert failed(result) == [3, 5] and the_worker(reference) is worker, result
+    assert tasks.count(lost[0]) == 2
+    assert handed_out(tasks) >= {1, 2, 3}
+
+
+def test_a_notebook_whose_tasks_are_lost_twice_gets_no_points(reference, monkeypatch):
+    worker = the_worker(reference)
+
+    def crashing(self, task, limits):
+        raise WorkerError("the connection was closed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Worker, "run", crashing)
+        result = grade("", notebook(), reference)
+    assert result.points == 0 and "дважды" in result.note
+    assert the_worker(reference) is worker
+
+
+_SAY = """
+import json, os
+from vae.checks import EXERCISES
+def write(data):
+    while data:
+        data = data[os.write(3, data):]
+def say(message, **fields):
+    write(json.dumps([message, fields]).encode() + b"\\n")
+"""
+_LOOK = r"""
+import gc
+tasks = [value for value in gc.get_objects() if type(value).__name__ == "BuildTask"]
+texts = [text for task in tasks for text in [*task.replacements.values(), *task.package.values()]]
+known = " ".join(line.strip() for text in texts for line in text.splitlines()
+                 if "eps =" in line or "* eps" in line or "l_hid1 =" in line)
+"""
+_SAY_IT = """
+if known:
+    say("NotebookCode", cells=[known] * 30)
+    say("Unreadable", reason=known)
+    for number in EXERCISES:
+        say("SourceCode", exercise=number, text=known)
+        for parts in [[], [[known, {}]], [["ещё не выполнено.", {}], [known, {}]],
+                      [["{known}", {"known": known}]],
+                      [["не определено имя {name}. Выполните ячейку, которая его определяет, и "
+                        "проверьте, так ли оно там написано.", {"name": known}]]]:
+            say("Failure", exercise=number, hint=known, traceback=known, undone=number,
+                awaits_package=False, exhausted=False, parts=parts, lines=[[1, 1], [2, 5]])
+    say("Stage", place=known[:90], exercises=[5])
+    os._exit(1)
+"""
+_NAME_IT = f"""
+{SOLVED[5]}
+for number, parameter in enumerate(params):
+    parameter.name = known[number * 20:][:20] or parameter.name
+params = params[:1]
+"""
+#: How a process that knows solutions may tell them to a person.
+CHANNELS = {
+    "an error": "raise RuntimeError(known)",
+    "an error's class": "raise type(known, (Exception,), {})()",
+    "a mistake": "from vae.checks import Mistake\nraise Mistake(known)",
+    "the value of a name": "elbo = known\nparams = loss = updates = elbo",
+    "messages": _SAY_IT,
+    "names of parameters": _NAME_IT,
+}
+
+
+@pytest.mark.parametrize("channel", CHANNELS)
+def test_a_solution_that_was_given_is_not_shown(channel, reference, tasks):
+    code = (_SAY if channel == "messages" else "") + _LOOK + CHANNELS[channel]
+    result = grade("", notebook({**unfilled(1, 2, 3), 5: code}), reference)
+    assert handed_out(tasks) >= {1, 2, 3}
+    assert {1, 2, 3, 5} <= set(failed(result)), result
+    shown = "\n".join([result.note, *(
+        text for verdict in result.verdicts for text in (verdict.hint, verdict.traceback))])
+    assert not re.search(r"l_hid1|eps|self\.(rng|scale)", shown), result
+    assert {verdict.code for verdict in result.verdicts} <= {
+        *map(TODO.get, [1, 2, 3]), SOLVED[4], code.strip(), ""}
 
 
 # --- files that are not notebooks ---
@@ -592,17 +755,6 @@ FORGERIES = {
         """,
     "unreadable": 'say("Unreadable", reason="x" * 10**6)',
 }
-_SAY = """
-import json, os
-from vae.checks import EXERCISES
-def write(data):
-    while data:
-        data = data[os.write(3, data):]
-def say(message, **fields):
-    write(json.dumps([message, fields]).encode() + b"\\n")
-"""
-
-
 @pytest.mark.parametrize("code", [*ENDINGS.values(), *PATCHES.values(), *EXHAUSTION.values()],
                          ids=[*ENDINGS, *PATCHES, *EXHAUSTION])
 def test_attacks_earn_nothing_and_break_nothing(code, reference, unharmed):

@@ -5,8 +5,8 @@ import pytest
 
 from vae.checks import EXERCISES, MAX_SIZE
 from vae_grading.json_lines import lines_of_json
-from vae_grading.messages import (BuildTask, BuiltGraph, Checked, Failure, MeasureTask, Measurement,
-                                  OrderCount, SourceCode, Stage, Unreadable, answers_in, line_of,
+from vae_grading.messages import (Broken, BuildTask, BuiltGraph, Checked, Failure, MeasureTask,
+                                  Measurement, NotebookCode, OrderCount, SourceCode, Stage, Unreadable, answers_in, line_of,
                                   task_from_json, task_to_json)
 from vae_grading.sandbox.process import Limits
 
@@ -15,8 +15,9 @@ MEASURE = MeasureTask({1: "{}", 5: "[]"}, 2**31 - 1)
 TASKS = {"build": BUILD, "measure": MEASURE}
 SENT = {
     "build": [Stage("чтение", (1, 2)), Stage("чтение"), Unreadable("не JSON"), OrderCount(3),
-            SourceCode(1, "x"), BuiltGraph(2, "{}"), Checked(2), Failure(3, "нет"),
-            Failure(3, "нет", "строка 1", 2, True, True)],
+            NotebookCode(("x = 1", "")), SourceCode(1, "x"), BuiltGraph(2, "{}"), Checked(2),
+            Broken(2), Failure(3, "нет"), Failure(3, "нет", "строка 1", 2, True, True, (
+                ["нет {n}", {"n": 1, "m": {"items": [1, 2]}}],), ((1, 2), (3, 4)))],
     "measure": [Stage("упражнение 1", (1,)), Failure(1, "нет"),
                 Measurement(1, {"n": 20}, {"a": ["x"]})],
 }
@@ -65,9 +66,13 @@ WRONG_NUMBERS = [0, UNKNOWN, -1, 10**400, True, 1.0, float("nan"), "1", None, [1
     *(["BuiltGraph", {"exercise": 1, "text": text}] for text in [
         None, 1, ["{}"], {}, np.zeros(2), "\ud800", "é"]),
     *(["Failure", {"exercise": 1, "hint": "", "traceback": "", "undone": None,
-                   "awaits_package": False, "exhausted": False, field: value}]
+                   "awaits_package": False, "exhausted": False, "parts": [], "lines": [],
+                   field: value}]
       for field, value in [("hint", 1), ("traceback", None), ("undone", UNKNOWN), ("undone", True),
-                           ("awaits_package", 1), ("exhausted", "yes"), ("exhausted", None)]),
+                           ("awaits_package", 1), ("exhausted", "yes"), ("exhausted", None), ("parts", None),
+                           ("parts", [["", {}]] * 5), ("lines", [[1]]), ("lines", [[1, 0]]),
+                           ("lines", [["1", 1]]), ("lines", [[1, 1]] * 6)]),
+    *(["NotebookCode", {"cells": cells}] for cells in [None, "x", [1], ["x"] * 2001]),
 ])
 def test_what_a_builder_must_not_say_is_dropped(value):
     assert answers_in([value, ["Checked", {"exercise": 1}]], BUILD) == [Checked(1)]

@@ -3,6 +3,7 @@
 All are made from the code of the solved notebook and of the student's notebook.
 """
 
+import re
 import textwrap
 from itertools import cycle, islice
 from pathlib import Path
@@ -177,7 +178,7 @@ _SIGMOID_LAYER = ("decoder_logits = lasagne.layers.NonlinearityLayer("
 _DECODER = "decoder_logits = vae_decoder_mlp(z, hidden_dim=HIDDEN_DIM)"
 _LOGITS = "BinaryVector(lasagne.layers.get_output(decoder_logits))"
 _ELBO = "T.mean(px_z.log_prob(input_x) + pz.log_prob(z) - qz_x.log_prob(z))"
-_NETWORKS = "[encoder_mean, encoder_scale, decoder_logits]"
+NETWORKS = "[encoder_mean, encoder_scale, decoder_logits]"
 
 
 #: Mistakes: the exercise, its code, and a pattern that the hint must match.
@@ -219,10 +220,10 @@ WRONG = {
     "loss of the wrong sign": (
         5, changed(SOLVED[5], "loss = -elbo", "loss = elbo"), "какой нужен знак"),
     "decoder's parameters forgotten": (
-        5, changed(SOLVED[5], _NETWORKS, "[encoder_mean, encoder_scale]"),
+        5, changed(SOLVED[5], NETWORKS, "[encoder_mean, encoder_scale]"),
         "нет параметров декодировщика: d_hid1.W"),
     "encoder's parameters forgotten": (
-        5, changed(SOLVED[5], _NETWORKS, "[decoder_logits]"),
+        5, changed(SOLVED[5], NETWORKS, "[decoder_logits]"),
         "нет параметров кодировщика: e_hid1.W"),
     "KL of the wrong sign": (
         5, changed(SOLVED[5], "+ pz.log_prob(z) - qz_x", "- pz.log_prob(z) + qz_x"),
@@ -242,7 +243,68 @@ WRONG = {
         "[Гг]радиент до параметров не доходит"),
     "gradient of the loss zero": (
         5, changed(SOLVED[5], "loss = -elbo", "loss = -theano.gradient.grad_scale(elbo, 0)"),
-        "градиент до них не доходит"),
+        "градиент (до них|от неё) не доходит"),
+}
+
+
+# --- one mistake, and later exercises that are right for the student's own names ---
+
+_SCALE = "scale=lasagne.layers.get_output(encoder_scale)"
+_KL = "pz.log_prob(z) - qz_x.log_prob(z)"
+_OWN_KL = "0.5 * T.sum({variance} + qz_x.loc ** 2 - 1 - {log_variance}, axis=1)"
+
+
+def _with_kl(variance, log_variance):
+    return changed(SOLVED[5], "+ " + _KL,
+                   "- " + _OWN_KL.format(variance=variance, log_variance=log_variance))
+
+
+def _own_code(source):
+    """Return a source with another name for z."""
+    return re.sub(r"\bz\b(?=[,)]| = )", "code", source)
+
+
+_Z_AND_EPS = changed(SOLVED[1], "return z", "return z, eps")
+_UNPACKED = changed(SOLVED[4], "z = qz_x", "z, eps = qz_x")
+_THREE_LAYERS = changed(SOLVED[2], "return l_out_loc, l_out_scale",
+                        "return l_out_loc, l_out_scale, l_hid2")
+_OF_THREE = changed(SOLVED[3], "encoder_scale = ", "encoder_scale, encoder_hidden = ")
+_OTHER_HEAD = changed(SOLVED[3], "loc=lasagne.layers.get_output(encoder_mean)",
+                      "loc=lasagne.layers.get_output(encoder_scale)")
+_PROBABILITIES = changed(
+    SOLVED[4], _LOGITS, _LOGITS.replace("Vector(", "Vector(T.nnet.sigmoid(") + ")")
+
+#: Answers with mistakes, and the exercises that they cost.
+OWN_NAMES = {
+    "the second head read as log-variance": (
+        {3: changed(SOLVED[3], "qz_x = ", "log_var = lasagne.layers.get_output(encoder_scale)\n"
+                    "qz_x = ", _SCALE, "scale=T.exp(0.5 * log_var)"),
+         5: _with_kl("T.exp(log_var)", "log_var")}, [3]),
+    "the second head squared": (
+        {3: changed(SOLVED[3], "qz_x = ", "std = lasagne.layers.get_output(encoder_scale) ** 2\n"
+                    "qz_x = ", _SCALE, "scale=std"),
+         5: _with_kl("std ** 2", "2 * T.log(std)")}, [3]),
+    "the second head squared, a variance": (
+        {3: changed(SOLVED[3], "qz_x = ", "var = lasagne.layers.get_output(encoder_scale) ** 2\n"
+                    "qz_x = ", _SCALE, "scale=var"),
+         5: _with_kl("var", "T.log(var)")}, [3]),
+    "the mean decoded under another name": (
+        {4: changed(_own_code(SOLVED[4]), "code = qz_x.sample()", "code = qz_x.loc"),
+         5: _own_code(SOLVED[5])}, [4]),
+    "the sample with its noise": ({1: _Z_AND_EPS, 4: _UNPACKED}, [1]),
+    "the sample with its noise, which is used": (
+        {1: _Z_AND_EPS, 4: _UNPACKED, 5: changed(
+            SOLVED[5], "qz_x.log_prob(z)", "T.sum(-0.5 * eps ** 2 - 0.5 * np.log(2 * np.pi) "
+            "- T.log(qz_x.scale), axis=1)")}, [1]),
+    "three layers": ({2: _THREE_LAYERS, 3: _OF_THREE}, [2]),
+    "three layers, and probabilities for logits": (
+        {2: _THREE_LAYERS, 3: _OF_THREE, 4: _PROBABILITIES}, [2, 4]),
+    "the sample with its noise, and the wrong head": (
+        {1: _Z_AND_EPS, 3: _OTHER_HEAD, 4: _UNPACKED}, [1, 3]),
+    "3 and 4 wrong": ({3: _OTHER_HEAD, 4: _PROBABILITIES}, [3, 4]),
+    "3 wrong, 4 unfilled": ({3: _OTHER_HEAD, 4: TODO[4]}, [3, 4]),
+    **{f"{', '.join(map(str, numbers))} unfilled": ({n: TODO[n] for n in numbers}, list(numbers))
+       for numbers in [(3, 4), (1, 3, 4), (1, 2, 3, 4)]},
 }
 
 
@@ -300,6 +362,12 @@ def _split():
         "positive = T.nnet.softplus", *(SOLVED[number] for number in SOLVED if number > 5)])
 
 
+def _twice(counts=None):
+    """The seminar is in the notebook twice; the student has filled in the second copy."""
+    sources = [*cells(unfilled(*EXERCISES)), *cells()]
+    return to_bytes(sources, counts=counts and list(range(1, len(sources) + 1)))
+
+
 def _reordered():
     return to_bytes(cells()[::-1])
 
@@ -345,6 +413,8 @@ FORMS = {
     "one cell": _one_cell,
     "split over cells": _split,
     "cells reversed": _reordered,
+    "the seminar twice": _twice,
+    "the seminar twice, executed": lambda: _twice(counts=True),
     "run out of order": _out_of_order,
     "old attempts above, raise below": _old_attempts,
     "training in exercise 5": _trained_in_exercise_5,

@@ -177,6 +177,19 @@ def test_an_exercise_is_added(copy, mnist_dir):
     assert copy.gradescope("wrong")["6"] == (0, 2)
 
 
+def test_a_wrong_exercise_costs_no_earlier_one_whether_it_trains_or_not(copy, mnist_dir):
+    shutil.copy(EXAMPLE / "iwae.py", copy.exercises)
+    change(copy.exercises / "iwae.py", "judge=judge)", "judge=judge, trains=True)")
+    with open(copy.source, "a", encoding="utf-8") as file:
+        file.write((EXAMPLE / "cells.py").read_text(encoding="utf-8"))
+    copy.build()
+    mistakes = {"wrong": "return log_w", "ends": "import os; os._exit(1)"}
+    rows = copy.grades(**{name: wrong(copy.solution(), "exercise-6", "largest =", f"{code}\n    l =")
+                          for name, code in mistakes.items()})
+    for name in mistakes:
+        assert rows[name]["exercise 5"] == "3" and rows[name]["total"] == "10", rows
+
+
 def test_an_exercise_is_removed(copy, mnist_dir):
     """The others keep their numbers, and take the class that it defined from the package."""
     (copy.exercises / "sample.py").unlink()

@@ -10,7 +10,7 @@ from theano.scalar import basic as scalar
 from theano.scan_module import scan_op
 
 from vae.checks import Mistake
-from vae.language import _
+from vae.language import Text, _
 from vae_grading.graphs import bounds
 from vae_grading.graphs.operations import (
     OPERATION_NAMES,
@@ -69,6 +69,8 @@ def _plain(value):
     """Return a parameter as JSON takes it: numbers, words, and lists of these."""
     if value is None or type(value) in (bool, int, float, str):
         return value
+    if type(value) is Text:
+        return str(value)
     if isinstance(value, (np.generic, np.ndarray)):
         return value.tolist()
     if isinstance(value, theano.Constant):

@@ -110,6 +110,14 @@ class Cell:
             self.error = error.with_traceback(None)
 
     @property
+    def python(self):
+        """The code whose lines tracebacks name."""
+        try:
+            return python_of(self.source)
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            return self.source
+
+    @property
     def exercises(self):
         """The exercises whose names this cell binds."""
         if self.error is not None:
@@ -269,8 +277,8 @@ def place_of(cell, statement):
     return _("{cell}, строка {line}", cell=cell.name.strip("<>"), line=statement.lines[0])
 
 
-def student_lines(error, cells):
-    """Return the lines of the student's own cells that an exception went through.
+def student_lines(error, cells, number):
+    """Return the lines of one exercise that an exception went through.
 
     Parameters
     ----------
@@ -278,25 +286,35 @@ def student_lines(error, cells):
         Raised by a cell, or by a function that a cell defined.
     cells : list of Cell
         The student's.
+    number : int
+        Of the exercise.
 
     Returns
     -------
     text : str
-        The traceback, reduced to those lines.
+        The traceback, reduced to those lines and those of functions that belong to no exercise,
+        "" if no line of the exercise is among them.
+    lines : list of tuple of int
+        The numbers of the same cells and lines, from 1.
     exercise : int or None
-        The exercise that the innermost of these lines is part of.
+        The exercise that the innermost of all lines is part of.
     """
     by_name = {cell.name: cell for cell in cells}
+    places = {cell.name: place for place, cell in enumerate(cells, start=1)}
     frames = [frame for frame in traceback.extract_tb(error.__traceback__)
               if frame.filename in by_name]
+    if isinstance(error, SyntaxError) and error.filename in by_name:
+        frames.append(traceback.FrameSummary(error.filename, error.lineno, "<module>",
+                                             lookup_line=False, line=(error.text or "").strip()))
+    owners = [by_name[frame.filename].exercise_at(frame.lineno) for frame in frames]
+    exercise = owners[-1] if frames else None
+    if number not in owners:
+        return "", [], exercise
+    frames = [frame for frame, owner in zip(frames, owners) if owner in (number, None)]
     lines = [_("{cell}, строка {line}", cell=frame.filename.strip("<>"), line=frame.lineno)
              + (_(", в {name}", name=frame.name) if frame.name != "<module>" else "")
              + f":\n    {frame.line}"
              for frame in frames]
-    if isinstance(error, SyntaxError) and error.filename in by_name:
-        lines.append(_("{cell}, строка {line}", cell=error.filename.strip("<>"), line=error.lineno)
-            + f":\n    {(error.text or '').strip()}")
     message = "\n".join(str(error).strip().splitlines()[:5])
     lines.append(f"{type(error).__name__}: {message}")
-    exercise = by_name[frames[-1].filename].exercise_at(frames[-1].lineno) if frames else None
-    return "\n".join(lines), exercise
+    return "\n".join(lines), [(places[frame.filename], frame.lineno) for frame in frames], exercise

@@ -20,7 +20,7 @@ import builtins
 import signal
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from types import ModuleType
@@ -82,7 +82,8 @@ def _parts(value):
         elif isinstance(value, (ModuleType, theano.Variable)):
             inner = []
         else:
-            inner = [getattr(value, "__code__", None), *vars(value).values()]
+            inner = [getattr(value, "__code__", None),
+                     *(part for part in vars(value).values() if type(part) is not _SampleOnce)]
         return [value, *islice(inner, _MAX_PARTS)]
     except Exception:  # a student's object may raise anything
         return [value]
@@ -105,13 +106,44 @@ def _snapshots(names):
 
 # --- running ---
 
-class _Replacement:
-    """The reference's code in place of an exercise."""
+class _SampleOnce:
+    """The method ``sample`` of q(z | x) that first returns the sample that the reference decodes.
 
-    def __init__(self, number, source):
+    A student who calls the sample by another name then has the same variable. It is no change of
+    q(z | x) by the student.
+    """
+
+    def __init__(self, sample, z):
+        self._sample, self._unused = sample, [z]
+
+    @classmethod
+    def put_into(cls, qz_x, z):
+        """Let the next sample of q(z | x) be z."""
+        sample = qz_x.sample
+        with suppress(AttributeError):  # a student's class may allow no new attributes
+            qz_x.sample = cls(sample._sample if type(sample) is cls else sample, z)
+
+    def __call__(self):
+        return self._unused.pop() if self._unused else self._sample()
+
+
+class _Replacement:
+    """The reference's code in place of an exercise.
+
+    Parameters
+    ----------
+    number : int
+    source : str
+    cells : list of Cell
+        The student's.
+    """
+
+    def __init__(self, number, source, cells):
         self.number, self.cell = number, Cell(f"<reference {number}>", source)
         statements = self.cell.statements
         self.binds = set().union(*(statement.binds for statement in statements))
+        self._own_names = _own_names(number, statements, cells, self.binds)
+        self.binds |= self._own_names.keys()
         self.uses = {name for statement in statements for name in statement.uses - self.binds
                      if not hasattr(builtins, name)}
         self.is_new = True  #: it has neither run to its end nor been started for a missing name
@@ -127,18 +159,53 @@ class _Replacement:
         for statement in self.cell.statements:
             statement.run(names)
         if "z" in self.binds and "qz_x" in self.uses:
-            _sample_once(names["qz_x"], names["z"])
+            _SampleOnce.put_into(names["qz_x"], names["z"])
+        names.update((own, names[name]) for own, name in self._own_names.items())
         self._snapshot = _snapshot(names, self.binds | self.uses)
         self.is_new = False
 
 
-def _sample_once(qz_x, z):
-    """Let the next sample of q(z | x) be z, the sample that the reference decodes.
+def _own_names(number, statements, cells, binds):
+    """Return how the student calls what the reference calls otherwise in an exercise.
 
-    A student who calls the sample by another name then has the same variable.
+    Where the reference has ``decoder_logits = vae_decoder_mlp(z)`` and the student ``decoder_logits
+    = vae_decoder_mlp(code)``, ``code`` is the student's name of ``z``, and later exercises use it.
+
+    Parameters
+    ----------
+    number : int
+        Of the exercise.
+    statements : list of Statement
+        The reference's.
+    cells : list of Cell
+        The student's.
+    binds : set of str
+        What the reference's statements define.
+
+    Returns
+    -------
+    dict of str
+        The reference's name, by the student's.
     """
-    sample, unused = qz_x.sample, [z]
-    qz_x.sample = lambda: unused.pop() if unused else sample()
+    exercise_names = {name for exercise in EXERCISES.values() for name in exercise.names}
+    own_statements = [statement for cell in cells for statement in cell.statements]
+    own_binds = set().union(*(statement.binds for statement in own_statements))
+    arguments = _arguments(statements)
+    return {own: arguments[key]
+            for key, own in _arguments(statement for statement in own_statements
+                                       if number in statement.exercises).items()
+            if arguments.get(key, own) != own and arguments[key] in binds - exercise_names
+            and own in own_binds - exercise_names}
+
+
+def _arguments(statements):
+    """Return the names that statements pass to functions, by the function and the place."""
+    return {(ast.unparse(node.func), place): argument.id
+            for statement in statements for node in ast.walk(statement.node)
+            if isinstance(node, ast.Call)
+            for place, argument in [*enumerate(node.args),
+                                    *((keyword.arg, keyword.value) for keyword in node.keywords)]
+            if isinstance(argument, ast.Name)}
 
 
 @dataclass(eq=False)
@@ -154,8 +221,9 @@ class Execution:
     calls ``_provide("mean")``. Cell 2 binds this name and has not been started, so ``_provide``
     calls ``_run_cell(2)``. If the reference replaces exercise 2, that calls
     ``_provide("vae_encoder_mlp")`` in the same way, which runs the replacement. Then ``_execute``
-    runs the statement of cell 1 again. A cell is started once, and a replacement is started once
-    for a missing name, so this ends.
+    runs the statement of cell 1 again. A cell is started once for a missing name, and so is a
+    replacement, so this ends. A cell that was started in this way before what it needs was there,
+    and so failed to define an exercise, is run again in its place.
 
     Attributes
     ----------
@@ -187,6 +255,7 @@ class Execution:
     before_statement: Callable
     on_change: Callable
     _started: set = field(default_factory=set, init=False)
+    _too_early: set = field(default_factory=set, init=False)
     _errors: list = field(default_factory=list, init=False)
     _future: int = field(default=0, init=False)  #: as `Statement.future`, kept as by a kernel
 
@@ -199,7 +268,7 @@ class Execution:
             What they raised.
         """
         signal.signal(signal.SIGALRM, _interrupt)
-        self._replacements = [_Replacement(number, source)
+        self._replacements = [_Replacement(number, source, self.cells)
                               for number, source in sorted(self.replacements.items())]
         bound = set().union(
             *(statement.binds for cell in self.cells for statement in cell.statements),
@@ -207,7 +276,10 @@ class Execution:
         self.names.update((name, value) for name, value in self.given.items()
                           if name not in bound and name not in self.names)
         for cell in self.cells:
-            self._run_cell(cell)
+            if cell in self._too_early:
+                self._errors = [error for error in self._errors if error[0] is not cell]
+            if cell in self._too_early or cell not in self._started:
+                self._run_cell(cell)
         for replacement in self._replacements:
             if replacement.is_new:
                 self._run_replacement(replacement)
@@ -215,8 +287,6 @@ class Execution:
                 if not _is_obsolete_raise(cell, statement, self.names)]
 
     def _run_cell(self, cell):
-        if cell in self._started:
-            return
         self._started.add(cell)
         if cell.error is not None and not self._all_replaced(cell.exercises):
             self._errors.append((cell, None, cell.error))
@@ -305,6 +375,9 @@ class Execution:
             if cell not in self._started and any(
                     name in statement.binds for statement in cell.statements):
                 self._run_cell(cell)
+                if any(failed is cell and statement is not None and statement.exercises
+                       for failed, statement, _error in self._errors):
+                    self._too_early.add(cell)
                 return True
         for replacement in self._replacements:
             if name in replacement.binds and replacement.is_new:

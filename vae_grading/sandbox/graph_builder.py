@@ -3,7 +3,6 @@
 import errno
 import sys
 import traceback
-from dataclasses import replace
 
 import numpy as np
 
@@ -12,10 +11,15 @@ from vae.checks import EXERCISES, Mistake, Names, explain
 from vae.checks.package_solutions import FROM_PACKAGE
 from vae.language import _
 from vae_grading.graphs import dump_graph
+from vae_grading.hints import parts_of
 from vae_grading.messages import (
     BuiltGraph,
     Checked,
+    MAX_CODE,
+    MAX_LINES,
+    Broken,
     Failure,
+    NotebookCode,
     OrderCount,
     SourceCode,
     Stage,
@@ -29,6 +33,7 @@ from vae_grading.notebook.package_stubs import fill_package, in_package
 __all__ = ["build"]
 
 _EXHAUSTED = {errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.EAGAIN}
+_MAX_NOTEBOOK = 2**20  # characters of code: of a longer notebook, some hints show no lines
 _MAX_EARLY = 32 * 2**20  # characters of graphs that are sent before the notebook has run
 _PACKAGE = vae.__file__.removesuffix("__init__.py")
 
@@ -51,6 +56,9 @@ def build(task, given, send):
     except ValueError as error:
         send(Unreadable(str(error)))
         return
+    code = tuple(cell.python[:MAX_CODE] for cell in cells)
+    if sum(map(len, code)) <= _MAX_NOTEBOOK:
+        send(NotebookCode(code))
     send(OrderCount(len(orders)))
     fakes.install()
     fill_package({number: source for number, source in task.package.items()
@@ -103,6 +111,8 @@ class _GraphBuilder:
         for cell, error in errors:
             self._raised.setdefault(cell.exercise_at(_line_in(cell, error)), error)
         self._send_sources()
+        for number in EXERCISES.keys() - {*self._task.wanted, *self._task.replacements}:
+            self._send_if_broken(number)
         for number in self._task.wanted:
             self._finish(number)
 
@@ -152,6 +162,14 @@ class _GraphBuilder:
             else:
                 self._send(self._explained(number, error))
 
+    def _send_if_broken(self, number):
+        """Send whether the code of an exercise that passed earlier fails in this run."""
+        if number in self._raised:
+            try:
+                self._build(number)
+            except BaseException:
+                self._send(Broken(number))
+
     def _build(self, number):
         """Return the graph of an exercise as text."""
         self._send(Stage(_("упражнение {number}", number=number), (number,)))
@@ -184,32 +202,26 @@ class _GraphBuilder:
             return self._failure(number, error)
         if number in self._raised:
             return self._failure(number, self._raised[number])
-        failure = self._failure(number, error)
-        if None in self._raised and isinstance(error, Mistake):
-            return replace(failure, traceback=self._traceback(self._raised[None]))
-        return failure
+        return self._failure(number, error)
 
     def _failure(self, number, error):
         exhausted = isinstance(error, (MemoryError, Overdue)) or (
             isinstance(error, OSError) and error.errno in _EXHAUSTED)
         if not isinstance(error, NotImplementedError):
             is_explained = isinstance(error, (Mistake, Overdue))
-            return Failure(number, str(error) if is_explained else explain(error),
-                           self._traceback(error), exhausted=exhausted)
+            traceback, lines, _exercise = (
+                ("", [], None) if isinstance(error, Mistake)
+                else student_lines(error, self._cells, number))
+            return Failure(number, str(error) if is_explained else explain(error), traceback,
+                           exhausted=exhausted, parts=tuple(parts_of(error)),
+                           lines=tuple(lines[-MAX_LINES:]))
         if _is_of_the_package(error):
             is_own = number in in_package()
             hint = _(FROM_PACKAGE, name=_missing_from_package(error))
             return Failure(number, hint, undone=number if is_own else None,
                            awaits_package=not is_own)
-        _lines, exercise = student_lines(error, self._cells)
+        _text, _lines, exercise = student_lines(error, self._cells, number)
         return Failure(number, _("ещё не выполнено."), undone=exercise or number)
-
-    def _traceback(self, error):
-        """Return the student's lines that an error went through, where they help."""
-        if isinstance(error, (NotImplementedError, Mistake)):
-            return ""
-        lines, _exercise = student_lines(error, self._cells)
-        return lines
 
 
 def _line_in(cell, error):

@@ -8,6 +8,7 @@ import numpy as np
 from vae.checks import EXERCISES, MAX_SIZE, Mistake, explain, sizes_of
 from vae.language import _
 from vae_grading.graphs import load_graph
+from vae_grading.hints import parts_of
 from vae_grading.messages import Failure, Measurement, Stage
 
 __all__ = ["measure"]
@@ -37,8 +38,8 @@ def measure(task, images, send, seconds):
                 try:
                     send(_measured(number, text, images, task.seed))
                 except Exception as error:
-                    send(Failure(number,
-                                 str(error) if isinstance(error, Mistake) else explain(error)))
+                    hint = str(error) if isinstance(error, Mistake) else explain(error)
+                    send(Failure(number, hint, parts=tuple(parts_of(error))))
     except _TooSlow:
         send(Failure(number, _(
             "проверка вычисляет построенный граф, а в упражнении с обучением ещё и обучает "

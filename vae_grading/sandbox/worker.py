@@ -177,6 +177,14 @@ class Worker:
                 raise WorkerError(f"The process for students' code is gone: {error}") from None
         return answers_in(lines_of_json(output), task), ended, seconds
 
+    def has_ended(self):
+        """Return whether the process has ended, and not only one of its tasks."""
+        try:
+            self._process.wait(1)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
     def close(self):
         """Stop the process and all that runs in it, and remove its folder."""
         if hasattr(self, "_control"):
