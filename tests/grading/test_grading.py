@@ -133,6 +133,31 @@ def test_one_mistake_is_paid_once(name, reference):
     assert failed(result) == expected, result
 
 
+_BLIND = """\
+input_x = T.tensor4('inputs')
+encoder_mean, encoder_scale = vae_encoder_mlp(input_x)
+outputs = T.concatenate(lasagne.layers.get_output([encoder_mean, encoder_scale]), axis=1)
+zero = T.sum({zero}, axis=1, keepdims=True)
+class Blind:
+    loc = T.zeros((input_x.shape[0], HIDDEN_DIM)) + zero
+    scale = T.ones((input_x.shape[0], HIDDEN_DIM))
+qz_x = Blind()
+own_z = RandomStreams(3).normal((input_x.shape[0], HIDDEN_DIM)) + qz_x.loc
+"""
+
+
+@pytest.mark.parametrize("zero", [
+    "outputs - theano.gradient.disconnected_grad(outputs)", "0 * outputs", "1e-9 * outputs"])
+def test_a_bound_without_kl_is_wrong_for_a_posterior_that_is_the_prior(zero, reference):
+    """Exercise 5 is judged with the student's own q(z | x), too, for which KL is 0."""
+    result = grade("", notebook({
+        **unfilled(1), 3: _BLIND.format(zero=zero),
+        4: changed(SOLVED[4], "z = qz_x.sample()", "z = own_z"),
+        5: changed(SOLVED[5], " + pz.log_prob(z) - qz_x.log_prob(z))", ") + T.sum(zero)")}),
+        reference)
+    assert failed(result) == [1, 3, 5], result
+
+
 def test_a_misspelt_name_shows_no_line_of_another_cell(reference):
     result = grade("", notebook({
         4: SOLVED[4].replace("decoder_logits", "decoder_logit"), **unfilled(5)}), reference)
