@@ -20,6 +20,8 @@ from theano.gof.cmodule import KeyData
 
 from theano_compat.needed import settings
 
+pytestmark = pytest.mark.process
+
 
 @pytest.fixture(scope="module")
 def first_step(warm):

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from programs import PRELUDE, SMALL, SMALL_ANSWER, TRAINING_STEP, Session
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="tried on Linux only")
+pytestmark = [
+    pytest.mark.process, pytest.mark.skipif(sys.platform != "linux", reason="tried on Linux only")]
 pytest.importorskip("ziglang", reason="needs the extra `compiler`, which is large")
 
 

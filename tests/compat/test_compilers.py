@@ -11,6 +11,7 @@ import pytest
 from programs import PRELUDE, SMALL, SMALL_ANSWER
 
 pytestmark = [
+    pytest.mark.process,
     pytest.mark.skipif(sys.platform != "linux", reason="imitates what happens on Linux"),
     pytest.mark.skipif(not shutil.which("g++"), reason="needs g++")]
 

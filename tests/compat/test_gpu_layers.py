@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.process
+
 #: What each program below starts with: reference computations of NumPy and SciPy.
 REFERENCES = """
 import itertools, numpy as np

@@ -23,6 +23,8 @@ from theano.tensor.signal import pool
 from theano_compat.originals import as_imported
 from theano_compat.speed import keep_graphs
 
+pytestmark = pytest.mark.process
+
 LINKER = "cvm" if theano.config.cxx else "vm"
 MODE = theano.Mode(linker=LINKER, optimizer="fast_run")
 N_ROWS = 6

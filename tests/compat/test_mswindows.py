@@ -12,7 +12,9 @@ from programs import PRELUDE, TRAINING_STEP, Session
 
 from tools import build
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux is made to look so")
+pytestmark = [
+    pytest.mark.process,
+    pytest.mark.skipif(sys.platform != "linux", reason="only Linux is made to look so")]
 
 TESTS = Path(__file__).parents[1]
 IMITATE = "import mswindows; mswindows.imitate()\n"

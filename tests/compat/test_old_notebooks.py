@@ -8,6 +8,8 @@ import pytest
 from jupyter_client.manager import start_new_kernel
 from nbconvert.filters import strip_ansi
 
+pytestmark = pytest.mark.process
+
 PYTHON2 = ["%matplotlib inline\nimport theano, theano.tensor as T, numpy as np",
            "1/2",
            "x = T.vector()\nf = theano.function([x], x.sum() / 2)\nprint 'sum %.1f' % f([1, 2])",

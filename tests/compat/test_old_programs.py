@@ -11,6 +11,8 @@ from programs import PRELUDE, SMALL, SMALL_ANSWER
 
 from theano_compat.old_programs.error_advice import advice
 
+pytestmark = pytest.mark.process
+
 
 # --- what Theano and Lasagne need of what NumPy has dropped ---
 

@@ -20,6 +20,8 @@ from programs import PRELUDE
 import theano_compat
 from theano_compat.hooks import GROUPS, ORDER, PATCHES, patches_of
 
+pytestmark = pytest.mark.process
+
 #: Settings with which Theano compiles, in one folder for all programs, with and without their patches:
 #: the modules that every program needs are compiled once.
 WITH_COMPILER = "compiledir={compiledir}"

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.process
+
 MAIN = """
 import sys, traceback
 for name in sys.argv[1:]:

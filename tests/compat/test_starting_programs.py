@@ -14,6 +14,8 @@ import pytest
 from theano_compat.old_programs.error_advice import advice
 from theano_compat.old_programs.notebooks import _install_in_kernel
 
+pytestmark = pytest.mark.process
+
 
 def run(folder, warm, *arguments, **environment):
     """Run an old program in a folder; return its output and its errors."""

@@ -32,6 +32,8 @@ from theano.tensor.signal.pool import pool_2d, pool_3d
 
 from theano_compat.without_compiler import expressions
 
+pytestmark = pytest.mark.process
+
 HERE = Path(__file__).parent
 
 

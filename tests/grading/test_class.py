@@ -19,6 +19,8 @@ from grading_notebooks import FOLDER, WRONG, notebook, unfilled
 from vae.checks import EXERCISES
 from vae_grading import __main__
 
+pytestmark = pytest.mark.process
+
 SOLUTION = FOLDER / "solution" / "vae_seminar_solution.ipynb"
 FULL = sum(exercise.points for exercise in EXERCISES.values())
 WITHOUT_2, WITHOUT_5 = (FULL - EXERCISES[number].points for number in (2, 5))

@@ -19,6 +19,8 @@ from vae_grading.gradescope import grade_submission, make_archive
 from vae_grading.grader import Grade
 from vae_grading.sandbox.process import Limits
 
+pytestmark = pytest.mark.process
+
 SOLUTION = FOLDER / "solution" / "vae_seminar_solution.ipynb"
 
 

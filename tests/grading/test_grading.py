@@ -23,6 +23,8 @@ from vae_grading.messages import BuildTask
 from vae_grading.sandbox.process import Limits
 from vae_grading.sandbox.worker import Worker, WorkerError
 
+pytestmark = pytest.mark.process
+
 ROOT = Path(vae.__file__).parents[1]
 SOLUTION = ROOT / "notebooks" / "solution" / "vae_seminar_solution.ipynb"
 FULL = sum(exercise.points for exercise in EXERCISES.values())

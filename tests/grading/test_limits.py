@@ -19,6 +19,8 @@ from vae_grading.reports import write_notebook_reports
 from vae_grading.sandbox import graph_evaluator
 from vae_grading.sandbox.process import Limits
 
+pytestmark = pytest.mark.process
+
 FULL = sum(exercise.points for exercise in EXERCISES.values())
 WITHOUT_5 = FULL - EXERCISES[5].points
 

@@ -12,6 +12,8 @@ import pytest
 from tools import build
 from vae.checks import EXERCISES
 
+pytestmark = pytest.mark.process
+
 ROOT = Path(build.__file__).parent.parent
 NAME = "vae_seminar"  # of the course, its assignment and the assignment's notebook
 POINTS = {f"check-{number}": exercise.points for number, exercise in EXERCISES.items()}

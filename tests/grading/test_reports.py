@@ -17,7 +17,6 @@ from xml.etree import ElementTree
 import pytest
 
 from vae.checks import EXERCISES
-from vae.language import language, use_language
 from vae_grading import reports
 from vae_grading.class_page import class_page
 from vae_grading.class_reports import StudentGrade, write_class_reports
@@ -687,11 +686,9 @@ def test_a_page_that_no_link_can_lead_to(tmp_path):
 # --- the class at a glance ---
 
 @pytest.fixture(params=["ru", "en"])
-def in_each_language(request):
-    before = language()
-    use_language(request.param)
-    yield request.param
-    use_language(before)
+def in_each_language(request, monkeypatch):
+    monkeypatch.setattr("vae.language._chosen", request.param)
+    return request.param
 
 
 def glance_at(folder, results):

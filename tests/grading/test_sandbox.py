@@ -29,8 +29,10 @@ from vae_grading.sandbox.usage import Usage, holds_too_much
 from vae_grading.sandbox.visible_files import (VisibleFiles, folders_of_python,
                                                folders_with_solutions)
 
-pytestmark = pytest.mark.skipif(
-    sys.platform != "linux" or platform.machine() not in MACHINES, reason="the kernel is Linux's")
+pytestmark = [
+    pytest.mark.process,
+    pytest.mark.skipif(sys.platform != "linux" or platform.machine() not in MACHINES,
+                       reason="the kernel is Linux's")]
 
 NAMESPACES = why_not_isolated() is None if sys.platform == "linux" else False
 

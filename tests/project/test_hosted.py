@@ -17,6 +17,8 @@ from tools import build
 from tools.hosted import Copy, hosted
 from vae.checks import EXERCISES
 
+pytestmark = pytest.mark.process
+
 ROOT = Path(build.__file__).parent.parent
 COLAB = "https://colab.research.google.com/github/"
 

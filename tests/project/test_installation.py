@@ -14,6 +14,8 @@ import vae_seminar_images
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+pytestmark = pytest.mark.process
+
 ROOT = Path(__file__).parents[2]
 CONSTRAINTS = ROOT / "constraints.txt"
 PYTHONS = ["3.10", "3.11", "3.12", "3.13", "3.14", "3.15"]

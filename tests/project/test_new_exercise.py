@@ -18,6 +18,8 @@ from tools import build
 from vae.checks import EXERCISES
 from vae.checks.exercises import by_number
 
+pytestmark = pytest.mark.process
+
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "docs" / "sixth_exercise"
 
@@ -147,6 +149,7 @@ def copy(tmp_path):
     return Copy(tmp_path)
 
 
+@pytest.mark.slow
 def test_an_exercise_is_added(copy, mnist_dir):
     shutil.copy(EXAMPLE / "iwae.py", copy.exercises)
     with open(copy.source, "a", encoding="utf-8") as file:
@@ -190,6 +193,7 @@ def test_a_wrong_exercise_costs_no_earlier_one_whether_it_trains_or_not(copy, mn
         assert rows[name]["exercise 5"] == "3" and rows[name]["total"] == "10", rows
 
 
+@pytest.mark.slow
 def test_an_exercise_is_removed(copy, mnist_dir):
     """The others keep their numbers, and take the class that it defined from the package."""
     (copy.exercises / "sample.py").unlink()
@@ -213,6 +217,7 @@ def test_an_exercise_is_removed(copy, mnist_dir):
     assert rows["wrong"]["exercise 3"] == "0" and rows["wrong"]["total"] == "7"
 
 
+@pytest.mark.slow
 def test_points_and_order_change(copy, mnist_dir):
     """The encoder comes first, for 3.5 points, and the sample second."""
     change(copy.exercises / "encoder.py", "number=2", "number=1")

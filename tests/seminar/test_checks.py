@@ -1182,10 +1182,12 @@ def without_line(source, start):
     return "\n".join(line for line in lines if not line.startswith(start))
 
 
+@pytest.mark.process
 def test_check_finds_the_names_of_the_notebook(kernel):
     assert verdict_of(kernel, 3) == f"✓ Упражнение 3 ({EXERCISES[3].title}): верно.\n"
 
 
+@pytest.mark.process
 def test_a_name_whose_line_is_deleted(kernel):
     source = source_of_exercise(5)
     kernel.run(source)
@@ -1195,6 +1197,7 @@ def test_a_name_whose_line_is_deleted(kernel):
     assert "больше не определяется" not in verdict_of(kernel, 5)
 
 
+@pytest.mark.process
 def test_an_error_is_forgotten_when_other_code_defines_the_names(kernel):
     kernel.run(source_of_exercise(3).replace("qz_x = ", "qz_x = 1 / 0 + "))
     assert "ZeroDivisionError" in verdict_of(kernel, 3)
@@ -1205,6 +1208,7 @@ def test_an_error_is_forgotten_when_other_code_defines_the_names(kernel):
     assert "верно" in verdict_of(kernel, 3)
 
 
+@pytest.mark.process
 def test_the_line_that_failed_is_in_the_cell_of_the_exercise(kernel):
     source = source_of_exercise(4)
     kernel.run(source)
@@ -1216,6 +1220,7 @@ def test_the_line_that_failed_is_in_the_cell_of_the_exercise(kernel):
     assert re.search(rf"Строка \d ячейки: {re.escape(line)}", hint)
 
 
+@pytest.mark.process
 def test_a_name_that_a_failed_cell_has_not_reached_is_not_judged(kernel):
     kernel.run(source_of_exercise(4))
     kernel.run("px_z = 3")
@@ -1224,6 +1229,7 @@ def test_a_name_that_a_failed_cell_has_not_reached_is_not_judged(kernel):
     assert "ZeroDivisionError" in hint and "px_z" not in hint
 
 
+@pytest.mark.process
 def test_a_placeholder_that_is_left_is_named(kernel):
     kernel.run(source_of_exercise(4))
     kernel.run("del elbo")
@@ -1232,6 +1238,7 @@ def test_a_placeholder_that_is_left_is_named(kernel):
     assert "имя elbo определено, но его значение — None: замените его решением." in hint
 
 
+@pytest.mark.process
 def test_hints_about_syntax_name_the_line_and_no_file(kernel):
     kernel.run(source_of_exercise(3) + "\n)")
     hint = verdict_of(kernel, 3)
@@ -1240,6 +1247,7 @@ def test_hints_about_syntax_name_the_line_and_no_file(kernel):
     assert ".py" not in hint
 
 
+@pytest.mark.process
 def test_a_check_in_the_same_cell_is_no_error_of_the_cell(kernel):
     wrong = source_of_exercise(3).replace("loc=", "loc=2 * ")
     assert "не выход слоя" in kernel.run(wrong + "\ncheck(3)")[1]
@@ -1253,6 +1261,7 @@ def test_a_check_in_the_same_cell_is_no_error_of_the_cell(kernel):
     kernel.run(source_of_exercise(4))
 
 
+@pytest.mark.process
 def test_an_exercise_that_fails_because_of_an_earlier_one(kernel):
     source = source_of_exercise(2)
     kernel.run(source.replace("DenseLayer", "DensLayer"))
@@ -1266,6 +1275,7 @@ def test_an_exercise_that_fails_because_of_an_earlier_one(kernel):
 
 
 @pytest.mark.parametrize("magic", ["%%timeit -n 1 -r 1", "%%writefile exercise.py", "%%html"])
+@pytest.mark.process
 def test_a_magic_that_defines_nothing_runs_no_exercise(magic, kernel, tmp_path):
     kernel.run(f"%cd -q {tmp_path}")
     kernel.run(source_of_exercise(5))
@@ -1273,6 +1283,7 @@ def test_a_magic_that_defines_nothing_runs_no_exercise(magic, kernel, tmp_path):
     assert kernel.run("check_current('elbo')")[1] is None
 
 
+@pytest.mark.process
 def test_a_students_own_variable_in_place_of_what_a_later_cell_needs(kernel):
     kernel.run(source_of_exercise(5))
     kernel.run("for elbo in [-1.5]: pass")

@@ -11,6 +11,8 @@ import utils
 from tools import build
 from vae import BinaryVector, MultivariateNormalDiag, vae_decoder_mlp, vae_encoder_mlp
 
+pytestmark = pytest.mark.process
+
 
 def tagged(notebook, tag):
     cell, = (cell for cell in notebook.cells if tag in cell.metadata.get("tags", []))

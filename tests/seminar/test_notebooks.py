@@ -26,6 +26,8 @@ import utils
 from vae import BinaryVector, MultivariateNormalDiag, vae_decoder_mlp, vae_encoder_mlp
 from vae.checks import EXERCISES
 
+pytestmark = pytest.mark.process
+
 ROOT = Path(build.__file__).parent.parent
 
 

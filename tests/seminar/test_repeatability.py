@@ -9,6 +9,8 @@ import pytest
 from tools import build
 from vae.checks import Mistake, check
 
+pytestmark = pytest.mark.process
+
 
 def numbers(before_exercise=lambda number, names: None):
     """Run the notebook up to the training; return random numbers that training would depend on.
