@@ -27,7 +27,7 @@ def adapt_children(python2_folder=None):
     python2_folder : str, optional
         The program's folder, if the program is Python 2.
     """
-    os.environ["THEANO_COMPAT_CHILDREN"] = sys.prefix
+    os.environ["THEANO_COMPAT_CHILDREN"] = os.path.realpath(sys.prefix)
     if python2_folder is not None:
         os.environ["THEANO_COMPAT_PYTHON2"] = python2_folder
     paths = os.environ.get("PYTHONPATH")
@@ -50,9 +50,9 @@ def _translate_scripts():
     """Let `runpy`, by which a child of multiprocessing runs the program's script, translate it."""
     @replace(runpy)
     def _get_code_from_file(*arguments):
-        path = arguments[-1]
+        path = signature.bind(*arguments).arguments["fname"]
         code = python2.code_of(Path(path).read_bytes(), path)
         return (code, path) if returns_path else code
 
-    # Before Python 3.12 it also takes the name under which the script is run, and returns the path.
-    returns_path = len(inspect.signature(_get_code_from_file.original).parameters) == 2
+    signature = inspect.signature(_get_code_from_file.original)
+    returns_path = "run_name" in signature.parameters  # as in older Pythons

@@ -8,7 +8,7 @@ import os
 import sys
 
 # Another Python may inherit PYTHONPATH, too: all that it runs of this file is this condition.
-if os.environ.get("THEANO_COMPAT_CHILDREN") == sys.prefix:
+if os.environ.get("THEANO_COMPAT_CHILDREN") == os.path.realpath(sys.prefix):
     import importlib.machinery
     import importlib.util
 
