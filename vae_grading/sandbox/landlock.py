@@ -31,6 +31,7 @@ class _Ruleset(ctypes.Structure):
 
 
 class _Rule(ctypes.Structure):
+    _layout_ = "ms"  # which Python 3.15 requires where `_pack_` is set
     _pack_ = 1
     _fields_ = [("rights", ctypes.c_uint64), ("descriptor", ctypes.c_int32)]
 
