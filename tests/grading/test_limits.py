@@ -48,8 +48,9 @@ def test_an_exercise_that_ends_the_process(reference):
 
 def test_annotations_are_not_evaluated_after_an_import_from_the_future(reference):
     annotated = changed(SOLVED[2], "(input_x,", "(input_x: Tensor,")
+    lost = EXERCISES[2].points if sys.version_info < (3, 14) else 0  # which evaluates none
     for first, points in [("from __future__ import annotations", WITHOUT_5),
-                          ("pass", WITHOUT_5 - EXERCISES[2].points)]:
+                          ("pass", WITHOUT_5 - lost)]:
         result = grade("", to_bytes([first, *cells({**unfilled(5), 2: annotated})]), reference)
         assert result.points == points, (first, result)
 
