@@ -67,7 +67,4 @@ def pytest_addoption():
     Of pytest's hooks this is the one that runs before any conftest.py, which may have settings of
     its own.
     """
-    from theano_compat.old_programs.children import adapt_children
-
     environment.as_old_program()
-    adapt_children()

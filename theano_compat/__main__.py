@@ -9,7 +9,6 @@ from types import ModuleType
 
 from theano_compat.hooks import GROUPS, PATCHES
 from theano_compat.old_programs import python2
-from theano_compat.old_programs.children import adapt_children
 from theano_compat.old_programs.environment import as_old_program
 from theano_compat.old_programs.error_advice import note_advice
 
@@ -78,7 +77,6 @@ def code_of_python2(source, path, folder, is_in_package=False):
     except ModuleNotFoundError as error:
         sys.exit(f"{path} is Python 2. {error}")
     python2.as_python2(folder)
-    adapt_children(folder)
     return code
 
 
@@ -129,7 +127,6 @@ if program[0].endswith(".ipynb") and not is_module:
 code, main_names = (module if is_module else script)(program[0])
 
 as_old_program()
-adapt_children()
 sys.argv = [main_names["__file__"], *program[1:]]
 # The program's threads and exit handlers still need this module after its last line.
 sys.modules["__main__"] = ModuleType("__main__")

@@ -11,8 +11,6 @@ import sys
 from pathlib import Path
 
 from theano_compat.hooks import replace
-from theano_compat.old_programs import python2
-from theano_compat.old_programs.environment import as_old_program
 
 __all__ = ["adapt_children", "adapt_this_process"]
 
@@ -39,19 +37,21 @@ def adapt_children(python2_folder=None):
 
 def adapt_this_process():
     """Adapt a process that an adapted program has started."""
-    as_old_program()
+    from theano_compat.old_programs import environment, python2  # which import this module
+
+    environment.as_old_program()
     python2_folder = os.environ.get("THEANO_COMPAT_PYTHON2")
     if python2_folder is not None:
         python2.as_python2(python2_folder)
-        _translate_scripts()
+        _translate_scripts(python2.code_of)
 
 
-def _translate_scripts():
+def _translate_scripts(code_of):
     """Let `runpy`, by which a child of multiprocessing runs the program's script, translate it."""
     @replace(runpy)
     def _get_code_from_file(*arguments):
         path = signature.bind(*arguments).arguments["fname"]
-        code = python2.code_of(Path(path).read_bytes(), path)
+        code = code_of(Path(path).read_bytes(), path)
         return (code, path) if returns_path else code
 
     signature = inspect.signature(_get_code_from_file.original)

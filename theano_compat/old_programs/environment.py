@@ -27,6 +27,7 @@ import numpy as np
 from theano_compat.hooks import around_import, replace
 from theano_compat.needed.removed_names import stand_in
 from theano_compat.needed.settings import floats_of_old_programs
+from theano_compat.old_programs.children import adapt_children
 from theano_compat.old_programs.gpu_layers import modules_of_old_backend
 from theano_compat.originals import as_imported
 
@@ -36,11 +37,12 @@ _is_old_program = False
 
 
 def as_old_program():
-    """Give this process what programs of Theano's time expect, from now on."""
+    """Give this process, and those that it starts, what programs of Theano's time expect."""
     global _is_old_program
     if _is_old_program:
         return
     _is_old_program = True
+    adapt_children()
     for name, module in _dropped_modules().items():
         if not _exists(name):
             _add_module(name, module)

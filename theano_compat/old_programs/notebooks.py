@@ -12,7 +12,6 @@ import types
 from pathlib import Path
 
 from theano_compat.old_programs import python2
-from theano_compat.old_programs.children import adapt_children
 from theano_compat.old_programs.environment import as_old_program
 from theano_compat.old_programs.error_advice import note_advice
 
@@ -37,7 +36,6 @@ def load(shell, is_python2=False):
         Whether all of them are Python 2.
     """
     as_old_program()
-    adapt_children()
     _restore_names(shell)
     if not isinstance(shell.compile, _Compiler):
         # The object stays the same: it has a state, and other objects refer to it.
@@ -69,7 +67,6 @@ class _Compiler:
     def use_python2(self):
         if not self.is_python2:
             python2.as_python2(str(Path.cwd()))
-            adapt_children(str(Path.cwd()))
             self.is_python2 = True
 
 

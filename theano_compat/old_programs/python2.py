@@ -20,6 +20,7 @@ from importlib.machinery import PathFinder, SourceFileLoader
 import numpy as np
 
 from theano_compat.hooks import replace
+from theano_compat.old_programs.children import adapt_children
 from theano_compat.old_programs.python2_meaning import Meanings, restore_names
 
 __all__ = ["is_python2", "code_of", "tree_of", "as_python2"]
@@ -230,7 +231,9 @@ def _divide_in_place(a, b):
 # --- the process of a program in Python 2 ---
 
 def as_python2(folder):
-    """Give the rest of this process names, pickles and imports of Python 2.
+    """Give the rest of this process, and those that it starts, what Python 2 has.
+
+    These are names, pickles and imports.
 
     Parameters
     ----------
@@ -242,6 +245,7 @@ def as_python2(folder):
     operator.div = _divide
     restore_names()
     _restore_pickle()
+    adapt_children(folder)
     # Directly before Python's finder, so that the finder of the patches still comes first.
     sys.meta_path.insert(sys.meta_path.index(PathFinder), _Finder(folder))
 
