@@ -311,5 +311,5 @@ _PATTERNS = [
      _text(N_("log p(z) и log q(z | x) входят с одним знаком, а должны с разными."))),
 ]
 
-_DIAGNOSES = [_bounded_kl, _terms_elsewhere, _wrong_coefficients, _importance_weighted_bound, _reverse_kl,
-              _separate_samples, _another_mistake]
+_DIAGNOSES = [_bounded_kl, _terms_elsewhere, _wrong_coefficients, _importance_weighted_bound,
+              _reverse_kl, _separate_samples, _another_mistake]

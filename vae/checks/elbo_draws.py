@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property, partial
+from typing import NamedTuple
 
 import numpy as np
 import theano
@@ -23,6 +24,18 @@ from vae.progress import advance, expect_more
 N_ENCODERS, DRAWS_PER_ENCODER = 5, 10
 #: The number of draws where only the mean of ELBO can tell whether it is right.
 DRAWS_PER_ENCODER_OF_A_LOOP = 20
+
+
+class Estimate(NamedTuple):
+    """A way to estimate ELBO. The likelihood is always an average over the samples."""
+
+    order: int  #: of the samples, as `both_orders` returns them
+    samples_prior: bool  #: whether E log p(z) is an average over the samples, not a closed form
+    samples_entropy: bool  #: whether the entropy of q(z | x) is
+
+
+_ESTIMATES = [Estimate(order, *is_sampled) for order in range(2)
+              for is_sampled in [(True, True), (False, False), (False, True), (True, False)]]
 
 
 @dataclass(frozen=True)
@@ -101,14 +114,13 @@ class Draws:
                         - 0.5 * np.sum(scale ** 2, axis=2), axis=1)
         entropy = np.mean(np.sum(0.5 * (LOG_2PI + 1) + np.log(scale), axis=2), axis=1)
         sampled_prior = np.mean(normal_log_prob(code, 0., np.ones_like(code)), axis=1)
-        estimates = []
-        repeated = (both_orders(values, code.shape[1], axis=1) for values in (loc, scale))
-        for order, (loc_of_code, scale_of_code) in enumerate(zip(*repeated)):
-            log_px_z = np.mean(self.log_px_z[:, order], axis=1)
-            sampled_entropy = -np.mean(normal_log_prob(code, loc_of_code, scale_of_code), axis=1)
-            estimates += [(log_px_z, sampled_prior, sampled_entropy), (log_px_z, prior, entropy),
-                          (log_px_z, prior, sampled_entropy), (log_px_z, sampled_prior, entropy)]
-        return estimates
+        repeated = zip(*(both_orders(values, code.shape[1], axis=1) for values in (loc, scale)))
+        sampled_entropies = [-np.mean(normal_log_prob(code, *parameters), axis=1)
+                             for parameters in repeated]
+        log_px_z = np.mean(self.log_px_z, axis=2)
+        return [(log_px_z[:, order], sampled_prior if samples_prior else prior,
+                 sampled_entropies[order] if samples_entropy else entropy)
+                for order, samples_prior, samples_entropy in _ESTIMATES]
 
     @cached_property
     def rounding(self):
@@ -117,8 +129,8 @@ class Draws:
 
     @cached_property
     def estimate(self):
-        """The index in `estimates` of the one that elbo equals, None if there is none."""
-        return next((index for index, terms in enumerate(self.estimates)
+        """The first `Estimate` that elbo equals, None if there is none."""
+        return next((estimate for estimate, terms in zip(_ESTIMATES, self.estimates)
                      if self.elbo_equals(sum(terms))), None)
 
     def elbo_equals(self, bound):
@@ -195,7 +207,10 @@ def _decodes_in_a_loop(elbo, decoder):
 
 
 def decoded_code(graph):
-    """Return the samples over which elbo is an average: all that the decoder's first weights multiply."""
+    """Return the samples over which elbo is an average.
+
+    These are all codes that the decoder's first weights multiply.
+    """
     first_weights = {node.inputs[1] for node in _matrix_products(graph["logits"])
                      if node.inputs[0] is graph["code"]}
     codes = [node.inputs[0] for node in _matrix_products(graph["elbo"])

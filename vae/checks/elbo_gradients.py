@@ -8,7 +8,8 @@ import theano.tensor as T
 
 from vae.checks.elbo_draws import decoded_code
 from vae.checks.graph_tools import (
-    randomise, replaced, same_parameters_afterwards, scale_parameters)
+    in_both_orders, randomise, reparameterised, replaced, same_parameters_afterwards,
+    scale_parameters)
 from vae.checks.numpy_functions import function
 
 #: The largest relative error of a gradient that float32 explains.
@@ -68,23 +69,14 @@ def _gradients_of(part, graph):
 
 def _parts(graph, draws):
     """log p(x | z) and the KL divergence, by the estimate of them that elbo equals."""
-    k, order, form = draws.n_samples, *divmod(draws.estimate, 4)
-
-    def repeated(values):
-        if k == 1:
-            return values
-        if order == 0:
-            return T.repeat(values, k, axis=0)
-        return T.tile(values, [k] + [1] * (values.ndim - 1))
-
-    x, loc, scale = (repeated(graph[name]) for name in ["input_x", "loc", "scale"])
-    eps = theano.gradient.disconnected_grad((decoded_code(graph) - loc) / scale)
-    code = loc + scale * eps
+    estimate = draws.estimate
+    x, loc, scale = (in_both_orders(graph[name], draws.n_samples)[estimate.order]
+                     for name in ["input_x", "loc", "scale"])
+    code = reparameterised(decoded_code(graph), loc, scale)
     logits = replaced(graph["logits"], graph["code"], code)
     log_px_z = T.sum(x * logits - T.nnet.softplus(logits), axis=(1, 2, 3))
-    has_sampled_prior, has_sampled_entropy = form in (0, 3), form in (0, 2)
-    prior = code ** 2 if has_sampled_prior else loc ** 2 + scale ** 2
-    log_qz_x = -T.log(scale) - (0.5 * ((code - loc) / scale) ** 2 if has_sampled_entropy else 0)
+    prior = code ** 2 if estimate.samples_prior else loc ** 2 + scale ** 2
+    log_qz_x = -T.log(scale) - (0.5 * ((code - loc) / scale) ** 2 if estimate.samples_entropy else 0)
     kl = T.sum(log_qz_x + 0.5 * prior, axis=1)
     return T.mean(log_px_z), T.mean(kl)
 

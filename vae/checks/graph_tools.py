@@ -75,6 +75,31 @@ def replaced(output, variable, value):
     return theano.clone(output, {variable: value})
 
 
+def in_both_orders(variable, k):
+    """Return a batch repeated for K samples of each element, in both orders of the samples.
+
+    These are the orders of `vae.checks.latent_code.both_orders`. If K is 1, there is only one.
+
+    Parameters
+    ----------
+    variable : Theano variable
+        Its first axis is that of the batch.
+    k : int
+
+    Returns
+    -------
+    list of Theano variables
+    """
+    if k == 1:
+        return [variable]
+    return [T.repeat(variable, k, axis=0), T.tile(variable, [k] + [1] * (variable.ndim - 1))]
+
+
+def reparameterised(code, loc, scale):
+    """Return a code as loc + scale * eps, where eps has no gradient."""
+    return loc + scale * theano.gradient.disconnected_grad((code - loc) / scale)
+
+
 def is_random_stream(shared):
     """Return whether a shared variable is the state of a random stream, which loops update."""
     return not getattr(shared, "dtype", "").startswith("float")

@@ -20,6 +20,7 @@ from vae.checks.trial_training import (
 from vae.language import N_, _
 from vae.progress import expect
 
+
 def build(names):
     """Return the graph of ELBO, of the loss and of the updates.
 

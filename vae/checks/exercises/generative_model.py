@@ -9,8 +9,8 @@ from vae.checks.closed_forms import close, normal_log_prob
 from vae.checks.exercise import (
     Exercise, Mistake, input_of, kind_of, require, size_of)
 from vae.checks.graph_tools import (
-    compiled, is_tensor, parameters_of, randomise, replaced, same_parameters_afterwards,
-    shared_variables_of)
+    compiled, in_both_orders, is_tensor, parameters_of, randomise, reparameterised, replaced,
+    same_parameters_afterwards, shared_variables_of)
 from vae.checks.latent_code import judge_code
 from vae.checks.numpy_functions import function
 from vae.checks.random_images import binary_images
@@ -210,12 +210,8 @@ def _gradient_errors(graph, x, random, code_shape, logits_shape):
     """
     code, loc, scale = graph["code"], graph["loc"], graph["scale"]
     encoder, k = parameters_of([loc, scale]), code_shape[0] // len(x)
-    if k == 1:
-        orders = [(loc, scale)]
-    else:
-        orders = [(T.repeat(loc, k, axis=0), T.repeat(scale, k, axis=0)),
-                  (T.tile(loc, (k, 1)), T.tile(scale, (k, 1)))]
-    codes = [_reparameterised(code, *parameters) for parameters in orders]
+    codes = [reparameterised(code, *parameters)
+             for parameters in zip(in_both_orders(loc, k), in_both_orders(scale, k))]
     decoded = code.type()
     logits = theano.clone(graph["layer_output"], {code: decoded})
     return [_gradient_error(graph["input_x"], x, encoder, output, expected,
@@ -224,11 +220,6 @@ def _gradient_errors(graph, x, random, code_shape, logits_shape):
                 (code, codes, code_shape),
                 (graph["logits"], [replaced(logits, decoded, z) for z in codes],
                  logits_shape)]]
-
-
-def _reparameterised(code, loc, scale):
-    """The code as loc + scale * eps, where eps has no gradient."""
-    return loc + scale * theano.gradient.disconnected_grad((code - loc) / scale)
 
 
 def _gradient_error(input_x, x, parameters, output, expected, weights):
