@@ -263,13 +263,12 @@ class _Clock:
         while True:
             if self.is_up:
                 raise _TimeIsUp
-            at_most = at_most or (self._remaining if isinstance(task, MeasureTask)
-                                  else self.limits.timeout)
-            timeout = min(at_most, self._remaining)
+            timeout = at_most or (
+                self._remaining if isinstance(task, MeasureTask) else self.limits.timeout)
             worker = the_worker(self._reference)
             try:
-                messages, ended, seconds = worker.run(
-                    task, dataclasses.replace(self.limits, timeout=timeout))
+                messages, ended, seconds = worker.run(task, dataclasses.replace(
+                    self.limits, timeout=min(timeout, self._remaining)))
             except WorkerError:
                 if worker.has_ended():
                     _discard(worker)
