@@ -24,13 +24,13 @@ import subprocess
 import sys
 import tempfile
 import time
-import warnings
 from dataclasses import dataclass
 
 import psutil
 
 from vae_grading.sandbox import landlock
 from vae_grading.sandbox.control_group import ControlGroup
+from vae_grading.sandbox.forks import in_another_process, write_all
 from vae_grading.sandbox.system_calls import forbid_calls
 from vae_grading.sandbox.usage import Usage, holds_too_much
 from vae_grading.sandbox.visible_files import VisibleFiles
@@ -231,7 +231,7 @@ def _run_here(task, output, folder, user, limits, before, visible, isolated, gro
     if is_superuser or closed:  # no other student's process can read its memory
         _prctl(_PR_SET_DUMPABLE, 1)  # so that what it shares can be counted
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # after dropping rights, which clears it
-    task(lambda data: _write_all(3, data))
+    task(lambda data: write_all(3, data))
 
 
 def _close_other_files(visible, folder):
@@ -242,11 +242,6 @@ def _close_other_files(visible, folder):
         return True
     except OSError:
         return False
-
-
-def _write_all(descriptor, data):
-    while data:
-        data = data[os.write(descriptor, data):]
 
 
 def run_limited(task, limits, visible=VisibleFiles(), isolated=False, cancel=None, groups=None):
@@ -297,7 +292,7 @@ def run_limited(task, limits, visible=VisibleFiles(), isolated=False, cancel=Non
             _run_here(task, start, folder, user, limits, before, visible, isolated, group)
             status = _DONE
         except BaseException as error:
-            _write_all(3, b"\n" + repr(error).encode() + b"\n")
+            write_all(3, b"\n" + repr(error).encode() + b"\n")
         finally:
             os._exit(status)
     os.close(start)
@@ -421,13 +416,6 @@ def _kill_everything():
         time.sleep(0.002 * attempt)
 
 
-def _fork():
-    """Fork without Python 3.12's warning of threads: the child needs no lock that one may hold."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        return os.fork()
-
-
 def why_not_isolated():
     """Return why namespaces are not allowed, as text for a person; None if they are."""
     if sys.platform != "linux":
@@ -444,7 +432,7 @@ def why_not_isolated():
             return repr(error).encode()
 
     # In another process, because `run_limited` changes the process that calls it.
-    return _in_another_process(try_it).decode() or None
+    return in_another_process(try_it).decode() or None
 
 
 def is_open():
@@ -467,28 +455,12 @@ def is_open():
             except OSError:
                 yield name
 
-    return set(_in_another_process(lambda: " ".join(look()).encode()).decode().split())
+    return set(in_another_process(lambda: " ".join(look()).encode()).decode().split())
 
 
 def keep_memory_private():
     """Let only the superuser read this process's memory, and that of processes that it forks."""
     _prctl(_PR_SET_DUMPABLE, 0)
-
-
-def _in_another_process(function):
-    """Return the bytes that a function returns in a fork of this process."""
-    end, start = os.pipe()
-    pid = _fork()
-    if pid == 0:
-        try:
-            _write_all(start, function())
-        finally:
-            os._exit(0)
-    os.close(start)
-    with os.fdopen(end, "rb") as file:
-        result = file.read()
-    os.waitpid(pid, 0)
-    return result
 
 
 def out_of_reach(paths):
@@ -504,4 +476,4 @@ def out_of_reach(paths):
         unreachable = (path for path in paths if not os.access(path, os.R_OK | os.X_OK))
         return os.fsencode(next(unreachable, ""))
 
-    return os.fsdecode(_in_another_process(look)) or None
+    return os.fsdecode(in_another_process(look)) or None
