@@ -29,7 +29,7 @@ try:
     from vae_grading.reports import check_folder, read_grade, write_notebook_reports
     from vae_grading.sandbox.process import Limits, is_open, out_of_reach
     from vae_grading.sandbox.worker import WorkerError
-    from vae_grading.submissions import collect
+    from vae_grading.submissions import collect, notebooks_of
 except ModuleNotFoundError as error:
     if error.name in sys.stdlib_module_names:  # on Windows
         raise
@@ -100,8 +100,7 @@ def grade_class(students, output, reference, limits, jobs=None, scheduler=None):
         If students' code can't be run here, or the reference is not right.
     vae_grading.cluster.SchedulerGone
     """
-    submissions = {name: submission for student in students
-                   for name, submission in student.notebooks.items()}
+    submissions = notebooks_of(students)
     grades, failed, waiting = {}, [], {}
     for name, submission in submissions.items():
         if submission.content is None:
@@ -258,7 +257,7 @@ def main():
         students, skipped = collect(arguments.submissions, except_in=arguments.output)
     except ValueError as error:
         parser.error(str(error))
-    if not any(student.notebooks for student in students):
+    if not notebooks_of(students):
         parser.error("there are no notebooks (*.ipynb) in "
                      f"{', '.join(map(str, arguments.submissions)) or 'no arguments'}"
                      + (f"; skipped:\n{_list(skipped)}" if skipped else ""))

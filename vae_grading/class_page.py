@@ -15,7 +15,8 @@ from matplotlib.ticker import MaxNLocator
 
 from vae.checks import EXERCISES
 from vae.language import _, language
-from vae_grading.reports import MAX_POINTS, capital, page_text, printable, sentence, visible
+from vae_grading.reports import (
+    MAX_POINTS, capital, headline, page_text, printable, sentence, visible)
 
 __all__ = ["class_page"]
 
@@ -165,7 +166,7 @@ def _hints(rows):
     for row in rows:
         for verdict in row["grade"].verdicts:
             if not verdict.passed and verdict.hint and not _is_untried(verdict):
-                text = verdict.hint.strip().partition("\n")[0]
+                text = headline(verdict)
                 found[verdict.exercise, _VARYING.sub("…", text)].append((text, row))
     commonest = sorted(found.items(), key=lambda item: (-len(item[1]), item[0]))[:_MOST_HINTS]
     return [{"exercise": number,

@@ -17,7 +17,8 @@ from xml.etree import ElementTree
 from vae.checks import EXERCISES
 from vae_grading.class_page import class_page
 from vae_grading.grader import Grade
-from vae_grading.reports import MAX_POINTS, output_of, page_path, printable, visible, write_file
+from vae_grading.reports import (
+    MAX_POINTS, headline, output_of, page_path, printable, visible, write_file)
 from vae_grading.spreadsheet import table, workbook
 from vae_grading.submissions import Student
 
@@ -57,7 +58,7 @@ def write_class_reports(folder, results):
     write_file(Path(folder, "grades.csv"), table(results).encode("utf-8-sig"))  # BOM: for Excel
     write_file(Path(folder, "grades.xlsx"), workbook(results))
     write_file(Path(folder, "index.html"), class_page(results).encode())
-    write_file(Path(folder, "junit.xml"), _junit([printable(one.grade) for one in results]))
+    write_file(Path(folder, "junit.xml"), _junit([printable(result.grade) for result in results]))
     archive = Path(folder, "moodle_feedback.zip")
     if any(result.student.id for result in results):
         write_file(archive, _moodle_feedback(folder, results))
@@ -99,8 +100,8 @@ def _junit(grades):
             title = f"{verdict.exercise}. {EXERCISES[verdict.exercise].title}"
             case = ElementTree.SubElement(suite, "testcase", classname=grade.name, name=title)
             if not verdict.passed:
-                message = verdict.hint.strip().partition("\n")[0]
-                ElementTree.SubElement(case, "failure", message=message).text = output_of(verdict)
+                ElementTree.SubElement(
+                    case, "failure", message=headline(verdict)).text = output_of(verdict)
     ElementTree.indent(root)
     return ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
 

@@ -20,7 +20,7 @@ from vae.language import _, language
 from vae_grading.grader import Grade, Reference, grade
 from vae_grading.reports import results_json
 from vae_grading.sandbox.process import Limits
-from vae_grading.submissions import collect
+from vae_grading.submissions import collect, notebooks_of
 
 __all__ = ["grade_submission", "make_archive"]
 
@@ -129,8 +129,7 @@ def grade_submission(root):
 
 def _grade(root, limits):
     students, skipped = collect([root / "submission"])
-    submissions = {name: submission for student in students
-                   for name, submission in student.notebooks.items()}
+    submissions = notebooks_of(students)
     if not submissions:
         names = ", ".join([*skipped][:10])
         return Grade.without_points(

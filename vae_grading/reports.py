@@ -28,7 +28,7 @@ from vae.language import _, language
 from vae_grading.grader import Grade, Verdict
 from vae_grading.sandbox.process import Limits
 
-__all__ = ["MAX_POINTS", "capital", "check_folder", "output_of", "page_path", "page_text",
+__all__ = ["MAX_POINTS", "capital", "check_folder", "headline", "output_of", "page_path", "page_text",
            "points_text", "printable", "read_grade", "results_json", "sentence", "visible",
            "write_file", "write_notebook_reports"]
 
@@ -193,6 +193,11 @@ def capital(text):
 def sentence(text):
     """Capitalise a text that begins with a Russian word, but not one that begins with code."""
     return capital(text) if "а" <= text[:1] <= "ё" else text
+
+
+def headline(verdict):
+    """Return the first line of a verdict's hint."""
+    return verdict.hint.strip().partition("\n")[0]
 
 
 def output_of(verdict):

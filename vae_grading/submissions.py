@@ -22,7 +22,7 @@ from pathlib import Path, PurePosixPath
 
 from vae.language import _
 
-__all__ = ["Student", "Submission", "collect", "read_file"]
+__all__ = ["Student", "Submission", "collect", "notebooks_of", "read_file"]
 
 _LARGEST_FILE = 50 * 2**20  # bytes
 _LARGEST_ARCHIVE = 4 * 2**30  # bytes, of all notebooks in it
@@ -65,6 +65,12 @@ class Student:
         return (_("Сдайте ноутбук: файл с именем на .ipynb.") + " "
                 + _("Сданы другие файлы или ссылки: {names}.",
                     names=", ".join(self.other_files[:_MOST_NAMES])))
+
+
+def notebooks_of(students):
+    """Return the notebooks of all students, each a `Submission`, by their names in reports."""
+    return {name: submission for student in students
+            for name, submission in student.notebooks.items()}
 
 
 def read_file(path, folder=None):
