@@ -271,16 +271,22 @@ def dask(tmp_path):
             process.wait()
 
 
+def run_while_one_dies(victim, students, output, *arguments, **options):
+    """Kill a process when the first notebook is graded; return the run and what it has printed."""
+    process = start(students, output, *arguments, **options)
+    try:
+        wait_for(lambda: graded(output))
+        victim.kill()
+        return process, process.communicate()[0].decode()
+    finally:
+        process.kill()
+
+
 def test_on_the_workers_of_a_dask_scheduler_one_of_which_dies(dask, students, tmp_path):
     address, (_, first, _) = dask
     output = tmp_path / "grades"
-    process = start(students, output, "--scheduler", address, environment={"VAE_LANGUAGE": "ru"})
-    try:
-        wait_for(lambda: graded(output))
-        first.kill()
-        said = process.communicate()[0].decode()
-    finally:
-        process.kill()
+    process, said = run_while_one_dies(
+        first, students, output, "--scheduler", address, environment={"VAE_LANGUAGE": "ru"})
     assert process.returncode == 0, said
     assert graded(output) == [f"student{number}" for number in range(N_STUDENTS)]
     assert table(output) == {f"student{number}": WITHOUT_5 for number in range(N_STUDENTS)}
@@ -293,13 +299,7 @@ def test_a_scheduler_that_ends(dask, students, tmp_path):
     address, (scheduler, *_) = dask
     output = tmp_path / "grades"
     (students / "hangs.ipynb").write_bytes(notebook({2: HANGS}))
-    process = start(students, output, "--scheduler", address)
-    try:
-        wait_for(lambda: graded(output))
-        scheduler.kill()
-        said = process.communicate()[0].decode()
-    finally:
-        process.kill()
+    process, said = run_while_one_dies(scheduler, students, output, "--scheduler", address)
     assert process.returncode == 1, said
     assert said.splitlines()[-1] == (
         f"The Dask scheduler at {address} has ended. To resume, start it and its workers again, "
