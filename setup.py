@@ -56,7 +56,7 @@ setup(
         include=["vae", "vae.*", "vae_grading", "vae_grading.*", "theano_compat", "theano_compat.*"]),
     package_data={"vae": ["trained_weights.npz", "locale/*.po"],
                   "theano_compat": ["README.md", "include/*.h", "include/numpy/*.h"],
-                  "vae_grading": ["*.html"]},
+                  "vae_grading": ["reports/*.html"]},
     py_modules=["utils"],
     entry_points={"console_scripts": ["theano-cache = theano_compat.old_programs.theano_cache:main"]},
     install_requires=REQUIRES,

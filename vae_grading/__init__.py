@@ -8,10 +8,6 @@
     finding students and their notebooks in folders and archives;
 ``grader``
     one notebook to its grade, by the checks of `vae.checks`;
-``reports``, ``feedback.html``
-    a grade as a page, and as a file to resume from;
-``class_reports``, ``spreadsheet``, ``class_page``, ``class_page.html``
-    the grades of a class as tables and as a page with pictures;
 ``cluster``
     grading on the workers of a Dask scheduler;
 ``gradescope``
@@ -24,6 +20,8 @@
     processes with limits, and what runs in them;
 ``graphs/``
     Theano graphs as data;
+``reports/``
+    pages, tables and files to resume from;
 ``messages``, ``json_lines``
     what the processes say to each other, and how it is written.
 

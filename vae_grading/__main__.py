@@ -15,7 +15,6 @@ from tqdm import tqdm
 
 try:
     from vae.language import _, language
-    from vae_grading.class_reports import StudentGrade, write_class_reports
     from vae_grading.cluster import SchedulerGone, dask_executor, in_language
     from vae_grading.grader import (
         Grade,
@@ -26,7 +25,13 @@ try:
         what_reference_lacks,
     )
     from vae_grading.gradescope import make_archive
-    from vae_grading.reports import check_folder, read_grade, write_notebook_reports
+    from vae_grading.reports import (
+        StudentGrade,
+        check_folder,
+        read_grade,
+        write_class_reports,
+        write_notebook_reports,
+    )
     from vae_grading.sandbox.process import Limits, is_open, out_of_reach
     from vae_grading.sandbox.worker import WorkerError
     from vae_grading.submissions import collect, notebooks_of

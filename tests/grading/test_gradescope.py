@@ -46,8 +46,8 @@ def test_the_archive(root, tmp_path):
         modes = {entry.filename: entry.external_attr >> 16 for entry in file.infolist()}
     assert all(modes[name] & stat.S_IXUSR for name in ["setup.sh", "run_autograder"])
     assert {"setup.py", "utils.py", "constraints.txt", "requirements.txt", "limits.json",
-            "notebooks/solution/vae_seminar_solution.ipynb", "vae_grading/feedback.html",
-            "vae_grading/page.html", "vae_grading/class_page.html",
+            "notebooks/solution/vae_seminar_solution.ipynb", "vae_grading/reports/feedback.html",
+            "vae_grading/reports/page.html", "vae_grading/reports/class_page.html",
             "wheels/theano/pyproject.toml"} <= set(modes)
     assert not [name for name in modes if "__pycache__" in name or ".venv" in name]
     for script in ["setup.sh", "run_autograder"]:

@@ -17,11 +17,16 @@ from xml.etree import ElementTree
 import pytest
 
 from vae.checks import EXERCISES
-from vae_grading import reports
-from vae_grading.class_page import class_page
-from vae_grading.class_reports import StudentGrade, write_class_reports
 from vae_grading.grader import Grade, Verdict
-from vae_grading.reports import check_folder, read_grade, write_notebook_reports
+from vae_grading.reports import (
+    StudentGrade,
+    check_folder,
+    read_grade,
+    write_class_reports,
+    write_notebook_reports,
+)
+from vae_grading.reports.class_page import class_page
+from vae_grading.reports.texts import points_text
 from vae_grading.sandbox.process import Limits
 from vae_grading.submissions import Student, Submission
 
@@ -349,12 +354,12 @@ def test_page(tmp_path):
     page = page_of(tmp_path, some_grade("Иванов Пётр/vae_seminar"))
     assert page.all("title") == [f"Иванов Пётр/vae_seminar: {sum(LEFT.values())} из {FULL}"]
     assert page.all("h1") == ["Иванов Пётр/vae_seminar"]
-    assert page.all("p", "total") == [f"{reports.points_text(sum(LEFT.values()))} из {FULL}"]
+    assert page.all("p", "total") == [f"{points_text(sum(LEFT.values()))} из {FULL}"]
     assert page.all("p", "note") == [NOTE]
     assert page.all("span", "mark") == ["✗" if number in (3, 4) else "✓" for number in EXERCISES]
     assert page.all("h2") == TITLES
     assert page.all("span", "points") == [
-        f"{reports.points_text(LEFT[number])} из {POINTS[number]}" for number in EXERCISES]
+        f"{points_text(LEFT[number])} из {POINTS[number]}" for number in EXERCISES]
     assert page.all("p", "hint") == ["К" + HINT[1:]] * 2
     assert page.all("h3") == ["Ваши строки, в которых возникла ошибка"] * 2
     assert page.all("pre") == [TRACEBACK] * 2
@@ -380,7 +385,7 @@ def test_the_page_shows_the_students_code(tmp_path):
 
 def test_page_of_a_perfect_notebook(tmp_path):
     page = page_of(tmp_path, some_grade(failed=(), note=""))
-    assert page.all("p", "total") == [f"{reports.points_text(FULL)} из {FULL}"]
+    assert page.all("p", "total") == [f"{points_text(FULL)} из {FULL}"]
     assert "Отличная работа!" in page.all("p", "count")[0]
     for tag, class_ in [("p", "hint"), ("p", "note"), ("pre", None), ("h3", None)]:
         assert page.all(tag, class_) == []
@@ -419,7 +424,7 @@ def test_students_markup_is_text(name, tmp_path):
     (20, "20 баллов"), (21, "21 балл"), (22, "22 балла"), (25, "25 баллов"), (100, "100 баллов"),
     (101, "101 балл"), (111, "111 баллов"), (112, "112 баллов"), (122, "122 балла")])
 def test_points_in_russian(number, expected):
-    assert reports.points_text(number) == expected
+    assert points_text(number) == expected
 
 
 @pytest.mark.parametrize("hint, expected", [
@@ -776,7 +781,7 @@ def test_the_page_of_nobody():
 
 @pytest.mark.parametrize("full, label", [(100, "10–14"), (11.5, "10"), (10.5, "10")])
 def test_the_page_of_a_seminar_with_other_points(full, label, tmp_path, monkeypatch):
-    monkeypatch.setattr("vae_grading.class_page.MAX_POINTS", full)
+    monkeypatch.setattr("vae_grading.reports.class_page.MAX_POINTS", full)
     page = glance_at(tmp_path, [result_of(some_grade("a", failed=()))])
     assert f": {label} – 1." in pictures_of(page)[0]
 

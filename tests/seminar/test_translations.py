@@ -25,7 +25,7 @@ from tools.translations import texts
 from vae import language
 from vae.checks import EXERCISES, Mistake, check
 from vae_grading.grader import Reference, grade
-from vae_grading.reports import page_text
+from vae_grading.reports.texts import page_text
 from vae_grading.sandbox.worker import packages_without_solutions
 
 ROOT = Path(vae.__file__).parents[1]
@@ -98,7 +98,7 @@ def test_each_text_of_the_code_is_marked():
                    and isinstance(node.value, str) and node not in allowed]
         assert not [text for text in strings if re.search("[а-яё]{2}", text)
                     and "#!/usr/bin/env bash" not in text], path
-    page = (ROOT / "vae_grading" / "feedback.html").read_text(encoding="utf-8")
+    page = (ROOT / "vae_grading" / "reports" / "feedback.html").read_text(encoding="utf-8")
     assert not RUSSIAN.search(re.sub(r'_\("[^"]*"\)', "", page))
 
 

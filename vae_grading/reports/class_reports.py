@@ -1,12 +1,4 @@
-"""The reports of a class.
-
-::
-
-    grades.xlsx, grades.csv  tables, with a row for each student
-    index.html               the class at a glance
-    moodle_feedback.zip      the students' pages, as Moodle takes them back
-    junit.xml                for a CI server
-"""
+"""The reports of a class, whose students' own reports exist."""
 
 import io
 import zipfile
@@ -15,11 +7,11 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from vae.checks import EXERCISES
-from vae_grading.class_page import class_page
 from vae_grading.grader import Grade
-from vae_grading.reports import (
-    MAX_POINTS, headline, output_of, page_path, printable, visible, write_file)
-from vae_grading.spreadsheet import table, workbook
+from vae_grading.reports.class_page import class_page
+from vae_grading.reports.files import page_path, write_file
+from vae_grading.reports.spreadsheet import table, workbook
+from vae_grading.reports.texts import MAX_POINTS, headline, output_of, printable, visible
 from vae_grading.submissions import Student
 
 __all__ = ["StudentGrade", "write_class_reports"]

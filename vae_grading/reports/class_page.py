@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 
 from vae.checks import EXERCISES
 from vae.language import _, language
-from vae_grading.reports import (
+from vae_grading.reports.texts import (
     MAX_POINTS, capital, headline, page_text, printable, sentence, visible)
 
 __all__ = ["class_page"]
@@ -36,7 +36,7 @@ def class_page(results):
 
     Parameters
     ----------
-    results : list of vae_grading.class_reports.StudentGrade
+    results : list of vae_grading.reports.StudentGrade
 
     Returns
     -------

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import xlsxwriter
 
 from vae.checks import EXERCISES
-from vae_grading.reports import MAX_POINTS, printable, visible
+from vae_grading.reports.texts import MAX_POINTS, printable, visible
 
 __all__ = ["HEADER", "table", "workbook"]
 
@@ -29,7 +29,7 @@ def table(results):
 
     Parameters
     ----------
-    results : list of vae_grading.class_reports.StudentGrade
+    results : list of vae_grading.reports.StudentGrade
 
     Returns
     -------
@@ -46,7 +46,7 @@ def workbook(results):
 
     Parameters
     ----------
-    results : list of vae_grading.class_reports.StudentGrade
+    results : list of vae_grading.reports.StudentGrade
 
     Returns
     -------
