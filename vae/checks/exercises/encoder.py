@@ -17,10 +17,13 @@ from vae.language import N_, _
 
 #: Sets of random weights. What holds for all of them holds by construction.
 N_WEIGHTS = 20
-#: A mean that stays within these bounds, however large the weights are, is bounded.
+#: A mean that passes these bounds is unbounded.
 UNBOUNDED = 1000.
 #: How often weights are doubled to see whether the mean is bounded.
 N_DOUBLINGS = 20
+#: By what part of its range a mean must grow in the second half of the doublings to be unbounded,
+#: if it stays within the bounds. The range of a logarithm doubles.
+GROWTH = 0.1
 #: Sets of random weights with which a part of the images is encoded, too.
 N_HALVES = 3
 
@@ -87,7 +90,8 @@ def measure(graph, inputs):
     dict
         ``loc``, ``scale``: arrays of shape (20, batch, HIDDEN_DIM), for each of 20 sets of weights.
         ``half_loc``, ``half_scale``: the same for every second image, for the first 3 sets.
-        ``least_loc``, ``greatest_loc``: float, of the means with all these and larger weights.
+        ``least_loc``, ``greatest_loc``: float, bounds of the means with all these and larger
+        weights; infinite if there are none.
         ``symmetric``: bool, whether the first weights make units that stay the same.
 
     Raises
@@ -101,7 +105,7 @@ def measure(graph, inputs):
     compute = compiled([graph["input_x"]], outputs)
     parameters = parameters_of(outputs)
     random = np.random.RandomState(inputs["seed"])
-    x, whole, halves, means = inputs["x"], [], [], _Range()
+    x, whole, halves, means = inputs["x"], [], [], _Means()
     with same_parameters_afterwards(parameters):
         symmetric = stays_symmetric(graph["input_x"], outputs, x, random)
         for index in range(N_WEIGHTS):
@@ -113,31 +117,48 @@ def measure(graph, inputs):
             _double_until_large(means, compute, parameters, x[:10])
     loc, scale = np.swapaxes(whole, 0, 1)
     half_loc, half_scale = np.swapaxes(halves, 0, 1)
+    least, greatest = means.bounds()
     return dict(loc=loc, scale=scale, half_loc=half_loc, half_scale=half_scale,
-                least_loc=means.least, greatest_loc=means.greatest, symmetric=symmetric)
+                least_loc=least, greatest_loc=greatest, symmetric=symmetric)
 
 
-class _Range:
-    """The least and the greatest of some numbers."""
+class _Means:
+    """How far means go while the weights are doubled."""
 
     def __init__(self):
-        self.least, self.greatest = np.inf, -np.inf
+        self._least = np.full(N_DOUBLINGS + 1, np.inf)  #: by the number of doublings
+        self._greatest = np.full(N_DOUBLINGS + 1, -np.inf)
 
-    def add(self, values):
-        self.least = float(min(self.least, values.min()))
-        self.greatest = float(max(self.greatest, values.max()))
+    def add(self, loc, n_doublings=0):
+        self._least[n_doublings] = min(self._least[n_doublings], loc.min())
+        self._greatest[n_doublings] = max(self._greatest[n_doublings], loc.max())
+
+    def are_large(self):
+        return self._least.min() < -UNBOUNDED and self._greatest.max() > UNBOUNDED
+
+    def bounds(self):
+        """Return the least and the greatest mean, infinite if there is no such bound."""
+        least, greatest = self._least.min(), self._greatest.max()
+        early = slice(N_DOUBLINGS // 2 + 1)
+        early_least, early_greatest = self._least[early].min(), self._greatest[early].max()
+        growth = GROWTH * (early_greatest - early_least)
+        if least < -UNBOUNDED or early_least - least > growth:
+            least = -np.inf
+        if greatest > UNBOUNDED or greatest - early_greatest > growth:
+            greatest = np.inf
+        return float(least), float(greatest)
 
 
 def _double_until_large(means, compute, parameters, x):
-    """Double the weights until the means are large on some side; add these means to their range."""
-    for _doubling in range(N_DOUBLINGS):
-        if means.least < -UNBOUNDED and means.greatest > UNBOUNDED:
+    """Double the weights until the means are large on some side."""
+    for n_doublings in range(1, N_DOUBLINGS + 1):
+        if means.are_large():
             return
         scale_parameters(parameters, 2)
         loc, _scale = compute(x)
         if not np.isfinite(loc).all():
             return
-        means.add(loc)
+        means.add(loc, n_doublings)
         if np.abs(loc).max() > UNBOUNDED:
             return
 
@@ -186,11 +207,11 @@ def judge(inputs, measured):
 
 def _bounds(least, greatest):
     """Return the bounds of the means as text, None if they have none."""
-    if least >= -UNBOUNDED and greatest <= UNBOUNDED:
+    if np.isfinite([least, greatest]).all():
         return _("от {least:.3g} до {greatest:.3g}", least=least, greatest=greatest)
-    if least >= -UNBOUNDED:
+    if np.isfinite(least):
         return _("не меньше {least:.3g}", least=least)
-    if greatest <= UNBOUNDED:
+    if np.isfinite(greatest):
         return _("не больше {greatest:.3g}", greatest=greatest)
     return None
 
