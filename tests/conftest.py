@@ -27,15 +27,16 @@ from vae.mnist import SHA256
 matplotlib.use("Agg")
 
 
-#: Hints that wrong answers in the tests have produced: (test, text).
+#: Hints that answers in the tests have produced: (test, text).
 HINTS = []
 
 
 def pytest_addoption(parser, pluginmanager):
     """Add --hints; accept pyproject.toml's options of plugins even where these are missing."""
     parser.addoption("--hints", action="store_true",
-                     help="list each hint of the exercises' checks, below the test with the wrong "
-                          "answer that produces it: pytest tests/seminar/test_checks.py --hints")
+                     help="list the hints that answers in the tests get, and the points if they "
+                          "are graded: pytest --hints tests/seminar/test_checks.py "
+                          "tests/grading/test_grading.py")
     if not pluginmanager.hasplugin("xdist"):
         parser.addoption("--dist", help="ignored: pytest-xdist is not installed")
     if not pluginmanager.hasplugin("timeout"):

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import socket
+import sys
 import textwrap
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import numpy as np
 import psutil
 import pytest
 import theano
+from conftest import HINTS
 from grading_notebooks import (FORMS, OTHER_WAYS, OWN_NAMES, RIGHT, SOLVED, TODO, WRONG, attack,
                                changed, notebook, unfilled)
 
@@ -39,6 +41,22 @@ def reference():
         patch.setenv(SECRET, "тайна")
         the_worker(reference)
     return reference
+
+
+@pytest.fixture(autouse=True)
+def shown_by_hints(request, monkeypatch):
+    """With pytest's option --hints, list the points and hints of each notebook that is graded."""
+    original = grade
+
+    def grade_and_note(*arguments):
+        result = original(*arguments)
+        lines = [f"{result.points} из {FULL}", *filter(None, [result.note]),
+                 *(f"{verdict.exercise}: {verdict.hint}" for verdict in result.verdicts
+                   if not verdict.passed)]
+        HINTS.append((request.node.name, "\n".join(lines)))
+        return result
+
+    monkeypatch.setattr(sys.modules[__name__], "grade", grade_and_note)
 
 
 @pytest.fixture
