@@ -15,13 +15,14 @@ from vae.checks.graph_tools import (
 from vae.checks.random_images import draw_images
 from vae.language import N_, _
 
-#: Sets of random weights. What holds for all of them holds by construction.
+#: Number of sets of random weights. A property that holds for all sets holds for any weights.
 N_WEIGHTS = 20
-#: A mean that stays within these bounds, however large the weights are, is bounded.
+#: If the means never exceed this number, however large the weights are, they are bounded above. The
+#: same holds for its negative and for a lower bound.
 UNBOUNDED = 1000.
-#: How often weights are doubled to see whether the mean is bounded.
+#: The largest number of times that weights are doubled to see whether the mean is bounded.
 N_DOUBLINGS = 20
-#: Sets of random weights with which a part of the images is encoded, too.
+#: Number of sets of random weights with which every second image is also encoded separately.
 N_HALVES = 3
 
 
@@ -31,7 +32,7 @@ def build(names):
     Parameters
     ----------
     names : Names
-        What the student's cells have defined.
+        The names that the student's cells have defined.
 
     Returns
     -------
@@ -73,22 +74,24 @@ def _require_two_layers(heads):
 
 
 def measure(graph, inputs):
-    """Evaluate the encoder with random weights, on all images and on every second one.
+    """Evaluate the encoder with random weights, on all images and on every second image.
 
-    Then double the weights again and again, to see how far the means go.
+    Then double the weights repeatedly, to see whether the means are bounded.
 
     Parameters
     ----------
     graph, inputs : dict
-        What `build` and `draw_images` return.
+        The results of `build` and `draw_images`.
 
     Returns
     -------
     dict
         ``loc``, ``scale``: arrays of shape (20, batch, HIDDEN_DIM), for each of 20 sets of weights.
         ``half_loc``, ``half_scale``: the same for every second image, for the first 3 sets.
-        ``least_loc``, ``greatest_loc``: float, of the means with all these and larger weights.
-        ``symmetric``: bool, whether the first weights make units that stay the same.
+        ``least_loc``, ``greatest_loc``: float, the smallest and the largest mean with any of these
+        weights and of the doubled weights.
+        ``symmetric``: bool, whether units of a layer have equal initial weights and keep them equal
+        during training.
 
     Raises
     ------
@@ -118,7 +121,7 @@ def measure(graph, inputs):
 
 
 class _Range:
-    """The least and the greatest of some numbers."""
+    """The smallest and the largest of some numbers."""
 
     def __init__(self):
         self.least, self.greatest = np.inf, -np.inf
@@ -129,7 +132,7 @@ class _Range:
 
 
 def _double_until_large(means, compute, parameters, x):
-    """Double the weights until the means are large on some side; add these means to their range."""
+    """Double the weights until a mean is large, and add the means to their range."""
     for _doubling in range(N_DOUBLINGS):
         if means.least < -UNBOUNDED and means.greatest > UNBOUNDED:
             return
@@ -143,12 +146,12 @@ def _double_until_large(means, compute, parameters, x):
 
 
 def judge(inputs, measured):
-    """Require outputs that are a mean and a standard deviation, whatever the weights.
+    """Require that the outputs are a mean and a standard deviation for any weights.
 
     Parameters
     ----------
     inputs, measured : dict
-        What `draw_images` and `measure` return.
+        The results of `draw_images` and `measure`.
 
     Raises
     ------
@@ -185,7 +188,7 @@ def judge(inputs, measured):
 
 
 def _bounds(least, greatest):
-    """Return the bounds of the means as text, None if they have none."""
+    """Return the bounds of the means as text, or None if the means are unbounded."""
     if least >= -UNBOUNDED and greatest <= UNBOUNDED:
         return _("от {least:.3g} до {greatest:.3g}", least=least, greatest=greatest)
     if least >= -UNBOUNDED:
