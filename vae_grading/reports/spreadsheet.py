@@ -82,7 +82,8 @@ def _row(result):
     student, grade = result.student, printable(result.grade)
     points = {verdict.exercise: verdict.points for verdict in grade.verdicts}
     other_notebooks = ", ".join(
-        f"{visible(other_grade.name)} ({other_grade.points})" for other_grade in result.other_grades)
+        f"{visible(other_grade.name)} ({other_grade.points})"
+        for other_grade in result.other_grades)
     return [_cell(visible(student.name)), int(student.id) if student.id else "",
             _plain(visible(student.folder)), _plain(grade.name if student.notebooks else ""),
             *(points.get(number, 0) for number in EXERCISES), grade.points, MAX_POINTS,
