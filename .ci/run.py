@@ -2,9 +2,9 @@
 """Run the commands of the README and the tests on every supported Python.
 
 The commands of the README run in the way that a newcomer would run them: each in a new virtual
-environment, with the oldest Python that is installed. Meanwhile tox tests the remaining Pythons at
-low priority. On the newest of them it runs all tests except the slow ones, on the others a short
-list.
+environment, with the oldest Python that is installed. Meanwhile tox tests the newer Pythons at low
+priority. On the newest Python, it runs all tests except the slow ones. On all other Pythons, it
+runs a short list of tests.
 
 The result is a Markdown table, with a row for each Python that shows which steps work on it.
 

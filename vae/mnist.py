@@ -114,7 +114,7 @@ def load_dataset(data_dir=None):
 
 
 def _find_file(name, folder):
-    """Return the content of an MNIST file, checked by SHA-256, or raise OSError."""
+    """Return the content of an MNIST file, checked by SHA-256; raise OSError if there is none."""
     cache = pooch.os_cache("vae-seminar") / "mnist"
     for path in (Path(place) / name for place in (folder, cache) if place):
         if not os.path.isfile(path):

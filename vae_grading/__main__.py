@@ -91,7 +91,7 @@ def grade_class(students, output, reference, limits, jobs=None, scheduler=None):
     jobs : int, optional
         Number of notebooks that are graded at a time; by default, one for each core.
     scheduler : str, optional
-        Address of a Dask scheduler, whose workers grade instead of this machine.
+        Address of a Dask scheduler. Its workers grade instead of this machine.
 
     Returns
     -------

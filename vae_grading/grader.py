@@ -115,7 +115,7 @@ class Grade:
 
     name: str
     verdicts: list[Verdict] = field(default_factory=list)
-    note: str = ""  #: in the reader's language, what is wrong with the file as a whole
+    note: str = ""  #: a problem of the file as a whole, in the reader's language
     exhausted: bool = False  #: whether a limit was reached, so that more time or memory might help
 
     @classmethod
@@ -256,8 +256,8 @@ def what_reference_lacks(reference):
 def _grade(name, content, reference, clock):
     """Try each order of the cells without any solution, then continue with the best order.
 
-    After a run has been given a solution, no other order is tried. So a student whose code stores
-    this solution cannot gain points with it in another order.
+    After a run has been given a solution, no other order is tried. Otherwise a student's code could
+    store this solution, and gain points with it in another order.
     """
     best, order, n_orders = None, 0, 1
     while order < n_orders and (best is None or not (best.is_complete or clock.is_up)):
@@ -501,12 +501,12 @@ class _Progress:
 class _Death:
     """The end of a process before it had finished its task."""
 
-    place: str  #: what the process was doing
-    reason: str  #: for the student
+    place: str  #: the step of the process that was running
+    reason: str  #: the reason, for the student
 
 
 class _Run:
-    """One run of a notebook, with the exercises that pass and the failures of the others.
+    """One run of a notebook: it finds exercises that pass, and failures of exercises that do not.
 
     Parameters
     ----------

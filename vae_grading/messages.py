@@ -104,7 +104,7 @@ class Stage:
     """The next step of the process. If the process dies, this step is the cause."""
 
     place: str  #: a description for the student
-    exercises: tuple[int, ...] = ()  #: the exercises whose code this is
+    exercises: tuple[int, ...] = ()  #: the exercises to which the code belongs
 
 
 @dataclass(frozen=True)

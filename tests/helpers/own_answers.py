@@ -1,4 +1,4 @@
-"""Right answers in the form in which students write them: copies of the package's own code."""
+"""Right answers in the form that students write: copies of the package's own code."""
 
 import sys
 

@@ -52,17 +52,20 @@ class Meanings(ast.NodeTransformer):
         self._names = {function.__name__ for function in MEANINGS}
 
     def visit_Name(self, node):
+        """Replace a function by its replacement, if the name has one."""
         if node.id in self._names and isinstance(node.ctx, ast.Load):
             return _call("meaning", node)
         return node
 
     def visit_Attribute(self, node):
+        """Replace ``math.ceil`` and ``math.floor``."""
         self.generic_visit(node)
         if node.attr in ("ceil", "floor") and isinstance(node.ctx, ast.Load):
             return _call("meaning", node)
         return node
 
     def visit_Compare(self, node):
+        """Replace a comparison by a call of `compare`."""
         self.generic_visit(node)
         name = _COMPARISONS.get(type(node.ops[0]))
         if name is None or len(node.ops) > 1:
@@ -70,6 +73,7 @@ class Meanings(ast.NodeTransformer):
         return _call("compare", node.left, *node.comparators, ast.Constant(name))
 
     def visit_Call(self, node):
+        """Replace a call of a method in `METHODS`, and warn of ``eval`` and ``exec``."""
         function = node.func
         self.generic_visit(node)
         if isinstance(function, ast.Attribute) and function.attr in METHODS:
@@ -84,6 +88,7 @@ class Meanings(ast.NodeTransformer):
         return node
 
     def visit_FunctionDef(self, node):
+        """Warn of a method that Python 3 does not call."""
         self.generic_visit(node)
         if node.name in _UNCALLED_METHODS:
             self._warn(node, f"Python 3 calls {_UNCALLED_METHODS[node.name]}, not {node.name}")

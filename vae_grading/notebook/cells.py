@@ -51,7 +51,7 @@ class Statement:
 
     @property
     def exercises(self):
-        """The exercises whose names this statement binds."""
+        """The exercises for which this statement binds names."""
         return [number for number, exercise in EXERCISES.items()
                 if self.binds.intersection(exercise.names)]
 
@@ -127,7 +127,7 @@ class Cell:
 
     @property
     def exercises(self):
-        """The exercises whose names this cell binds."""
+        """The exercises for which this cell binds names."""
         if self.error is not None:
             return [number for number, exercise in EXERCISES.items()
                     if any(re.search(rf"^\s*((def|class)\s+{name}\b|.*\b{name}\b[^=\n]*=[^=])",

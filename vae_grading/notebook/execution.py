@@ -5,7 +5,7 @@ exercise is the final value of its names, no matter which cells have defined the
 the same way as in Jupyter, with these exceptions:
 
 * If a statement fails, the following statements of its cell still run, because the statement may
-  import a module that is missing here. Only after a ``raise`` they do not.
+  import a module that is missing here. After a ``raise``, they do not run.
 * A statement that defines no exercise may take half of the remaining time for all such statements.
   Then it is interrupted.
 * If a name is missing, the cell that defines it is run first, unless it has been run before.

@@ -25,7 +25,7 @@ _UNPRINTABLE = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 
 
 def printable(grade):
-    """Return a copy of a grade, in the texts of which all characters are valid in all reports.
+    """Return a copy of a grade with texts that contain only characters valid in all reports.
 
     Parameters
     ----------

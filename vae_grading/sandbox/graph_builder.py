@@ -159,7 +159,7 @@ class _GraphBuilder:
             self._send_graph(number)
         except BaseException as error:
             if number in self._graphs and isinstance(error, Mistake):
-                self._send_graph(number)  # later cells have put something else into its names
+                self._send_graph(number)  # later cells have assigned other values to its names
             else:
                 self._send(self._explained(number, error))
 
@@ -240,6 +240,6 @@ def _is_of_the_package(error):
 
 
 def _missing_from_package(error):
-    """Return the name of the class or function whose solution the package lacks."""
+    """Return the name of the class or function that has no solution in the package."""
     function = traceback.extract_tb(error.__traceback__)[-1].name
     return "MultivariateNormalDiag" if function == "sample" else function
