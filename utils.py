@@ -20,7 +20,7 @@ from vae.progress import progress_bar
 from vae.training_picture import TrainingPicture
 from vae.weights import TRAINED_WEIGHTS, learning_curves, load_weights, save_weights
 
-#: The largest dimension of codes that is tried out, where a decoder does not take two.
+#: If a decoder rejects two-dimensional codes, dimensions from 1 to this one are tried.
 _MAX_DIMENSION = 256
 
 __all__ = [
@@ -45,7 +45,7 @@ __all__ = [
 def iterate_minibatches(inputs, targets=None, batchsize=20, shuffle=True, rng=None, progress=None):
     """Iterate over the data once, in minibatches of equal size.
 
-    Samples that do not fill a last minibatch are left out.
+    If the last samples do not fill a minibatch, they are left out.
 
     Parameters
     ----------
@@ -65,12 +65,13 @@ def iterate_minibatches(inputs, targets=None, batchsize=20, shuffle=True, rng=No
     Returns
     -------
     iterator
-        Over ``inputs[batch]``, or over ``(inputs[batch], targets[batch])`` if there are targets.
+        Yields ``inputs[batch]``, or ``(inputs[batch], targets[batch])`` if there are targets.
 
     Raises
     ------
     ValueError
-        At the call, if the lengths differ or `batchsize` is out of range.
+        If the lengths differ or `batchsize` is out of range. The call itself raises it, not the
+        first iteration.
     """
     if targets is not None and len(targets) != len(inputs):
         raise ValueError(f"Got {len(targets)} targets, expected {len(inputs)}, one for each input")
@@ -103,6 +104,11 @@ def plot_reconstructions(X, reconstruct, n_images=10):
     Returns
     -------
     matplotlib.figure.Figure
+
+    Raises
+    ------
+    ValueError
+        If an argument or a result of `reconstruct` has the wrong shape or is not finite.
     """
     check_images("X", X, len(X))
     check_count("n_images", n_images)
@@ -120,9 +126,9 @@ def plot_reconstructions(X, reconstruct, n_images=10):
 def plot_hidden_space(X, encode, y=None, name=None):
     """Plot images at their codes.
 
-    With `y`, the colour of an image shows its digit, which also stands in the middle of its images,
-    for readers who confuse some colours. Without `y`, if images repeat, all copies of an
-    image have the same colour, which shows the cloud of its codes.
+    With `y`, the colour of an image shows its digit. The digit is also written in the middle of its
+    images, because some readers cannot tell the colours apart. Without `y`, if images repeat, all
+    copies of an image have the same colour, which shows the cloud of its codes.
 
     Parameters
     ----------
@@ -133,12 +139,18 @@ def plot_hidden_space(X, encode, y=None, name=None):
     y : numpy.ndarray, optional
         Digits, ``(n,)`` integers from 0 to 9.
     name : str, optional
-        Of the model, for the title.
+        Name of the model, for the title.
 
     Returns
     -------
     matplotlib.figure.Figure or None
-        None, after a line of text, if codes do not have two dimensions.
+        None if the codes do not have two dimensions; a printed line explains this.
+
+    Raises
+    ------
+    ValueError
+        If an argument or a result of `encode` has the wrong shape or is not finite, or if `y` has
+        values other than digits.
     """
     check_images("X", X, len(X))
     if y is not None:
@@ -179,7 +191,10 @@ def plot_hidden_space(X, encode, y=None, name=None):
 
 
 def _write_digits(ax, codes, y):
-    """Write each digit, in its colour, into the square where it is most frequent and most alone."""
+    """Write each digit, in its colour, into one of the squares of a grid.
+
+    That square has many images of this digit and few images of other digits.
+    """
     edges = [np.linspace(*limits, 16) for limits in (ax.get_xlim(), ax.get_ylim())]
     centers = [(borders[:-1] + borders[1:]) / 2 for borders in edges]
     n_images = np.histogram2d(*codes.T, bins=edges)[0]
@@ -194,7 +209,7 @@ def _write_digits(ax, codes, y):
 
 
 def _show_thumbnails(ax, X, codes, colors):
-    """Show each image at its code, in its colour, and fit the axes' limits to all of them."""
+    """Show each image at its code, in its colour, and set the limits of the axes to fit them."""
     low, high = np.min(codes, axis=0), np.max(codes, axis=0)
     half = 0.017 * (np.max(high - low) or 1)
     for image, (z_1, z_2), color in zip(X[:, 0], codes, colors):
@@ -205,10 +220,10 @@ def _show_thumbnails(ax, X, codes, colors):
 
 
 def plot_manifold(decode, n=20):
-    """Plot what a decoder makes of codes on a grid.
+    """Plot the images that a decoder makes of the codes on a grid.
 
-    Along each axis, the codes are `n` quantiles of the standard normal prior, at equal steps of
-    probability: the grid covers the prior evenly.
+    Along each axis, the codes are `n` quantiles of the standard normal prior. The probability
+    between neighbouring quantiles is always the same, so the grid covers the prior evenly.
 
     Parameters
     ----------
@@ -220,7 +235,13 @@ def plot_manifold(decode, n=20):
     Returns
     -------
     matplotlib.figure.Figure or None
-        None, after a line of text, if codes do not have two dimensions.
+        None if the codes do not have two dimensions; a printed line explains this.
+
+    Raises
+    ------
+    ValueError
+        If `n` is not a positive integer, or if `decode` raises ValueError or returns something
+        other than images.
     """
     check_count("n", n)
     grid = _grid_of_codes(decode, n)
@@ -241,9 +262,9 @@ def plot_manifold(decode, n=20):
 
 
 def _grid_of_codes(decode, n):
-    """Return the quantiles and the image decoded at each pair of them, from the top row down.
+    """Return the quantiles, and the image decoded from each pair of them, from the top row down.
 
-    Return None, after a line of text, if codes do not have two dimensions.
+    If the codes do not have two dimensions, print a line that says so and return None.
     """
     z = ndtri((np.arange(n) + 0.5) / n)
     z_1, z_2 = np.meshgrid(z, z[::-1])  # the top row has the largest z_2
@@ -260,7 +281,7 @@ def _grid_of_codes(decode, n):
 
 
 def _dimension_of_codes(decode):
-    """Return the smallest dimension of codes that a decoder takes, None if it takes none."""
+    """Return the smallest dimension of codes that a decoder accepts, or None if it accepts none."""
     for dimension in range(1, _MAX_DIMENSION + 1):
         try:
             decode(np.zeros((1, dimension), np.float32))
@@ -276,12 +297,12 @@ def _print_needs_a_plane(dimension):
 
 
 def explore_manifold(decode, n=15):
-    """Show the image that a decoder makes of a code, which two sliders choose.
+    """Let the user choose a code with two sliders, and show the image decoded from it.
 
-    The grid of `plot_manifold` is beside it, with a mark at the chosen code: a step along its axes
-    is a step of the prior's probability, not of the code. Without a kernel, as in a saved notebook,
-    or without ipywidgets, there is a picture of the code (0, 0). If codes do not have two
-    dimensions, there is only a line of text.
+    The grid of `plot_manifold` is shown next to the image, with a mark at the chosen code. Its axes
+    are scaled by the probability of the prior, not by the code. Without a kernel, as in a saved
+    notebook, or without ipywidgets, a still picture of the code (0, 0) is shown. If the codes do
+    not have two dimensions, only a line of text is printed.
 
     Parameters
     ----------
@@ -289,6 +310,12 @@ def explore_manifold(decode, n=15):
         Maps codes, ``(m, 2)`` float32, to the probabilities of pixels, ``(m, 1, 28, 28)``.
     n : int
         Number of images along each axis of the grid.
+
+    Raises
+    ------
+    ValueError
+        If `n` is not a positive integer, or if `decode` raises ValueError or returns something
+        other than images.
     """
     check_count("n", n)
     grid = _grid_of_codes(decode, n)
@@ -328,17 +355,22 @@ def explore_manifold(decode, n=15):
 
 
 def plot_samples(samples):
-    """Plot what several decoders have made of the same codes, drawn from the prior p(z).
+    """Plot the images that several decoders have made of the same codes, drawn from p(z).
 
     Parameters
     ----------
     samples : dict of numpy.ndarray
-        By the decoder's label: the probabilities of pixels, ``(n, 1, 28, 28)`` in [0, 1].
+        Maps the label of a decoder to the probabilities of pixels, ``(n, 1, 28, 28)`` in [0, 1].
 
     Returns
     -------
     matplotlib.figure.Figure
         A row of images for each decoder.
+
+    Raises
+    ------
+    ValueError
+        If there are no images, if an array has the wrong shape, or if its values are not finite.
     """
     n_images = len(next(iter(samples.values()), ()))
     for label, images in samples.items():
@@ -358,12 +390,17 @@ def plot_learning_curve(train_elbo, test_elbo):
     Parameters
     ----------
     train_elbo, test_elbo : sequence of float
-        Mean over the images after each epoch, in nats, of equal lengths.
+        The ELBO after each epoch, averaged over the images, in nats. Both have the same length.
 
     Returns
     -------
     matplotlib.figure.Figure or None
-        None, after a line of text, if there are no epochs.
+        None if there are no epochs; a printed line explains this.
+
+    Raises
+    ------
+    ValueError
+        If the lengths differ.
     """
     if len(train_elbo) != len(test_elbo):
         raise ValueError(f"Got {len(train_elbo)} train and {len(test_elbo)} test epochs, expected "

@@ -2,8 +2,8 @@
 
     tox && python .ci/constraints.py .tox/py3*
 
-The file is for pip's option -c. If the versions of a package differ, markers say for which Pythons
-each is; the last one also serves Pythons to come.
+The file is meant for pip's option -c. If a package has different versions, each has a marker for
+its Pythons. The last version is also used for later Pythons.
 """
 
 import re
@@ -17,7 +17,10 @@ HEAD = "# Versions with which the tests have passed, by .ci/constraints.py; for 
 
 
 def packages_of(environment):
-    """Return an environment's Python, as (3, 13), and the versions of its packages from PyPI."""
+    """Return the Python of an environment, such as (3, 13), and the versions of its packages.
+
+    Packages that were not installed from an index are left out.
+    """
     site = next(Path(environment).glob("lib/python3.*/site-packages"), None)
     if site is None:
         sys.exit(f"Got {environment}, expected an environment, with lib/python3.*/site-packages")
@@ -44,7 +47,7 @@ def lines_for(package, environments):
 
 
 def constraints(environments):
-    """Return the text of the file for environments, as `packages_of` describes them."""
+    """Return the text of constraints.txt, from a list of results of `packages_of`."""
     environments = sorted(environments)
     packages = sorted({package for _, packages in environments for package in packages})
     return HEAD + "".join(f"{line}\n" for package in packages

@@ -1,14 +1,17 @@
 #!/usr/bin/env python3
-"""Try everything that the README says, on every Python that it names.
+"""Run the commands of the README and the tests on every supported Python.
 
-The README's own commands run as a newcomer would run them, each in a new virtual environment, with
-the oldest Python that is installed. Meanwhile tox tries the other Pythons at low priority: the
-newest on all tests but the slow ones.
+The commands of the README run in the way that a newcomer would run them: each in a new virtual
+environment, with the oldest Python that is installed. Meanwhile tox tests the newer Pythons at low
+priority. On the newest Python, it runs all tests except the slow ones. On all other Pythons, it
+runs a short list of tests.
 
-The result is a table in Markdown of what works on which Python. A folder ``shared`` beside the
-clone may hold MNIST, in ``mnist``, and a program ``tools/in-debian`` that runs a command in a root
-of Debian, where a Python that is not installed is tried. Without them, MNIST is downloaded, and
-such a Python is "not tried".
+The result is a Markdown table, with a row for each Python that shows which steps work on it.
+
+A folder ``shared`` next to the clone may contain MNIST, in ``mnist``, and a program
+``tools/in-debian``, which runs a command in a root file system of Debian. Pythons that are not
+installed are tested there. Without ``shared``, MNIST is downloaded, and such Pythons are "not
+tried".
 """
 
 import json
@@ -29,12 +32,12 @@ TOX = [".tox/tox/bin/python", "-m", "tox"]
 COLUMNS = ["Python", "NumPy", "installs", "imports", "tests", "notebook"]
 STARTED = time.monotonic()
 
-background_output = []  # of each command in the background
-failed_tests = []  # lines that pytest printed of them, shown again at the end
+background_output = []  # a text for each command that ran in the background
+failed_tests = []  # pytest's lines about failed tests, which are shown again at the end
 
 
 def run_in_foreground(command):
-    """Run a command and show what it prints; return whether it succeeded."""
+    """Run a command and show its output; return whether it succeeded."""
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                           errors="replace") as process:
         lines = []
@@ -48,7 +51,7 @@ def run_in_foreground(command):
 
 
 def run_in_background(command, **environment):
-    """Run a command at low priority, and keep what it prints; return whether it succeeded."""
+    """Run a command at low priority, and keep its output; return whether it succeeded."""
     process = subprocess.run(["nice", "-n", "10", *command], env={**os.environ, **environment},
                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     seconds = time.monotonic() - STARTED
@@ -60,17 +63,17 @@ def yes_or_no(steps):
     return ["yes" if worked else "NO" for worked in steps]
 
 
-# --- Pythons, by tox's names for them: "py310" ---
+# --- Pythons; their names are those of tox, such as "py310" ---
 
 def program_of(name):
-    """Return the program's name: "python3.10" for "py310"."""
+    """Return the name of the program: "python3.10" for "py310"."""
     return name.replace("py3", "python3.")
 
 
 def path_of(name):
-    """Return the path of a Python that is installed and works, or None.
+    """Return the path of a Python, or None if it is not installed or does not work.
 
-    pyenv's links exist even for a Python that it does not run.
+    pyenv may have a link to a Python and refuse to run it.
     """
     for folder in os.environ["PATH"].split(os.pathsep):
         path = os.path.join(folder, program_of(name))
@@ -100,16 +103,20 @@ def try_readme(name):
 
 
 def try_in_tox(name, all_tests, absent):
-    """Try an environment of tox; return its row of the table.
+    """Run the tests in an environment of tox, and return its row of the table.
 
     Parameters
     ----------
     name : str
-        Of the environment in pyproject.toml.
+        Name of the environment in pyproject.toml.
     all_tests : bool
-        Whether to run all tests but the slow ones, not the short list of that environment.
+        Whether to run all tests except the slow ones, instead of the short list of the environment.
     absent : list of str
-        Pythons that are not installed: they are tried in Debian.
+        Pythons that are not installed here. They are tested in Debian.
+
+    Returns
+    -------
+    list of str
     """
     environment = f"{name}-whole" if all_tests else name
     outcome = tox_in_debian(environment, absent) if name in absent else tox(environment)
@@ -118,14 +125,14 @@ def try_in_tox(name, all_tests, absent):
     installed = all(step["retcode"] == 0 for step in outcome["setup"])
     commands = outcome.get("test", [])
     if all_tests:
-        commands += commands[-1:]  # all tests include that of the notebook
+        commands += commands[-1:]  # the test of the notebook is one of these tests
     versions = commands[0]["output"].split()[-2:] if commands else []
     return [*(versions or [name.replace("py3", "3."), "?"]),
             *yes_or_no([installed, *(step["retcode"] == 0 for step in commands)])]
 
 
 def tox(environment, command=TOX, **variables):
-    """Return tox's report on an environment, as its option --result-json writes it."""
+    """Run tox on an environment, and return the report that its option --result-json writes."""
     report = Path(".tox", "results", f"{environment}.json")
     report.parent.mkdir(exist_ok=True)
     report.unlink(missing_ok=True)
@@ -137,7 +144,10 @@ def tox(environment, command=TOX, **variables):
 
 
 def tox_in_debian(environment, absent):
-    """Return tox's report on an environment whose Python is not installed here, or None."""
+    """Run tox in Debian on an environment whose Python is not installed here; return its report.
+
+    Return None if Debian or this Python is not available.
+    """
     if not IN_DEBIAN.exists():
         return None
     python = program_of(environment.partition("-")[0])
@@ -156,9 +166,9 @@ def tox_in_debian(environment, absent):
 # --- the whole run ---
 
 def set_environment():
-    """Set the variables that all commands inherit, and install the browser of a test."""
+    """Set the variables that all commands inherit, and install the browser that a test needs."""
     os.environ["UV_PYTHON_DOWNLOADS"] = "never"
-    # One process more than cores, since some tests wait for a server or for a time limit.
+    # There is one process more than cores, because some tests wait for a server or a time limit.
     os.environ["PYTEST_XDIST_AUTO_NUM_WORKERS"] = str(os.cpu_count() + 1)
     if (SHARED / "mnist").exists():
         os.environ["MNIST_DIR"] = str(SHARED / "mnist")
@@ -171,7 +181,7 @@ def set_environment():
         folders = sorted(map(str, Path(pyenv, "versions").glob("*/bin")))
         os.environ["PATH"] = os.pathsep.join([os.environ["PATH"], *folders])
     if os.geteuid() == 0 and shutil.which("apt-get") and not shutil.which("chromium"):
-        # For tests/seminar/test_browser.py, which is skipped without it.
+        # Without Chromium, tests/seminar/test_browser.py is skipped.
         subprocess.run("apt-get update -qq && apt-get install -y -qq chromium >/dev/null",
                        shell=True)
 

@@ -1,8 +1,8 @@
-"""A process that trains a model in a framework on request, and the handle on it.
+"""A process that trains a model in a framework on request, and a class that controls it.
 
-Requests and replies are lines of JSON, through the process's standard input and output. All
-contestants' processes stay alive, and one of them works at a time, so that their epochs can be
-measured alternately.
+Requests and replies are lines of JSON on the standard input and output of the process. The
+processes of all contestants stay alive, but only one of them works at a time. So their epochs can
+be measured alternately.
 """
 
 import contextlib
@@ -31,19 +31,20 @@ class Contestant:
     batch_size : int
         Number of images in a minibatch.
     n_threads : int
-        Number of threads, and of cores that the process may use.
+        Number of threads, and number of cores that the process may use.
 
     Attributes
     ----------
     start : dict
-        ``first_step``, seconds from the start of the process to the end of its first step;
-        ``imports``, seconds of these that importing the framework took; ``memory``, peak memory
-        until then in MiB.
+        ``first_step`` is the time from the start of the process to the end of its first step, in
+        seconds. ``imports`` is the time of this that importing the framework took, in seconds.
+        ``memory`` is the peak memory until the end of the first step, in MiB.
 
     Raises
     ------
     RuntimeError
-        From each method, if the process has died, with the end of what it printed.
+        If the process has died. Each method may raise it. The message contains the end of the
+        process's output.
     """
 
     def __init__(self, framework, model, environment, width, batch_size=20, n_threads=1):
@@ -69,7 +70,7 @@ class Contestant:
         Parameters
         ----------
         seed : int
-            Determines the order of the images and their binarisation, and after a restart the
+            Determines the order of the images, their binarisation and, after a restart, the initial
             weights.
         n_steps : int, optional
             Largest number of steps; by default, a whole epoch.
@@ -79,16 +80,17 @@ class Contestant:
         Returns
         -------
         dict
-            ``seconds`` for a step, and the mean ``value`` of the steps.
+            ``seconds`` is the time for a step. ``value`` is the mean of the steps' values: ELBO or
+            cross-entropy, in nats.
         """
         return self._ask(part="train", seed=seed, n_steps=n_steps, restart=restart)
 
     def test(self, seed):
-        """Evaluate the test images as `train` does, without changing the weights."""
+        """Evaluate the test images without changing the weights; return a dict as in `train`."""
         return self._ask(part="test", seed=seed, n_steps=None, restart=False)
 
     def close(self):
-        """End the process; kill it if it is busy."""
+        """End the process. If it is busy, kill it after ten seconds."""
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
         try:
@@ -110,7 +112,7 @@ class Contestant:
             self._process.stdin.write(json.dumps(request) + "\n")
             self._process.stdin.flush()
         except BrokenPipeError:
-            pass  # `_reply` raises the error
+            pass  # `_reply` raises an error
         return self._reply()
 
     def _reply(self):
@@ -124,7 +126,7 @@ class Contestant:
 
 
 def _epoch(step, images, digits, batch_size, n_steps, seed):
-    """The notebook's loop: yield the value of each step, as the framework returns it."""
+    """Run the training loop of the notebook, and yield the value that the framework returns."""
     import numpy as np
     from utils import iterate_minibatches
 
@@ -139,13 +141,13 @@ def _epoch(step, images, digits, batch_size, n_steps, seed):
 
 def main():
     replies = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what a library prints must not be taken for a reply
+    os.dup2(2, 1)  # otherwise the output of a library could be mistaken for a reply
 
     def reply(**contents):
         print(json.dumps(contents), file=replies, flush=True)
 
     task = json.loads(sys.argv[1])
-    os.sched_setaffinity(0, task["cores"])  # before the imports, which count the cores
+    os.sched_setaffinity(0, task["cores"])  # must precede the imports, which count the cores
     began = time.perf_counter()
     framework = importlib.import_module(f"frameworks.{task['framework']}")
     import_time = time.perf_counter() - began

@@ -1,9 +1,9 @@
-"""The speed of the grader: notebooks a minute, for a class of 40 made for the tests.
+"""Measure the speed of the grader in notebooks per minute, on a class of 40 from the tests.
 
     python benchmarks/grading.py [--runs N]
 
 Each run is a process ``python -m vae_grading``, which grades as many notebooks at a time as there
-are cores. Its time includes its start.
+are cores. The time includes the start of the process.
 """
 
 import argparse

@@ -1,25 +1,27 @@
-"""The speed of the seminar's training in this package, Theano, PyTorch, PyTensor and JAX.
+"""Measure the speed of the seminar's training: this package, Theano, PyTorch, PyTensor and JAX.
 
     python benchmarks/training.py [--quick] [TABLE ...]
 
-``README.md`` here says how to install what it needs. It prints tables in Markdown:
+``README.md`` in this folder describes how to install the requirements. The program prints tables in
+Markdown:
 
 ``epochs``
-    the notebook's loop on 50,000 images of MNIST, and the ELBO at its end;
+    the training loop of the notebook on 50,000 images of MNIST, and the ELBO after it;
 ``starts``
-    from the start of a process to its first training step, with nothing and with everything
-    compiled before;
+    the time from the start of a process to the end of its first training step, with empty and with
+    full caches of compiled code;
 ``growth``
     an epoch with larger batches, wider layers and more threads;
 ``graphs``
     this package compared with Theano, on several networks;
 ``patches``
-    the gain of each patch for speed: the time without the patch, divided by the time with all.
+    the gain of each patch for speed: the time without this patch, divided by the time with all
+    patches.
 
-Each contestant is a separate process, and they train alternately. A process has one core; in
-``growth`` it has a core for each thread, and in ``starts`` all cores. "Theano" is Theano 1.0.5 with
-only those patches of this package that it needs to import and compile: ``THEANO_COMPAT_OFF=speed``
-leaves out the others.
+Each contestant is a separate process, and the contestants train alternately. A process has one
+core; in ``growth`` it has a core for each thread, and in ``starts`` it has all cores. "Theano" is
+Theano 1.0.5 with ``THEANO_COMPAT_OFF=speed``: it has only the patches of this package without which
+it cannot be imported or cannot compile.
 """
 
 import argparse
@@ -42,7 +44,8 @@ N_IMAGES = 50_000
 BATCH_SIZE = 20
 WIDTH = 128
 
-#: By name: a module of `frameworks`, a class in it, THEANO_COMPAT_OFF, and THEANO_FLAGS.
+#: Maps the name of a contestant to a module of `frameworks`, a class in it, THEANO_COMPAT_OFF and
+#: THEANO_FLAGS.
 OURS, NO_COMPILER = "this package", "this package, no compiler"
 UNPATCHED, UNPATCHED_BLAS = "Theano", "Theano, float32 and BLAS"
 CONTESTANTS = {
@@ -57,7 +60,7 @@ CONTESTANTS = {
 }
 FRAMEWORKS = [name for name in CONTESTANTS if name != UNPATCHED_BLAS]
 
-#: Networks on which this package is compared with Theano, and its patches are measured.
+#: Networks on which this package is compared with Theano, and on which its patches are measured.
 MODELS = {
     "VAE": {"width": WIDTH},
     "VAE, 1024 units": {"width": 1024},
@@ -65,13 +68,13 @@ MODELS = {
     "CNN, 32 and 32 filters": {"model": "CNN", "width": 256, "batch_size": 500},
 }
 
-#: The model whose first step is timed, by what is cached.
+#: Maps the state of the cache to the model whose first step is measured.
 STARTS = {"nothing cached": "VAE", "nothing cached, function by function": "Functions",
           "all cached": "VAE"}
 
 
 class Benchmark:
-    """The tables. Each public method yields the head of a table, its rows, and a text below it.
+    """The tables. Each public method yields the head of a table, then its rows, then a text.
 
     Parameters
     ----------
@@ -90,7 +93,7 @@ class Benchmark:
 
     def _contestant(self, name, model=None, width=WIDTH, **options):
         framework, default_model, switched_off, flags = CONTESTANTS.get(
-            name, ("on_theano", "VAE", name, ""))  # a patch's name: this package without the patch
+            name, ("on_theano", "VAE", name, ""))  # for a patch's name: this package without it
         cache = self._cache(name)
         cache.mkdir(exist_ok=True)
         environment = {
@@ -100,14 +103,14 @@ class Benchmark:
             "PYTENSOR_FLAGS": f"base_compiledir={cache}",
             "NUMBA_CACHE_DIR": str(cache),
             "TORCHINDUCTOR_CACHE_DIR": str(cache),
-            "TMPDIR": str(cache),  # where PyTorch keeps compiled headers
+            "TMPDIR": str(cache),  # PyTorch keeps compiled headers there
             "JAX_COMPILATION_CACHE_DIR": str(cache),
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         }
         return Contestant(framework, model or default_model, environment, width, **options)
 
     def _in_turn(self, names, n_rounds, label, **options):
-        """Yield (round, name, contestant); all contestants are alive and take turns."""
+        """Yield (round, name, contestant). All contestants stay alive and take turns."""
         with contextlib.ExitStack() as alive, tqdm(
                 total=len(names) * (n_rounds + 1), desc=label, leave=False) as bar:
             contestants = {}
@@ -217,7 +220,7 @@ class Benchmark:
                "and of the first step of a process on all cores.")
 
     def _without(self, patch, row):
-        """Return the time in a row without a patch, divided by the time with all patches."""
+        """Return the time for a row of the table without a patch, divided by the time with it."""
         n_rounds = 1 if self._quick else 5
         seconds = {name: [] for name in (OURS, patch)}
         if row in MODELS:
@@ -241,7 +244,7 @@ class Benchmark:
 
 
 def patches_for_speed():
-    """Return the names of the patches in the group ``speed``, without importing Theano here."""
+    """Return the names of the patches in the group ``speed``. A child process imports Theano."""
     show = ("from theano_compat.hooks import PATCHES\n"
             "print(*(name for name, patch in PATCHES.items() if patch.group == 'speed'))")
     return subprocess.run([sys.executable, "-c", show], stdout=subprocess.PIPE, text=True,
@@ -254,7 +257,7 @@ def mean_and_deviation(values):
 
 
 def verdict(groups):
-    """State whether groups of numbers differ by more than the numbers within them."""
+    """Return a sentence: whether the means of groups of numbers differ significantly."""
     from scipy.stats import f_oneway
     p_value = f_oneway(*groups).pvalue
     agreement = "agree within noise" if p_value > 0.001 else "DO NOT AGREE"
@@ -275,7 +278,7 @@ def machine():
 
 
 def write(rows):
-    """Print a table in Markdown, each row as it comes, and the text below it."""
+    """Print a table in Markdown, each row as soon as it is measured, and the text below it."""
     head = next(rows)
     print("\n| " + " | ".join(head) + " |\n|" + " --- |" + " ---: |" * (len(head) - 1), flush=True)
     for row in rows:

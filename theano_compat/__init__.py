@@ -1,22 +1,22 @@
-"""Makes the unmodified Theano 1.0.5 and Lasagne 0.1 run on today's Python and NumPy.
+"""Patches with which the unmodified Theano 1.0.5 and Lasagne 0.1 run on today's Python and NumPy.
 
-Import it before Theano.  Both packages are installed from PyPI, and none of their files is changed.
-A patch changes one of their modules in memory, while it is imported:
+Import this package before Theano. Both libraries are installed from PyPI, and none of their files
+is changed. Each patch changes one or several of their modules in memory, during their import.
 
 ``hooks``
-    the table of patches, and how they are applied;
+    the table of patches, and the code that applies them;
 ``originals``
-    what a program has replaced in Theano;
+    a record of the names that a program has replaced in Theano;
 ``needed``
-    what import, compiling and right results need on today's Python, NumPy and SciPy;
+    patches for import, compilation and right results on today's Python, NumPy and SciPy;
 ``speed``
-    what makes programs faster;
+    patches that make programs faster;
 ``without_compiler``
-    NumPy, on whole arrays, in place of C where there is no C++ compiler;
+    patches that compute whole arrays in NumPy if there is no C++ compiler;
 ``old_programs``
-    what programs of Theano's time need when they are run unchanged.
+    the environment that programs of Theano's time need to run unchanged.
 
-``README.md`` here lists the patches and says what made each of them necessary.
+``README.md`` in this folder lists the patches and the reasons for them.
 """
 
 import sys
@@ -55,16 +55,20 @@ as_imported.activate()
 
 
 def load_ipython_extension(shell):
-    """Prepare the kernel of an old notebook whose first cell is ``%load_ext theano_compat``."""
+    """Prepare the kernel of an old notebook. ``%load_ext theano_compat`` calls this function.
+
+    Parameters
+    ----------
+    shell : IPython.core.interactiveshell.InteractiveShell
+    """
     from theano_compat.old_programs import notebooks
 
     notebooks.load(shell)
 
 
 def pytest_addoption():
-    """Prepare pytest for an old project's tests, which are run with ``-p theano_compat``.
+    """Prepare pytest for the tests of an old project, which are run with ``-p theano_compat``.
 
-    Of pytest's hooks this is the one that runs before any conftest.py, which may have settings of
-    its own.
+    Among pytest's hooks, this hook runs before any conftest.py, which may have its own settings.
     """
     environment.as_old_program()

@@ -1,4 +1,4 @@
-"""Runs an old script, module or notebook unchanged: it need not import `theano_compat`."""
+"""Run an old script, module or notebook unchanged. It need not import `theano_compat`."""
 
 import argparse
 import sys
@@ -14,7 +14,7 @@ from theano_compat.old_programs.error_advice import note_advice
 
 
 class ListPatches(argparse.Action):
-    """Print all patches and exit, as --help prints its text."""
+    """An action of argparse that prints all patches and exits, similar to --help."""
 
     def __call__(self, parser, *_):
         for group in GROUPS:
@@ -58,7 +58,10 @@ parser.add_argument("-m", metavar="module",
 
 
 def script(path):
-    """Return a script's code and the names in its ``__main__``; let it import from its folder."""
+    """Return the code of a script and the names in its ``__main__``.
+
+    The script may import from its folder. Exit with an error if there is no such file.
+    """
     if not Path(path).is_file():
         parser.error(f"there is no file {path}")
     if not getattr(sys.flags, "safe_path", False):
@@ -69,7 +72,7 @@ def script(path):
 
 
 def code_of_python2(source, path, folder, is_in_package=False):
-    """Return the code of a file if it is Python 2, and adapt this process to that; else None."""
+    """If a file is Python 2, adapt this process to it and return its code; else return None."""
     try:
         if not (says_python2 or python2.is_python2(source, path)):
             return None
@@ -86,7 +89,7 @@ def module(name):
         spec = find_spec(name)
         if spec and spec.submodule_search_locations:
             spec = find_spec(f"{name}.__main__")
-    except ModuleNotFoundError:  # its package is missing
+    except ModuleNotFoundError:  # the package of the module is missing
         spec = None
     if spec is None:
         parser.error(f"there is no module {name} to run")
@@ -98,7 +101,7 @@ def module(name):
 
 
 def run_notebook(path, arguments):
-    """Run a notebook and end this process, with status 1 if a cell has raised an exception."""
+    """Run a notebook, then exit, with status 1 if a cell has raised an exception."""
     from theano_compat.old_programs import notebooks
 
     if len(arguments) != 2 or arguments[0] not in ("-o", "--output"):

@@ -1,21 +1,21 @@
-"""Patches: they change a module of Theano or Lasagne in memory, while it is imported.
+"""The table of patches. A patch changes a module of Theano or Lasagne in memory during its import.
 
-A patch is a generator function that is run around the module's own code: up to its ``yield`` before
-that code, the rest after it::
+A patch is a generator function. The part before its ``yield`` runs before the module's own code,
+and the part after its ``yield`` runs after that code::
 
     @around_import("theano.some.module")
     def what_the_patch_does(module):
         yield
         module.name = something_else
 
-All patches are in one table, `PATCHES`, in the groups that `GROUPS` names;
-``python -m theano_compat --patches`` prints it, and ``README.md`` here says what made each necessary.
-A patch in the group ``speed`` also states, in a `Speed`, where it acts, how much faster that is, and
-which test covers the edge of its domain.
+`PATCHES` contains all patches, and `GROUPS` the groups to which they belong. ``python -m
+theano_compat --patches`` prints the table, and ``README.md`` in this folder states the reason for
+each patch. A patch in the group ``speed`` also has a `Speed`, which states where it acts, how much
+faster a program is with it, and which test covers the edge of its domain.
 
-To find the patch that causes a fault, leave some out: the environment variable
-``THEANO_COMPAT_OFF`` takes names of patches, of files here without ``.py``, or of groups, separated
-by commas.
+To find the patch that causes a fault, leave patches out. The environment variable
+``THEANO_COMPAT_OFF`` takes names of patches, files (without ``.py``) or groups, with commas between
+them.
 """
 
 import os
@@ -30,19 +30,19 @@ from typing import NamedTuple
 
 __all__ = ["around_import", "replace", "activate", "Patch", "Speed", "GROUPS", "ORDER", "PATCHES"]
 
-#: What patches are for: each group is a folder here.
+#: The groups of patches by purpose. Each group is a folder next to this file.
 GROUPS: tuple[str, ...] = ("needed", "speed", "without_compiler", "old_programs")
 
-#: The patches of each module that has several, in the order in which they are entered: the first is
-#: the outermost, and its code after the ``yield`` runs last.  Where no reason is given, the patches
-#: change different things, and any order would do.
+#: For each module with several patches, the order in which they are entered. The first patch is the
+#: outermost one, and its code after the ``yield`` runs last. If no reason is given, the patches
+#: change different things, and any order is right.
 ORDER: dict[str, tuple[str, ...]] = {
     # `use_found_compiler` acts before the module's own code looks for a compiler.
     "theano.configdefaults": (
         "use_found_compiler", "warn_once_of_no_compiler", "restore_distutils",
         "keep_optimised_graphs"),
-    # `rebuild_damaged_modules` writes a library's digest beside it, in the folder from which
-    # `adapt_c_to_numpy_2` then moves both into place.
+    # `rebuild_damaged_modules` writes the digest of a library next to the library. Then
+    # `adapt_c_to_numpy_2` moves both files into place.
     "theano.gof.cmodule": (
         "adapt_c_to_numpy_2", "link_without_libpython", "write_keys_atomically",
         "refresh_while_others_delete", "rebuild_damaged_modules", "detect_processor_by_compiler",
@@ -60,7 +60,7 @@ ORDER: dict[str, tuple[str, ...]] = {
     "theano": ("adapt_theano_to_old_programs", "accept_old_spellings"),
     "lasagne": ("restore_pkg_resources", "accept_old_spellings"),
     "theano.tensor.opt": ("wrap_negatives", "fuse_shared_updates"),
-    # `vectorise_loops` asks for the C code of an operation, which `compute_elementwise_in_numpy`
+    # `vectorise_loops` requests the C code of an operation, which `compute_elementwise_in_numpy`
     # prepares.
     "theano.tensor.elemwise": (
         "compute_elementwise_in_numpy", "vectorise_loops", "vectorise_sums",
@@ -72,25 +72,25 @@ ORDER: dict[str, tuple[str, ...]] = {
 
 
 class Speed(NamedTuple):
-    """What a patch in the group ``speed`` states about itself."""
+    """The domain and the gain of a patch in the group ``speed``."""
 
-    #: The operations, dtypes and shapes on which it acts; Theano computes all others.
+    #: The operations, dtypes and shapes on which the patch acts. Theano computes all others.
     acts_on: str
-    #: A row of ``benchmarks/training.py patches``: the program, and how many times as long it takes
-    #: without the patch.
+    #: The gain, from a row of ``benchmarks/training.py patches``: the program, and its time without
+    #: the patch divided by its time with the patch.
     brings: str
-    #: The test at the edge of that domain, as pytest names it.
+    #: The test at the edge of this domain, in pytest's notation.
     edge: str
 
 
 class Patch(NamedTuple):
     """A row of the table of patches."""
-    #: Given the module, a context manager around the execution of its code.
+    #: Takes the module, and returns a context manager around the execution of the module's code.
     function: Callable[[ModuleType], AbstractContextManager]
-    #: Its file, without ``.py``.
+    #: The file that defines the patch, without ``.py``.
     file: str
     group: str
-    #: The full names of the modules that it changes.
+    #: The full names of the modules that the patch changes.
     modules: tuple[str, ...]
     speed: Speed | None
     #: Whether `THEANO_COMPAT_OFF` names it.
@@ -104,25 +104,25 @@ _OFF = set(os.environ.get("THEANO_COMPAT_OFF", "").replace(",", " ").split())
 
 
 def around_import(*modules: str, speed: Speed | None = None) -> Callable[[Callable], Callable]:
-    """Decorate a generator function that is a patch of these modules: it is entered in `PATCHES`.
+    """Return a decorator that adds a generator function to `PATCHES` as a patch of some modules.
 
     Parameters
     ----------
     *modules : str
-        Their full names.
+        Full names of the modules.
     speed : Speed, optional
-        Required of a patch in the group ``speed``, and of no other.
+        Required for patches in the group ``speed``, and forbidden for other patches.
 
     Returns
     -------
     callable
-        The decorator, which returns the function as it is.
+        The decorator. It returns the function unchanged.
 
     Raises
     ------
     ValueError
-        If there is already a patch of that name, if the function is in no group, or if `speed` is
-        missing.
+        The decorator raises it if there is already a patch with this name, if the function is in no
+        group, or if `speed` does not fit the group.
     """
     def register(function: Callable[[ModuleType], Iterator[None]]) -> Callable:
         name = function.__name__
@@ -142,7 +142,7 @@ def around_import(*modules: str, speed: Speed | None = None) -> Callable[[Callab
 
 
 def replace(owner: object) -> Callable[[Callable], Callable]:
-    """Decorate a function that takes the place of another one, and can call it.
+    """Return a decorator for a function that replaces an attribute of `owner` with the same name.
 
     In a patch, after its ``yield``::
 
@@ -153,13 +153,18 @@ def replace(owner: object) -> Callable[[Callable], Callable]:
     Parameters
     ----------
     owner : module, class or object
-        Has the function that is replaced, under the decorated function's name.
+        The object with the function that is replaced.
 
     Returns
     -------
     callable
-        The decorator.  It returns the function, with the one that it has replaced as its attribute
-        ``original``.  What replaces a static method becomes a static method.
+        The decorator. It returns the new function. Its attribute ``original`` is the function that
+        was replaced. If that function was a static method, the new function is also one.
+
+    Raises
+    ------
+    AttributeError
+        The decorator raises it if `owner` has no attribute with this name.
     """
     def replace_by(function: Callable) -> Callable:
         name = function.__name__
@@ -176,7 +181,7 @@ def patches_of(module: str) -> list[str]:
     Raises
     ------
     ValueError
-        If there are several, and `ORDER` does not name exactly these.
+        If the module has several patches, and `ORDER` does not list exactly these.
     """
     names = [name for name, patch in PATCHES.items() if module in patch.modules]
     if len(names) < 2:
@@ -188,7 +193,7 @@ def patches_of(module: str) -> list[str]:
 
 
 class _PatchingFinder(MetaPathFinder):
-    """Finds a module where Python would, and runs its patches around its code."""
+    """A finder that finds a module in the same place as Python, and runs its patches around it."""
 
     def find_spec(self, name: str, path=None, target=None) -> ModuleSpec | None:
         patches = [PATCHES[patch] for patch in patches_of(name)]
@@ -211,13 +216,13 @@ class _PatchingFinder(MetaPathFinder):
 
 
 def activate() -> None:
-    """Apply all patches that are not left out to every import from now on.
+    """Apply all patches to all later imports, except those that are left out.
 
     Raises
     ------
     ValueError
-        If `THEANO_COMPAT_OFF` names something else than patches, files of patches and groups, or if
-        `ORDER` does not name the patches of a module that has several.
+        If `THEANO_COMPAT_OFF` contains a name that is not a patch, a file of patches or a group, or
+        if a module has several patches and `ORDER` does not list exactly these.
     """
     unknown = _OFF - set(PATCHES) - {patch.file for patch in PATCHES.values()} - set(GROUPS)
     if unknown:

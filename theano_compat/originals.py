@@ -1,8 +1,8 @@
-"""What a program has replaced in Theano.
+"""A record of the names that a program has replaced in Theano.
 
-Compiled code and optimised graphs are kept from one process to the next, under names that are made
-of Theano's operations and settings.  Such a name is not enough if the program has replaced a
-function of Theano's, or if somebody has edited Theano's files.
+Compiled code and optimised graphs are kept for later processes. Their file names depend on Theano's
+operations and settings. Such a name is not sufficient if the program has replaced a function of
+Theano, or if somebody has edited Theano's files.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from typing import Any
 
 __all__ = ["as_imported", "digest_of_theano", "is_theanos", "what_writes_c"]
 
-#: Modules of this package whose functions and classes take part in what Theano computes.
+#: Modules of this package with functions and classes that affect the results of Theano.
 _OUR_MODULES = {f"theano_compat.{name}" for name in (
     "needed.removed_names",
     "speed.compile_together", "speed.fast_import", "speed.merge_gradients", "speed.matrix_products",
@@ -26,16 +26,16 @@ _OUR_MODULES = {f"theano_compat.{name}" for name in (
     "without_compiler.denormals", "without_compiler.expressions", "without_compiler.formulas",
     "without_compiler.other_operations", "without_compiler.conv_and_pool")}
 
-#: The value of a name that has been deleted, and of a change that has no value.
+#: Stands for the value of a name that has been deleted, and for the value of other changes.
 GONE = object()
 
-#: Types whose values do not change, so that only a name can get another value.  Modules and classes
-#: do change; what is in them is noted separately.
+#: Types of values that are not examined: a comparison by identity is enough for them. Modules and
+#: classes can change, too, but their content is recorded separately.
 _OPAQUE_TYPES = {str, int, float, bool, type(None), tuple, type, types.ModuleType,
                  types.BuiltinFunctionType, property}
 
-#: Names whose values change in any program and do not matter for what is computed: Theano's counters
-#: and caches, and what Python notes about warnings and classes.
+#: Names with values that change in any program and do not affect results: Theano's counters and
+#: caches, and Python's records of warnings and classes.
 _CHANGING_NAMES = {
     "__slotnames__", "__warningregistry__", "_optimizer_idx", "_module_cache", "import_time",
     "grad_time", "total_fct_exec_time", "total_graph_opt_time", "total_time_linker",
@@ -43,39 +43,39 @@ _CHANGING_NAMES = {
     "_atexit_registered", "_atexit_print_list", "_spare", "_hash", "_persistent_module_cache",
     "mem_count", "mem_bound", "max_mem_count"}
 
-#: Where the values of Theano's settings are.  A changed setting is not a replacement: the name of a
-#: kept graph depends on all settings.
+#: The place of the values of Theano's settings. A changed setting is not a replacement, because the
+#: name of a kept graph depends on all settings.
 _SETTINGS = "theano.configparser.TheanoConfigParser."
 
 
-#: A namespace as it was noted: where it is, its names now (which may change), and a copy of them.
+#: A recorded namespace: its place, the dict of its current names, and a copy of this dict.
 _Namespace = tuple[str, dict, dict]
 
 
 class _AsImported(MetaPathFinder):
-    """The values of all names in Theano's modules, as they are when the modules have been imported.
+    """A record of the values of all names in Theano's modules directly after their import.
 
-    They are noted after the module's own code and the patches here have run, and before the program
-    can change them.  A comparison then finds what the program has changed, such as a method that it
-    has replaced.
+    The values are recorded after the module's own code and our patches have run, and before the
+    program can change them. A later comparison finds the changes of the program, such as a replaced
+    method.
     """
 
     def __init__(self) -> None:
-        #: Size and time of each file of Theano's when Theano was imported, by path.
+        #: Maps the path of each file of Theano to its size and time at the import of Theano.
         self.files: dict[str, tuple[int | None, int | None]] = {}
-        #: Whether a file of Theano's was edited after others had been imported.
+        #: Whether a file of Theano was edited after other files had been imported.
         self.is_mixed = False
-        self._is_imported = False  # whether Theano's own import has ended
-        self._unnoted: list[types.ModuleType] = []  # imported, but not noted yet
-        self._seen: set[int] = set()  # ids of values whose contents have been noted
+        self._is_imported = False  # whether the import of the package theano has ended
+        self._unnoted: list[types.ModuleType] = []  # modules that are not recorded yet
+        self._seen: set[int] = set()  # ids of values whose contents have been recorded
         self._namespaces: list[_Namespace] = []
         self._classes: dict[type, _Namespace] = {}
         self._collections: list[tuple[str, list | set, list | set]] = []
         self._functions: list[types.FunctionType] = []
-        self._function_parts: list[tuple] = []  # of `_functions`, in their order
+        self._function_parts: list[tuple] = []  # the recorded parts of each of `_functions`
 
     def activate(self) -> None:
-        """Begin to note the modules of Theano's that are imported from now on."""
+        """Record all modules of Theano that are imported from now on."""
         if self not in sys.meta_path:
             sys.meta_path.insert(0, self)
 
@@ -106,7 +106,7 @@ class _AsImported(MetaPathFinder):
         return spec
 
     def _start(self, folder: str) -> None:
-        """Note the files of Theano, and our modules.  Theano's import begins now."""
+        """Record the files of Theano, and schedule our modules. The import of Theano begins now."""
         for path, folders, names in os.walk(folder):
             folders[:] = [name for name in folders if name not in ("tests", "__pycache__")]
             for name in names:
@@ -115,18 +115,18 @@ class _AsImported(MetaPathFinder):
         self._unnoted = [module for name, module in sys.modules.items() if name in _OUR_MODULES]
 
     def accept_changes(self) -> None:
-        """Count all changes so far as Theano's own: this package has made them."""
+        """Treat all changes so far as parts of Theano, because this package has made them."""
         self._accept_all_but(set())
 
     def _changed_places(self) -> set[str]:
-        """Return where the program has changed Theano before it imports another of its modules."""
+        """Return the places that the program has changed before it imports another module."""
         return {where for where, *_ in self.changes()} if self._is_imported else set()
 
     def _accept_all_but(self, places: set[str]) -> None:
-        """Count changes as Theano's own, except at these places; note what has been imported.
+        """Treat changes as parts of Theano, except at some places; record the new modules.
 
-        Theano's modules change one another while Theano is imported, so they are noted at its end,
-        before the program's next statement.
+        Theano's modules change each other during the import of Theano. So they are recorded at its
+        end, before the next statement of the program.
         """
         if not self._is_imported:
             return
@@ -134,7 +134,7 @@ class _AsImported(MetaPathFinder):
             if where not in places and not _are_equal(now, then):
                 then.clear()
                 then.extend(now) if isinstance(then, list) else then.update(now)
-        while self._unnoted:  # after the comparison, from which they could not differ
+        while self._unnoted:  # a comparison of these modules would find nothing, so it comes first
             self._note(self._unnoted.pop())
 
     def _note(self, module: types.ModuleType) -> None:
@@ -145,7 +145,7 @@ class _AsImported(MetaPathFinder):
                     f"{value.__module__}.{value.__qualname__}", vars(value))
 
     def _note_names(self, where: str, names: dict) -> _Namespace:
-        """Note the values of names, and the contents of those values that can change."""
+        """Record the values of names, and the contents of values that can change."""
         namespace = (where, names, dict(names))
         self._namespaces.append(namespace)
         for name, value in list(names.items()):
@@ -168,7 +168,7 @@ class _AsImported(MetaPathFinder):
         return namespace
 
     def changes(self) -> list[tuple[str, str, Any]]:
-        """Return what the program has changed: places, names and the values that these have now."""
+        """Return the changes of the program: tuples of a place, a name and its current value."""
         found = [("theano", "files", GONE)] if self.is_mixed else []
         for namespace in self._namespaces:
             found += _changes_of(*namespace)
@@ -179,11 +179,11 @@ class _AsImported(MetaPathFinder):
         return [change for change in found if not _is_irrelevant(*change)]
 
     def knows(self, cls: type) -> bool:
-        """Whether a class is defined in Theano or in `_OUR_MODULES`."""
+        """Return whether a class is defined in Theano or in `_OUR_MODULES`."""
         return cls in self._classes
 
     def has_written(self, cls: type) -> bool:
-        """Whether a class and all its bases are known, and nothing in them has been replaced."""
+        """Return whether a class and all its bases are known, and nothing in them is replaced."""
         for base in cls.__mro__[:-1]:
             namespace = self._classes.get(base)
             if namespace is None or not all(_is_irrelevant(*change)
@@ -195,7 +195,7 @@ class _AsImported(MetaPathFinder):
 def _are_equal(now: Any, then: Any) -> bool:
     try:
         return bool(now == then)
-    except Exception:  # a comparison may fail: that of two arrays has no single answer
+    except Exception:  # a comparison may fail; for two arrays it has no single truth value
         return False
 
 
@@ -208,9 +208,9 @@ def _changes_of(where: str, now: dict, then: dict) -> list[tuple[str, str, Any]]
 
 
 def _is_imported_late(name: str, value: Any) -> bool:
-    """Whether a value is what Theano itself imports as this name when it first needs it.
+    """Return whether a value is an object that Theano itself imports late, under the same name.
 
-    ``theano.gof.fg.NullType`` is None until a graph that lacks an input is found.
+    For example, ``theano.gof.fg.NullType`` is None until a graph with a missing input is found.
     """
     module = getattr(value, "__module__", None)
     return (isinstance(value, (type, types.FunctionType)) and isinstance(module, str)
@@ -219,8 +219,8 @@ def _is_imported_late(name: str, value: Any) -> bool:
 
 
 def _is_irrelevant(where: str, name: str, value: Any) -> bool:
-    """Whether a change does not matter for what is computed."""
-    if isinstance(value, types.ModuleType):  # a module that has been imported into its package
+    """Return whether a change does not affect results."""
+    if isinstance(value, types.ModuleType):  # an import adds a module to its package
         return value.__name__.startswith("theano.") and sys.modules.get(value.__name__) is value
     return (name in _CHANGING_NAMES or where.rpartition(".")[2] in _CHANGING_NAMES
             or where.startswith(_SETTINGS) and name == "val")
@@ -230,7 +230,10 @@ _parts_of_function = attrgetter("__code__", "__defaults__", "__kwdefaults__")
 
 
 def _state_of_file(path: str) -> tuple[int | None, int | None]:
-    """Return a file's size and time in whole seconds, as Python compares them, or two Nones."""
+    """Return the size and the time of a file in whole seconds, as Python's import compares them.
+
+    Return (None, None) if the file cannot be examined.
+    """
     try:
         state = os.stat(path)
     except OSError:
@@ -243,7 +246,13 @@ as_imported = _AsImported()
 
 @lru_cache(maxsize=None)
 def digest_of_theano() -> str:
-    """Return a digest of the states in which Theano's files were imported."""
+    """Return a digest of the states that Theano's files had when they were imported.
+
+    Returns
+    -------
+    str
+        A hexadecimal number.
+    """
     folder = os.path.dirname(sys.modules["theano"].__file__)
     files = sorted((os.path.relpath(path, folder), state)
                    for path, state in as_imported.files.items())
@@ -251,16 +260,16 @@ def digest_of_theano() -> str:
 
 
 def what_writes_c(node) -> Iterator[Any]:
-    """Yield all that generates the C code of a node.
+    """Yield all objects that generate the C code of a node.
 
     Parameters
     ----------
-    node : Apply
+    node : theano.gof.Apply
 
     Yields
     ------
-    Op or Type
-        Its operation, the operations inside that one, and the types of its variables.
+    theano.gof.Op or theano.gof.Type
+        The operation of the node, its inner operations, and the types of its variables.
     """
     pending = [node.op, *(variable.type for variable in [*node.inputs, *node.outputs])]
     while pending:
@@ -273,7 +282,17 @@ def what_writes_c(node) -> Iterator[Any]:
 
 
 def is_theanos(thing: Any) -> bool:
-    """Whether an operation or type is Theano's own, or this package's, with no method replaced."""
+    """Return whether an operation or a type belongs to Theano or to this package, and is unchanged.
+
+    Parameters
+    ----------
+    thing : theano.gof.Op or theano.gof.Type
+
+    Returns
+    -------
+    bool
+        False if the program has defined the class, or has replaced a method of it.
+    """
     attributes = set(getattr(thing, "__dict__", ())) - {"output_types_preference"}
     return as_imported.has_written(type(thing)) and not any(
         callable(getattr(type(thing), name, None)) for name in attributes)

@@ -1,33 +1,33 @@
-"""Make the student's and the solved notebooks from one source, in each language.
+"""Make the student's notebook and the solved notebook from one source, in each language.
 
     python -m tools.build [--execute]
     python -m tools.build (--nbgrader COURSE | --hosted ADDRESS) [--language LANGUAGE]
 
-The source is ``notebooks/vae_seminar.py``, in jupytext's percent format. In it
+The source is ``notebooks/vae_seminar.py``, in jupytext's percent format. It has three directives:
 
 * ``# INCLUDE module.name`` inserts the code of a class or function of the package, without
-  docstrings;
-* the lines between ``### BEGIN SOLUTION`` and ``### END SOLUTION`` belong to the solved notebook;
-  in the student's notebook, the lines between ``### BEGIN TODO`` and ``### END TODO`` of the same
-  cell take their place;
-* ``# INCLUDE exercises``, in a cell of Markdown, inserts a table of the exercises with their points.
+  docstrings.
+* The lines between ``### BEGIN SOLUTION`` and ``### END SOLUTION`` belong to the solved notebook.
+  In the student's notebook they are replaced by the lines between ``### BEGIN TODO`` and ``### END
+  TODO`` of the same cell.
+* ``# INCLUDE exercises``, in a Markdown cell, inserts a table of the exercises with their points.
 
-The table of exercises in ``README.md`` and in ``README.LANGUAGE.md`` is kept up to date, too.
+The table of exercises in ``README.md`` and in ``README.LANGUAGE.md`` is updated, too.
 
-Texts, comments and strings are Russian. Each catalogue ``vae/locale/LANGUAGE.po`` adds a pair of
-notebooks in its language, ``vae_seminar_LANGUAGE.ipynb``: see ``translations.py``. If a catalogue
-lacks translations, they are named, and nothing is written; a language that has no notebooks yet is
-only left out.
+Texts, comments and strings are Russian. For each catalogue ``vae/locale/LANGUAGE.po``, a pair of
+notebooks ``vae_seminar_LANGUAGE.ipynb`` is made in its language: see ``translations.py``. If a
+catalogue lacks translations, they are listed, and nothing is written. If there are no notebooks in
+this language yet, only this language is left out.
 
-A solved notebook is executed, on the full MNIST, when its code has changed; otherwise it keeps its
-results. Its picture of the hidden space is saved for the README, and its trained weights for
-`utils.load_weights`.
+If the code of a solved notebook has changed, the notebook is executed on the full MNIST. Otherwise
+it keeps its results. Its picture of the hidden space is saved for the README, and its trained
+weights are saved for `utils.load_weights`.
 
-``--nbgrader`` writes a course of nbgrader into the folder COURSE and no other file: its settings,
-and the instructor's notebook, from which ``nbgrader generate_assignment`` makes the students'.
-``--hosted`` writes only the student's notebook for hosts such as Colab, which installs the seminar
-from the copy of this project at ADDRESS: see ``hosted.py``. Both never overwrite a file that has
-other content.
+``--nbgrader`` writes an nbgrader course into the folder COURSE, and no other file. The course
+contains settings and the instructor's notebook, from which ``nbgrader generate_assignment`` makes
+the students' notebook. ``--hosted`` only writes a student's notebook for hosts such as Colab. It
+installs the seminar from the copy of this project at ADDRESS: see ``hosted.py``. Neither option
+overwrites a file with different content.
 """
 
 import argparse
@@ -65,14 +65,14 @@ STUDENT = HERE / "vae_seminar.ipynb"
 SOLUTION = HERE / "solution" / "vae_seminar_solution.ipynb"
 HOSTED = HERE / "vae_seminar_hosted.ipynb"
 PICTURE = HERE / "hidden_space.png"
-WEIGHTS = "weights.npz"  # the file in which the notebook saves them
+WEIGHTS = "weights.npz"  # the notebook saves its weights in this file
 
 _INCLUDE = re.compile(r"^# INCLUDE (?P<module>\S+)\.(?P<name>\w+)\n", re.M)
 _REGION = r"^(?P<indent> *)### BEGIN {0}\n(?P<text>.*?)^ *### END {0}(\n|\Z)"
 _TODO = re.compile(_REGION.format("TODO"), re.M | re.S)
 _SOLUTION = re.compile(_REGION.format("SOLUTION"), re.M | re.S)
 
-_NBGRADER_ROLES = {  # of cells, by the first word of their tags
+_NBGRADER_ROLES = {  # metadata of a cell; the keys are the first words of tags
     "exercise": dict(solution=True, grade=False, locked=False),
     "check": dict(solution=False, grade=True, locked=True),
     "question": dict(solution=True, grade=True, locked=False),  # read by a human
@@ -104,12 +104,12 @@ _TABLE = re.compile(r"^\|.*\|\n\| ---: \| --- \| ---: \|\n(\|.*\n)+", re.M)
 
 
 def student(language=RUSSIAN):
-    """Return the student's notebook, without solutions."""
+    """Return the student's notebook, which has no solutions."""
     return _notebook(lambda todo, solution: textwrap.indent(todo, solution["indent"]), language)
 
 
 def solution(language=RUSSIAN):
-    """Return the solved notebook, not executed. Only there are the optional models trained."""
+    """Return the solved notebook, not executed. Unlike the student's, it trains optional models."""
     notebook = _notebook(lambda todo, solution: solution["text"], language)
     for cell in notebook.cells:
         cell.source = cell.source.replace("train_more = False", "train_more = True")
@@ -119,8 +119,9 @@ def solution(language=RUSSIAN):
 def instructor(language=RUSSIAN):
     """Return the notebook from which nbgrader makes the students' notebook.
 
-    An exercise has the comment of its task, then the solution between markers, which are the same
-    in nbgrader. The metadata mark the cells that are solved, checked or read by a human.
+    In an exercise, the comment with the task precedes the solution. nbgrader uses the same markers
+    around a solution as we do. The metadata mark the cells that students fill in, that are checked,
+    or that a human reads.
     """
     notebook = _notebook(lambda todo, solution: textwrap.indent(
         "".join(re.findall(r"^#.*\n", todo, re.M)), solution["indent"]) + solution[0], language)
@@ -158,7 +159,7 @@ def write_course(folder, language=RUSSIAN):
     Raises
     ------
     FileExistsError
-        If one of them exists with other content; nothing is written then.
+        If one of them exists with different content. Nothing is written then.
     """
     answer = translate(_ANSWER, language)
     return _write_new({
@@ -167,12 +168,12 @@ def write_course(folder, language=RUSSIAN):
 
 
 def write_hosted(address, language=RUSSIAN):
-    """Write the student's notebook for hosts, which installs the seminar from a copy of it.
+    """Write a student's notebook for hosts such as Colab, which installs the seminar from a copy.
 
     Parameters
     ----------
     address : str
-        Address of the copy, as `hosted.Copy.at` takes it.
+        Address of the copy of this project, in a form that `hosted.Copy.at` accepts.
     language : str, optional
         Language of the notebook.
 
@@ -186,7 +187,7 @@ def write_hosted(address, language=RUSSIAN):
     ValueError
         If the address has another form.
     FileExistsError
-        If the notebook exists with other content; nothing is written then.
+        If the notebook exists with different content. Nothing is written then.
     """
     copy, target = Copy.at(address), in_language(HOSTED, language)
     path = f"{HERE.name}/{target.name}"
@@ -199,7 +200,7 @@ def _text(notebook):
 
 
 def _write_new(files):
-    """Write texts, a dict by path; write none if one of the files exists with other content."""
+    """Write texts, a dict by path; write nothing if a file exists with different content."""
     for path, text in files.items():
         if path.exists() and path.read_bytes() != text.encode():
             raise FileExistsError(f"{path} exists with other content: rename or remove it first")
@@ -248,11 +249,17 @@ def _require_each_exercise(notebook):
 
 
 def table_of_exercises(language=RUSSIAN):
-    """Return a table of the exercises and their points, in Markdown, without a newline at its end.
+    """Return a Markdown table of the exercises and their points.
 
     Parameters
     ----------
     language : str, optional
+        Language of the table.
+
+    Returns
+    -------
+    str
+        The table without a newline at its end.
     """
     rows = [f"| {number} | {_cell(translate(exercise.label, language))} | {exercise.points} |"
             for number, exercise in EXERCISES.items()]
@@ -266,7 +273,7 @@ def _cell(text):
 
 
 def _readmes():
-    """Return the texts of the READMEs with the present table of exercises, by path."""
+    """Return the texts of the READMEs with the current table of exercises, a dict by path."""
     paths = {language: ROOT / ("README.md" if language == "en" else f"README.{language}.md")
              for language in languages()}
     return {path: _TABLE.sub(lambda old: table_of_exercises(language) + "\n",
@@ -291,14 +298,15 @@ def _code_cells(notebook):
 
 
 def shown_in(cell):
-    """Return the names of the classes and functions whose code a cell shows."""
+    """Return the names of the classes and functions that a cell passes to `show_source`."""
     return re.findall(r"^show_source\((\w+)\)", cell.source, re.M)
 
 
 def _is_result_of(executed, notebook, language=RUSSIAN):
-    """Tell whether an executed notebook has the code of another, and its results.
+    """Return whether an executed notebook has the same code as `notebook`, and valid results.
 
-    They have to show the package's code, and pictures with alternative texts.
+    The results must show the current code of the package, and every picture must have an
+    alternative text.
     """
     cells, executed_cells = _code_cells(notebook), _code_cells(executed)
     if [cell.source for cell in cells] != [cell.source for cell in executed_cells]:
@@ -313,7 +321,7 @@ def _is_result_of(executed, notebook, language=RUSSIAN):
 
 
 def _with_results_of(notebook, executed):
-    """Return a notebook with the outputs of an executed one that has the same code."""
+    """Copy the outputs of an executed notebook into a notebook with the same code; return it."""
     for cell, result in zip(_code_cells(notebook), _code_cells(executed)):
         cell.outputs, cell.execution_count = result.outputs, result.execution_count
     return notebook
@@ -322,8 +330,8 @@ def _with_results_of(notebook, executed):
 def _executed(notebook, folder):
     metadata = notebook.metadata.copy()
     notebook = execute(notebook, folder)
-    notebook.metadata = metadata  # without the version of the kernel's Python
-    warning = no_compiler()  # which the notebook prints
+    notebook.metadata = metadata  # removes the version of the kernel's Python
+    warning = no_compiler()  # the notebook prints this warning
     messages = [output.text for cell in _code_cells(notebook) for output in cell.outputs
                 if output.get("name") == "stderr"
                 or warning and warning.remedy in output.get("text", "")]
@@ -334,21 +342,21 @@ def _executed(notebook, folder):
 
 
 def _keep_weights(path):
-    """Copy the trained weights into the package, in half precision: less than 1 MB."""
+    """Copy the trained weights into the package, in half precision, which takes less than 1 MB."""
     with np.load(path) as file:
         np.savez_compressed(TRAINED_WEIGHTS, *(
             file[name].astype(np.float16) for name in file if name.startswith("arr_")))
 
 
 def _picture(notebook, call):
-    """Return the PNG that the first cell with a call has drawn."""
+    """Return the PNG in the output of the first cell that contains a call."""
     return next(base64.b64decode(output["data"]["image/png"])
                 for cell in notebook.cells if call in cell.source
                 for output in cell.outputs if "image/png" in output.get("data", {}))
 
 
 def _what_lacks(language):
-    """Return a message that names the texts without a translation, or None if there are none."""
+    """Return a message that lists the texts without a translation, or None if there are none."""
     lacking = untranslated(language)
     if not lacking:
         return None
@@ -358,12 +366,13 @@ def _what_lacks(language):
 
 
 def _finished_languages():
-    """Return the languages whose catalogues are finished, and say what the others lack.
+    """Return the languages with finished catalogues, and list the missing texts of the others.
 
     Raises
     ------
     SystemExit
-        If one of the others has notebooks: they would be in two languages.
+        If a language with an unfinished catalogue already has notebooks: new ones would mix two
+        languages.
     """
     finished = []
     for language in languages():

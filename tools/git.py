@@ -1,4 +1,4 @@
-"""A git filter that ignores what editors write into a notebook when it is opened and saved."""
+"""A git filter that ignores the metadata that editors write into a notebook when they save it."""
 
 import shutil
 import subprocess
@@ -6,9 +6,10 @@ from pathlib import Path
 
 PROJECT = Path(__file__).parents[1]
 
-# JupyterLab, VS Code and others write these two entries, with the version of the kernel's Python.
-# The filter shows them to git as `tools.build` writes them; `.gitattributes` lists the files.
-# What `nbconvert --to script` needs is kept.
+# Editors such as JupyterLab and VS Code write the entries "kernelspec" and "language_info", with
+# the version of the kernel's Python. The filter shows them to git in the form in which
+# `tools.build` writes them. It keeps the values that `nbconvert --to script` needs.
+# `.gitattributes` lists the files to which it applies.
 _CLEAN = r"""sed
  -e '/^  "kernelspec": {$/,/^  }/ s/^   "display_name": .*/   "display_name": "Python 3 (ipykernel)",/'
  -e '/^  "language_info": {$/,/^  }/ {'

@@ -1,7 +1,7 @@
-"""The seminar in a hosted notebook: Colab, Kaggle, JupyterHub, Binder, DataSphere.
+"""The seminar's notebook for hosts: Colab, Kaggle, JupyterHub, Binder, DataSphere.
 
-There the kernel runs before the seminar is installed, in an environment that the host maintains.
-The notebook's first cell therefore adds the package to it, from the lecturer's copy of this
+On such a host, the kernel runs before the seminar is installed, in an environment that the host
+maintains. So the first cell of the notebook installs the package from the lecturer's copy of this
 project, without changing the versions of installed packages.
 """
 
@@ -12,8 +12,8 @@ import nbformat
 
 from vae.language import N_, SOURCE, translate
 
-#: The version of NumPy is pinned: pip would replace NumPy 1, which other packages may need.
-#: Theano is built by this project, since its own setup.py does not run on Python 3.12.
+#: The version of NumPy is pinned, because pip would replace NumPy 1, which other packages may need.
+#: This project builds Theano, because Theano's own setup.py does not run on Python 3.12.
 _INSTALL = """\
 # {comment}
 from importlib.metadata import version
@@ -30,7 +30,7 @@ _OPEN = N_("Открыть в Colab")
 _BADGE = ("[![{open}](https://colab.research.google.com/assets/colab-badge.svg)]"
           "(https://colab.research.google.com/github/{repository}/blob/{branch}/{path})")
 
-#: Allowed in an address, which is quoted in the cell for Python and for a shell.
+#: Characters that are allowed in an address. The cell quotes it both for Python and for a shell.
 _CHARACTERS = r"[A-Za-z0-9_.~/@:%+,=?&-]"
 _GITHUB = re.compile(r"(?:git\+)?https://github\.com/(?P<repository>[\w.-]+/[\w.-]+?)(?:\.git)?"
                      r"(?:(?:/tree/|@)(?P<branch>[\w./-]+?))?/?", re.A)
@@ -41,20 +41,20 @@ _GIT = re.compile(rf"git\+(?:https|file)://{_CHARACTERS}+")
 class Copy(NamedTuple):
     """A copy of this project that pip can install from."""
 
-    address: str  #: the argument of pip
-    repository: Optional[str] = None  #: OWNER/NAME, on GitHub
+    address: str  #: the argument for pip
+    repository: Optional[str] = None  #: OWNER/NAME on GitHub; None for other addresses
     branch: Optional[str] = None
 
     @classmethod
     def at(cls, address):
-        """Return the copy at an address, in the form that a browser or pip takes.
+        """Return the copy at an address. The address has a form that a browser or pip accepts.
 
         Parameters
         ----------
         address : str
             A repository on GitHub, with ``/tree/BRANCH`` unless the branch is ``main``; an archive,
-            ``https://....zip`` or ``.tar.gz``; or ``git+https://...``. Archives and ``git+`` may
-            also have ``file`` for ``https``.
+            ``https://....zip`` or ``.tar.gz``; or ``git+https://...``. For archives and after
+            ``git+``, ``file`` is also allowed instead of ``https``.
 
         Returns
         -------
@@ -68,7 +68,7 @@ class Copy(NamedTuple):
         on_github = _GITHUB.fullmatch(address)
         if on_github:
             repository, branch = on_github["repository"], on_github["branch"] or "main"
-            # For an archive, the host need not have git.
+            # An archive can be installed on a host without git.
             return cls(f"https://github.com/{repository}/archive/{branch}.zip", repository, branch)
         if _ARCHIVE.fullmatch(address) or _GIT.fullmatch(address):
             return cls(address)
@@ -77,7 +77,7 @@ class Copy(NamedTuple):
             "/tree/BRANCH, https://....zip, https://....tar.gz or git+https://...")
 
     def badge(self, path, language=SOURCE):
-        """Return a badge in Markdown that opens a notebook in Colab; None outside GitHub."""
+        """Return a Markdown badge that opens a notebook in Colab, or None outside GitHub."""
         return self.repository and _BADGE.format(
             repository=self.repository, branch=self.branch, path=path,
             open=translate(_OPEN, language))
@@ -89,16 +89,16 @@ class Copy(NamedTuple):
 
 
 def hosted(notebook, copy, path, language=SOURCE):
-    """Return a copy of a notebook whose first cell installs the seminar.
+    """Return a copy of a notebook, with a first cell that installs the seminar.
 
     Parameters
     ----------
     notebook : nbformat.NotebookNode
-        The student's or the solved notebook; it does not change.
+        The student's or the solved notebook. It is not changed.
     copy : Copy
-        Where to install from.
+        The copy of this project from which the seminar is installed.
     path : str
-        Path that the notebook will have in the copy, for the badge.
+        Path of the notebook in that copy, for the badge.
     language : str
         Language of the badge and of the comment.
 

@@ -23,7 +23,7 @@ HERE = Path(__file__).parents[1] / "notebooks"
 
 
 class _ClientWithProgress(NotebookClient):
-    """Shows how many cells are done, and the last line that the running cell has printed."""
+    """A client that shows the number of finished cells and the last printed line on a bar."""
 
     def __init__(self, notebook, bar, **kwargs):
         super().__init__(notebook, on_cell_executed=lambda **_: bar.update(), **kwargs)
@@ -44,7 +44,7 @@ def execute(notebook, folder):
     Parameters
     ----------
     notebook : nbformat.NotebookNode
-        The notebook. Its outputs are replaced in place, up to those of a cell that fails.
+        The notebook. Its outputs are replaced in place. If a cell fails, later outputs stay.
     folder : path
         Working folder of the kernel.
 
@@ -58,14 +58,14 @@ def execute(notebook, folder):
     nbclient.exceptions.CellExecutionError
         If a cell raises an exception.
     nbclient.exceptions.DeadKernelError
-        If a cell ends its kernel.
+        If a cell ends the process of its kernel.
     """
     cells = sum(cell.cell_type == "code" for cell in notebook.cells)
     with tqdm(total=cells, unit=_(" ячейка"), dynamic_ncols=True) as bar:
         _ClientWithProgress(notebook, bar, kernel_name="python3", timeout=None,
                             record_timing=False, coalesce_streams=True,
                             store_widget_state=False,
-                            extra_arguments=["--log-level=ERROR"],  # the kernel's own log
+                            extra_arguments=["--log-level=ERROR"],  # for the log of the kernel
                             resources={"metadata": {"path": str(folder)}}).execute()
     for cell in notebook.cells:
         if cell.cell_type == "code":
@@ -74,7 +74,7 @@ def execute(notebook, folder):
 
 
 def _lasting(output):
-    """Return an output without progress bars that have passed and widgets, or None for no output."""
+    """Return an output without finished progress bars and widgets, or None if it is empty."""
     if output.output_type == "stream":
         output.text = re.sub(r"[^\n]*\r(?!\n)", "", output.text)
         return output if output.text else None
@@ -83,10 +83,10 @@ def _lasting(output):
 
 
 def _shown(path):
-    """Return a path as the user would type it in the current folder."""
+    """Return a path in the form in which the user would type it in the current folder."""
     try:
         path = os.path.relpath(path)
-    except ValueError:  # another drive of Windows
+    except ValueError:  # the path is on another drive of Windows
         pass
     return f'"{path}"' if " " in str(path) else path
 
@@ -113,7 +113,8 @@ def main():
 
     use_filter()
     failure = None
-    # In a temporary folder, the weights that the notebook saves meet none of an earlier run.
+    # In a temporary folder, there are no weights of an earlier run that the notebook would not
+    # overwrite.
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         try:
             execute(notebook, folder)

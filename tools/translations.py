@@ -1,15 +1,15 @@
-"""The seminar's texts, and its notebook, in other languages.
+"""Update the catalogues with the translations of the seminar's texts and of its notebook.
 
     python -m tools.translations [LANGUAGE ...]
 
-It brings the catalogues ``vae/locale/LANGUAGE.po`` up to date. A catalogue holds all Russian texts
-of the packages, of ``utils.py`` and of the notebook, each with its translation. A new text has no
-translation yet; a changed text keeps the former one, marked as fuzzy. A language without a
-catalogue gets an empty one. Until a catalogue is finished, what it lacks is English in messages,
-and ``python -m tools.build`` makes no notebooks from it.
+The catalogues are ``vae/locale/LANGUAGE.po``. A catalogue contains all Russian texts of the
+packages, of ``utils.py`` and of the notebook, each with its translation. A new text has no
+translation yet. A changed text keeps its former translation, marked as fuzzy. If a language has no
+catalogue yet, an empty one is made. Until a catalogue is finished, messages without a translation
+are shown in English, and ``python -m tools.build`` makes no notebooks from it.
 
-The notebook's texts are the paragraphs of its Markdown, and the comments and strings of its code
-and of the code that it shows.
+The notebook's texts are the paragraphs of its Markdown cells, and the comments and strings of its
+code and of the code that it shows.
 """
 
 import argparse
@@ -33,7 +33,7 @@ _PARAGRAPHS = re.compile(r"(\n[ \t]*\n|\n?^### \w+ SOLUTION\n?)", re.M)
 
 
 def texts():
-    """Return the catalogue of all Russian texts, without translations."""
+    """Return a catalogue of all Russian texts, without translations."""
     catalogue = Catalog(project="vae-seminar", charset="utf-8", fuzzy=False,
                         header_comment="# The seminar's texts; python -m tools.translations "
                                        "brings this file up to date.")
@@ -45,9 +45,9 @@ def texts():
     for path in sorted((ROOT / "vae_grading").rglob("*.html")):
         for quoted in _CALL.findall(path.read_text(encoding="utf-8")):
             catalogue.add(quoted[1:-1], locations=[(path.relative_to(ROOT).as_posix(), None)])
-    from tools import build  # which imports this module
+    from tools import build  # `build` imports this module
 
-    table = build.table_of_exercises()  # made from texts that are already in the catalogue
+    table = build.table_of_exercises()  # its texts are already in the catalogue
 
     def add(text):
         if text != table:
@@ -72,7 +72,7 @@ def untranslated(language):
     Returns
     -------
     list of (str, str)
-        A file that has the text, and the text.
+        Pairs of a file that contains the text, and the text.
     """
     return [(message.locations[0][0], message.id) for message in texts()
             if message.id and not is_translated(message.id, language)]

@@ -1,10 +1,11 @@
 """Variational autoencoder for binary images, in Theano and Lasagne.
 
-Import it before Theano: its first import lets Theano 1.0.5 and Lasagne 0.1 run on today's Python.
+Import this package before Theano. It first imports `theano_compat`, with which Theano 1.0.5 and
+Lasagne 0.1 run on today's Python.
 """
-# ruff: noqa: E402  what follows the call imports Theano
+# ruff: noqa: E402  the imports below the call import Theano
 
-import theano_compat  # noqa: F401  has to come first
+import theano_compat  # noqa: F401  must come before everything that imports Theano
 from vae.kernel import say_later_that_there_is_no_compiler, warn_if_utils_is_hidden
 
 say_later_that_there_is_no_compiler()

@@ -9,7 +9,7 @@ __all__ = ["plot_model"]
 
 
 def plot_model():
-    """Draw a diagram of the seminar's model: what is computed from what.
+    """Draw a diagram of the seminar's model, with arrows that show how data flow through it.
 
     Returns
     -------

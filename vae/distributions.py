@@ -1,7 +1,7 @@
 """The two distributions of the seminar, with the interface of ``tensorflow_probability``.
 
-One value a batch element: ``log_prob`` gives a vector of natural logarithms
-(nats), ``sample`` a batch of values.
+``log_prob`` returns a vector with one natural logarithm (in nats) for each
+element of the batch. ``sample`` returns a batch of values.
 """
 
 import lasagne
@@ -36,7 +36,7 @@ def as_tensor(name, value, ndim):
     Raises
     ------
     TypeError
-        If `value` is missing (None), a Lasagne layer or no tensor at all.
+        If `value` is missing (None), a Lasagne layer, or not a tensor.
     ValueError
         If `value` has another number of dimensions.
     """
@@ -73,7 +73,7 @@ class BinaryVector():
     Raises
     ------
     TypeError, ValueError
-        If `logits` is missing, a layer, or has other than 4 dimensions.
+        If `logits` is missing or a layer, or does not have 4 dimensions.
     """
 
     def __init__(self, logits, rng=None):
@@ -95,7 +95,7 @@ class BinaryVector():
         Returns
         -------
         Theano tensor, shape (batch,)
-            One logarithm of a probability an image.
+            The logarithm of a probability for each image.
         """
         x = as_tensor('x', x, ndim=4)
         # возвращает вектор логарифмов вероятностей, по одному для каждого объекта в батче
@@ -134,7 +134,7 @@ class MultivariateNormalDiag():
     Raises
     ------
     TypeError, ValueError
-        If `loc` or `scale` is missing, a layer, or has other than 2 dimensions.
+        If `loc` or `scale` is missing or a layer, or does not have 2 dimensions.
     """
 
     def __init__(self, loc=None, scale=None, rng=None):
@@ -153,7 +153,7 @@ class MultivariateNormalDiag():
         Returns
         -------
         Theano tensor, shape (batch,)
-            One logarithm of a density a point.
+            The logarithm of a density for each point.
         """
         z = as_tensor('z', z, ndim=2)
         # T.log, а не np.log: число типа np.float64 сделало бы float64 и весь результат

@@ -1,4 +1,4 @@
-"""Stop when training has diverged."""
+"""Errors that stop a training which has diverged."""
 
 import math
 
@@ -11,7 +11,7 @@ __all__ = ["Diverged", "check_finite", "stop_if_diverged"]
 
 
 class Diverged(Mistake, ValueError):
-    """Training cannot go on. Jupyter shows this without a traceback."""
+    """Training has diverged and cannot continue. Jupyter shows this error without a traceback."""
 
 
 def stop_if_diverged(elbo):
@@ -20,25 +20,30 @@ def stop_if_diverged(elbo):
     Parameters
     ----------
     elbo : float
-        Of a batch, or a sum or a mean of several.
+        The ELBO of a batch, or the sum or mean over several batches, in nats.
 
     Raises
     ------
-    ValueError
-        The message names usual causes, and the cells to run again.
+    Diverged
+        If it is NaN or infinite. The message names common causes, and the cells to run again.
     """
-    if not math.isfinite(elbo):  # quicker than NumPy's function
+    if not math.isfinite(elbo):  # faster than NumPy's function
         check_finite("ELBO", elbo)
 
 
 def check_finite(name, values):
-    """Raise `Diverged` if some value is NaN or infinite.
+    """Require that all values are finite.
 
     Parameters
     ----------
     name : str
-        Of the values, for the message.
+        Name of the values, for the message.
     values : float or numpy.ndarray
+
+    Raises
+    ------
+    Diverged
+        If a value is NaN or infinite.
     """
     if not np.isfinite(values).all():
         raise Diverged(_(

@@ -1,4 +1,4 @@
-"""The notebook's kernel, and the file that it imports as `utils`."""
+"""The kernel of the notebook, and the file that it imports as `utils`."""
 
 import sys
 import warnings
@@ -13,21 +13,33 @@ __all__ = ["ipython_shell", "no_compiler", "say_later_that_there_is_no_compiler"
 
 
 def ipython_shell():
-    """Return the IPython shell that runs this process, or None."""
+    """Return the IPython shell of this process.
+
+    Returns
+    -------
+    IPython.core.interactiveshell.InteractiveShell or None
+        None if this process does not run IPython.
+    """
     ipython = sys.modules.get("IPython")
     return ipython.get_ipython() if ipython else None
 
 
 def no_compiler():
-    """Return theano_compat's warning that there is no C++ compiler, or None."""
+    """Return the warning of `theano_compat` that there is no C++ compiler.
+
+    Returns
+    -------
+    theano_compat.needed.settings.NoCompilerWarning or None
+        None if there is a compiler, or if Theano has not been imported yet.
+    """
     return settings.no_compiler
 
 
 def say_later_that_there_is_no_compiler():
-    """In a kernel, print theano_compat's warning of no compiler in the notebook's language.
+    """In a kernel, print the warning that there is no compiler in the notebook's language.
 
-    It has to be called before Theano is imported. The line comes after the running cell, which by
-    then has chosen the language.
+    Call it before Theano is imported. The line is printed when the running cell has ended, because
+    that cell may choose the language.
     """
     shell = ipython_shell()
     if shell is None or no_compiler() is not None:
@@ -46,10 +58,12 @@ def say_later_that_there_is_no_compiler():
 
 
 def warn_if_utils_is_hidden():
-    """In a kernel, warn if another file hides the seminar's `utils.py`, without importing it.
+    """In a kernel, warn if another file hides the seminar's `utils.py`.
 
-    The warning comes after the running cell, below the error that it explains: by then the cell has
-    chosen the notebook's language.
+    That file is not imported.
+
+    The warning is shown when the running cell has ended, because that cell may choose the language.
+    So it also stands below the error that it explains.
     """
     shell = ipython_shell()
     if shell is None:

@@ -1,8 +1,8 @@
 """The reader's language.
 
-The text in the code is Russian. A gettext catalogue, ``locale/LANGUAGE.po``, translates it into
-another language; ``python -m tools.translations`` brings the catalogues up to date. What a
-catalogue lacks is English, or else Russian.
+The texts in the code are Russian. A gettext catalogue, ``locale/LANGUAGE.po``, translates them into
+another language; ``python -m tools.translations`` updates the catalogues. If a catalogue lacks a
+text, it is shown in English, or in Russian if there is no English translation either.
 """
 
 import locale
@@ -19,7 +19,13 @@ _chosen = None
 
 
 def languages():
-    """Return the codes of all languages, first that of the source."""
+    """Return the codes of all languages.
+
+    Returns
+    -------
+    list of str
+        ``"ru"``, then the languages that have catalogues.
+    """
     return [SOURCE, *_catalogues_in(FOLDER)]
 
 
@@ -31,8 +37,18 @@ def _catalogues_in(folder):
 def language():
     """Return the code of the language of messages.
 
-    `use_language` chooses it, or else the variable ``VAE_LANGUAGE``, or else the user's locale. By
-    default it is Russian; for a locale without a catalogue it is English.
+    `use_language` has priority over the environment variable ``VAE_LANGUAGE``, which has priority
+    over the user's locale. If the locale is not set, the language is Russian. If there is no
+    catalogue for the locale, the language is English.
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    ValueError
+        If ``VAE_LANGUAGE`` names a language without a catalogue.
     """
     if _chosen is not None:
         return _chosen
@@ -77,7 +93,7 @@ def _locale():
 
 @lru_cache(maxsize=None)
 def _translations(name):
-    """Return a dict from each Russian text to its translation; empty without a catalogue."""
+    """Return a dict from Russian texts to their translations; it is empty without a catalogue."""
     if name not in languages()[1:]:
         return {}
     from babel.messages.pofile import read_po
@@ -88,44 +104,98 @@ def _translations(name):
 
 
 def is_translated(text, name):
-    """Tell whether a Russian text has a translation into a language, or needs none."""
+    """Return whether a Russian text has a translation into a language, or needs none.
+
+    Parameters
+    ----------
+    text : str
+    name : str
+        Code of the language.
+
+    Returns
+    -------
+    bool
+    """
     return name == SOURCE or text in _translations(name)
 
 
 def translate(text, name):
-    """Return a Russian text in a language, or else in English; unchanged without a translation."""
+    """Translate a Russian text.
+
+    Parameters
+    ----------
+    text : str
+    name : str
+        Code of the language.
+
+    Returns
+    -------
+    str
+        The text in this language, or else in English, or else the Russian text.
+    """
     if is_translated(text, name):
         return _translations(name).get(text, text)
     return _translations(_FALLBACK).get(text, text)
 
 
 class Text(str):
-    """A text in the reader's language that knows what it was made from.
+    """A text in the reader's language, with the template and the values that it was made from.
 
     Attributes
     ----------
     template : str
-        In Russian.
+        The Russian text with placeholders.
     values : dict
-        Of its placeholders.
+        Maps the names of the placeholders to their values.
     """
 
     @classmethod
     def of(cls, text, template, values):
+        """Return a `Text` with these attributes.
+
+        Parameters
+        ----------
+        text : str
+            The translation of the template, with the values in its placeholders.
+        template : str
+        values : dict
+        """
         made = cls(text)
         made.template, made.values = template, values
         return made
 
-    def __reduce__(self):  # copies are plain
+    def __reduce__(self):  # copies and pickles are plain strings
         return str, (str(self),)
 
 
 def N_(text):
-    """Mark a text that is translated later, where it is shown."""
+    """Mark a text for translation; it is translated later, where it is shown.
+
+    Parameters
+    ----------
+    text : str
+
+    Returns
+    -------
+    str
+        The same text.
+    """
     return text
 
 
 def _(text, /, **values):
-    """Return a text in the reader's language, with values in its placeholders if there are any."""
+    """Translate a text into the reader's language.
+
+    Parameters
+    ----------
+    text : str
+        The Russian text.
+    **values
+        Values of its placeholders. Without values, braces in the text are not interpreted.
+
+    Returns
+    -------
+    Text
+    """
     translated = translate(text, language())
     return Text.of(translated.format(**values) if values else translated, text, values)

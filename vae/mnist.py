@@ -15,7 +15,7 @@ from tqdm import TqdmWarning
 from vae.language import N_, _
 from vae.progress import progress_bar
 
-with warnings.catch_warnings():  # pooch's own bars, which are not used, need ipywidgets
+with warnings.catch_warnings():  # pooch's own progress bars need ipywidgets; they are not used
     warnings.simplefilter("ignore", TqdmWarning)
     import pooch
 
@@ -25,7 +25,7 @@ MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
 )
-TIMEOUT = 15  # seconds without a byte, after which the next mirror is tried
+TIMEOUT = 15  # after this many seconds without a byte, the next mirror is tried
 SHA256 = {
     "train-images-idx3-ubyte.gz":
         "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
@@ -64,15 +64,15 @@ REMEDY = N_("""\
 
 
 def load_dataset(data_dir=None):
-    """Load MNIST: from a folder, from the user's cache, or from the network into the cache.
+    """Load MNIST from a folder, from the user's cache, or from the network into the cache.
 
-    If it cannot be found, a warning says so and the 5,000 images of wheels/offline_images take its
-    place (4,000 / 500 / 500, with equally many of each digit in each part).
+    If it cannot be found, a warning is shown and the 5,000 images of wheels/offline_images are used
+    instead: 4,000 / 500 / 500, with equal numbers of all digits in each part.
 
     Parameters
     ----------
     data_dir : str or Path, optional
-        Folder with the four original ``.gz`` files, which is never written to. By default, the
+        Folder with the four original ``.gz`` files. Nothing is written to it. By default, the
         value of the environment variable ``MNIST_DIR``, if it is set.
 
     Returns
@@ -84,7 +84,7 @@ def load_dataset(data_dir=None):
     Raises
     ------
     FileNotFoundError
-        If it cannot be found, and wheels/offline_images is not installed.
+        If MNIST cannot be found, and wheels/offline_images is not installed.
     """
     folder = data_dir or os.environ.get("MNIST_DIR")
     if folder:
@@ -114,7 +114,7 @@ def load_dataset(data_dir=None):
 
 
 def _find_file(name, folder):
-    """Return the content of an MNIST file, checked by SHA-256; raise OSError if it is nowhere."""
+    """Return the content of an MNIST file, checked by SHA-256; raise OSError if there is none."""
     cache = pooch.os_cache("vae-seminar") / "mnist"
     for path in (Path(place) / name for place in (folder, cache) if place):
         if not os.path.isfile(path):
@@ -151,7 +151,7 @@ def _download(name, folder):
     pooch.get_logger().setLevel("WARNING")
     failures = []
     for mirror in MIRRORS:
-        # pooch tests the bar's truth value, which is that of its total: it must not be None or 0.
+        # pooch tests the truth value of the bar, which is false if its total is None or 0.
         with progress_bar(f"MNIST: {name}", total=1, unit="B", unit_scale=True) as bar:
             downloader = pooch.HTTPDownloader(progressbar=bar, timeout=TIMEOUT)
             try:
@@ -197,7 +197,7 @@ def _load_offline_images():
 
     images, labels = np.split(np.loadtxt(PATH, np.uint8, delimiter=","), [-1], axis=1)
     labels = labels.ravel()
-    # Rows of `order` hold one image of each digit, so that equal parts of it are balanced.
+    # Each row of `order` has one image of each digit, so every block of rows is balanced.
     order = np.argsort(labels, kind="stable").reshape(10, 500).T
     order = order[np.random.RandomState(0).permutation(500)].ravel()
     X = _to_unit_interval(images[order].reshape(-1, 28, 28))

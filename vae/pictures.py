@@ -1,4 +1,4 @@
-"""Show pictures in a notebook, each with an alternative text."""
+"""Pictures in a notebook, each with an alternative text."""
 
 import base64
 import html
@@ -16,20 +16,22 @@ from vae.kernel import ipython_shell
 __all__ = ["DIGIT_COLORS", "as_html", "figure_with_alt", "in_rows", "plane_with_sliders", "png",
            "show", "show_images", "still_figure", "with_palette"]
 
-#: A colour for each digit. All differ in hue and in lightness, and those of digits that models
-#: often confuse differ most: with colour blindness, and in print without colours, too. A search in
-#: sRGB found them; `tests/seminar/test_utils.py` has the distances.
+#: A colour for each digit. They all differ in hue and in lightness, so that readers with colour
+#: blindness and readers of a greyscale print can tell them apart. Digits that models often confuse
+#: have the most different colours. A search in sRGB found them; `tests/seminar/test_utils.py`
+#: states the distances.
 DIGIT_COLORS = ["#986df2", "#006895", "#a89c00", "#3c00fe", "#ffa2ed",
                 "#62c082", "#414200", "#ab5c6c", "#41062a", "#3a038b"]
 
-#: The smallest letters are about 12 pixels high; below 8 pixels they cannot be read.
+#: The smallest scale of a picture. The smallest letters are about 12 pixels high at full size, and
+#: cannot be read below 8 pixels.
 _SMALLEST_SCALE = 0.7
 
-#: Pixels; a picture that may be as narrow as this fits on a printed page.
+#: Width of a printed page in pixels. Every picture may shrink to this width.
 _PAGE = 560
 
-#: JavaScript: gives the sliders what ipywidgets does not, names for screen readers, and the arrow
-#: keys, which Notebook would take for itself.
+#: JavaScript that names the sliders for screen readers, which ipywidgets does not do, and keeps
+#: Notebook from taking their arrow keys.
 _COMPLETE_SLIDERS = """\
 for (const slider of this.closest('.widget-vbox').querySelectorAll('.widget-slider')) {
     const handle = slider.querySelector('[role=slider]');
@@ -39,14 +41,14 @@ for (const slider of this.closest('.widget-vbox').querySelectorAll('.widget-slid
 
 
 class _Figure(Figure):
-    """A figure that a notebook draws once: as the value of a cell, or else at the cell's end.
+    """A figure that a notebook draws once: as the value of a cell, or else when the cell has ended.
 
     An ordinary figure would be drawn twice if it is the value of the cell that makes it. A closed
-    one would not be drawn after ``;`` or in a loop.
+    figure would not be drawn after ``;`` or in a loop.
     """
 
     def _ipython_display_(self):
-        """Draw the figure in a notebook, after those that the cell has made earlier."""
+        """Draw the figure in a notebook, after the figures that the cell has made earlier."""
         if "inline" not in matplotlib.get_backend():
             raise NotImplementedError  # the backend draws it
         waiting = [plt.figure(number) for number in plt.get_fignums() if number < self.number]
@@ -65,9 +67,14 @@ def figure_with_alt(alt, **options):
     Parameters
     ----------
     alt : str
-        What the figure shows, for readers who do not see it.
+        A description of the figure, for readers who cannot see it.
     **options
         Passed to `matplotlib.pyplot.subplots`.
+
+    Returns
+    -------
+    figure : matplotlib.figure.Figure
+    ax : matplotlib.axes.Axes or numpy.ndarray of them
     """
     figure, ax = plt.subplots(FigureClass=_Figure, layout="constrained", **options)
     figure.alt = alt
@@ -75,52 +82,99 @@ def figure_with_alt(alt, **options):
 
 
 def still_figure(**options):
-    """Return a figure unknown to pyplot: a notebook draws it only in `show`."""
+    """Return a figure that pyplot does not know, so that a notebook draws it only in `show`.
+
+    Parameters
+    ----------
+    **options
+        Passed to `matplotlib.figure.Figure`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
     figure = Figure(dpi=100, layout="constrained", **options)
     FigureCanvasAgg(figure)
     return figure
 
 
 def show_images(ax, images, n_rows):
-    """Draw images ``(n, 1, 28, 28)``, ink on paper, as rows of one picture; return the artist."""
+    """Draw images in black on white, in rows of one picture.
+
+    Parameters
+    ----------
+    ax : matplotlib.axes.Axes
+    images : numpy.ndarray
+        ``(n, 1, 28, 28)`` in [0, 1].
+    n_rows : int
+        A divisor of n.
+
+    Returns
+    -------
+    matplotlib.image.AxesImage
+    """
     return ax.imshow(in_rows(images, n_rows), cmap="gray_r", vmin=0, vmax=1)
 
 
 def in_rows(images, n_rows):
-    """Arrange images ``(n, 1, 28, 28)`` in rows of one array, ``(28 * n_rows, ...)``."""
+    """Arrange images in rows of one array.
+
+    Parameters
+    ----------
+    images : numpy.ndarray
+        ``(n, 1, 28, 28)``.
+    n_rows : int
+        A divisor of n.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(28 * n_rows, 28 * n / n_rows)``.
+    """
     rows = np.reshape(images, (n_rows, -1, 28, 28)).swapaxes(1, 2)
     return rows.reshape(n_rows * 28, -1)
 
 
 def png(figure):
-    """Return a PNG of a figure made by `still_figure`, as bytes."""
+    """Draw a figure as a PNG.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+        A figure made by `still_figure`.
+
+    Returns
+    -------
+    bytes
+    """
     file = io.BytesIO()
     figure.canvas.print_png(file)
-    figure.set_layout_engine("none")  # one layout is enough, and takes half of the time
+    # The layout takes half of the time, so it is computed only for the first PNG.
+    figure.set_layout_engine("none")
     return file.getvalue()
 
 
 def show(picture, alt, widget=None, handle=None):
     """Show a picture in a notebook; do nothing elsewhere.
 
-    The notebook keeps it twice. JupyterLab, Notebook and nbconvert give an alternative text only to
-    an HTML image; other programs, such as nbconvert for LaTeX, need a PNG.
+    The notebook stores the picture twice. JupyterLab, Notebook and nbconvert give an alternative
+    text only to an HTML image; other programs, such as nbconvert for LaTeX, need a PNG.
 
     Parameters
     ----------
     picture : bytes
         PNG.
     alt : str
-        What the picture shows.
+        A description of the picture.
     widget : ipywidgets.Widget, optional
-        Takes the picture's place while a kernel runs.
+        Shown instead of the picture while a kernel runs.
     handle : IPython.display.DisplayHandle, optional
-        Of an earlier picture, which this one replaces.
+        The handle of an earlier picture, which this picture replaces.
 
     Returns
     -------
     IPython.display.DisplayHandle or None
-        The handle of the picture, None outside a notebook.
+        The handle of the picture; None outside a notebook.
     """
     if ipython_shell() is None:
         return None
@@ -138,7 +192,7 @@ def show(picture, alt, widget=None, handle=None):
 
 
 def with_palette(picture):
-    """Return a picture with at most 256 colours: less than half as many bytes.
+    """Reduce a picture to 256 colours, which makes it less than half as large.
 
     Parameters
     ----------
@@ -159,16 +213,22 @@ def with_palette(picture):
 def as_html(picture, alt, **attributes):
     """Return an HTML image with an alternative text.
 
-    In a narrow window it shrinks, but only while its letters can be read; then Jupyter scrolls it.
+    In a narrow window the image shrinks, but only as long as its letters can be read. In an even
+    narrower window Jupyter scrolls it.
 
     Parameters
     ----------
     picture : bytes
         PNG.
     alt : str
-        What the picture shows.
+        A description of the picture.
     **attributes : str
         More attributes of the element.
+
+    Returns
+    -------
+    str
+        An ``<img>`` element.
     """
     width = Image.open(io.BytesIO(picture)).width
     attributes["alt"] = alt
@@ -180,7 +240,7 @@ def as_html(picture, alt, **attributes):
 
 
 def plane_with_sliders(draw):
-    """Return a widget: a picture, and two sliders for the coordinates of a code.
+    """Return a widget with a picture and two sliders for the coordinates of a code.
 
     Parameters
     ----------
@@ -206,7 +266,7 @@ def plane_with_sliders(draw):
 
     def redraw(change=None):
         picture, alt = draw(*(slider.value for slider in sliders))
-        # Decoded at once, the new picture takes the place of the old one without a flash.
+        # "sync" decodes the new picture before the old one is removed, which avoids a flash.
         image.value = as_html(picture, alt, decoding="sync", onload=_COMPLETE_SLIDERS)
 
     for slider in sliders:

@@ -10,19 +10,19 @@ __all__ = ["advance", "expect", "expect_more", "progress_bar", "progress_of_a_ch
 
 _BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]"
 _TIME = "{desc}: {elapsed}"
-#: Seconds for which a check shows no bar, and seconds between changes of the time that it shows.
+#: Seconds before a check shows its bar, and seconds between updates of the elapsed time.
 _DELAY, _TICK = 1., 0.5
 
-#: The bar of the check that runs, if any.
+#: The bar of the running check, or None.
 _bar = None
 
 
 class _Bar(tqdm):
     def refresh(self, nolock=False, lock_args=None):
-        """Draw the bar anew. Unlike tqdm's method, this releases the lock if it is interrupted.
+        """Redraw the bar. Unlike tqdm's method, this releases the lock if it is interrupted.
 
-        Otherwise the thread of the next check would wait for the lock, and the check for its
-        thread, forever.
+        Otherwise the next check would hang: its thread would wait for the lock, and the check would
+        wait for its thread.
         """
         with nullcontext() if nolock else self.get_lock():
             self.display()
@@ -30,16 +30,16 @@ class _Bar(tqdm):
 
 
 def progress_bar(label, iterable=None, **options):
-    """Return a tqdm bar that vanishes when it is done.
+    """Return a tqdm bar that disappears when it is finished.
 
-    Its format has no words, since those of tqdm are English.
+    Its format has no words, because tqdm's words are English.
 
     Parameters
     ----------
     label : str or None
-        Without a label, no bar is shown.
+        If it is None, no bar is shown.
     iterable : iterable, optional
-        What the bar iterates over.
+        The bar iterates over it.
     **options
         Passed to `tqdm.tqdm`.
 
@@ -53,14 +53,15 @@ def progress_bar(label, iterable=None, **options):
 
 @contextmanager
 def progress_of_a_check(label):
-    """Show how long a check has taken, and how far it is, if it takes longer than a second.
+    """Show the elapsed time and the progress of a check that takes longer than a second.
 
-    What runs in the ``with`` statement tells that by `expect`, `advance` and `stage`, which do
-    nothing elsewhere, such as in the grader.
+    The code in the ``with`` statement reports its progress by `expect`, `advance` and `stage`.
+    Outside such a statement, as in the grader, these functions do nothing.
 
     Parameters
     ----------
     label : str
+        Name of the check.
     """
     global _bar
     is_done = threading.Event()
@@ -83,26 +84,43 @@ def progress_of_a_check(label):
 
 
 def expect(n_steps):
-    """State how many steps the check that runs will take at most."""
+    """Set the largest number of steps that the running check may take.
+
+    Parameters
+    ----------
+    n_steps : int
+    """
     if _bar is not None:
         _bar.total, _bar.bar_format = n_steps, _BAR
 
 
 def expect_more(n_steps):
-    """State that the check that runs will take up to this many steps more than was expected."""
+    """Increase the largest number of steps that the running check may take.
+
+    Parameters
+    ----------
+    n_steps : int
+        The number of additional steps.
+    """
     if _bar is not None:
         expect((_bar.total or 0) + n_steps)
 
 
 def advance():
-    """Count a step of the check that runs."""
+    """Count one step of the running check."""
     if _bar is not None:
         _bar.update()
 
 
 @contextmanager
 def stage(label):
-    """Show another label, and no steps but the time, while a ``with`` statement lasts."""
+    """Show another label, and the elapsed time instead of steps, during a ``with`` statement.
+
+    Parameters
+    ----------
+    label : str
+        Name of the stage.
+    """
     if _bar is None:
         yield
         return

@@ -1,4 +1,4 @@
-"""The package's own code as the notebook shows it: without docstrings, in any language."""
+"""The code of this package as the notebook shows it: without docstrings, and translated."""
 
 import ast
 import inspect
@@ -26,7 +26,7 @@ def source_of(obj):
     Returns
     -------
     str
-        Its lines, with the comments.
+        The code with its comments.
     """
     lines = inspect.getsource(obj).splitlines()
     for node in ast.walk(ast.parse("\n".join(lines))):
@@ -47,19 +47,19 @@ def show_source(*objects, language=None):
     *objects : type or function
         Defined at the top level of modules.
     language : str, optional
-        Language of the comments; by default, that of the reader.
+        Code of the language of the comments; by default, the reader's language.
 
     Returns
     -------
     IPython.display.Markdown
-        Drawn by Jupyter as the cell's result.
+        Jupyter draws it as the result of the cell.
     """
     from IPython.display import Markdown
 
     name = language or readers_language()
     code = "\n\n\n".join(translated_code(source_of(obj), lambda text: in_language(text, name))
                          for obj in objects)
-    # nbconvert's HTML would show the code in the font of the text.
+    # Without this <div>, nbconvert's HTML would show the code in the font of the text.
     return Markdown(f'<div style="font-family: monospace">\n\n```python\n{code}\n```\n\n</div>')
 
 
@@ -71,7 +71,7 @@ def translated_code(source, translate):
     source : str
         Python code, or the code of a notebook's cell.
     translate : callable
-        Maps a Russian text to its translation. Comments on successive lines are one text.
+        Maps a Russian text to its translation. Comments on consecutive lines form one text.
 
     Returns
     -------
@@ -91,7 +91,10 @@ def translated_code(source, translate):
 
 
 def _places(source):
-    """Return the start, the end (line from 0, column) and the token type of each text."""
+    """Return the start, the end and the token type of each comment and string.
+
+    A start or an end is a line, counted from 0, and a column.
+    """
     places = []
     plain = re.sub(r"^%", "#", source, flags=re.M)  # magics are not Python
     for token in tokenize.generate_tokens(io.StringIO(plain).readline):

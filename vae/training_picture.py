@@ -1,4 +1,4 @@
-"""The picture that changes while a model is trained."""
+"""A picture that is updated during training."""
 
 import matplotlib
 import numpy as np
@@ -15,9 +15,9 @@ __all__ = ["TrainingPicture"]
 class TrainingPicture:
     """The learning curve and reconstructions of a few images, redrawn in place after each epoch.
 
-    The picture appears below the cell that makes it; a saved notebook keeps its last state. In
-    ``with TrainingPicture(...) as picture``, an interruption ends the training with one line of
-    text; the epochs that are done remain.
+    The picture appears below the cell that makes it; a saved notebook keeps its last state. If the
+    user interrupts the kernel inside ``with TrainingPicture(...) as picture``, one line of text is
+    printed instead of a traceback, and the curves keep the epochs that are finished.
 
     Parameters
     ----------
@@ -26,7 +26,12 @@ class TrainingPicture:
     reconstruct : callable
         Maps images to the probabilities of their pixels, of the same shape.
     train_curve, test_curve : list of float
-        Mean ELBO of the images after each epoch, in nats. Training appends to them.
+        The ELBO after each epoch, averaged over the images, in nats. Training appends to them.
+
+    Raises
+    ------
+    ValueError
+        If `X` or a result of `reconstruct` has the wrong shape or is not finite.
     """
 
     def __init__(self, X, reconstruct, train_curve, test_curve):
@@ -59,7 +64,7 @@ class TrainingPicture:
             return False
         n_epochs = min(map(len, self._curves))
         for curve in self._curves:
-            del curve[n_epochs:]  # of an epoch that is in one curve only
+            del curve[n_epochs:]  # an epoch that has only one of its two values
         print(self._interrupted())
         return True
 
@@ -68,7 +73,13 @@ class TrainingPicture:
                  n=min(map(len, self._curves)))
 
     def update(self):
-        """Redraw the picture with the current curves and reconstructions."""
+        """Redraw the picture with the current curves and reconstructions.
+
+        Raises
+        ------
+        ValueError
+            If the curves have different lengths.
+        """
         n_epochs, n_test = map(len, self._curves)
         if n_epochs != n_test:
             raise ValueError(f"Got {n_epochs} train and {n_test} test epochs, expected equal "

@@ -1,4 +1,4 @@
-"""Networks' weights in files, and the curves of the training that led to them."""
+"""Files with the weights of networks and the learning curves of their training."""
 
 import os
 import zipfile
@@ -17,22 +17,23 @@ __all__ = ["learning_curves", "save_weights", "load_weights", "TRAINED_WEIGHTS"]
 
 #: The weights of the solved notebook's ``[encoder_mean, encoder_scale, decoder_logits]``.
 TRAINED_WEIGHTS = Path(__file__).with_name("trained_weights.npz")
-#: Nats by which the test ELBO of one model differs between two epochs, or two trainings.
+#: The test ELBO of a model varies by about this much between epochs or trainings, in nats.
 _SAME_ELBO = 1.
 _CURVES = ("train_curve", "test_curve")
 
-_curves_of = WeakKeyDictionary()  # by parameter
+_curves_of = WeakKeyDictionary()  # maps a parameter to the curves of its networks
 
 
 class WeightsError(Mistake, ValueError):
-    """Weights were neither saved nor loaded. Jupyter shows this without a traceback."""
+    """Weights could not be saved or loaded. Jupyter shows this error without a traceback."""
 
 
 def learning_curves(networks):
-    """Return the learning curves of networks, lists to which training appends.
+    """Return the learning curves of networks: lists to which training appends.
 
-    They belong to the weights: the same networks have the same lists, and networks with a new part
-    have new, empty ones. `save_weights` saves the curves too, and `load_weights` loads them.
+    The curves belong to the weights. For the same networks, the same lists are returned. If one of
+    the networks is new, the lists are new and empty. `save_weights` also saves the curves, and
+    `load_weights` also loads them.
 
     Parameters
     ----------
@@ -42,19 +43,19 @@ def learning_curves(networks):
     Returns
     -------
     train_curve, test_curve : list of float
-        Mean ELBO of the images after each epoch, in nats.
+        The ELBO after each epoch, averaged over the images, in nats.
     """
     parameters = get_all_params(networks)
     known = [_curves_of.get(parameter) for parameter in parameters]
     curves = known[0] if known else None
-    if curves is None or any(others is not curves for others in known):
+    if curves is None or any(known_curves is not curves for known_curves in known):
         curves = [], []
         _curves_of.update((parameter, curves) for parameter in parameters)
     return curves
 
 
 def save_weights(path, networks):
-    """Save all weights of one or several networks into a file, and print what it holds.
+    """Save all weights of one or several networks to a file, and describe them in a printed line.
 
     An existing file is replaced, unless its weights may be better.
 
@@ -68,9 +69,9 @@ def save_weights(path, networks):
     Raises
     ------
     ValueError
-        If a weight is NaN or infinite, if the file cannot be written, if it holds something other
-        than weights, or if it holds a model that may be better: its test ELBO is higher, or these
-        networks have no curves. The file stays as it is.
+        If a weight is NaN or infinite, or if the file cannot be written. If the file exists, also
+        if it contains something other than weights, or a model that may be better: its test ELBO is
+        higher, or these networks have no curves. The file does not change then.
     """
     values = [parameter.get_value(borrow=True) for parameter in get_all_params(networks)]
     curves = learning_curves(networks)
@@ -103,23 +104,23 @@ def save_weights(path, networks):
 
 
 def load_weights(path, networks):
-    """Set the weights of networks to those that `save_weights` has saved; print what they are.
+    """Load weights that `save_weights` has saved, and describe them in a printed line.
 
-    The networks' `learning_curves` become those of the file.
+    The learning curves of the networks are replaced by the curves in the file.
 
     Parameters
     ----------
     path : str or path
-        `TRAINED_WEIGHTS` are those of the solved notebook, for ``[encoder_mean, encoder_scale,
-        decoder_logits]`` of its architecture.
+        The file. `TRAINED_WEIGHTS` contains the weights of the solved notebook, for its
+        ``[encoder_mean, encoder_scale, decoder_logits]``.
     networks : lasagne.layers.Layer or list of them
-        Output layers, as they were saved.
+        Output layers, in the order in which they were saved.
 
     Raises
     ------
     ValueError
         If the shapes differ, a weight in the file is NaN or infinite, `save_weights` has not
-        written the file, or it cannot be read; no weight changes then.
+        written the file, or it cannot be read. No weight changes then.
     """
     values, curves = _read(path)
     parameters = get_all_params(networks)
@@ -140,7 +141,7 @@ def load_weights(path, networks):
 
 
 def _read(path):
-    """Return the weights in a file, a list of arrays, and its curves, lists of float."""
+    """Return the weights in a file, a list of arrays, and its two curves, lists of float."""
     try:
         with np.load(path, allow_pickle=False) as file:
             curves = [list(map(float, file[name])) if name in file else [] for name in _CURVES]
@@ -159,15 +160,18 @@ def _are_finite(values):
     return all(np.isfinite(value).all() for value in values)
 
 
-def _equal(some, others):
-    return len(some) == len(others) and all(map(np.array_equal, some, others))
+def _equal(arrays, expected):
+    return len(arrays) == len(expected) and all(map(np.array_equal, arrays, expected))
 
 
 def _may_be_better(in_file, here):
-    """Whether weights in a file may be better than others, by the test curves of both."""
+    """Return whether the weights in a file may be better than weights in memory.
+
+    Both arguments are test curves.
+    """
     if not here:
-        return True  # these may be untrained
-    return bool(in_file) and not in_file[-1] <= here[-1] + _SAME_ELBO  # one may be NaN
+        return True  # the weights in memory may be untrained
+    return bool(in_file) and not in_file[-1] <= here[-1] + _SAME_ELBO  # also true for NaN
 
 
 def _described(test_curve):

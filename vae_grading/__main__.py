@@ -48,7 +48,7 @@ _MAX_LISTED = 10  # files or students
 
 
 def _warn_of_missing_isolation(reason):
-    """Warn that students' code can read the disk; raise WorkerError if it could not run at all."""
+    """Warn that students' code is less isolated; raise WorkerError if it cannot run at all."""
     unreadable = out_of_reach([sys.prefix, sys.base_prefix, tempfile.gettempdir()])
     if unreadable is not None:
         raise WorkerError("Students' code would run as nobody, who can't enter "
@@ -63,7 +63,7 @@ def _warn_of_missing_isolation(reason):
 
 @contextmanager
 def _executor(reference, jobs, scheduler):
-    """Yield an executor: threads that each wait for a process here, or Dask's workers."""
+    """Yield an executor: threads, which wait for processes on this machine, or Dask's workers."""
     if scheduler is not None:
         try:
             with dask_executor(scheduler) as executor:
@@ -79,7 +79,7 @@ def _executor(reference, jobs, scheduler):
 
 
 def grade_class(students, output, reference, limits, jobs=None, scheduler=None):
-    """Grade a class; keep the grades of an earlier run that was stopped.
+    """Grade a class, and write all reports. Grades of an earlier run are kept if they are valid.
 
     Parameters
     ----------
@@ -89,21 +89,22 @@ def grade_class(students, output, reference, limits, jobs=None, scheduler=None):
     reference : Reference
     limits : Limits
     jobs : int, optional
-        Number of notebooks at a time; by default one for each core.
+        Number of notebooks that are graded at a time; by default, one for each core.
     scheduler : str, optional
-        Address of a Dask scheduler, whose workers grade instead of this machine.
+        Address of a Dask scheduler. Its workers grade instead of this machine.
 
     Returns
     -------
     results : list of StudentGrade
     failed : list of str
-        Notebooks that the grader itself failed on, and why.
+        Texts with the name of a notebook and an error of the grader itself.
 
     Raises
     ------
     WorkerError
-        If students' code can't be run here, or the reference is not right.
+        If students' code can't be run here, or if the reference does not get all points.
     vae_grading.cluster.SchedulerGone
+        If the scheduler does not answer, or has ended.
     """
     submissions = notebooks_of(students)
     grades, failed, waiting = {}, [], {}
@@ -137,7 +138,7 @@ def grade_class(students, output, reference, limits, jobs=None, scheduler=None):
                         write_notebook_reports(output, grades[name], waiting[name][1], limits)
                     except CancelledError:
                         raise
-                    except Exception as error:  # the grader's fault: the next run tries again
+                    except Exception as error:  # an error of the grader: the next run tries again
                         failed.append(f"{name}: {error}")
                         grades.setdefault(
                             name, Grade.without_points(name, _("Проверка не состоялась.")))
@@ -163,7 +164,7 @@ def _result_of(student, grades, output):
 
 @contextmanager
 def _only_run_into(output):
-    """Lock a folder for this run; exit if nothing can be written there."""
+    """Lock a folder for this run; exit if it is locked or cannot be written to."""
     try:
         check_folder(output)
     except OSError as error:
@@ -177,12 +178,12 @@ def _only_run_into(output):
 
 
 def _shown(name):
-    """Return a name that a student has chosen without effect on the terminal."""
+    """Escape a name that a student has chosen, so that it cannot control the terminal."""
     return repr(os.fsencode(name).decode(errors="backslashreplace"))
 
 
 def _list(reasons):
-    """Return lines of names, each with a reason."""
+    """Return lines with a name and a reason each."""
     lines = [f"  {_shown(name)}: {reason}" for name, reason in reasons.items()]
     if len(lines) > _MAX_LISTED:
         lines[_MAX_LISTED:] = [f"  and {len(lines) - _MAX_LISTED} more"]
@@ -267,7 +268,8 @@ def main():
                      f"{', '.join(map(str, arguments.submissions)) or 'no arguments'}"
                      + (f"; skipped:\n{_list(skipped)}" if skipped else ""))
 
-    # Not by raising SIGINT: a script's background jobs ignore that.
+    # The handler of SIGTERM raises KeyboardInterrupt. It does not send SIGINT, because background
+    # jobs of a script ignore that signal.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with _only_run_into(arguments.output):

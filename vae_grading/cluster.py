@@ -11,7 +11,7 @@ __all__ = ["SchedulerGone", "dask_executor", "in_language"]
 
 
 class SchedulerGone(RuntimeError):
-    """The scheduler does not answer any more."""
+    """The scheduler does not answer, or has ended."""
 
 
 @contextmanager
@@ -21,7 +21,11 @@ def dask_executor(address):
     Parameters
     ----------
     address : str
-        Of the scheduler, such as "tcp://host:8786".
+        Address of the scheduler, such as "tcp://host:8786".
+
+    Yields
+    ------
+    concurrent.futures.Executor
 
     Raises
     ------
@@ -33,7 +37,7 @@ def dask_executor(address):
     from distributed import Client
 
     for name in ["distributed", "distributed.client", "distributed.core"]:
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # we say it in a sentence
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # our own errors say the same shortly
     try:
         client = Client(address, timeout=10)
     except (OSError, ValueError) as error:
@@ -51,7 +55,9 @@ def dask_executor(address):
 
 
 def in_language(language, function, *arguments):
-    """Call a function with all messages in a language: a worker has a language of its own.
+    """Choose the language of messages in this process, then call a function.
+
+    A worker on another machine would otherwise use the language of its own locale.
 
     Parameters
     ----------
@@ -59,6 +65,12 @@ def in_language(language, function, *arguments):
         A code: see `vae.language.use_language`.
     function : callable
     *arguments
+        Passed to the function.
+
+    Returns
+    -------
+    object
+        The result of the function.
     """
     use_language(language)
     return function(*arguments)

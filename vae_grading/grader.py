@@ -1,4 +1,4 @@
-"""One student's notebook to its grade."""
+"""Grade one student's notebook."""
 
 import atexit
 import dataclasses
@@ -40,23 +40,31 @@ from vae_grading.sandbox.worker import THEANO_FLAGS, Worker, WorkerError, own_fi
 __all__ = ["Grade", "Reference", "Verdict", "close_workers", "grade", "the_worker",
            "what_reference_lacks"]
 
-_N_IMAGES = 10000  # enough of the training set for a few hundred batches
-#: Runs of a notebook in one order. Failed exercises and statements that end the process need more
-#: than one.
+_N_IMAGES = 10000  # images of the training set, which are enough for a few hundred batches
+#: The largest number of runs of a notebook in one order. Each failed exercise, and each statement
+#: that ends the process, needs another run.
 _MAX_RUNS = 2 * len(EXERCISES) + 2
 
 
 @dataclass(frozen=True)
 class Reference:
-    """The solved notebook, whose code replaces exercises that failed."""
+    """The solved notebook. Its code replaces exercises that failed."""
 
     content: bytes  #: the file
     setup: str  #: the code of the first cell
-    solutions: dict[int, str]  #: the code of each exercise
+    solutions: dict[int, str]  #: the code of each exercise, by its number
 
     @classmethod
     def read(cls, path):
-        """Read it from a notebook.
+        """Read the reference from a notebook.
+
+        Parameters
+        ----------
+        path : path
+
+        Returns
+        -------
+        Reference
 
         Raises
         ------
@@ -72,7 +80,7 @@ class Reference:
         return cls(content, cells[0].source, solutions)
 
     def digest(self):
-        """Return a text that changes with the reference, the checks and the grader."""
+        """Return a text that changes if the reference, the checks or the grader change."""
         parts = [THEANO_FLAGS, language(), self.setup,
                  *map(str, sorted(self.solutions.items())), *_own_code()]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
@@ -91,12 +99,13 @@ class Verdict:
 
     exercise: int
     passed: bool
-    hint: str = ""  #: in Russian, what to look at
+    hint: str = ""  #: a hint for the student, in the reader's language
     traceback: str = ""  #: reduced to the student's own lines
     code: str = ""  #: the student's own source of the exercise
 
     @property
     def points(self):
+        """The points for this exercise."""
         return EXERCISES[self.exercise].points if self.passed else 0
 
 
@@ -106,16 +115,29 @@ class Grade:
 
     name: str
     verdicts: list[Verdict] = field(default_factory=list)
-    note: str = ""  #: in Russian, what is wrong with the file as a whole
-    exhausted: bool = False  #: whether a limit was reached: more time or memory might help
+    note: str = ""  #: a problem of the file as a whole, in the reader's language
+    exhausted: bool = False  #: whether a limit was reached, so that more time or memory might help
 
     @classmethod
     def without_points(cls, name, note):
-        """Return the grade of a notebook that could not be checked."""
+        """Return the grade of a notebook that could not be checked.
+
+        Parameters
+        ----------
+        name : str
+            Name of the notebook in reports.
+        note : str
+            The reason, for the student.
+
+        Returns
+        -------
+        Grade
+        """
         return cls(name, [Verdict(number, False, _("не проверено.")) for number in EXERCISES], note)
 
     @property
     def points(self):
+        """The sum of the points for all exercises."""
         return sum(verdict.points for verdict in self.verdicts)
 
 
@@ -127,7 +149,21 @@ _closed = threading.Event()
 
 
 def the_worker(reference):
-    """Return this process's worker for a reference; start it if there is none."""
+    """Return this process's worker for a reference. Start the worker if it does not exist yet.
+
+    Parameters
+    ----------
+    reference : Reference
+
+    Returns
+    -------
+    vae_grading.sandbox.worker.Worker
+
+    Raises
+    ------
+    WorkerError
+        If the worker does not start, or if `close_workers` has been called.
+    """
     digest = reference.digest()
     with _lock:
         if _closed.is_set():
@@ -145,7 +181,7 @@ def _discard(worker):
 
 @atexit.register
 def close_workers():
-    """Stop this process's workers and all that runs in them; no new one will start."""
+    """Stop this process's workers and everything that runs in them. No new worker can start."""
     _closed.set()
     with _lock:
         while _workers:
@@ -162,19 +198,19 @@ def _images():
 def grade(name, content, reference, limits=Limits()):
     """Grade one notebook.
 
-    An exercise that fails costs only its own points: the reference replaces it
-    for later ones.
+    An exercise that fails costs only its own points, because the reference
+    replaces it in later exercises.
 
     Parameters
     ----------
     name : str
         The notebook's name in reports.
     content : bytes
-        The file.
+        Content of the file.
     reference : Reference
     limits : Limits, optional
-        For each run of the notebook, and for all runs together. The notebook is
-        run again after an exercise has failed.
+        Limits on each run of the notebook, and on all runs together. The
+        notebook is run again after an exercise has failed.
 
     Returns
     -------
@@ -193,9 +229,23 @@ def grade(name, content, reference, limits=Limits()):
 
 
 def what_reference_lacks(reference):
-    """Grade the reference itself; return the hints, "" if it gets all points.
+    """Grade the reference itself.
 
-    A wrong reference would cost students points where it replaces their exercises.
+    A wrong reference that replaces an exercise would cost students points.
+
+    Parameters
+    ----------
+    reference : Reference
+
+    Returns
+    -------
+    str
+        The hints; "" if the reference gets all points.
+
+    Raises
+    ------
+    WorkerError
+        If the process for students' code does not start.
     """
     result = grade("", reference.content, reference)
     hints = [f"{EXERCISES[verdict.exercise].title}: {verdict.hint}"
@@ -204,10 +254,10 @@ def what_reference_lacks(reference):
 
 
 def _grade(name, content, reference, clock):
-    """Try each order of the cells without any solution; go on with the best.
+    """Try each order of the cells without any solution, then continue with the best order.
 
-    Whoever keeps a solution that a run was given can't win that exercise in another order: none is
-    tried afterwards.
+    After a run has been given a solution, no other order is tried. Otherwise a student's code could
+    store this solution, and gain points with it in another order.
     """
     best, order, n_orders = None, 0, 1
     while order < n_orders and (best is None or not (best.is_complete or clock.is_up)):
@@ -221,7 +271,7 @@ def _grade(name, content, reference, clock):
 
 
 class _TimeIsUp(Exception):
-    """The runs of a notebook have taken all the time that they may take together."""
+    """The runs of a notebook have together taken all the time that they may take."""
 
 
 class _UnreadableNotebook(Exception):
@@ -229,13 +279,14 @@ class _UnreadableNotebook(Exception):
 
 
 class _ProcessesLost(Exception):
-    """The process for students' code, or what supervises it, has ended twice."""
+    """The process for students' code, or its supervisor, has ended unexpectedly twice."""
 
 
 class _Clock:
-    """This process's worker, with a limit on the time of all tasks of a notebook together.
+    """This process's worker, with a limit on the total time of all tasks of a notebook.
 
-    Measuring may take all that is left: it loops nowhere, and lasts longer for a larger network.
+    A `MeasureTask` may take all the remaining time. It contains no endless loop, but takes longer
+    for a larger network.
     """
 
     def __init__(self, reference, limits):
@@ -248,13 +299,19 @@ class _Clock:
         return self._remaining <= 0
 
     def run(self, task, at_most=None):
-        """Run a task; run it again if this notebook or another one has ended its process.
+        """Run a task. Run it again if this or another notebook has ended the worker.
 
         Parameters
         ----------
         task : BuildTask or MeasureTask
         at_most : float, optional
-            Seconds, of which the end is no end of the time for all tasks.
+            A smaller limit on this task, in seconds. Reaching it does not raise `_TimeIsUp`.
+
+        Returns
+        -------
+        messages : list
+        ended : str
+            See `vae_grading.sandbox.worker.Worker.run`.
 
         Raises
         ------
@@ -283,12 +340,12 @@ class _Clock:
 
 
 class _Attempt:
-    """The runs of a notebook in one order, each of which decides more of the exercises.
+    """The runs of a notebook in one order. Each run decides more of the exercises.
 
-    An exercise is decided when it has a verdict. If it failed, the reference replaces it in later
-    runs; also if it passed, but does not run with the reference in place of earlier ones. The
-    package `vae` contains its solution again then. From then on, nothing that the
-    student's process says is shown as it says it: see `vae_grading.hints`.
+    An exercise is decided when it has a verdict. In later runs, the reference replaces the exercise
+    if it failed, or if it passed but does not run when the reference replaces earlier exercises.
+    The package `vae` contains the solution of a decided exercise again. As soon as a run is given a
+    solution, no text of the student's process is shown unchanged: see `vae_grading.hints`.
     """
 
     def __init__(self, content, reference, clock, order):
@@ -297,7 +354,7 @@ class _Attempt:
         self._verdicts, self._code, self._skipped, self._cells = {}, {}, [], ()
         self._exhausted, self._note, self._unreadable = False, "", None
         self._replaced = set()  #: exercises that the reference replaces
-        self._said = []  #: failures before any solution was given
+        self._earlier_failures = []  #: failures in runs that had no solution
         self._time_is_up = False
         self.n_orders = 1
 
@@ -308,14 +365,15 @@ class _Attempt:
 
     @property
     def points(self):
+        """The points of all exercises that have been decided."""
         return sum(verdict.points for verdict in self._verdicts.values())
 
     def run_alone(self):
-        """Run the notebook without any solution, again where a statement has ended the process."""
+        """Run the notebook without any solution. Repeat it if a statement has ended the process."""
         self._run_while(lambda run: run.death is not None and not self._replaced, alone=True)
 
     def go_on(self):
-        """Run the notebook with the solutions of decided exercises, until all are decided."""
+        """Run the notebook with the solutions of decided exercises, until each is decided."""
         if self._verdicts:
             self._run_while(lambda run: True, alone=False)
 
@@ -360,18 +418,18 @@ class _Attempt:
         package_is_filled = task.package.keys() >= set(in_package())
         censor = None if not (task.replacements or task.package) else Censor(
             self._cells, [inspect.getsource(vae.networks), *self._reference.solutions.values()],
-            self._said)
+            self._earlier_failures)
         run = _Run(self._clock, wanted, censor)
         try:
             run.build(task)
             run.measure(also_in_vain=alone)
-        finally:  # keep what is known when time is up
+        finally:  # if the time is up, keep the results so far
             self.n_orders = max(self.n_orders, run.n_orders)
             self._exhausted |= run.exhausted
             self._code = {**run.code, **self._code}
             if alone:
                 self._cells = self._cells or run.cells
-                self._said += run.said
+                self._earlier_failures += run.failures
             self._verdicts.update((number, Verdict(number, True)) for number in run.passed())
         if run.broken:
             self._replaced |= run.broken
@@ -397,7 +455,7 @@ class _Attempt:
 
 
 class _State(Enum):
-    """What one run has found out about an exercise."""
+    """The state of an exercise after one run."""
 
     OPEN = "nothing yet: no graph of it was right, and it has no failure"
     FAILED = "it has a failure, which may come from an earlier exercise"
@@ -410,13 +468,13 @@ class _Progress:
     """One exercise in one run of a notebook.
 
     Its state changes only from OPEN to FAILED or OWN_FAULT, from FAILED to OWN_FAULT, and from any
-    state to PASSED: one right graph is enough, and the first failure is the one to show.
+    state to PASSED. One right graph is enough to pass. The first failure is the one that is shown.
     """
 
     number: int
-    graph: str | None = None  #: the latest one, as text
-    checked_graph: str | None = None  #: the latest one when the notebook called `check`
-    measured_graph: str | None = None  #: the one that was evaluated last
+    graph: str | None = None  #: the latest graph, as text
+    checked_graph: str | None = None  #: the graph at the latest call of `check` in the notebook
+    measured_graph: str | None = None  #: the graph that was evaluated last
     failure: Failure | None = None
     is_undone: bool = False  #: a failure says that the student has not done this exercise
     has_died: bool = False  #: the exercise's code has ended the process
@@ -435,20 +493,20 @@ class _Progress:
             self.failure = failure
 
     def die(self, reason):
-        """Note that its code has ended the process, which explains more than an earlier failure."""
+        """Record that the exercise's code has ended the process. This replaces earlier failures."""
         self.failure, self.has_died = Failure(self.number, reason), True
 
 
 @dataclass(frozen=True)
 class _Death:
-    """How a process ended before it was done."""
+    """The end of a process before it had finished its task."""
 
-    place: str  #: what the process was doing
-    reason: str  #: for the student
+    place: str  #: the step of the process that was running
+    reason: str  #: the reason, for the student
 
 
 class _Run:
-    """One run of a notebook: which exercises pass, and why the others do not.
+    """One run of a notebook: it finds exercises that pass, and failures of exercises that do not.
 
     Parameters
     ----------
@@ -456,18 +514,18 @@ class _Run:
     wanted : list of int
         The exercises that are not decided yet.
     censor : vae_grading.hints.Censor, optional
-        Of what the run says, if it is given solutions.
+        Censors the messages of the run. Needed if the run is given solutions.
     """
 
     def __init__(self, clock, wanted, censor=None):
         self._clock, self._censor = clock, censor
-        self._at_most = None  #: seconds for a task that decides nothing
+        self._at_most = None  #: a limit in seconds on a task whose failure does not count
         self._progress = {number: _Progress(number) for number in wanted}
-        self.broken = set()  #: exercises that passed earlier, and whose code fails in this run
-        self.code = {}  #: the student's own source, by exercise
+        self.broken = set()  #: exercises that passed earlier, but whose code fails in this run
+        self.code = {}  #: maps exercises to the student's own source
         self.cells = ()  #: the code of all cells
-        self.said = []  #: all failures that the processes have sent
-        self.death = None  #: of the last process that died
+        self.failures = []  #: all failures that the processes have sent
+        self.death = None  #: the `_Death` of the last process that died
         self.n_orders, self.exhausted = 1, False
 
     def passed(self):
@@ -476,12 +534,12 @@ class _Run:
                 if progress.state is _State.PASSED]
 
     def final_failures(self, package_is_filled):
-        """Return the failures that no other run can change.
+        """Return the failures that another run cannot change.
 
-        These are the failures of exercises that are at fault themselves. The first exercise that
-        has not passed is also at fault, because all earlier ones are right or replaced. This does
-        not hold if a process died elsewhere, or if the exercise uses a solution that the package
-        lacked in this run.
+        These are the failures in state OWN_FAULT. The failure of the first exercise that has not
+        passed is also final, because all earlier exercises are right or replaced. But this is not
+        so if a process died, or if the exercise needs a solution that the package lacked in this
+        run.
         """
         undecided = [progress for progress in self._progress.values()
                      if progress.state is not _State.PASSED]
@@ -529,7 +587,7 @@ class _Run:
                         if censored is not None]
         for message in messages:
             if isinstance(message, Failure):
-                self.said.append(message)
+                self.failures.append(message)
                 self._record_failure(message)
         if ended:
             stages = [message for message in messages if isinstance(message, Stage)]
@@ -538,7 +596,7 @@ class _Run:
         return messages
 
     def _censored(self, message):
-        """Return a message without text of the process's own, None if nothing else is in it."""
+        """Return a message without free text of the process, or None if nothing else is left."""
         if isinstance(message, Stage):
             return dataclasses.replace(message, place=self._censor.place(message.place))
         if isinstance(message, Failure):
@@ -552,7 +610,7 @@ class _Run:
         self.exhausted |= failure.exhausted
 
     def _record_death(self, stage, ended, is_measuring):
-        """Note how a process ended, and whose code has ended it."""
+        """Record how a process ended, and which exercise's code has ended it."""
         self.death = _Death(stage.place, _why(ended, self._clock.limits, is_measuring))
         self.exhausted |= ended in ("time", "memory", "disk", "output", "SIGKILL")
         culprit = next((number for number in stage.exercises if number in self._progress), None)
@@ -562,25 +620,25 @@ class _Run:
     # --- the process that evaluates graphs ---
 
     def measure(self, also_in_vain=False):
-        """Evaluate the graphs; those that train after all that do not.
+        """Evaluate the graphs. Graphs of exercises that train a model come last.
 
-        Training takes long, and another run repeats it with the reference in place of wrong earlier
-        exercises. So it is left out after those.
+        Training takes long. If an earlier exercise is wrong, the training is left out, because a
+        later run repeats it with the reference in place of that exercise.
 
         Parameters
         ----------
         also_in_vain : bool
-            Train after wrong exercises, too: an answer may be right for the student's own names,
-            and only for them. If it is not, nothing follows from that.
+            Whether to train after wrong exercises, too. A solution may be right only together with
+            the student's own, wrong exercises. A failure of such a training does not count.
 
         Raises
         ------
         _TimeIsUp
         """
-        training, others = [], []
+        training, without_training = [], []
         for progress in self._progress.values():
-            (training if EXERCISES[progress.number].trains else others).append(progress)
-        self._measure_all(others)
+            (training if EXERCISES[progress.number].trains else without_training).append(progress)
+        self._measure_all(without_training)
         for progress in training:
             if all(earlier.state is _State.PASSED for number, earlier in self._progress.items()
                    if number < progress.number):
@@ -589,7 +647,7 @@ class _Run:
                 self._measure_in_vain(progress)
 
     def _measure_in_vain(self, progress):
-        """Evaluate the graph of an exercise after wrong ones: it may only pass."""
+        """Evaluate the graph of an exercise that follows wrong exercises. Failures do not count."""
         known = self.death, self.exhausted, progress.failure, progress.has_died
         self._at_most = self._clock.limits.timeout / 4
         try:
@@ -599,13 +657,13 @@ class _Run:
             self.death, self.exhausted, progress.failure, progress.has_died = known
 
     def _measure_all(self, chosen):
-        """Evaluate the latest graphs, and those that the notebook itself has checked."""
+        """Evaluate the latest graphs, then the graphs that the notebook itself has checked."""
         self._measure({progress.number: progress.graph for progress in chosen})
         self._measure({progress.number: progress.checked_graph for progress in chosen
                        if progress.state is not _State.PASSED})
 
     def _measure(self, graphs):
-        """Evaluate those of some graphs that are not known from earlier."""
+        """Evaluate graphs, except those that passed before or that were evaluated last."""
         unknown = {}
         for number, graph in graphs.items():
             progress = self._progress[number]
@@ -627,7 +685,7 @@ class _Run:
             progress.has_passed = True
             _right_graphs.add(_digest(progress.number, progress.measured_graph))
             return
-        if self._censor is not None:  # the names in a hint are the student's
+        if self._censor is not None:  # the student chooses the names in a hint
             values = self._censor.measured(measurement.values)
             hint = _what_is_wrong(dataclasses.replace(measurement, values=values), seed,
                                   with_message=False) or self._censor.hint([])
@@ -635,16 +693,21 @@ class _Run:
 
 
 def _what_is_wrong(measurement, seed, with_message=True):
-    """Return what is wrong with what the graph of an exercise computes; None if nothing is.
+    """Judge the results of the graph of an exercise.
 
     Parameters
     ----------
     measurement : vae_grading.messages.Measurement
         Untrusted.
     seed : int
-        Of the inputs.
+        Seed of the inputs.
     with_message : bool
         Whether a hint may contain the message of an error.
+
+    Returns
+    -------
+    str or None
+        A hint; None if the results are right.
     """
     exercise = EXERCISES[measurement.exercise]
     try:
@@ -658,8 +721,8 @@ def _what_is_wrong(measurement, seed, with_message=True):
         return _("проверка получила не те числа, что ожидала: {error}", error=error)[:500]
 
 
-#: Digests of graphs that passed in this process: equal ones need no second look. Graphs that failed
-#: are evaluated again, because a verdict on random numbers may be wrong.
+#: Digests of graphs that passed in this process. Equal graphs are not evaluated again. Graphs that
+#: failed are evaluated again, because a verdict on random numbers may be wrong.
 _right_graphs = set()
 
 
@@ -668,7 +731,10 @@ def _digest(number, graph):
 
 
 def _why(ended, limits, is_measuring):
-    """Return why a process ended, for the student. In one that measures there are no loops."""
+    """Return the reason why a process ended, for the student.
+
+    A process that evaluates graphs contains no endless loops, so the hint must not mention them.
+    """
     if ended == "time" and is_measuring:
         return _("проверка ждала {timeout:.0f} с, но граф ещё вычислялся. Дело не в бесконечном "
                  "цикле: сети слишком велики, или сэмплов слишком много.", timeout=limits.timeout)

@@ -1,12 +1,12 @@
-"""Grading in Gradescope's container: the archive to upload, and what runs there.
+"""Grading in Gradescope's container: the archive to upload, and the program in the container.
 
 Gradescope unpacks the archive into /autograder/source and runs ``setup.sh``
-once. For each submission it runs ``run_autograder`` in a new container; that
-reads /autograder/submission and writes /autograder/results/results.json. Both
-run as the superuser, and namespaces are not allowed there. So students' code
-runs as another user, who can't enter /autograder/source. The Python
-environment lies elsewhere. It contains no solutions, because the package is
-not copied into it.
+once. For each submission it runs ``run_autograder`` in a new container. This
+script reads /autograder/submission and writes /autograder/results/results.json.
+Both scripts run as the superuser, and the container does not allow namespaces.
+So students' code runs as another user, who can't enter /autograder/source. The
+Python environment is outside this folder. It contains no solutions, because
+the package is not copied into it.
 """
 
 import json
@@ -69,12 +69,14 @@ fi
 
 
 def make_archive(target, reference, limits):
-    """Write the archive for Gradescope: the package, the reference and the known good versions.
+    """Write the archive for Gradescope.
+
+    It contains the package, the reference, and the versions of packages in ``constraints.txt``.
 
     Parameters
     ----------
     target : path
-        The archive; an existing file is replaced.
+        The archive. An existing file is replaced.
     reference : path
         The solved notebook.
     limits : vae_grading.sandbox.process.Limits
@@ -82,7 +84,7 @@ def make_archive(target, reference, limits):
     Raises
     ------
     OSError
-        If it can't be written, or this package is not in its project's folder.
+        If the archive can't be written, or this package is not in its project's folder.
     """
     if not (_PROJECT / "setup.py").is_file():
         raise OSError("the archive contains files of the project that the package was installed "
@@ -101,19 +103,19 @@ def make_archive(target, reference, limits):
                   "run_autograder": _RUN.replace("{language}", language()).encode()})
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in files.items():
-            entry = zipfile.ZipInfo(name)  # no time: equal contents make equal archives
+            entry = zipfile.ZipInfo(name)  # no time, so that equal contents make equal archives
             entry.compress_type = zipfile.ZIP_DEFLATED
             entry.external_attr = (0o100755 if content.startswith(b"#!") else 0o100644) << 16
             archive.writestr(entry, content)
 
 
 def grade_submission(root):
-    """Grade the one notebook of a submission to Gradescope; always write a result.
+    """Grade the notebook of a submission to Gradescope. A result is written even after an error.
 
     Parameters
     ----------
     root : path
-        Contains ``source``, ``submission`` and ``results``.
+        Folder that contains ``source``, ``submission`` and ``results``.
     """
     root = Path(root)
     limits = Limits()

@@ -1,12 +1,13 @@
-"""Hints that carry none of a process's own text.
+"""Hints that contain no free text of a student's process.
 
-A process that runs a student's code after it was given solutions could put them into a hint. So
-what it says then is not shown. In place of a hint it sends which texts of ours the hint consists
-of, and their values. `Censor` builds the hint anew. It shows few values, and leaves out each that
-is not a small number, a shape or a name that the student's notebook or the reference contains.
+A process that was given solutions also runs a student's code, which could put the solutions into a
+hint. So the hints of such a process are not shown. Instead of a hint, it sends the templates of our
+own texts in the hint, and the values of their placeholders. `Censor` builds the hint from these. It
+shows only a few values. It omits each value that is not a small number, a shape, or a name in the
+student's notebook or in the reference.
 
-The same holds for the names in what a graph computes, for places and for lines of code: a process
-sends their numbers, and their text comes from earlier, when no solution had been given.
+Names in the results of a graph, places and lines of code are censored, too. For lines of code the
+process sends numbers; the text of the lines was sent earlier, before any solution was given.
 """
 
 import ast
@@ -26,10 +27,10 @@ from vae.language import N_, Text, _, language, translate
 
 __all__ = ["MAX_PARTS", "Censor", "parts_of"]
 
-MAX_PARTS = 4  # of a hint
-_MAX_DEPTH = 3  # of texts in texts
-_MAX_VALUES = 12  # of a text, and names in a list
-_MAX_SHOWN = 8  # numbers and names in a hint: more of them could spell a solution
+MAX_PARTS = 4  # texts in a hint
+_MAX_DEPTH = 3  # levels of nested texts
+_MAX_VALUES = 12  # values of a text, and names in a list
+_MAX_SHOWN = 8  # numbers and names in a hint; more of them could spell out a solution
 _MAX_NUMBER = 10**6
 _MAX_NAME = 30  # characters
 _LEFT_OUT = "…"
@@ -39,7 +40,7 @@ _NO_DETAILS = N_("код не выполняется или даёт не тот
 _MODULES = {"T": T, "T.nnet": T.nnet, "lasagne.nonlinearities": lasagne.nonlinearities,
             "lasagne.layers": lasagne.layers, "lasagne.init": lasagne.init,
             "lasagne.objectives": lasagne.objectives, "lasagne.updates": lasagne.updates}
-_PARAMETERS = {"W", "b", "beta", "gamma", "mean", "inv_std"}  # what Lasagne's layers call theirs
+_PARAMETERS = {"W", "b", "beta", "gamma", "mean", "inv_std"}  # names in Lasagne's layers
 #: Names of Python, Theano and Lasagne.
 _KNOWN_NAMES = {
     *dir(builtins), *_PARAMETERS, "DisconnectedInputError", "MissingInputError",
@@ -51,18 +52,18 @@ _KNOWN_NAMES = {
 # --- in the sandbox ---
 
 def parts_of(cause):
-    """Return the texts of ours that a hint consists of.
+    """Return the texts of our code that a hint consists of.
 
     Parameters
     ----------
     cause : BaseException or vae.language.Text
-        What the hint explains, or the hint itself.
+        The error that the hint explains, or the hint itself.
 
     Returns
     -------
-    list
-        Of texts; a text is a list of its template in Russian and a dict of its values, some of
-        which may be texts.
+    list of list
+        Texts. A text is a list of two items: the template in Russian, and a dict of values. A value
+        may be a text, too.
     """
     return [_plain(text, 0) for text in _texts_of(cause)[:MAX_PARTS]]
 
@@ -80,7 +81,7 @@ def _texts_of(cause):
 
 
 def _plain(value, depth):
-    """Return a value of a text as JSON takes it."""
+    """Convert a value of a text to values that JSON allows."""
     if isinstance(value, Text) and depth < _MAX_DEPTH:
         return [value.template, {name: _plain(item, depth + 1)
                                  for name, item in value.values.items()}]
@@ -98,7 +99,7 @@ def _plain(value, depth):
 @lru_cache(maxsize=None)
 def _own_texts():
     """Return all texts that our code translates."""
-    from vae_grading.sandbox.worker import own_files  # which imports what imports this module
+    from vae_grading.sandbox.worker import own_files  # at the top, this import would be circular
 
     found = set()
     for path in own_files().values():
@@ -111,16 +112,17 @@ def _own_texts():
 
 
 class Censor:
-    """Lets through what a process may say after it was given solutions.
+    """Removes free text from the messages of a process that was given solutions.
 
     Parameters
     ----------
     cells : list of str
-        The code of the student's cells, sent before.
+        The code of the student's cells, sent before any solution was given.
     reference : list of str
-        Other code whose names may be shown: that of the reference and of the given networks.
+        Other code, the names in which may be shown: the reference and the given networks.
     failures : list of vae_grading.messages.Failure
-        What was said before. The same failures are shown with all their text.
+        Failures sent before any solution was given. If a process sends such a failure again, its
+        whole text is shown.
     """
 
     def __init__(self, cells, reference, failures=()):
@@ -128,10 +130,19 @@ class Censor:
         self._names = set(re.findall(r"[^\W\d]\w*", "\n".join([*cells, *reference])))
         self._names |= _KNOWN_NAMES
         self._names.update(*(exercise.names for exercise in EXERCISES.values()))
-        self._n_shown = 0  # in the present hint
+        self._n_shown = 0  # numbers and names in the current hint
 
     def failure(self, failure):
-        """Return a failure without text of the process's own, unless it said this before."""
+        """Return a failure without free text, unless the same failure was sent before.
+
+        Parameters
+        ----------
+        failure : vae_grading.messages.Failure
+
+        Returns
+        -------
+        vae_grading.messages.Failure
+        """
         for known in self._failures:
             if (known.exercise, known.parts, known.lines) == (
                     failure.exercise, failure.parts, failure.lines):
@@ -139,13 +150,24 @@ class Censor:
         return replace(failure, hint=self.hint(failure.parts), traceback=self.lines(failure.lines))
 
     def hint(self, parts):
-        """Return the hint that consists of these texts."""
+        """Build a hint.
+
+        Parameters
+        ----------
+        parts : iterable
+            Untrusted texts, in the form of `parts_of`.
+
+        Returns
+        -------
+        str
+            A hint in the reader's language.
+        """
         self._n_shown = 0
         texts = filter(None, (self._text(part, 0) for part in parts))
         return "\n".join(texts) or _(_NO_DETAILS)
 
     def _text(self, part, depth):
-        """Return a text of ours with its values, "" if it is not ours."""
+        """Return a text with its values, or "" if our code has no such template."""
         try:
             template, values = part
             if template not in _own_texts() or len(values) > _MAX_VALUES or depth > _MAX_DEPTH:
@@ -175,13 +197,22 @@ class Censor:
         return math.nan if type(value) is float else _LEFT_OUT
 
     def _list(self, names):
-        """Return a few names, in an order that tells nothing, without those that are unknown."""
+        """Return a few known names in alphabetical order, so that their order tells nothing."""
         return sorted({self.name(name) for name in names[:_MAX_VALUES]})
 
     def name(self, text):
-        """Return a known name or a small number as it is.
+        """Return a known name or a small number unchanged, and an ellipsis for any other text.
 
-        Of the description of a parameter, return the name, with which it begins.
+        If the text describes a parameter, return the parameter's name, with which it begins.
+
+        Parameters
+        ----------
+        text : str
+            Untrusted.
+
+        Returns
+        -------
+        str
         """
         first = text[:_MAX_NAME + 1].partition(" ")[0]
         layer, _dot, parameter = first.rpartition(".")
@@ -192,7 +223,17 @@ class Censor:
         return _LEFT_OUT
 
     def measured(self, value):
-        """Return what a graph computes, with only known names in it, to make a hint from."""
+        """Return the results of a graph with only known names in them, to make a hint from.
+
+        Parameters
+        ----------
+        value : object
+            Untrusted: the `values` of a `vae_grading.messages.Measurement`, or a part of them.
+
+        Returns
+        -------
+        object
+        """
         if type(value) is str:
             return self.name(value)
         if type(value) is list:
@@ -203,19 +244,33 @@ class Censor:
         return value
 
     def place(self, text):
-        """Return a place in the notebook as it is, "" if it cannot be one."""
+        """Return a place in the notebook unchanged, and "" for any other text.
+
+        Parameters
+        ----------
+        text : str
+            Untrusted.
+
+        Returns
+        -------
+        str
+        """
         cell = _pattern(_("<ячейка {number}>").strip("<>"), number=r"\d{1,4}")
         line = _pattern(_("{cell}, строка {line}"), cell=cell, line=r"\d{1,5}")
         exercise = _pattern(_("упражнение {number}"), number=r"\d{1,3}")
         return text if re.fullmatch(f"{line}|{exercise}", text) else ""
 
     def lines(self, numbers):
-        """Return lines of the student's cells.
+        """Return lines of the student's cells, with their places.
 
         Parameters
         ----------
         numbers : tuple of tuple of int
-            The number of a cell and of a line in it, both from 1.
+            Pairs of the number of a cell and the number of a line in it, both from 1.
+
+        Returns
+        -------
+        str
         """
         texts = []
         for cell, line in numbers:
@@ -227,7 +282,7 @@ class Censor:
 
 
 def _pattern(template, **patterns):
-    """Return a regular expression for the texts that a template gives."""
+    """Return a regular expression that matches the texts made from a template."""
     pattern = re.escape(template)
     for name, part in patterns.items():
         pattern = pattern.replace(re.escape(f"{{{name}}}"), part)

@@ -1,10 +1,10 @@
-"""Lines of JSON with arrays in them, from processes that are not trusted.
+"""Lines of JSON that may contain arrays, from processes that are not trusted.
 
-Reading such lines runs no code. Their size is bounded before they are parsed
-(`vae_grading.graphs.bounds.check_size`, for all lines of a process together). Bytes are ASCII, as
-`to_json` writes them: one character beyond would make Python use up to four bytes for each. The
-values are arrays of numbers, numbers, texts that can be encoded, lists and dicts;
-`vae_grading.messages` checks what they mean.
+Reading such lines runs no code. The total size of all lines of a process is checked before they are
+parsed (`vae_grading.graphs.bounds.check_size`). All bytes must be ASCII, as in the lines that
+`to_json` writes: with a single character outside ASCII, Python would use up to four bytes for every
+character. The values are arrays of numbers, numbers, texts that can be encoded, lists and dicts.
+`vae_grading.messages` checks their meaning.
 """
 
 import base64
@@ -17,16 +17,26 @@ from vae_grading.graphs.bounds import check_size
 
 __all__ = ["to_json", "from_json", "lines_of_json"]
 
-#: The dtypes of arrays, by their names in JSON: NumPy would accept many other names.
+#: Maps the names of dtypes in JSON to dtypes. NumPy would accept many other names.
 _DTYPES = {np.dtype(code).str: np.dtype(code) for code in "?bhilqBHILQefd"}
 
-_MAX_LINES = 10000  # of a process: far more than an honest one writes
-_MAX_ESCAPED = 2**22  # characters of a line with other characters in it, written as \uXXXX
-_ESCAPED = re.compile(r"(?<!\\)(?:\\\\)*\\u")  # not \\u, as in the text of a graph in a message
+_MAX_LINES = 10000  # lines of a process; an honest process writes far fewer
+_MAX_ESCAPED = 2**22  # characters of a line that contains escaped characters, such as \u0451
+_ESCAPED = re.compile(r"(?<!\\)(?:\\\\)*\\u")  # not \\u, which is a backslash and the letter u
 
 
 def to_json(values):
-    """Return lists and dicts of arrays, numbers and texts as one line of JSON."""
+    """Convert lists and dicts of arrays, numbers and texts to one line of JSON.
+
+    Parameters
+    ----------
+    values : object
+
+    Returns
+    -------
+    str
+        ASCII, without a newline at the end.
+    """
     def encode(value):
         array = np.asarray(value)
         return {"dtype": array.dtype.str, "shape": array.shape,
@@ -36,12 +46,21 @@ def to_json(values):
 
 
 def from_json(line):
-    """Return what `to_json` was given.
+    """Convert a line of JSON to values; the inverse of `to_json`.
+
+    Parameters
+    ----------
+    line : str
+        Untrusted.
+
+    Returns
+    -------
+    object
 
     Raises
     ------
     ValueError
-        If the line is too large, or is not JSON, or has an array of anything but numbers.
+        If the line is too large, is not JSON, or contains an array of something other than numbers.
     """
     def decode(value):
         if set(value) != {"dtype", "shape", "data"}:
@@ -65,7 +84,7 @@ def from_json(line):
 
 
 def _without_surrogates(value):
-    """Return a value with a question mark for each half of a pair, which can't be encoded."""
+    """Replace each lone surrogate in the texts of a value, which can't be encoded, by "?"."""
     if type(value) is str:
         return value.encode("utf-8", "replace").decode("utf-8")
     if type(value) is list:
@@ -82,18 +101,19 @@ def lines_of_json(output):
     Parameters
     ----------
     output : bytes or bytearray
-        All that the process has written. If it is too large, no line is read.
+        The whole output of the process. If it is too large, no line is read.
 
     Returns
     -------
     list
+        A value for each line.
     """
     values = []
     try:
         check_size(output)
         for line in output.split(b"\n", _MAX_LINES)[:_MAX_LINES]:
             if not line.isascii():
-                break  # before the text is made
+                break  # before decoding, which would need more memory
             if line:
                 values.append(from_json(line.decode("ascii")))
     except ValueError:

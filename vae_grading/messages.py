@@ -1,11 +1,11 @@
-"""What the grader and the processes in the sandbox say to each other.
+"""The messages between the grader and the processes in the sandbox.
 
 The grader sends one task, `BuildTask` or `MeasureTask`, and the process answers with messages. A
 student's code can write anything in place of these messages, so all of them pass through
-`answers_in`. It takes the values of `vae_grading.json_lines` and returns those that are messages of
-the expected classes, with exactly their fields, each of the right type and size. It drops all
-others. A message is still only a claim: none gives points, and `vae.checks` judges what a
-`Measurement` holds.
+`answers_in`. This function takes the values from `vae_grading.json_lines`. It returns the messages
+of the expected classes that have exactly the right fields, each of the right type and size. It
+drops all other values. A message is still only a claim. No message gives points by its mere
+arrival: `vae.checks` judges the values of a `Measurement`.
 """
 
 import base64
@@ -24,12 +24,12 @@ __all__ = ["MAX_CODE", "MAX_LINES", "Broken", "BuildTask", "BuiltGraph", "Checke
            "MeasureTask", "Measurement", "NotebookCode", "OrderCount", "SourceCode", "Stage",
            "Unreadable", "answers_in", "line_of", "task_from_json", "task_to_json"]
 
-_MAX_HINT = 5000  # characters, also of a traceback
+_MAX_HINT = 5000  # characters of a hint or a traceback
 _MAX_PLACE = 100  # characters
 MAX_CODE = 20000  # characters of an exercise's source, or of a cell
 _MAX_ORDERS = 3
 _MAX_CELLS = 2000
-MAX_LINES = 5  # that an error went through
+MAX_LINES = 5  # lines that an error went through
 
 
 # --- from the grader ---
@@ -38,10 +38,10 @@ MAX_LINES = 5  # that an error went through
 class BuildTask:
     """Run a student's notebook and send the graphs of its exercises."""
 
-    notebook: bytes  #: the file
-    order: int  #: the number of the order to run its cells in, from 0
+    notebook: bytes  #: content of the file
+    order: int  #: index of the order in which its cells are run, from 0
     patience: float  #: seconds for all statements that define no exercise
-    skipped: list[str]  #: places of statements not to run
+    skipped: list[str]  #: places of statements that must not run
     wanted: list[int]  #: the exercises to build
     replacements: dict[int, str]  #: the reference's code for exercises that failed
     package: dict[int, str]  #: the reference's code that the package `vae` may contain again
@@ -51,12 +51,22 @@ class BuildTask:
 class MeasureTask:
     """Evaluate graphs on inputs drawn from a seed."""
 
-    graphs: dict[int, str]  #: by exercise
+    graphs: dict[int, str]  #: maps exercises to the texts of graphs
     seed: int
 
 
 def task_to_json(task, limits):
-    """Return a task and the limits of its process as text."""
+    """Convert a task and the limits of its process to text.
+
+    Parameters
+    ----------
+    task : BuildTask or MeasureTask
+    limits : vae_grading.sandbox.process.Limits
+
+    Returns
+    -------
+    str
+    """
     fields = dict(vars(task))
     if isinstance(task, BuildTask):
         fields["notebook"] = base64.b64encode(task.notebook).decode("ascii")
@@ -64,10 +74,21 @@ def task_to_json(task, limits):
 
 
 def task_from_json(text):
-    """Return what `task_to_json` was given; this text comes from the grader and is trusted."""
+    """Convert a text to a task and limits; the inverse of `task_to_json`.
+
+    Parameters
+    ----------
+    text : str
+        It comes from the grader, so it is trusted.
+
+    Returns
+    -------
+    task : BuildTask or MeasureTask
+    limits : vae_grading.sandbox.process.Limits
+    """
     name, fields, limits = json.loads(text)
     for field in ["replacements", "package", "graphs"]:
-        if field in fields:  # JSON has made texts of the numbers
+        if field in fields:  # JSON has converted the numbers to texts
             fields[field] = {int(number): value for number, value in fields[field].items()}
     limits = Limits(**limits)
     if name == BuildTask.__name__:
@@ -80,10 +101,10 @@ def task_from_json(text):
 
 @dataclass(frozen=True)
 class Stage:
-    """What the process does next: if it dies, this is the cause."""
+    """The next step of the process. If the process dies, this step is the cause."""
 
-    place: str  #: for the student
-    exercises: tuple[int, ...] = ()  #: the exercises whose code this is
+    place: str  #: a description for the student
+    exercises: tuple[int, ...] = ()  #: the exercises to which the code belongs
 
 
 @dataclass(frozen=True)
@@ -95,21 +116,21 @@ class Unreadable:
 
 @dataclass(frozen=True)
 class NotebookCode:
-    """The code of the notebook's cells, from which later messages name lines."""
+    """The code of the notebook's cells. Later messages refer to its lines by their numbers."""
 
     cells: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class OrderCount:
-    """The number of orders in which the student may have meant the cells to run."""
+    """The number of orders in which the student may have intended the cells to run."""
 
     n: int
 
 
 @dataclass(frozen=True)
 class SourceCode:
-    """The student's own source of an exercise; a later message replaces an earlier one."""
+    """The student's own source of an exercise. A later message replaces an earlier one."""
 
     exercise: int
     text: str
@@ -117,7 +138,7 @@ class SourceCode:
 
 @dataclass(frozen=True)
 class BuiltGraph:
-    """The graph of an exercise (`vae_grading.graphs`); a later message replaces an earlier one."""
+    """The graph of an exercise (`vae_grading.graphs`). A later message replaces an earlier one."""
 
     exercise: int
     text: str
@@ -125,34 +146,34 @@ class BuiltGraph:
 
 @dataclass(frozen=True)
 class Checked:
-    """The notebook itself checks an exercise here, with the latest graph."""
+    """The notebook has called `check` for an exercise, with the latest graph."""
 
     exercise: int
 
 
 @dataclass(frozen=True)
 class Broken:
-    """The code of an exercise that has passed fails with the reference in place of earlier ones."""
+    """An exercise that passed earlier fails when the reference replaces earlier exercises."""
 
     exercise: int
 
 
 @dataclass(frozen=True)
 class Failure:
-    """An exercise failed; the first failure of an exercise counts.
+    """An exercise failed. The first failure of an exercise counts.
 
-    `hint` and `traceback` are free text. After a process was given solutions, the grader reads
-    `parts` and `lines` in their place.
+    `hint` and `traceback` are free text. If the process was given solutions, the grader uses
+    `parts` and `lines` instead of them.
     """
 
     exercise: int
     hint: str
     traceback: str = ""
-    undone: int | None = None  #: the exercise that the student has not done, if that is why
-    awaits_package: bool = False  #: it uses the package's solution, which is removed
-    exhausted: bool = False  #: whether a limit was reached: more time or memory might help
+    undone: int | None = None  #: the exercise that the student has not done, if this is the cause
+    awaits_package: bool = False  #: whether it uses a solution that was removed from the package
+    exhausted: bool = False  #: whether a limit was reached, so that more time or memory might help
     parts: tuple = ()  #: the texts that the hint consists of, see `vae_grading.hints.parts_of`
-    lines: tuple[tuple[int, int], ...] = ()  #: cells and lines that the error went through
+    lines: tuple[tuple[int, int], ...] = ()  #: numbers of cells and lines in the traceback
 
     def __post_init__(self):
         if not self.parts and isinstance(self.hint, Text):
@@ -161,15 +182,15 @@ class Failure:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What the graph of an exercise computes."""
+    """The results of the graph of an exercise."""
 
     exercise: int
-    sizes: dict[str, int]  #: for which the inputs were drawn
+    sizes: dict[str, int]  #: the sizes for which the inputs were drawn
     values: object  #: a dict of arrays, truth values and texts, which `judge` checks
 
 
 def _as_text(max_length):
-    """Return a converter of text, which cuts what is too long."""
+    """Return a converter of texts, which truncates long texts."""
     def convert(value):
         if type(value) is not str:
             raise ValueError(f"Got {type(value).__name__}, expected text")
@@ -178,7 +199,7 @@ def _as_text(max_length):
 
 
 def _as_graph(value):
-    """Return the text of a graph: ASCII, unlike half a surrogate pair, can be encoded."""
+    """Check the text of a graph. It must be ASCII, because a lone surrogate cannot be encoded."""
     if type(value) is not str or not value.isascii():
         raise ValueError(f"Got {type(value).__name__}, expected ASCII text")
     return value
@@ -196,7 +217,7 @@ def _as_anything(value):
 
 _as_exercise = as_one_of(*EXERCISES)
 _as_size = as_integer(1, MAX_SIZE)
-_as_number = as_integer(1, 10**5)  # of a cell or a line
+_as_number = as_integer(1, 10**5)  # the number of a cell or a line
 _as_flag = as_one_of(True, False)
 
 #: A converter for each field of a message.
@@ -218,7 +239,7 @@ _FIELDS = {
     Measurement: {"exercise": _as_exercise, "sizes": _as_sizes, "values": _as_anything},
 }
 
-#: The messages that answer each task.
+#: The classes of messages that may answer each class of tasks.
 _ANSWERS = {
     BuildTask: (Stage, Unreadable, NotebookCode, OrderCount, SourceCode, BuiltGraph, Checked,
                 Broken, Failure),
@@ -227,7 +248,17 @@ _ANSWERS = {
 
 
 def line_of(message):
-    """Return a message as one line of JSON."""
+    """Convert a message to one line of JSON.
+
+    Parameters
+    ----------
+    message : object
+        An object of one of the classes of messages.
+
+    Returns
+    -------
+    str
+    """
     return to_json([type(message).__name__, vars(message)])
 
 
@@ -237,7 +268,7 @@ def answers_in(values, task):
     Parameters
     ----------
     values : list
-        Any JSON, with arrays in it.
+        Any values that JSON allows, and arrays.
     task : BuildTask or MeasureTask
         The task that these values answer.
 

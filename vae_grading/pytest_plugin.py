@@ -1,4 +1,4 @@
-"""``pytest --notebook=PATH``: grade a student's notebook with the exercises' own tests."""
+"""``pytest --notebook=PATH``: grade a student's notebook with the tests of the exercises."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    """Stop at once if packages that the grader needs are missing."""
+    """Stop immediately if packages that the grader needs are missing."""
     if config.getoption("--notebook") is None:
         return
     try:
@@ -30,7 +30,7 @@ def pytest_ignore_collect(collection_path, config):
 
 
 def pytest_terminal_summary(terminalreporter):
-    """Show the points that `test_exercise` has recorded, in whichever process it ran."""
+    """Show the points that `test_exercise` has recorded, in this or in other processes."""
     recorded = [dict(getattr(report, "user_properties", []))
                 for reports in terminalreporter.stats.values() for report in reports]
     points = {properties["exercise"]: properties["points"] for properties in recorded

@@ -1,14 +1,15 @@
-"""Finding and reading what students have handed in: notebooks, in folders and in archives.
+"""Finding and reading the notebooks that students have handed in, in folders and archives.
 
-A notebook is a regular file whose name ends in .ipynb, in letters of any case.
-Students decide what lies in the folders. So links are not followed, because
-they may lead to other people's files; only a link to a folder that is the one
-argument is followed. Pipes and devices are not read, because they have no
-end. A hard link is read like a copy. The sizes and names that an
+A notebook is a regular file with a name that ends in .ipynb, in letters of any
+case. Students choose the content of the folders. So links are not followed,
+because they may lead to other people's files. The only exception is a link to a
+folder that is the only argument. Pipes and devices are not read, because they
+have no end. A hard link is read like a copy. The sizes and names that an
 archive states are not trusted.
 
-A folder at the top belongs to one student, and so does a notebook there. Moodle's
-folders and files tell their students by their names, wherever they lie.
+A folder at the top level belongs to one student, and so does a notebook at the
+top level. Folders and files from Moodle have the student in their names, at any
+level.
 """
 
 import errno
@@ -25,39 +26,39 @@ from vae.language import _
 __all__ = ["Student", "Submission", "collect", "notebooks_of", "read_file"]
 
 _LARGEST_FILE = 50 * 2**20  # bytes
-_LARGEST_ARCHIVE = 4 * 2**30  # bytes, of all notebooks in it
-_LONGEST_NAME, _LONGEST_PATH = 249, 3000  # bytes: reports are called after them
-_MOST_NAMES = 10  # of files, in a note
+_LARGEST_ARCHIVE = 4 * 2**30  # bytes of all notebooks in an archive
+_LONGEST_NAME, _LONGEST_PATH = 249, 3000  # bytes; reports are named after notebooks
+_MOST_NAMES = 10  # names of files in a note
 _DEEPEST = 50  # levels of nested folders
-#: Folders that systems add, not students.
+#: Folders that programs add, not students.
 _SYSTEM_FOLDERS = {".ipynb_checkpoints", "__MACOSX", ".git"}
-#: How Moodle names a student's folder: NAME_ID_assignsubmission_file, in earlier versions with "_"
-#: at the end. Where it makes no folders, a file's own name follows. NAME contains no "_".
+#: Moodle's name of a student's folder: NAME_ID_assignsubmission_file, with "_" at the end in
+#: earlier versions. If Moodle makes no folders, the name of the file follows. NAME contains no "_".
 _MOODLES = re.compile(
     r"(?P<folder>(?P<name>[^_]+)_(?P<id>[0-9]{1,15})_assignsubmission_[a-z0-9]+)(_.*)?", re.S)
 
 
 @dataclass(frozen=True)
 class Submission:
-    """A notebook, or why it can't be read."""
+    """A notebook, or the reason why it can't be read."""
 
     content: bytes | None
-    problem: str = ""  #: for the student, where there is no content
+    problem: str = ""  #: the reason for the student, if `content` is None
 
 
 @dataclass
 class Student:
-    """What one student has handed in."""
+    """A student, and the files that this student has handed in."""
 
-    folder: str  #: the path, relative to the class; of a lone notebook without its ending
-    name: str  #: as Moodle has it; the same as `folder` elsewhere
-    id: str = ""  #: Moodle's number of the participant; "" elsewhere
+    folder: str  #: the path relative to the class; a notebook at the top level loses its ".ipynb"
+    name: str  #: the name in Moodle; the same as `folder` without Moodle
+    id: str = ""  #: Moodle's number of the participant; "" without Moodle
     notebooks: dict[str, Submission] = field(default_factory=dict)  #: by their names in reports
-    other_files: list[str] = field(default_factory=list)  #: their paths in the folder
+    other_files: list[str] = field(default_factory=list)  #: paths in the folder
 
     @property
     def problem(self):
-        """For the student, why there is nothing to grade; "" if there is a notebook."""
+        """The reason why there is nothing to grade, for the student; "" if there is a notebook."""
         if self.notebooks:
             return ""
         if not self.other_files:
@@ -68,19 +69,29 @@ class Student:
 
 
 def notebooks_of(students):
-    """Return the notebooks of all students, each a `Submission`, by their names in reports."""
+    """Return the notebooks of all students.
+
+    Parameters
+    ----------
+    students : list of Student
+
+    Returns
+    -------
+    dict of Submission
+        Maps the names of notebooks in reports to submissions.
+    """
     return {name: submission for student in students
             for name, submission in student.notebooks.items()}
 
 
 def read_file(path, folder=None):
-    """Read a regular file of bounded size that is not a link.
+    """Read a file that must be regular, not too large, and not a link.
 
     Parameters
     ----------
     path : path
     folder : int, optional
-        Descriptor of the folder that a relative path starts from.
+        File descriptor of the folder from which a relative path starts.
 
     Returns
     -------
@@ -89,9 +100,9 @@ def read_file(path, folder=None):
     Raises
     ------
     OSError
-        If it can't be read, is too large, a link, or not a regular file.
+        If the file can't be read, is too large, is a link, or is not a regular file.
     """
-    # O_NONBLOCK: opening a pipe or a device does not wait.
+    # With O_NONBLOCK, opening a pipe or a device does not wait.
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         descriptor = os.open(path, flags, dir_fd=folder)
@@ -113,35 +124,36 @@ def _read_bounded(file):
 
 
 def collect(paths, except_in=None):
-    """Find what students have handed in, and read their notebooks.
+    """Find the files that students have handed in, and read their notebooks.
 
     Parameters
     ----------
     paths : list of path
         Notebooks, folders of a class, and zip archives of such folders.
     except_in : path, optional
-        A folder to leave out: that of the reports.
+        A folder to leave out: the folder of the reports.
 
     Returns
     -------
     students : list of Student
-        Also those who have handed in no notebook. The name of a notebook is
-        its path without its ending, relative to the folder or archive, or to
-        the folder that contains all the paths.
-    skipped : dict
-        By path, why a file is not graded, in English.
+        Includes students who have handed in no notebook. The name of a notebook
+        is its path without ".ipynb". If there is one path, it is relative to
+        this folder or archive, otherwise to the folder that contains all paths.
+    skipped : dict of str
+        Maps the path of a file to the reason why it is not graded, in English.
 
     Raises
     ------
     ValueError
-        If one of the paths is neither of these, or a folder can't be read.
+        If a path is neither a notebook nor a folder nor an archive, or if a
+        folder or an archive can't be read.
     """
     paths = [Path(os.path.abspath(path)) for path in paths]
     together = Path(os.path.commonpath([path.parent for path in paths])) if paths else None
     class_, skipped = _Class(), {}
     for path in dict.fromkeys(paths):
         if not set(paths).isdisjoint(path.parents):
-            continue  # found in its folder
+            continue  # it will be found in its folder
         inner = PurePosixPath("" if len(paths) == 1 else path.relative_to(together).as_posix())
         is_archive = path.suffix.lower() == ".zip" and path.is_file()
         if path.is_symlink() and (len(paths) > 1 or not path.is_dir()):
@@ -197,26 +209,26 @@ def _unreadable(error):
 
 
 class _Found:
-    """What lies in one argument, and what of it has been skipped.
+    """The content of one argument, including the files that have been skipped.
 
     Parameters
     ----------
     prefix : PurePosixPath
-        Stands before all paths in reports; empty for the only argument.
+        Prefix of all paths in reports. It is empty if there is only one argument.
     """
 
     def __init__(self, prefix):
         self.prefix = prefix
         self.folders = []  #: paths, relative to the argument
-        self.notebooks = []  #: paths, each with its `Submission`
-        self.others = []  #: paths of other files
-        self.skipped = {}
+        self.notebooks = []  #: pairs of a path and its `Submission`
+        self.other_files = []  #: paths of other files
+        self.skipped = {}  #: maps paths to reasons
 
     def skip(self, path, why, is_in_class=True):
         self.skipped[f"{self.prefix}/{path}" if self.prefix.parts else str(path)] = why
         path = PurePosixPath(path)
         if is_in_class and not path.parts[0].startswith("."):
-            self.others.append(path)
+            self.other_files.append(path)
 
     def add(self, path, submission):
         if _is_short_enough((self.prefix / path).with_suffix("")):
@@ -225,13 +237,14 @@ class _Found:
             self.skip(path, "too long a name")
 
     def class_folder(self, is_archive):
-        """Return the parts of the folder that contains the class, () if it is the argument.
+        """Return the path of the class's folder in the argument, as a tuple of parts.
 
-        If an archive was made of one folder, that folder may be the class, not a student. A folder
-        that is an argument is the class, unless it only contains another one of several folders.
+        Usually the argument itself is the class, and the result is (). But if its only content is a
+        folder with several notebooks or folders of notebooks, this inner folder is the class. If
+        the argument is not an archive, notebooks directly in the inner folder rule this out.
         """
         tops = {path.parts[0] for path in [*self.folders, *(path for path, _ in self.notebooks)]}
-        tops.update(path.parts[0] for path in self.others if len(path.parts) > 1)
+        tops.update(path.parts[0] for path in self.other_files if len(path.parts) > 1)
         in_folders = [path for path, _ in self.notebooks if len(path.parts) > 1]
         has_several = len({path.parts[1] for path in in_folders}) > 1
         has_own = any(len(path.parts) == 2 for path in in_folders)
@@ -239,42 +252,43 @@ class _Found:
 
 
 def _is_short_enough(name):
-    """Whether reports can be called after this path."""
+    """Return whether a report can be named after this path."""
     return (len(os.fsencode(str(name))) <= _LONGEST_PATH
             and all(len(os.fsencode(part)) <= _LONGEST_NAME for part in name.parts))
 
 
 class _Class:
-    """The students of a class, by what tells them apart."""
+    """The students of a class."""
 
     def __init__(self):
         self._students, self._taken = {}, set()
 
     def add(self, found, is_archive):
-        """Add what lies in one argument.
+        """Add the content of one argument.
 
         Parameters
         ----------
         found : _Found
         is_archive : bool
+            Whether the argument is an archive.
         """
         top = (*found.prefix.parts, *found.class_folder(is_archive))
         for path, submission in found.notebooks:
             path = found.prefix / path
             name = self._unique(str(path)[:-len(".ipynb")], str(path))
             student, _ = self._student_of(path, top)
-            if student is None:  # it lies at the top
+            if student is None:  # the notebook is at the top level
                 student = self._known(path, name, name)
             student.notebooks[name] = submission
         for path in found.folders:
             self._student_of(found.prefix / path, top, is_folder=True)
-        for path in found.others:
+        for path in found.other_files:
             student, inner = self._student_of(found.prefix / path, top)
             if inner:
                 student.other_files.append(inner)
 
     def students(self):
-        """Return all students; a folder of other students' folders is not one."""
+        """Return all students. A folder that only contains folders of students is not a student."""
         above = {parent for student in self._students.values()
                  for parent in PurePosixPath(student.folder).parents}
         students = [student for student in self._students.values()
@@ -285,7 +299,10 @@ class _Class:
         return sorted(students, key=lambda student: student.folder)
 
     def _student_of(self, path, top, is_folder=False):
-        """Return whose folder a path leads to, and the rest of the path; (None, None) if nobody's."""
+        """Return the student in whose folder a path is, and the path inside this folder.
+
+        Return (None, None) if the path is not in a student's folder.
+        """
         for depth, part in enumerate(path.parts):
             match = _MOODLES.fullmatch(part)
             if match:
@@ -306,9 +323,9 @@ class _Class:
         return self._students.setdefault(key, Student(*description))
 
     def _unique(self, *names):
-        """Return the first name that is not taken, if need be with a number."""
+        """Return the first name that is not taken yet, if necessary with a number."""
         names = [*names, *(f"{names[0]} ({number})" for number in range(2, 1000))]
-        # On some disks, names that differ in case only are the same file.
+        # On some disks, names that differ only in case are the same file.
         name = next((name for name in names if self._key(name) not in self._taken), names[-1])
         self._taken.add(self._key(name))
         return name
@@ -406,10 +423,10 @@ _LETTERS = "ъ ф э щ ц ю ш ж х й ч ё б з г ь ы я у п д м к
 
 
 def _names_in_archive(entries):
-    """Return the entries' names, and guess their encoding where the archive does not state it.
+    """Return the names of the entries. If the archive does not state their encoding, guess it.
 
-    Windows packs Russian names as cp866, and some of its programs as cp1251. One program has packed
-    all entries, so all names that are not UTF-8 tell its encoding together.
+    Windows encodes Russian names as cp866, and some programs for Windows as cp1251. The same
+    program has packed all entries, so the guess is based on all names together that are not UTF-8.
     """
     raw = [None if entry.flag_bits & 0x800 else entry.orig_filename.encode("cp437")
            for entry in entries]
@@ -430,7 +447,10 @@ def _is_utf8(raw):
 
 
 def _likelihood(raw, encoding):
-    """Return how much bytes look like Russian names: common letters count most."""
+    """Return a score for bytes that is high if they look like Russian names in an encoding.
+
+    Frequent letters count most.
+    """
     scores = {letter: rank for rank, letter in enumerate(_LETTERS, start=1)}
     text = raw.decode(encoding, errors="replace").lower()
     return sum(0 if character.isascii() else scores.get(character, -len(_LETTERS))

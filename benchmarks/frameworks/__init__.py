@@ -3,17 +3,18 @@
 Each module has a class ``VAE`` with four methods:
 
 ``restart(seed)``
-    starts a new training, from weights that depend on the seed only;
+    starts a new training, from weights that depend only on the seed;
 ``train(images)``
-    returns the ELBO of a minibatch of binary images, ``(batch, 1, 28, 28)`` bool, as a scalar of
-    the framework, then takes a step of Adam;
+    takes a step of Adam, and returns the ELBO before the step, in nats, as a scalar of the
+    framework; the images are a minibatch of binary images, ``(batch, 1, 28, 28)`` bool;
 ``test(images)``
     returns the ELBO without a step;
 ``finish()``
-    waits until everything is computed.
+    waits until all computations have ended.
 
-The encoder is 784-width-width/2 with two heads, for the mean and the standard deviation of the
-code. The decoder is 2-width/2-width-784, which is the seminar's decoder if width is 128.
+The encoder has layers of 784, width and width/2 units, and two heads for the mean and the standard
+deviation of the code. The decoder has layers of 2, width/2, width and 784 units. If width is 128,
+it is the seminar's decoder.
 """
 
 import numpy as np
@@ -24,20 +25,20 @@ LEARNING_RATE = 1e-3
 
 
 def glorot_uniform(shapes, seed):
-    """Draw weights as Lasagne's layers do by default.
+    """Draw weights in the way that Lasagne's layers do by default.
 
     Parameters
     ----------
     shapes : list of tuple of int
-        Shapes of parameters: matrices and filters of convolutions, which are uniform with variance
-        2 / (fan-in + fan-out), and biases, which are 0.
+        Shapes of parameters. Matrices and filters of convolutions are drawn from a uniform
+        distribution with variance 2 / (fan-in + fan-out). Biases are 0.
     seed : int
         Seed of the generator.
 
     Returns
     -------
     list of numpy.ndarray
-        An array of float32 for each shape.
+        An array of dtype float32 for each shape.
     """
     rng = np.random.RandomState(seed)
     weights = []

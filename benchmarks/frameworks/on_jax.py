@@ -10,7 +10,7 @@ from frameworks import CODE_DIM, LEARNING_RATE, N_PIXELS, glorot_uniform
 
 
 def _shapes(width):
-    """Return the shapes of each layer's matrix and biases, in the order of `_elbo`."""
+    """Return the shapes of the matrices and biases of all layers, in the order of `_elbo`."""
     layers = [(N_PIXELS, width), (width, width // 2),
               (width // 2, CODE_DIM), (width // 2, CODE_DIM),
               (CODE_DIM, width // 2), (width // 2, width), (width, N_PIXELS)]

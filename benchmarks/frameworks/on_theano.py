@@ -1,11 +1,11 @@
-"""Theano and Lasagne, adapted by this package: the seminar's model and two classifiers.
+"""Theano and Lasagne with the patches of this package: the seminar's model and two classifiers.
 
 The classifiers are those of Lasagne's tutorial on MNIST: an MLP of two layers of 800 units with
 dropout, and two convolutions with pooling before a layer of 256 units. Their ``train`` and ``test``
-also take the digits, and return the cross-entropy.
+also take the digits, and return the cross-entropy in nats.
 """
 
-import vae  # before Theano
+import vae  # must come before Theano
 
 from functools import cached_property
 
@@ -22,18 +22,18 @@ IMAGES = (None, 1, 28, 28)
 
 
 class _Model:
-    """A network with its compiled functions; a subclass makes its graph.
+    """A network with its compiled functions. A subclass builds the graph.
 
     Parameters
     ----------
     inputs : list of Theano variable
         The parts of a minibatch.
     trained, tested : Theano variable
-        What `train` and `test` return.
+        The results of `train` and `test`.
     layers : list of lasagne.layers.Layer
         The output layers of the network.
     updates : callable
-        Maps the parameters to the updates of a training step, as Lasagne's functions do.
+        Maps the parameters to the updates of a training step.
     """
 
     def __init__(self, inputs, trained, tested, layers, updates):
@@ -59,7 +59,7 @@ class _Model:
 
 
 class VAE(_Model):
-    """The seminar's model, with its distributions."""
+    """The seminar's model, which uses the distributions of the package `vae`."""
 
     def __init__(self, width):
         images = T.tensor4("images")
@@ -83,7 +83,7 @@ class VAE(_Model):
 
 
 class Functions:
-    """Small functions, compiled one after the other, as when the cells of a notebook run."""
+    """Small functions that are compiled one after another, as in the cells of a notebook."""
 
     def __init__(self, width):
         x = T.fmatrix()
@@ -100,7 +100,7 @@ class Functions:
 
 
 class _Classifier(_Model):
-    """A network that ends in the probabilities of ten digits, with Nesterov's momentum."""
+    """A network that returns the probabilities of ten digits, trained with Nesterov momentum."""
 
     classifies = True
 
@@ -120,7 +120,7 @@ class _Classifier(_Model):
 
 
 class MLP(_Classifier):
-    """784-width-width-10, with dropout of 20 % of the pixels and 50 % of each layer."""
+    """Layers of 784, width, width and 10 units; dropout of 20 % of pixels, 50 % of each layer."""
 
     def _hidden_layers(self, network, width):
         for dropped in (0.2, 0.5):
@@ -129,7 +129,7 @@ class MLP(_Classifier):
 
 
 class CNN(_Classifier):
-    """Twice 32 filters of 5 x 5 and pooling of 2 x 2; then a layer of `width` with dropout."""
+    """Two convolutions of 32 filters (5 x 5) with 2 x 2 pooling; a dense layer with dropout."""
 
     def _hidden_layers(self, network, width):
         for _ in range(2):

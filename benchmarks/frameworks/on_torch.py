@@ -1,4 +1,4 @@
-"""PyTorch: eager, and compiled by ``torch.compile``."""
+"""PyTorch: in eager mode, and compiled by ``torch.compile``."""
 
 import torch
 from torch import nn
@@ -8,7 +8,7 @@ from frameworks import CODE_DIM, LEARNING_RATE, N_PIXELS, glorot_uniform
 
 
 class _Network(nn.Module):
-    """Encoder and decoder; returns the ELBO of a minibatch."""
+    """Encoder and decoder. A call returns the ELBO of a minibatch, in nats."""
 
     def __init__(self, width):
         super().__init__()
@@ -37,7 +37,7 @@ class _Network(nn.Module):
 
 
 class VAE:
-    """The seminar's model, with the fused Adam, which updates all parameters in one kernel."""
+    """The seminar's model. Its fused Adam updates all parameters in one kernel."""
 
     def __init__(self, width, compiled=False):
         torch.manual_seed(0)
@@ -69,7 +69,7 @@ class VAE:
 
 
 class CompiledVAE(VAE):
-    """The seminar's model, with the forward and the backward pass compiled."""
+    """The seminar's model, with a compiled forward pass and a compiled backward pass."""
 
     def __init__(self, width):
         super().__init__(width, compiled=True)

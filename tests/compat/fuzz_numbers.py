@@ -1,22 +1,24 @@
-"""A fuzzer of numbers: compares the results of random graphs with those of Theano's own code.
+"""A fuzzer that compares the results of random graphs with the results of Theano's own code.
 
     python tests/compat/fuzz_numbers.py --minutes 60
     python tests/compat/fuzz_numbers.py --minutes 60 --without-compiler
     python tests/compat/fuzz_numbers.py --seeds 17,23 --only 4
 
-A seed stands for a program: `random_graphs.py` makes its parts, which are compiled in two functions
-and called three times.  It is run in several ways, each in a separate process:
+A seed defines a program. `random_graphs.py` makes the parts of the program, which are compiled in
+two functions and called three times. The program runs in several ways, each in its own process:
 
-- with all patches, and again in a second process, which uses the graphs that the first one kept;
-- without one file of patches, and without a second one;
-- the reference: no optimiser, no compiler, no patch for speed, one operation after another;
-- if a result differs from the reference, also optimised but without any patch for speed: a result
-  that agrees with this one is due to Theano itself, and is only counted.
+- with all patches, and again in a second process, which uses the graphs that the first process has
+  kept;
+- without a file of patches, and without another file of patches;
+- as the reference: without optimiser, compiler and patches for speed, one operation after another;
+- if a result differs from the reference, also with the optimiser, but without patches for speed. If
+  the result agrees with this run, Theano itself causes the difference, which is then only counted.
 
-The allowed difference is measured: the reference is computed another `SHAKES` times, where each
-result of each operation is changed by a few units in its last place; of sums and products, each
-argument is changed.  A float may differ by a multiple of what that changes.  Integers, infinity and nan
-may differ only where that changes them.  The table that is printed at the end counts these cases.
+The allowed difference is measured. For this, the reference is computed another `SHAKES` times. Each
+time, each result of each operation is changed by a few units in its last place; for sums and
+products, each argument is changed. A float may differ by a multiple of the change that this causes.
+Integers, infinity and nan may differ only if this changes them. A table at the end counts these
+cases.
 """
 
 import argparse

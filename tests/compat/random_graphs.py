@@ -1,7 +1,7 @@
 """Random graphs: the programs of `fuzz_numbers.py`.
 
-`part_of` makes a part of a program with one of the functions in `KINDS`.  All choices, and the values
-of the inputs, are determined by the numbers of the program and of the part.
+`part_of` makes a part of a program with one of the functions in `KINDS`. The numbers of the program
+and of the part determine all choices and the values of the inputs.
 """
 
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""The unmodified Theano and Lasagne in new processes, as a user runs them."""
+"""The unmodified Theano and Lasagne in new processes, in the way that a user runs them."""
 
 import os
 import pickle

@@ -1,4 +1,4 @@
-"""The folder of compiled code: modules that the next process uses, or that have been damaged."""
+"""The folder of compiled code: modules that the next process uses, and damaged modules."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Theano's C++ compiled by the wheel ziglang, where no other compiler is installed."""
+"""The wheel ziglang compiles Theano's C++ if no other compiler is installed."""
 
 import os
 import sys

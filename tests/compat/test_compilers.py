@@ -1,4 +1,4 @@
-"""Programs run where the compiler, the cache folder or Python is not as Theano expects."""
+"""Programs run even if the compiler, the cache folder or Python is not what Theano expects."""
 
 import os
 import re

@@ -1,7 +1,7 @@
 """Results of elementwise operations and reductions in C, compared with NumPy and unpatched Theano.
 
-Where NumPy and Theano define different results, Theano's is expected, and a comment here says so.
-Denormal numbers, and what is computed from them, may become zero.
+If NumPy and Theano define different results, Theano's result is expected, and a comment says so.
+Denormal numbers, and results computed from them, may become zero.
 """
 
 import itertools

@@ -1,4 +1,4 @@
-"""Fused updates give the same numbers as separate ones."""
+"""Fused updates have the same results as separate updates."""
 
 from collections import Counter
 

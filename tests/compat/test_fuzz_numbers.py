@@ -1,4 +1,4 @@
-"""Random graphs give what Theano's own code gives: a short part of ``fuzz_numbers.py``."""
+"""Random graphs have the same results as in Theano's own code; a short ``fuzz_numbers.py``."""
 
 import sys
 

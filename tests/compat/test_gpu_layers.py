@@ -1,4 +1,4 @@
-"""Layers and operations for a GPU in old programs: imported or not, and computed by the CPU."""
+"""Layers and operations for a GPU in old programs: whether they are imported, and their results."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Kept graphs: a graph from the disk is the one that the optimiser would have made."""
+"""Kept graphs: a graph from the disk is the same as the result of the optimiser."""
 
 import functools
 import io

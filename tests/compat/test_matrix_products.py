@@ -1,4 +1,4 @@
-"""Matrix products in which a factor is mostly zeros, compared with NumPy's in float64."""
+"""Matrix products with a factor that is mostly zeros, compared with NumPy's products in float64."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""Equal operations share one gradient, and the result is the same as without that."""
+"""Equal operations share a gradient, and the results are the same as with separate gradients."""
 
 import functools
 from collections import Counter, OrderedDict

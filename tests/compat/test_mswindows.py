@@ -1,4 +1,4 @@
-"""What a student runs on Windows, which `mswindows` imitates: no compiler and no POSIX."""
+"""The student's programs on Windows, which `mswindows` imitates: no compiler and no POSIX."""
 
 import os
 import re

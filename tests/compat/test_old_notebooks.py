@@ -1,4 +1,4 @@
-"""Old notebooks are run by a command, and in Jupyter."""
+"""Old notebooks run by a command, and in Jupyter."""
 
 import subprocess
 import sys

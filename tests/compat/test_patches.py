@@ -1,8 +1,8 @@
 """Each patch of `theano_compat`, with a program that needs it.
 
-With all patches the program prints nothing; without its patch it prints the symptom that
-`theano_compat/README.md` names.  Patches for speed are not timed: their programs look at the code
-that is generated, at what is imported, or at whether the compiler is called.
+With all patches, the program prints nothing. Without its patch, it prints the symptom that
+`theano_compat/README.md` names. No test measures time. The programs for patches in the group
+``speed`` examine the generated code, the imported modules, or the calls of the compiler.
 """
 
 import platform

@@ -1,4 +1,4 @@
-"""What Python 3 reads too but understands otherwise: programs in Python 2 mean what they meant."""
+"""Programs in Python 2 keep their meaning, even if Python 3 accepts them with another meaning."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Old programs are started as their authors started them: settings, modules, other processes."""
+"""Ways of starting old programs that their authors used: settings, modules, other processes."""
 
 import importlib
 import multiprocessing

@@ -1,4 +1,4 @@
-"""What holds for every source file of the project."""
+"""Properties of all source files of the project."""
 
 from pathlib import Path
 

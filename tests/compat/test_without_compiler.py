@@ -1,7 +1,8 @@
-"""Theano without a C++ compiler computes on whole arrays, with the results of compiled code.
+"""Without a C++ compiler, Theano computes whole arrays, with the same results as compiled code.
 
-Run as a program, with a name and a path, this file saves the results of all
-`graphs`, or those `on_types`, under the settings in THEANO_FLAGS.
+If this file is run as a program, with a name and a path as arguments, it saves
+the results of all `graphs`, or of the graphs `on_types`, with the settings in
+THEANO_FLAGS.
 """
 
 import itertools

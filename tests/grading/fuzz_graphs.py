@@ -1,10 +1,10 @@
-"""A fuzzer of graphs as data, to be run by hand.
+"""A fuzzer for graphs as data, which is run by hand.
 
     python tests/grading/fuzz_graphs.py [SECONDS]
 
-It changes the texts of real graphs, a few values at a time, and loads the results. A text either is
-a graph or is refused with `Mistake`. While it is read, nothing is executed, opened or started, and
-no more memory is taken than `vae_grading.graphs` states.
+It changes a few values at a time in the texts of real graphs, and loads the results. A text must
+either be a graph, or be refused with `Mistake`. While a text is read, nothing may be executed,
+opened or started, and the memory must stay within the bounds that `vae_grading.graphs` states.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Grading a class from the command line: reports, stopping, resuming, Dask."""
+"""Grading of a class from the command line: reports, stopping, resuming, Dask."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""Notebooks as other programs than Jupyter save them are read, whatever they lack."""
+"""Notebooks that programs other than Jupyter have saved can be read, even if parts are missing."""
 
 import json
 

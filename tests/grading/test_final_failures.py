@@ -1,4 +1,4 @@
-"""Which failures of one run of a notebook are final, and which another run may change."""
+"""The failures in a run of a notebook that are final, and those that another run may change."""
 
 import dataclasses
 

@@ -1,5 +1,7 @@
-"""Grading: right notebooks of any form get full points, a mistake costs only its own exercise, and
-attacks earn nothing and break nothing."""
+"""Grading: right notebooks of any form get full points, and a mistake costs only its own exercise.
+
+Attacks gain no points and break nothing.
+"""
 
 import json
 import os

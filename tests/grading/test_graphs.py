@@ -1,4 +1,4 @@
-"""Graphs as data: a loaded graph computes the same, and nothing else is ever built or run."""
+"""Graphs as data: a loaded graph has the same results, and nothing else is built or run."""
 
 import base64
 import json

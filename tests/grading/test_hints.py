@@ -1,4 +1,4 @@
-"""What a process may say after it was given solutions: our own texts, numbers and known names."""
+"""The hints of a process that was given solutions: only our own texts, numbers and known names."""
 
 import copy
 import json

@@ -1,4 +1,4 @@
-"""What notebooks may do, reach and use, from the file to the grade."""
+"""The actions and resources that notebooks are allowed, tested from the file to the grade."""
 
 import json
 import signal

@@ -1,4 +1,4 @@
-"""Messages from the sandbox: what is sent arrives, and what is not a message is dropped."""
+"""Messages from the sandbox: valid messages arrive, and everything else is dropped."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Reports: written whole or not at all, and inert whatever students write."""
+"""Reports are written completely or not at all, and students' texts have no effect in them."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""What code in the sandbox can and cannot do, with and without namespaces."""
+"""The abilities and limits of code in the sandbox, with and without namespaces."""
 
 import ctypes
 import fcntl

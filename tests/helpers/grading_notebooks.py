@@ -1,6 +1,6 @@
-"""Notebooks as students hand them in: right ones of many forms, and known mistakes.
+"""Notebooks that students might hand in: right notebooks of many forms, and known mistakes.
 
-All are made from the code of the solved notebook and of the student's notebook.
+All of them are made from the code of the solved notebook and of the student's notebook.
 """
 
 import re

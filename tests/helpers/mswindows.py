@@ -1,10 +1,10 @@
-"""Makes a process on Linux look like one on Windows, without a Windows machine.
+"""An imitation of Windows in a process on Linux, for tests without a Windows machine.
 
-`imitate` removes what only POSIX has, and forbids what Windows does not allow.
-Python and the libraries in `IMPORTED_BEFORE`, which are tested on Windows
-themselves, are imported before that and do not notice it; Theano, Lasagne and
-this project do.  Not imitated are the 32-bit C long, the form of paths,
-processes and all native code.
+`imitate` removes names that exist only on POSIX, and forbids operations that
+Windows does not allow. Python and the libraries in `IMPORTED_BEFORE` are
+imported before that and are not affected, because their own projects test them
+on Windows. Theano, Lasagne and this project are affected. The 32-bit C long,
+the form of paths, processes and native code are not imitated.
 """
 
 import asyncio

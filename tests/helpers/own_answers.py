@@ -1,4 +1,4 @@
-"""Right answers as students write them: the package's own code, but not imported from it."""
+"""Right answers in the form that students write: copies of the package's own code."""
 
 import sys
 

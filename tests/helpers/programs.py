@@ -1,4 +1,4 @@
-"""Programs that tests run as a user would, each in its own process."""
+"""Tools to run programs in tests in the same way as a user, each in its own process."""
 
 import os
 import subprocess

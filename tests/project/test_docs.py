@@ -1,4 +1,4 @@
-"""The pages README.md, docs/ and others: their links, examples and commands."""
+"""The links, examples and commands in README.md, docs/ and other pages."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""The notebook for hosts such as Colab: its content, and a run in an environment like theirs."""
+"""The notebook for hosts such as Colab: its content, and a run in a similar environment."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""What pip installs: a student's environment, the package alone, and constraints.txt."""
+"""Installations by pip: a student's environment, the package alone, and constraints.txt."""
 
 import importlib.metadata
 import importlib.util

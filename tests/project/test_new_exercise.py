@@ -1,5 +1,7 @@
-"""Exercises are added, removed, changed and reordered in copies of the project, as in
-docs/lecturers.md: by their modules and their cells alone."""
+"""Exercises can be added, removed, changed and reordered by changing only modules and cells.
+
+The tests do this in copies of the project, as described in docs/lecturers.md.
+"""
 
 import csv
 import dataclasses

@@ -1,4 +1,4 @@
-"""The exercises' checks: right answers pass, each wrong one gets a hint that names its mistake."""
+"""The checks of the exercises: right answers pass, wrong answers get hints on their mistakes."""
 
 import dataclasses
 import linecache

@@ -1,4 +1,4 @@
-"""The exercises of the solved notebook, or of a student's: ``pytest --notebook=PATH``."""
+"""The exercises of the solved notebook, or of a student's notebook: ``pytest --notebook=PATH``."""
 
 from pathlib import Path
 

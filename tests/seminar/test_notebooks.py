@@ -1,4 +1,4 @@
-"""The notebooks: built from one source, and run in real kernels as students do."""
+"""The notebooks: they are built from one source, and run in real kernels, as students do."""
 
 import ast
 import base64

@@ -1,4 +1,4 @@
-"""The checks answer at once: NumPy computes what they look at, and nothing is compiled."""
+"""The checks are fast, because NumPy evaluates their graphs and nothing is compiled."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""The notebook gives the same numbers, whatever checks are run in between."""
+"""The notebook has the same results, no matter which checks are run in between."""
 
 import re
 

@@ -1,6 +1,7 @@
-"""Names and behaviour that Theano or Lasagne use and that Python, NumPy and SciPy have dropped.
+"""Patches that restore names and behaviour that Python, NumPy and SciPy have removed.
 
-NumPy's aliases are restored for the whole process, because old notebooks use them as well.
+Theano or Lasagne use them. The names in NumPy are restored for the whole process, because old
+notebooks use them, too.
 """
 
 import ast
@@ -35,7 +36,7 @@ class _Cast:
 
 
 def _find_common_type(array_types, scalar_types):
-    """NumPy 1's rule: the type of scalars counts only if its kind is higher than that of arrays."""
+    """Apply the rule of NumPy 1: scalars count only if their kind is higher than that of arrays."""
     arrays = np.result_type(*array_types) if array_types else None
     scalars = np.result_type(*scalar_types) if scalar_types else None
     kinds = "buifc"
@@ -51,9 +52,9 @@ def _records(*args, **options):
 
 
 _DROPPED_NUMPY_NAMES = {
-    # Removed by NumPy 1.24: aliases of Python's own types.
+    # Aliases of Python's own types, removed by NumPy 1.24.
     "int": int, "float": float, "complex": complex, "object": object, "str": str, "unicode": str,
-    # By NumPy 1.23 and 2.0.
+    # Removed by NumPy 1.23 and 2.0.
     "asscalar": lambda a: a.item(),
     "asfarray": lambda a, dtype=np.float64: np.asarray(a, dtype=dtype),
     "alltrue": np.all, "sometrue": np.any, "cumproduct": np.cumprod, "round_": np.round,
@@ -62,7 +63,7 @@ _DROPPED_NUMPY_NAMES = {
     "cast": _Cast(),
     "product": np.prod,
     "sctype2char": lambda dtype: np.dtype(dtype).char,
-    "MAXDIMS": np.iinfo(np.intc).min,  # as "no axis": NPY_RAVEL_AXIS since NumPy 2.0
+    "MAXDIMS": np.iinfo(np.intc).min,  # means "no axis"; NPY_RAVEL_AXIS since NumPy 2.0
     "float_": np.float64, "complex_": np.complex128, "unicode_": np.str_, "string_": np.bytes_,
     "cfloat": np.complex128,
     "Inf": np.inf, "Infinity": np.inf, "infty": np.inf, "PINF": np.inf, "NINF": -np.inf,
@@ -71,7 +72,7 @@ _DROPPED_NUMPY_NAMES = {
     "ComplexWarning": np.exceptions.ComplexWarning, "AxisError": np.exceptions.AxisError,
     "RankWarning": np.exceptions.RankWarning,
     "VisibleDeprecationWarning": np.exceptions.VisibleDeprecationWarning,
-    # By NumPy 1.20 to 2.0, and seldom used.
+    # Removed by NumPy 1.20 to 2.0, and rarely used.
     "NAN": np.nan, "PZERO": 0., "NZERO": -0.,
     "bool8": np.bool_, "int0": np.intp, "uint0": np.uintp, "object0": np.object_,
     "str0": np.str_, "bytes0": np.bytes_, "void0": np.void, "longfloat": np.longdouble,
@@ -98,7 +99,7 @@ _DROPPED_NUMPY_NAMES = {
         "dtype": None, "delimiter": ",", "names": True, "case_sensitive": "lower", **kwargs}),
     "math": math, "sys": sys, "warnings": warnings, "version": version_of_numpy,
     "format_parser": np.rec.format_parser, "byte_bounds": np.lib.array_utils.byte_bounds,
-    # By NumPy 2.4.
+    # Removed by NumPy 2.4.
     "in1d": lambda a, *args, **kwargs: np.isin(np.ravel(a), *args, **kwargs),
 }
 
@@ -107,7 +108,7 @@ def _restore_numpy_names():
     for name, value in _DROPPED_NUMPY_NAMES.items():
         if name not in vars(np):
             setattr(np, name, value)
-    # Modules that NumPy 2.0 moved.
+    # Modules that NumPy 2.0 has moved.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         np.linalg.linalg = sys.modules["numpy.linalg.linalg"] = np.linalg
@@ -118,19 +119,21 @@ _restore_numpy_names()
 
 
 def stand_in(name, **contents):
-    """Return a module of this name with these contents, to take the place of one that is missing."""
+    """Return a new module with this name and these contents, which replaces a missing module."""
     module = ModuleType(name)
     vars(module).update(contents)
     return module
 
 
 def in_place_of(**modules):
-    """Put modules into ``sys.modules`` until the generator is resumed: for ``yield from`` in a patch.
+    """Put modules into ``sys.modules`` until the generator is resumed.
+
+    A patch calls it as ``yield from in_place_of(...)``.
 
     Parameters
     ----------
     **modules : module
-        By full name.
+        Modules by their full names.
     """
     before = {name: sys.modules.get(name) for name in modules}
     sys.modules.update(modules)
@@ -148,8 +151,8 @@ def in_place_of(**modules):
 def restore_distutils(module):
     """Give Theano the few functions of distutils that it uses.
 
-    Python 3.12 has removed distutils.  Where it is there, or setuptools brings its own, its import
-    takes longer.
+    Python 3.12 has removed distutils. On an older Python, or with the copy in setuptools, importing
+    the real distutils takes longer.
     """
     spawn = stand_in("distutils.spawn", find_executable=which)
     config = stand_in(
@@ -166,9 +169,10 @@ def restore_distutils(module):
 
 @around_import("theano.gof.cmodule", "theano.tensor.blas")
 def restore_numpy_distutils(module):
-    """Give Theano the one function of numpy.distutils that it uses.
+    """Give Theano the only function of numpy.distutils that it uses.
 
-    NumPy has no distutils on Python 3.12, nor NumPy 2.5 on any; before, it needs setuptools < 74.
+    NumPy has no numpy.distutils on Python 3.12 and later, and NumPy 2.5 has it on no Python. In
+    other cases it needs setuptools < 74.
     """
     distutils = stand_in(
         "numpy.distutils",
@@ -181,9 +185,9 @@ def restore_numpy_distutils(module):
 
 @around_import("theano.gof.type", "theano.gof.graph")
 def accept_dtype_names(module):
-    """Tell NumPy the dtype of Theano's types and variables.
+    """Let NumPy convert Theano's types and variables to dtypes.
 
-    Their attribute ``dtype`` is a string, which NumPy 2.4 does not accept in place of a dtype.
+    Their attribute ``dtype`` is a string. NumPy 2.4 requires that this attribute is a dtype.
     """
     yield
     owner = module.PureType if hasattr(module, "PureType") else module.Variable
@@ -192,9 +196,9 @@ def accept_dtype_names(module):
 
 @around_import("theano.tests.breakpoint")
 def restore_imp(module):
-    """Give Theano ``imp.find_module``, which Python 3.12 removed.
+    """Give Theano ``imp.find_module``, which Python 3.12 has removed.
 
-    Theano looks for a debugger with it whenever `theano.scan` builds a loop.
+    Theano uses it to look for a debugger whenever `theano.scan` builds a loop.
     """
     def find_module(name):
         if find_spec(name) is None:
@@ -205,7 +209,7 @@ def restore_imp(module):
 
 @around_import("theano.printing")
 def restore_tostring(printing):
-    """Print arrays without ``ndarray.tostring``, which NumPy 2.3 removed."""
+    """Print arrays without ``ndarray.tostring``, which NumPy 2.3 has removed."""
     yield
 
     class Array(np.ndarray):
@@ -219,9 +223,9 @@ def restore_tostring(printing):
 
 @around_import("theano.printing")
 def import_pydot_lazily(module):
-    """Import pydot when a graph is drawn; if it is missing, say what to install.
+    """Import pydot only when a graph is drawn; if it is missing, say what to install.
 
-    Theano imports it, and starts Graphviz, while it is imported itself.
+    Without this patch, the import of Theano also imports pydot and starts Graphviz.
     """
     def look_up(name):
         try:
@@ -234,7 +238,7 @@ def import_pydot_lazily(module):
 
 
 def _rewrite(owner, name, pattern, replacement):
-    """Replace a part of a function's source when the function is first called."""
+    """Replace a part of a function's source code when the function is first called."""
     original = getattr(owner, name)
 
     @lru_cache(maxsize=None)
@@ -251,10 +255,10 @@ def _rewrite(owner, name, pattern, replacement):
 
 @around_import("theano.tensor.raw_random")
 def copy_random_states_fully(raw_random):
-    """Copy random states with their streams.
+    """Copy random states together with their streams.
 
-    Since NumPy 1.24 ``copy.copy`` of a RandomState draws from the same stream as the original, so
-    that a function without updates would change its random stream.
+    Since NumPy 1.24, ``copy.copy`` of a RandomState draws from the same stream as the original. So
+    a function without updates would change its random stream.
     """
     yield
     raw_random.copy = deepcopy
@@ -264,7 +268,7 @@ def copy_random_states_fully(raw_random):
 def allow_pickler_attributes(pkl_utils):
     """Let `theano.misc.pkl_utils` set ``persistent_id`` and ``persistent_load`` of picklers.
 
-    Python 3.13, and no other version, allows that only for instances of derived classes.
+    Only in Python 3.13, this is impossible unless the picklers are instances of derived classes.
     """
     yield
 
@@ -280,23 +284,23 @@ def allow_pickler_attributes(pkl_utils):
 
 @around_import("theano.compile.debugmode")
 def restore_itemset(debugmode):
-    """Let DebugMode overwrite scalars without ``ndarray.itemset``, which NumPy 2.0 removed."""
+    """Let DebugMode overwrite scalars without ``ndarray.itemset``, which NumPy 2.0 has removed."""
     yield
     _rewrite(debugmode._Linker, "make_all", r"\.itemset\(", ".fill(")
 
 
 @around_import("theano.tensor.sort")
 def index_by_tuples(sort):
-    """Index by a tuple of slices in topk: NumPy 1.23 takes a list for an array of indices."""
+    """Index by a tuple of slices in topk: since NumPy 1.23, a list means an array of indices."""
     yield
     _rewrite(sort, "_topk_py_impl", r"\[idx\]", "[tuple(idx)]")
 
 
 @around_import("theano.tensor.sort")
 def make_topk_consistent(sort):
-    """Return the values of topk in the order of their indices, which its gradient relies on.
+    """Return the values of topk in the order of its indices, because its gradient relies on this.
 
-    Since NumPy 1.25 ``partition`` and ``argpartition`` may leave different orders.
+    Since NumPy 1.25, ``partition`` and ``argpartition`` may return different orders.
     """
     yield
 
@@ -324,17 +328,17 @@ def use_integer_indices(sp):
 
 @around_import("theano.tensor.signal")
 def restore_downsample(module):
-    """Restore ``theano.tensor.signal.downsample``: Lasagne 0.1 imports it, Theano 0.9 removed it."""
+    """Restore ``theano.tensor.signal.downsample``: Lasagne 0.1 needs it, Theano 0.9 removed it."""
     yield
 
     def max_pool_2d(input, ds, ignore_border=None, st=None, padding=(0, 0), mode="max"):
-        """Pool with the argument names of Theano 0.8: `ds`, `st`, `padding` are ws, stride, pad."""
+        """Pool with the parameter names of Theano 0.8: `ds` is ws, `st` stride, `padding` pad."""
         from theano.tensor.signal.pool import pool_2d
         return pool_2d(input, ws=ds, ignore_border=ignore_border, stride=st, pad=padding,
                        mode=mode)
 
     class DownsampleFactorMax:
-        """Pools as the operation of that name did; it is not an operation itself."""
+        """A replacement for the operation of this name, which is not an operation itself."""
 
         def __init__(self, ds, ignore_border=False, st=None, padding=(0, 0), mode="max"):
             self._options = ds, ignore_border, st, padding, mode
@@ -350,7 +354,7 @@ def restore_downsample(module):
 @around_import("lasagne", "theano.gpuarray.linalg")
 def restore_pkg_resources(module):
     """Let Lasagne read its own version without ``pkg_resources``, which setuptools 82 removed."""
-    import theano  # noqa: F401  it may import setuptools, which needs the real pkg_resources
+    import theano  # noqa: F401  may import setuptools, which needs the real pkg_resources
     yield from in_place_of(pkg_resources=stand_in(
         "pkg_resources", DistributionNotFound=PackageNotFoundError,
         get_distribution=lambda name: SimpleNamespace(version=version(name))))
@@ -360,7 +364,8 @@ def restore_pkg_resources(module):
 def accept_old_spellings(module):
     """Silence warnings about Theano's and Lasagne's own sources, which a user cannot change.
 
-    Theano 0.8 has renamed an argument that Lasagne uses; Python 3.12 warns of ``"\\."`` in strings.
+    Theano 0.8 has renamed an argument that Lasagne uses. Python 3.12 warns about ``"\\."`` in
+    strings.
     """
     warnings.filterwarnings("ignore", "The `(image|filter)_shape` keyword argument")
     # A traceback may parse the sources again.
@@ -376,8 +381,8 @@ def accept_old_spellings(module):
 def wrap_integers(safe_asarray):
     """Convert an integer that does not fit a type modulo the type's range, as NumPy 1 did.
 
-    NumPy 2.0 raises an exception.  Theano looks for the smallest type that holds an integer: it
-    converts to each and compares.
+    NumPy 2.0 raises an exception. To find the smallest type for an integer, Theano converts it to
+    each type and compares the results.
     """
     yield
 
@@ -391,7 +396,7 @@ def wrap_integers(safe_asarray):
 
 @around_import("theano.tensor.opt")
 def wrap_negatives(opt):
-    """Convert -1 to unsigned types modulo their range, where Theano writes -x as -1 * x.
+    """Convert -1 to unsigned types modulo their range when Theano replaces -x by -1 * x.
 
     NumPy 2.0 raises an exception.
     """
@@ -408,8 +413,9 @@ def wrap_negatives(opt):
 def compare_floats_exactly(scalar):
     """Compare Python floats with float32 in double precision, as NumPy 1 did.
 
-    Theano looks for the smallest type that holds a constant exactly.  NumPy 2.0 compares in float32,
-    where 0.1 equals 0.1 rounded to float32: Theano would take float32 for every constant.
+    Theano looks for the smallest type that represents a constant exactly. NumPy 2.0 compares in
+    float32. There, 0.1 equals 0.1 rounded to float32, so Theano would use float32 for all
+    constants.
     """
     yield
 
@@ -425,7 +431,7 @@ def compare_floats_exactly(scalar):
 
 @around_import("theano.tensor.extra_ops")
 def flatten_unique_inverse(extra_ops):
-    """Return the inverse of `Unique` as a vector: since NumPy 2.0 it has the shape of the array."""
+    """Return the inverse of `Unique` as a vector; since NumPy 2.0 it has the shape of the array."""
     yield
 
     @replace(extra_ops.Unique)

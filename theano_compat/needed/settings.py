@@ -1,6 +1,6 @@
-"""Defaults for ``theano.config``, where the user has not set a value.
+"""Defaults for ``theano.config``, for settings that the user has not set.
 
-``THEANO_FLAGS`` comes first, then ``.theanorc``, then `DEFAULTS`, then Theano's own defaults.
+``THEANO_FLAGS`` has priority over ``.theanorc``, then come `DEFAULTS` and Theano's own defaults.
 """
 
 import atexit
@@ -28,19 +28,19 @@ import platformdirs
 
 try:
     import scipy_openblas32  # loads the library, so that compiled modules find it
-except ImportError:  # no such wheel for this platform
+except ImportError:  # there is no wheel for this platform
     scipy_openblas32 = None
 
 from theano_compat.hooks import around_import, replace
 
-#: A folder with less free space counts as full; one program compiles to about 10 MB.
+#: A folder with less free space counts as full. The compiled code of a program takes about 10 MB.
 _MIN_FREE_BYTES = 64 * 2**20
 
 _NO_COMPILER = (
     "{what}: training takes three to four times as long; what helps: {remedy}. "
     "{what_ru}: обучение идёт в три-четыре раза дольше; что поможет: {remedy}.")
 
-#: An extension module of Python: a compiler that builds it can build Theano's modules.
+#: An extension module. A compiler that can build this module can build Theano's modules.
 _SMALLEST_MODULE = """\
 #include <Python.h>
 #include <cmath>
@@ -53,8 +53,9 @@ start compiles again. Free or unlock that folder, or name another: THEANO_FLAGS=
 Скомпилированный код нельзя хранить в этой папке: он будет во временной, и при каждом запуске всё
 скомпилируется заново. Освободите место, дайте права на запись или укажите другую папку."""
 
-#: Calls the C++ compiler in the wheel ziglang: Theano needs a single file, called "clang++".  By
-#: default zig makes programs stop at undefined behaviour, which Theano's code has.
+#: A script that calls the C++ compiler in the wheel ziglang, because Theano needs a single file
+#: named "clang++". By default, zig makes programs stop at undefined behaviour, which Theano's code
+#: has.
 _LAUNCHER = """\
 #!/bin/sh
 export ZIG_GLOBAL_CACHE_DIR={cache} ZIG_LOCAL_CACHE_DIR={cache}
@@ -62,12 +63,12 @@ exec {zig} c++ -fno-sanitize=undefined "$@"
 """
 
 
-#: The warning of no compiler, once it has been given.
+#: The `NoCompilerWarning` that has been given, or None.
 no_compiler = None
 
 
 class NoCompilerWarning(RuntimeWarning):
-    """Says in English and Russian that there is no C++ compiler, and what helps."""
+    """A warning in English and Russian that there is no C++ compiler, with a remedy."""
 
     def __init__(self, what, what_ru, remedy):
         super().__init__(_NO_COMPILER.format(what=what, what_ru=what_ru, remedy=remedy))
@@ -75,21 +76,21 @@ class NoCompilerWarning(RuntimeWarning):
 
 
 class _LeftToTheano(KeyError):
-    """Raised by a function of `DEFAULTS` that leaves a setting to Theano.
+    """An error that a function of `DEFAULTS` raises if Theano should use its own default.
 
-    Theano's own `fetch_val_for_key` raises a KeyError if there is no value.
+    Theano's own `fetch_val_for_key` also raises a KeyError if there is no value.
     """
 
 
 def _compiler():
     """Find a C++ compiler for Theano, and warn if it cannot compile.
 
-    On Windows no compiler has been tried: there a compiler is used only if the user names it.
+    No compiler has been tested on Windows. There, a compiler is used only if the user names it.
 
     Returns
     -------
     str
-        The compiler in the wheel ziglang, if there is no other, or '' if none works.
+        The compiler in the wheel ziglang, if there is no other compiler; '' if no compiler works.
 
     Raises
     ------
@@ -119,10 +120,10 @@ def _compiler():
 
 
 def _has_pip():
-    """Whether there is pip: uv makes environments without it.
+    """Return whether pip is installed. Environments of uv do not have it.
 
-    `find_spec` is not asked: where setuptools is installed, a search for pip puts setuptools'
-    distutils in the place of Python's.
+    This function does not use `find_spec`: if setuptools is installed, a search for pip replaces
+    Python's distutils by the distutils of setuptools.
     """
     try:
         return bool(distribution("pip"))
@@ -131,24 +132,24 @@ def _has_pip():
 
 
 def _without_compiler(what, what_ru, remedy):
-    """Warn, and return '', the setting for no compiler."""
+    """Warn that there is no compiler, and return '', the value of the setting in this case."""
     global no_compiler
     no_compiler = NoCompilerWarning(what, what_ru, remedy)
-    warnings.warn(no_compiler, stacklevel=1000)  # beyond all callers: their lines say nothing
+    warnings.warn(no_compiler, stacklevel=1000)  # beyond all callers, whose lines would not help
     return ""
 
 
 def _works(compiler):
-    """Return a compiler that builds a module which can be loaded; warn and return '' otherwise.
+    """Return a compiler if it can build a module that can be loaded; otherwise warn and return ''.
 
-    A compiler that has worked once is not tried again until it or Python changes.
+    A compiler that has worked once is not tested again until the compiler or Python changes.
     """
     if sys.platform == "win32" or not compiler:
         return compiler
     try:
         folder = _folder_of_compiled_code()
     except OSError:
-        return compiler  # Theano reports what is wrong with the folder that the user has named
+        return compiler  # Theano reports the error of the folder that the user has named
     if not _may_run_code(folder):
         return _without_compiler(
             f"Compiled code may not run in {folder} (noexec)",
@@ -174,7 +175,7 @@ def _works(compiler):
 
 
 def _why_it_does_not_compile(compiler, folder):
-    """Return a line of what a compiler says when it cannot build a module, or None if it can."""
+    """Return a line of a compiler's error message, or None if it can build a module."""
     options = ["-undefined", "dynamic_lookup"] if sys.platform == "darwin" else []
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         source, library = Path(scratch, "smallest.cc"), Path(scratch, "smallest.so")
@@ -195,13 +196,13 @@ def _why_it_does_not_compile(compiler, folder):
 
 
 def _ziglang():
-    """Return the path of the program in the wheel ziglang, or None; it is used on Linux only."""
+    """Return the path of the program in the wheel ziglang, or None. It is used only on Linux."""
     package = find_spec("ziglang") if sys.platform == "linux" else None
     return package and Path(package.origin).with_name("zig")
 
 
 def _launcher(zig):
-    """Write the program that `_LAUNCHER` describes, and return its path."""
+    """Write the script `_LAUNCHER` to a file, and return its path."""
     folder = _cache_folder() / "ziglang"
     text = _LAUNCHER.format(zig=shlex.quote(str(zig)), cache=shlex.quote(str(folder)))
     launcher = folder / hashlib.sha256(text.encode()).hexdigest()[:16] / "clang++"
@@ -226,9 +227,10 @@ def _blas_flags():
 
 
 def number_of_threads():
-    """Return how many threads a matrix product may use.
+    """Return the number of threads that a matrix product may use.
 
-    The program may have set the variables after the library was loaded, which has not seen them.
+    This function reads the environment variables, because the program may have set them after the
+    library was loaded.
     """
     for name in "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS":
         number = re.match(r"\s*[1-9]\d*", os.environ.get(name, ""))
@@ -238,7 +240,7 @@ def number_of_threads():
 
 
 def _why_unusable(folder):
-    """Make a folder; return why no compiled code can be kept there, or None if it can."""
+    """Make a folder; return the reason why it cannot store compiled code, or None if it can."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -253,7 +255,7 @@ def _why_unusable(folder):
 
 
 def _may_run_code(folder):
-    """Whether a library in a folder can be loaded, which is not so where it is mounted noexec."""
+    """Return whether libraries in a folder can be loaded. They cannot if it is mounted noexec."""
     if not hasattr(mmap, "PROT_EXEC"):
         return True
     try:
@@ -268,7 +270,7 @@ def _may_run_code(folder):
 
 @lru_cache(maxsize=None)
 def _cache_folder():
-    """Return the user's cache folder, or a temporary one, with a warning, if it cannot be used."""
+    """Return the user's cache folder. If it cannot be used, warn and return a temporary folder."""
     folder = Path(platformdirs.user_cache_dir("vae-seminar"))
     reason = _why_unusable(folder / "theano")
     if reason is None:
@@ -281,7 +283,7 @@ def _cache_folder():
 
 
 def _folder_of_compiled_code():
-    """Return the folder that the user has named, or the default; it is made."""
+    """Make and return the folder of compiled code: the user's setting or the default."""
     from theano import configparser
     for key in "compiledir", "base_compiledir":
         try:
@@ -294,7 +296,7 @@ def _folder_of_compiled_code():
 
 
 def _processor():
-    """Return what the processor can do: modules are built for this very processor."""
+    """Return the features of the processor, because modules are compiled for this processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line for line in lines if line.lower().startswith(("flags", "features")))
@@ -303,7 +305,7 @@ def _processor():
 
 
 def _compiler_version():
-    """Return something that changes with the compiler, or None without a compiler."""
+    """Return a value that changes with the compiler, or None if there is no compiler."""
     from theano.configparser import config
     if not config.cxx:
         return None
@@ -324,12 +326,15 @@ def _digest_of_this_package():
 
 
 def versions():
-    """Return the versions on which an optimised graph depends: Python, NumPy, this package."""
+    """Return the versions on which an optimised graph depends: Python, NumPy, this package.
+
+    The patches that are left out are also part of the result.
+    """
     return sys.version, numpy.__version__, _digest_of_this_package(), os.environ.get("THEANO_COMPAT_OFF")
 
 
 def _name_of_compiled_code():
-    """Return a folder name of this NumPy, Python, compiler, machine and version of the package."""
+    """Return a folder name that depends on NumPy, Python, compiler, machine and this package."""
     digest = hashlib.sha256(_digest_of_this_package().encode())
     openblas = scipy_openblas32 and (scipy_openblas32.__file__, scipy_openblas32.__version__)
     for part in (sys.version, sysconfig.get_config_var("EXT_SUFFIX"), platform.machine(),
@@ -340,7 +345,7 @@ def _name_of_compiled_code():
             f"{digest.hexdigest()[:16]}")
 
 
-#: By setting: a function that returns the default, or raises `_LeftToTheano`.
+#: Maps the name of a setting to a function that returns the default or raises `_LeftToTheano`.
 DEFAULTS = {
     "floatX": lambda: "float32",
     "cxx": _compiler,
@@ -349,19 +354,22 @@ DEFAULTS = {
     "compiledir_format": _name_of_compiled_code,
 }
 
-#: The settings whose values are from `DEFAULTS`.
+#: The settings that have their values from `DEFAULTS`.
 _set_by_default = set()
 
 
 def floats_of_old_programs():
-    """Set Theano's default floatX, on which old programs may rely, if the user has not set one."""
+    """Set floatX to Theano's default, float64, on which old programs may rely.
+
+    If the user has set floatX, it is not changed.
+    """
     import theano
     if "floatX" in _set_by_default:
         theano.config.floatX = "float64"
 
 
 def _without_gpu(key, value):
-    """Return the value with which the CPU computes; warn if the user has asked for a GPU."""
+    """Return the value of a setting for the CPU; warn if the user has requested a GPU."""
     on_cpu = "cpu" if key == "device" else ""
     if value != on_cpu:
         warnings.warn(f"Theano has no GPU here: {key}={value} is ignored, and the CPU computes",
@@ -369,18 +377,18 @@ def _without_gpu(key, value):
     return on_cpu
 
 
-#: The value of the setting `linker` that has the same results without a compiler.
+#: Maps values of the setting `linker` to values with the same results that need no compiler.
 _LINKERS_WITHOUT_COMPILER = {"cvm": "vm", "c|py": "vm", "c": "vm",
                              "cvm_nogc": "vm_nogc", "c|py_nogc": "vm_nogc"}
 
 
 @around_import("theano.configparser")
 def set_defaults(configparser):
-    """Look up a setting in `DEFAULTS` if the user has not set it; correct what cannot be had here.
+    """Use `DEFAULTS` for settings that the user has not set; replace settings that cannot work.
 
-    Theano's own defaults are float64, the ``g++`` in PATH, and a BLAS that it asks numpy.distutils
-    for, which Python 3.12 does not have. It refuses ``device=gpu``, and engines that need a compiler
-    where there is none.
+    Theano's own defaults are float64, the ``g++`` in PATH, and the BLAS that numpy.distutils finds,
+    which Python 3.12 does not have. Theano refuses ``device=gpu``, and if there is no compiler, it
+    refuses engines that need a compiler.
     """
     yield
 
@@ -403,11 +411,12 @@ def set_defaults(configparser):
 
 @around_import("theano.configdefaults")
 def use_found_compiler(configdefaults):
-    """Let Theano use the compiler in ``config.cxx``, though there is no g++.
+    """Let Theano use the compiler in ``config.cxx``, even if there is no g++.
 
-    Theano 1.0 runs ``g++`` first.  If that fails it has neither C code nor an engine, whatever `cxx`
-    names.  Here `_compiler` has looked for a compiler, and `cxx` is empty if there is none.  Only on
-    macOS is Theano's test run: there ``clang++`` may be a program that offers to install one.
+    Theano 1.0 runs ``g++`` first. If this fails, Theano uses neither C code nor its engine, even if
+    `cxx` names another compiler. With this patch, `_compiler` looks for a compiler instead, and
+    `cxx` is empty if there is none. Theano's own test runs only on macOS, where ``clang++`` may be
+    a program that offers to install a compiler.
     """
     from theano.misc import windows
 
@@ -425,10 +434,10 @@ def use_found_compiler(configdefaults):
 def warn_once_of_no_compiler(configdefaults):
     """Silence Theano's two warnings about a missing compiler.
 
-    They do not say what to do about it; the warning of `_without_compiler` does.
+    They do not name a remedy; the warning of `_without_compiler` does.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*there is no c\\+\\+ compiler")
         yield
-        # Without a BLAS Theano warns that it uses its own code, but there is nothing better.
+        # Without a BLAS, Theano warns that it uses its own code. There is nothing better to use.
         logging.getLogger("theano.tensor.blas").setLevel(logging.ERROR)

@@ -1,1 +1,1 @@
-"""Runs programs of Theano's time in the environment that they expect."""
+"""The environment that programs of Theano's time expect."""

@@ -1,6 +1,6 @@
-"""Processes that an old program starts: they are adapted as the program itself is.
+"""Adaptation of the processes that an old program starts, in the same way as the program itself.
 
-These are the processes of multiprocessing, by any start method, those of joblib, and any other
+These are processes of multiprocessing with any start method, processes of joblib, and any other
 Python that is started with the environment variables of the program.
 """
 
@@ -18,7 +18,7 @@ _FOLDER = str(Path(__file__).resolve().parent / "in_children")
 
 
 def adapt_children(python2_folder=None):
-    """Set the environment variables by which each Python started from now on is adapted.
+    """Set environment variables that adapt each Python which this process starts from now on.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def adapt_children(python2_folder=None):
 
 def adapt_this_process():
     """Adapt a process that an adapted program has started."""
-    from theano_compat.old_programs import environment, python2  # which import this module
+    from theano_compat.old_programs import environment, python2  # these modules import this one
 
     environment.as_old_program()
     python2_folder = os.environ.get("THEANO_COMPAT_PYTHON2")
@@ -47,7 +47,7 @@ def adapt_this_process():
 
 
 def _translate_scripts(code_of):
-    """Let `runpy`, by which a child of multiprocessing runs the program's script, translate it."""
+    """Let `runpy` translate scripts. A child of multiprocessing runs the program's script by it."""
     @replace(runpy)
     def _get_code_from_file(*arguments):
         path = signature.bind(*arguments).arguments["fname"]
@@ -55,4 +55,4 @@ def _translate_scripts(code_of):
         return (code, path) if returns_path else code
 
     signature = inspect.signature(_get_code_from_file.original)
-    returns_path = "run_name" in signature.parameters  # as in older Pythons
+    returns_path = "run_name" in signature.parameters  # true in older Pythons

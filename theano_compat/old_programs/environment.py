@@ -1,9 +1,9 @@
-"""The environment of programs of Theano's time: what Python, NumPy and SciPy have dropped since.
+"""The environment of programs of Theano's time, which Python, NumPy and SciPy have changed since.
 
 It is restored only in processes that run old programs (``python -m theano_compat``, ``pytest -p
-theano_compat``, notebooks): other programs do not expect it.  `DROPPED` is a table of names with
-their replacements; comments name the version that dropped them.  Then follow removed modules, and
-functions of NumPy whose meaning has changed.
+theano_compat``, notebooks), because other programs do not expect it. `DROPPED` is a table of
+removed names with their replacements; comments state the version that has removed them. Removed
+modules and functions of NumPy with a changed meaning follow.
 """
 
 import builtins
@@ -37,7 +37,7 @@ _is_old_program = False
 
 
 def as_old_program():
-    """Give this process, and those that it starts, what programs of Theano's time expect."""
+    """Restore the environment of old programs in this process and in processes that it starts."""
     global _is_old_program
     if _is_old_program:
         return
@@ -57,7 +57,7 @@ def as_old_program():
         original = getattr(np, name)
         setattr(np, name, functools.wraps(original)(restore(original)))
     np.set_printoptions(legacy="1.25")  # NumPy 2.0 prints a number with its type
-    # NumPy 2.0 has added these to what `from numpy import *` puts in place of Python's own.
+    # Since NumPy 2.0, `from numpy import *` also replaces these functions and types of Python.
     np.__all__ = [name for name in np.__all__
                   if name not in ("abs", "bool", "long", "max", "min", "pow", "round")]
     if "theano" in sys.modules:
@@ -67,9 +67,9 @@ def as_old_program():
 
 @around_import("theano")
 def adapt_theano_to_old_programs(theano):
-    """Restore, for old programs, modules, results and the floatX that Theano once had.
+    """Restore, for old programs, removed modules of Theano, its results and its default floatX.
 
-    Theano is not imported before the program does so: until then the program may set THEANO_FLAGS.
+    This happens when the program imports Theano, because until then it may set THEANO_FLAGS.
     """
     yield
     if _is_old_program:
@@ -98,7 +98,7 @@ def _exists(module):
 
 
 def _restore_names(module):
-    """Set the names of a module in `DROPPED` that it does not have."""
+    """Set the names of a module that are in `DROPPED` and that it does not have."""
     for name, value in DROPPED[module.__name__].items():
         if name not in vars(module):
             setattr(module, name, resolve_name(value) if isinstance(value, str) else value)
@@ -108,9 +108,9 @@ def _restore_names(module):
                "scipy.signal", "scipy.integrate", "matplotlib.cm", "matplotlib.pyplot",
                "matplotlib.style")
 def restore_scipy_names(module):
-    """Restore, for old programs, the names in `DROPPED` that SciPy and Matplotlib have dropped.
+    """Restore, for old programs, the names in `DROPPED` that SciPy and Matplotlib have removed.
 
-    SciPy 1.0 to 2.0, Matplotlib 3.9 and 3.11.
+    These versions have removed them: SciPy 1.0 to 2.0, Matplotlib 3.9 and 3.11.
     """
     yield
     if _is_old_program:
@@ -123,7 +123,7 @@ _ArgSpec = collections.namedtuple("ArgSpec", "args varargs keywords defaults")
 
 
 class _Tester:
-    """NumPy's test runner: packages set their attribute ``test`` with it, and nobody calls that."""
+    """A stand-in for NumPy's test runner. Packages set their attribute ``test`` to it."""
 
     def test(self, *args, **kwargs):
         raise RuntimeError("nose is gone: run these tests by pytest -p theano_compat")
@@ -140,7 +140,10 @@ def _toimage(array, high=255, low=0, cmin=None, cmax=None, mode=None):
 
 
 def _bytescale(data, cmin=None, cmax=None, high=255, low=0):
-    """Scale numbers to bytes: `cmin`, by default their minimum, to `low`, and `cmax` to `high`."""
+    """Scale numbers to bytes, so that `cmin` becomes `low` and `cmax` becomes `high`.
+
+    By default, `cmin` and `cmax` are the minimum and the maximum of the numbers.
+    """
     data = np.asarray(data)
     if data.dtype == np.uint8:
         return data
@@ -181,8 +184,8 @@ _WINDOWS = ["barthann", "bartlett", "blackman", "blackmanharris", "bohman", "box
             "cosine", "exponential", "flattop", "gaussian", "general_gaussian", "hamming", "hann",
             "kaiser", "nuttall", "parzen", "triang", "tukey"]
 
-#: Replacements for names that a module has dropped; text says where to find one.  Names of NumPy
-#: itself are in ``needed/removed_names.py``.
+#: Replacements for names that a module has removed. A text states the place of the replacement.
+#: Names of NumPy itself are in ``needed/removed_names.py``.
 DROPPED = {
     # SciPy 1.4 to 2.0: aliases of NumPy's functions.
     "scipy": {name: f"numpy:{name}" for name in np.__all__
@@ -243,7 +246,7 @@ def _load_source(name, path, file=None):
 
 @functools.total_ordering
 class _Version:
-    """A version as in ``distutils.version``: numbers in its text are compared as numbers."""
+    """A version as in ``distutils.version``. Numbers in its text are compared as numbers."""
 
     def __init__(self, text):
         self.vstring = text
@@ -271,7 +274,7 @@ def _no_gpu(device, *args, **kwargs):
 def _moved_to_model_selection(name):
     """Return a stand-in for a module that scikit-learn 0.20 has moved to ``model_selection``.
 
-    It imports scikit-learn when an attribute is asked for.
+    It imports scikit-learn when an attribute is accessed.
     """
     def __getattr__(attribute):
         if attribute.startswith("__"):
@@ -281,8 +284,8 @@ def _moved_to_model_selection(name):
     return stand_in(name, __getattr__=__getattr__)
 
 
-#: Classes whose objects were sequences of folds.  The first argument was the number of elements, or
-#: a label of each: the functions turn it into an array of elements.
+#: Classes with objects that used to be sequences of folds. Their first argument was the number of
+#: elements or the label of each element. The functions convert it to an array of elements.
 _FOLDS = {"KFold": np.zeros, "StratifiedKFold": np.asarray}
 
 
@@ -293,7 +296,7 @@ def _folds(fold_class, elements, n_folds=3, indices=None, shuffle=False, random_
 
 
 def _modules(name, **contents):
-    """Return a dictionary of a module with these contents and of the modules among them."""
+    """Return a dict of a module with these contents, and of the submodules among the contents."""
     submodules = {f"{name}.{key}": value for key, value in contents.items()
                   if isinstance(value, types.ModuleType)}
     if submodules:
@@ -302,7 +305,7 @@ def _modules(name, **contents):
 
 
 def _dropped_modules():
-    """Return stand-ins for modules that are gone, with as much as programs of Theano's time use."""
+    """Return stand-ins for removed modules, with the contents that old programs use."""
     public = {name: getattr(np, name) for name in np.__all__}
     return {
         # Python 3.9.
@@ -334,7 +337,7 @@ def _dropped_modules():
 
 
 def _dropped_modules_of_theano():
-    """Return stand-ins for modules that Theano 0.9 and 0.10 have dropped."""
+    """Return stand-ins for modules that Theano 0.9 and 0.10 have removed."""
     return {
         **_modules("theano.compat.python2x", **{name: getattr(collections, name) for name in [
             "Counter", "OrderedDict", "defaultdict"]}, partial=functools.partial),
@@ -347,7 +350,7 @@ def _dropped_modules_of_theano():
 # --- functions of NumPy whose meaning has changed ---
 
 def _accept_iterators(function):
-    """NumPy 1.16 refuses an iterator where a sequence of arrays is expected."""
+    """Accept an iterator instead of a sequence of arrays. NumPy 1.16 refuses it."""
     def with_iterators(arrays, *args, **kwargs):
         arrays = list(arrays) if isinstance(arrays, collections.abc.Iterator) else arrays
         return function(arrays, *args, **kwargs)
@@ -355,7 +358,7 @@ def _accept_iterators(function):
 
 
 def _accept_generators(function):
-    """NumPy 2.4 refuses to sum a generator."""
+    """Accept a generator to sum. NumPy 2.4 refuses it."""
     def with_generators(a, *args, **kwargs):
         if isinstance(a, types.GeneratorType):
             return builtins.sum(a)
@@ -364,14 +367,14 @@ def _accept_generators(function):
 
 
 def _accept_float_number(function):
-    """NumPy 1.18 refuses a float as the number of points."""
+    """Accept a float as the number of points. NumPy 1.18 refuses it."""
     def with_float(start, stop, num=50, *args, **kwargs):
         return function(start, stop, int(num), *args, **kwargs)
     return with_float
 
 
 def _accept_old_name(old, new):
-    """The parameter `old` is called `new`, in versions of NumPy whose function has that one."""
+    """Accept the name `old` for the parameter `new`, if NumPy's function has this parameter."""
     def accept(function):
         if new not in inspect.signature(function).parameters:
             return function
@@ -385,7 +388,10 @@ def _accept_old_name(old, new):
 
 
 def _accept_ragged_rows(function):
-    """NumPy 1.24 refuses rows of different lengths; with NumPy 2.0, ``copy=False`` never copies."""
+    """Accept rows of different lengths, and ``copy=False`` when a copy is necessary.
+
+    NumPy 1.24 refuses the first, and NumPy 2.0 the second.
+    """
     def with_objects(object, *args, **kwargs):
         if kwargs.get("copy") is False:
             kwargs["copy"] = None
@@ -399,7 +405,7 @@ def _accept_ragged_rows(function):
 
 
 def _accept_binary(function):
-    """NumPy 2.3 refuses to read binary numbers from a string."""
+    """Accept a string of binary numbers. NumPy 2.3 refuses it."""
     def with_binary(string, dtype=float, count=-1, *, sep="", **kwargs):
         if sep == "":
             string = string.encode("latin1") if isinstance(string, str) else string
@@ -408,7 +414,7 @@ def _accept_binary(function):
     return with_binary
 
 
-#: For each function a decorator that restores its old meaning.
+#: Maps the name of a function to a decorator that restores its old meaning.
 _OLD_MEANINGS = {
     **dict.fromkeys(["concatenate", "vstack", "hstack", "dstack", "stack", "column_stack",
                      "row_stack"], _accept_iterators),
@@ -425,7 +431,7 @@ _OLD_MEANINGS = {
 
 
 class _Result(np.ndarray):
-    """An array of one element that converts to a number; NumPy 2.4 refuses that."""
+    """An array of one element that can be converted to a number, which NumPy 2.4 refuses."""
 
     def __float__(self):
         return float(self.item())
@@ -446,7 +452,7 @@ class _Result(np.ndarray):
 def _return_numbers(function_class):
     """Let Theano's functions return arrays of one element as `_Result`.
 
-    NumPy 2.4 refuses float(a), "%f" % a and b[0] = a for other arrays of one element.
+    For other arrays of one element, NumPy 2.4 refuses float(a), "%f" % a and b[0] = a.
     """
     @replace(function_class)
     def __call__(self, *args, **kwargs):

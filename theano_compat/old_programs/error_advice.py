@@ -1,4 +1,4 @@
-"""A line below the error of an old program: what to write, or how to start the program."""
+"""Advice below the error of an old program: how to change a line, or how to start the program."""
 
 import os
 import re
@@ -7,7 +7,7 @@ from pathlib import Path
 
 __all__ = ["advice", "note_advice"]
 
-#: What to write instead, by the message of an error.
+#: Maps patterns of error messages to the code that replaces the old code.
 INSTEAD = {
     r"'numpy.ndarray' object has no attribute 'tostring'": "a.tobytes()",
     # The second alternative is the message of NumPy 2.0 to 2.2.
@@ -26,7 +26,7 @@ INSTEAD = {
 
 _LASAGNE_MASTER = "https://github.com/Lasagne/Lasagne/archive/master.zip"
 
-#: Messages of Python 3 for what Python 2 computes.
+#: Messages with which Python 3 rejects code that is valid in Python 2.
 _MESSAGES_OF_PYTHON_3 = "|".join([
     # 7 / 2 is 3 in Python 2.
     r"'(float|numpy\.float\d+)' object cannot be interpreted as an integer",
@@ -56,7 +56,7 @@ _NAME_MISSING_IN_LASAGNE = re.compile(
 
 
 def advice(error):
-    """Return a sentence about the code that raised an error, or None if there is nothing to say.
+    """Return a sentence about the code that raised an error.
 
     Parameters
     ----------
@@ -65,6 +65,7 @@ def advice(error):
     Returns
     -------
     str or None
+        None if there is no advice on this error.
     """
     message = str(error)
     for pattern, instead in INSTEAD.items():
@@ -81,7 +82,10 @@ def advice(error):
 
 
 def _is_import_of_neighbour(error):
-    """Whether a module of a package has failed to import one beside it, as only Python 2 does."""
+    """Return whether a module of a package has failed to import a module next to it.
+
+    Only Python 2 allows such an import without a dot.
+    """
     if not isinstance(error, ModuleNotFoundError) or not error.name:
         return False
     files = []
@@ -96,9 +100,13 @@ def _is_import_of_neighbour(error):
 
 
 def note_advice(error):
-    """Add to an error a note with advice, if there is any.
+    """Add a note with advice to an error, if there is advice on it.
 
-    Before Python 3.11 an error has no notes: the advice is printed below its traceback.
+    Before Python 3.11, errors have no notes. There, the advice is printed below the traceback.
+
+    Parameters
+    ----------
+    error : Exception
     """
     sentence = advice(error)
     if not sentence:

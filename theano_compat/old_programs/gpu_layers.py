@@ -1,14 +1,14 @@
-"""Layers and operations for a GPU, computed by the CPU in programs that expect a GPU.
+"""Layers and operations for a GPU that the CPU computes, for programs that expect a GPU.
 
-Lasagne's own modules ``lasagne.layers.dnn``, ``.corrmm`` and ``.cuda_convnet`` are used: they call
-the operations of Theano's old GPU back end and of pylearn2 that stand here, and that return
-expressions for the CPU.
+The program uses Lasagne's own modules ``lasagne.layers.dnn``, ``.corrmm`` and ``.cuda_convnet``.
+They call operations of Theano's old GPU back end and of pylearn2. This module defines replacements
+for these operations, which return expressions for the CPU.
 
-A program that tries a GPU and has something else if there is none must go on doing so.  The rule:
-**inside a** ``try`` **that handles ImportError, these imports raise it, as they do without a GPU;
-everywhere else they succeed, with one warning.**  So it is inside a ``with`` that names ImportError,
-such as ``suppress(ImportError)``, and in a module that is itself imported inside one of these.
-`_is_tried` implements the rule.
+Some programs try to import GPU layers, and use other layers if there is no GPU. They must continue
+to do so. So there is a rule: **inside a** ``try`` **that handles ImportError, these imports raise
+ImportError, as they do without a GPU. Everywhere else they succeed, with one warning.** A ``with``
+that names ImportError, such as ``suppress(ImportError)``, counts as such a ``try``. The rule also
+applies to a module that is itself imported inside one of these. `_is_tried` implements the rule.
 """
 
 import ast
@@ -24,9 +24,9 @@ from theano_compat.needed.removed_names import stand_in
 __all__ = ["modules_of_old_backend"]
 
 
-# --- whether a program has something else for an import ---
+# --- whether a program has an alternative to an import ---
 
-#: Modules whose frames lie between an import and what is imported.
+#: Packages with frames between an import statement and the code of the imported module.
 _MACHINERY = {"importlib", "contextlib", "theano_compat"}
 
 
@@ -37,21 +37,24 @@ def _belongs_to(frame, packages):
 
 
 def _importing_frames():
-    """Return the frame of the program's import, of the import of its module, and so on outwards."""
+    """Return the frames of import statements, from the program's import outwards.
+
+    The second frame imports the module of the first frame, and so on.
+    """
     frames = []
     frame = sys._getframe(1)
     while frame:
         if not _belongs_to(frame, _MACHINERY):
             frames.append(frame)
             if not (frame.f_back and _belongs_to(frame.f_back, {"importlib"})):
-                break  # this is no module that is being imported
+                break  # this frame is not a module that is being imported
         frame = frame.f_back
     return frames
 
 
-@lru_cache(maxsize=None)  # a program may look an operation up for each of its layers
+@lru_cache(maxsize=None)  # a program may look up an operation for each of its layers
 def _tree_of(text, path):
-    """Return the syntax tree of a file or cell; None if it is neither Python 3 nor Python 2."""
+    """Return the syntax tree of a file or cell, or None if it is neither Python 3 nor Python 2."""
     from theano_compat.old_programs import python2
 
     try:
@@ -65,7 +68,7 @@ def _tree_of(text, path):
 
 
 def _is_tried(frame):
-    """Tell whether something around the line that a frame executes handles a missing module."""
+    """Return whether a ``try`` or ``with`` around a frame's current line handles ImportError."""
     path = frame.f_code.co_filename
     scope = _tree_of("".join(linecache.getlines(path, frame.f_globals)), path)
     if scope is None:
@@ -84,7 +87,7 @@ def _is_tried(frame):
 
 
 def _handled_classes(node):
-    """Yield the expressions of what ``try`` or ``with`` may handle; None for everything."""
+    """Yield expressions for the exceptions that ``try`` or ``with`` may handle; None for all."""
     if isinstance(node, ast.Try):
         yield from (handler.type for handler in node.handlers)
         return
@@ -97,7 +100,7 @@ def _handled_classes(node):
 def _handles_missing_module(classes, frame):
     if classes is None:
         return True
-    try:  # they may have any names, as in pytest.importorskip
+    try:  # the expressions may have any meaning, as in pytest.importorskip
         value = eval(compile(ast.Expression(classes), "an except clause", "eval"),
                      frame.f_globals, frame.f_locals)
         return issubclass(ModuleNotFoundError, value)
@@ -109,7 +112,7 @@ _is_warned = False
 
 
 def _require_cpu(name):
-    """Raise ImportError if the program has something else for an import; else warn, once."""
+    """Raise ImportError if the program has an alternative to an import; otherwise warn once."""
     global _is_warned
     frames = _importing_frames()
     if any(map(_is_tried, frames)):
@@ -125,9 +128,9 @@ def _require_cpu(name):
 
 @around_import("lasagne.layers.dnn", "lasagne.layers.corrmm", "lasagne.layers.cuda_convnet")
 def give_gpu_layers_to_cpu(module):
-    """Import Lasagne's layers for a GPU into old programs; the CPU computes them.
+    """Let old programs import Lasagne's layers for a GPU; the CPU computes them.
 
-    Theano 0.10 removed the GPU back end for which they are written.
+    Theano 0.10 has removed the GPU back end for which these layers are written.
     """
     cuda = sys.modules.get("theano.sandbox.cuda")
     if cuda is None:  # only old programs have this module
@@ -137,17 +140,17 @@ def give_gpu_layers_to_cpu(module):
     if module.__name__ == "lasagne.layers.cuda_convnet":
         sys.modules.update({name: stand_in(name, **contents)
                             for name, contents in _PYLEARN2.items()})
-        module.range = lambda n: list(range(n))  # it adds a list to a range, as Python 2 can
+        module.range = lambda n: list(range(n))  # it adds a list to a range, which Python 2 allows
     with _as_on_gpu(cuda):
         yield
 
 
 @contextmanager
 def _as_on_gpu(cuda):
-    """Let Lasagne find the GPU that it looks for."""
+    """Make Lasagne believe that there is a GPU, inside a ``with`` statement."""
     import theano
 
-    device = type(theano.config).device  # the setting itself, which cannot be changed otherwise
+    device = type(theano.config).device  # the descriptor; `theano.config.device` cannot be changed
     real = device.val, cuda.cuda_enabled, cuda.dnn.dnn_available
     device.val, cuda.cuda_enabled, cuda.dnn.dnn_available = "gpu", True, lambda: True
     try:
@@ -158,12 +161,12 @@ def _as_on_gpu(cuda):
 
 # --- operations ---
 #
-# Their names and parameters are those of Theano 0.7 to 0.9.  Images have the axes (batch, channels,
+# Names and parameters are the same as in Theano 0.7 to 0.9. Images have the axes (batch, channels,
 # rows, columns), volumes (batch, channels, depth, rows, columns), filters (filters, channels, ...).
 # Results have the dtype of the images and filters.
 
 def _refuse(**parameters):
-    """Raise an error that names a parameter that is set, but means nothing on the CPU."""
+    """Raise ValueError if a parameter is set that has no meaning on the CPU."""
     for name, value in parameters.items():
         if value:
             raise ValueError(f"Got {name}={value!r}, expected no {name}: it has no meaning on the "
@@ -171,7 +174,7 @@ def _refuse(**parameters):
 
 
 def _convolution(name, n, conv_mode, border_mode, subsample, **options):
-    """Return Theano's function ``convnd`` + `name`, and its options; `n` axes are convolved."""
+    """Return Theano's function ``conv{n}d{name}``, which convolves n axes, and its options."""
     from theano.tensor.nnet import abstract_conv
 
     if conv_mode not in ("conv", "cross"):
@@ -193,9 +196,9 @@ def dnn_conv(img, kerns, border_mode="valid", subsample=None, conv_mode="conv",
     subsample : tuple of int, optional
         The stride; 1 along each axis by default.
     conv_mode : {"conv", "cross"}
-        Whether the filters are flipped, or not.
+        "conv" flips the filters, "cross" does not.
     direction_hint, workmem, algo, precision : None
-        They choose an algorithm of cuDNN.
+        Parameters that choose an algorithm of cuDNN.
     num_groups : int, optional
 
     Returns
@@ -205,7 +208,7 @@ def dnn_conv(img, kerns, border_mode="valid", subsample=None, conv_mode="conv",
     Raises
     ------
     ValueError
-        If one of the parameters that have to be None is not.
+        If a parameter that must be None is not None, or if `conv_mode` is unknown.
     """
     _refuse(direction_hint=direction_hint, workmem=workmem, algo=algo, precision=precision)
     convolve, options = _convolution("", img.ndim - 2, conv_mode, border_mode, subsample,
@@ -231,7 +234,7 @@ def dnn_gradweight(img, topgrad, kerns_shp, border_mode="valid", subsample=None,
 
 
 class GpuDnnConvDesc:
-    """What a convolution does; called with two shapes, it returns itself."""
+    """The description of a convolution. A call with two shapes returns the same object."""
 
     def __init__(self, border_mode, subsample=None, conv_mode="conv", precision=None):
         _refuse(precision=precision)
@@ -247,41 +250,41 @@ class _Convolution:
 
 
 class GpuDnnConv(_Convolution):
-    """`dnn_conv` as a descriptor says.  Of `output`, only the shape matters, here and below."""
+    """`dnn_conv` with the options of a descriptor. The value of `output` does not matter."""
 
     def __call__(self, img, kerns, output, desc):
         return dnn_conv(img, kerns, **desc.options)
 
 
 class GpuDnnConvGradI(_Convolution):
-    """`dnn_gradinput` as a descriptor says."""
+    """`dnn_gradinput` with the options of a descriptor. Only the shape of `output` matters."""
 
     def __call__(self, kerns, topgrad, output, desc):
         return dnn_gradinput(kerns, topgrad, output.shape, **desc.options)
 
 
 class GpuDnnConvGradW(_Convolution):
-    """`dnn_gradweight` as a descriptor says."""
+    """`dnn_gradweight` with the options of a descriptor. Only the shape of `output` matters."""
 
     def __call__(self, img, topgrad, output, desc):
         return dnn_gradweight(img, topgrad, output.shape, **desc.options)
 
 
 def dnn_pool(img, ws, stride=None, mode="max", pad=None):
-    """Pool images; windows that reach beyond the padded border are left out.
+    """Pool images. Windows that extend beyond the padded border are ignored.
 
     Parameters
     ----------
     img : tensor
         Images.
     ws : tuple of int or of scalar variables
-        The sides of a window.
+        Size of a window along each axis.
     stride : tuple of int or of scalar variables, optional
-        1 along each axis by default, and not the sides of a window.
+        By default, 1 along each axis, and not `ws`.
     mode : {"max", "average", "average_inc_pad", "average_exc_pad", "sum"}
-        "average" is "average_inc_pad".
+        "average" means "average_inc_pad".
     pad : tuple of int, optional
-        What is added on both sides of each axis; it is never a maximum.
+        Size of the padding on both sides of each axis. Padding is never the maximum of a window.
 
     Returns
     -------
@@ -292,13 +295,13 @@ def dnn_pool(img, ws, stride=None, mode="max", pad=None):
     n = img.ndim - 2
     return getattr(pool, f"pool_{n}d")(
         img, ws=ws, stride=(1,) * n if stride is None else stride,
-        # Theano compares a pad with the sides of the windows, which may be variables.
+        # A pad of 0 is left out, because Theano compares a pad with `ws`, which may be variables.
         pad=pad if pad and any(pad) else None,
         ignore_border=True, mode="average_inc_pad" if mode == "average" else mode)
 
 
 def dnn_batch_normalization_train(inputs, gamma, beta, mode="per-activation", *args, **options):
-    """Normalize; `mode` is what `axes` is in Theano's function for the CPU."""
+    """Normalise a batch. `mode` corresponds to `axes` in Theano's function for the CPU."""
     from theano.tensor.nnet import bn
 
     return bn.batch_normalization_train(inputs, gamma, beta, mode, *args, **options)
@@ -306,14 +309,14 @@ def dnn_batch_normalization_train(inputs, gamma, beta, mode="per-activation", *a
 
 def dnn_batch_normalization_test(inputs, gamma, beta, mean, var, mode="per-activation",
                                  *args, **options):
-    """Normalize with a given mean and variance."""
+    """Normalise a batch with a given mean and variance."""
     from theano.tensor.nnet import bn
 
     return bn.batch_normalization_test(inputs, gamma, beta, mean, var, mode, *args, **options)
 
 
 class GpuCorrMM:
-    """Correlates images with filters: the filters are not flipped."""
+    """Cross-correlates images with filters, which are not flipped."""
 
     def __init__(self, border_mode="valid", subsample=None, *, pad=None, num_groups=1):
         self.border_mode = pad if pad and any(pad) else border_mode
@@ -331,7 +334,7 @@ def _to_bc01(images):
 
 
 class FilterActs:
-    """Correlates images and filters whose axes are c01b: the first channel, the last batch."""
+    """Cross-correlates images and filters with the axes c01b: channel, row, column, batch."""
 
     def __init__(self, pad=0, partial_sum=1, stride=1):
         _refuse(partial_sum=partial_sum != 1 and partial_sum)
@@ -344,7 +347,7 @@ class FilterActs:
 
 
 class MaxPool:
-    """Pools images whose axes are c01b; borders are not ignored."""
+    """Pools images with the axes c01b. Windows at the border are not ignored."""
 
     def __init__(self, ds, stride):
         self.ds, self.stride = ds, stride
@@ -358,7 +361,7 @@ class MaxPool:
 
 
 class _Transfer:
-    """Returns what it would copy to or from the memory of a GPU."""
+    """A copy to or from the memory of a GPU. Here, it returns its argument."""
 
     def __call__(self, x):
         return x
@@ -370,7 +373,7 @@ def _alloc_empty(*shape):
     return AllocEmpty("float32")(*shape)
 
 
-# --- the modules where they were ---
+# --- the modules that contained these operations ---
 
 _PYLEARN2 = {
     "pylearn2.sandbox.cuda_convnet.filter_acts": {"FilterActs": FilterActs},
@@ -387,7 +390,10 @@ for _name in "dnn_conv", "dnn_gradinput", "dnn_gradweight":
 
 
 def _module_of_operations(name, **contents):
-    """Return ``theano.sandbox.cuda.name``: `contents`, and operations that a ``try`` cannot import."""
+    """Return ``theano.sandbox.cuda.{name}`` with `contents`, and with operations.
+
+    Operations cannot be imported inside a ``try``: see the rule in the docstring of this module.
+    """
     operations = _OPERATIONS[name]
     full_name = f"theano.sandbox.cuda.{name}"
 
@@ -402,11 +408,12 @@ def _module_of_operations(name, **contents):
 
 
 def modules_of_old_backend():
-    """Return stand-ins for the modules of ``theano.sandbox.cuda``, by their last names.
+    """Return stand-ins for the modules of ``theano.sandbox.cuda``.
 
     Returns
     -------
     dict of module
+        The keys are the names of the modules in this package.
     """
     return {
         "dnn": _module_of_operations("dnn", dnn_available=lambda: False),

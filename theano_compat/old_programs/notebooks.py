@@ -1,8 +1,8 @@
-"""Old notebooks: what `python -m theano_compat` does for a script, for the cells of a notebook.
+"""Support for old notebooks, similar to that of `python -m theano_compat` for scripts.
 
-In Jupyter the first cell is ``%load_ext theano_compat``. The first later cell that can only be
-Python 2 is translated, and so are all cells that run after it.
-``%load_ext theano_compat.old_programs.python2`` translates all cells.
+In Jupyter, the first cell is ``%load_ext theano_compat``. If a later cell can only be Python 2,
+this cell and all cells that run after it are translated. ``%load_ext
+theano_compat.old_programs.python2`` translates all cells.
 """
 
 import importlib.util
@@ -15,30 +15,31 @@ from theano_compat.old_programs import python2
 from theano_compat.old_programs.environment import as_old_program
 from theano_compat.old_programs.error_advice import note_advice
 
-#: Names that IPython 8 and 9 have dropped: a module and a name, and the module that has it now.
+#: Names that IPython 8 and 9 have removed. The keys are the old module and the name, the values the
+#: new module.
 _MOVED_NAMES = {
     ("IPython.core.display", "display"): "IPython.display",
     ("IPython.core.display", "clear_output"): "IPython.display",
     ("IPython.core.display", "publish_display_data"): "IPython.display",
 }
-#: Modules that IPython 4 has made packages.
+#: Modules of IPython that are packages of their own since IPython 4.
 _MOVED_MODULES = {"IPython.html.widgets": "ipywidgets", "IPython.utils.traitlets": "traitlets",
                   "IPython.nbformat": "nbformat", "IPython.parallel": "ipyparallel"}
 
 
 def load(shell, is_python2=False):
-    """Let a shell run its next cells as those of an old program.
+    """Let a shell run its next cells as cells of an old program.
 
     Parameters
     ----------
     shell : IPython.core.interactiveshell.InteractiveShell
     is_python2 : bool, optional
-        Whether all of them are Python 2.
+        Whether all these cells are Python 2.
     """
     as_old_program()
     _restore_names(shell)
     if not isinstance(shell.compile, _Compiler):
-        # The object stays the same: it has a state, and other objects refer to it.
+        # Only the class of the object changes, because it has a state, and others refer to it.
         shell.compile.__class__ = type("Compiler", (_Compiler, type(shell.compile)), {})
         shell.compile.is_python2 = False
         shell.set_custom_exc((Exception,), _show_with_advice)
@@ -48,7 +49,7 @@ def load(shell, is_python2=False):
 
 
 class _Compiler:
-    """Compiles cells; translates those in Python 2.  Tracebacks show a cell's own lines."""
+    """Compiles cells, and translates cells in Python 2. Tracebacks show the lines of the cell."""
 
     def ast_parse(self, source, filename="<unknown>", symbol="exec"):
         if symbol != "exec":
@@ -58,9 +59,9 @@ class _Compiler:
                 self.use_python2()
             if self.is_python2:
                 return python2.tree_of(source, filename)
-        except SyntaxError:  # Python 3's message, below, is the clearer one
+        except SyntaxError:  # the call below raises Python 3's error, which is clearer
             pass
-        except ModuleNotFoundError as error:  # the shell can show only a SyntaxError
+        except ModuleNotFoundError as error:  # the shell can only show a SyntaxError
             raise SyntaxError(f"This is Python 2. {error}") from None
         return super().ast_parse(source, filename, symbol)
 
@@ -75,19 +76,19 @@ def _show_with_advice(shell, error_class, error, traceback, tb_offset=None):
     shell.showtraceback((error_class, error, traceback), tb_offset=tb_offset)
 
 
-#: A line that runs pip in a shell, where it would be the first one in PATH.
+#: A line that runs pip in a shell. There, it would be the first pip in PATH.
 _PIP_INSTALL = re.compile(
     r"(\s*)!\s*(?:sudo\s+)?(?:\S*python[\d.]*\s+-m\s+)?(?:\S*/)?pip[\d.]*\s+install\s+(.*)")
 _IS_THEANO = re.compile(r"theano\b(?!-)|\S*/theano(\.git)?(@|/|$)", re.I)
 
 
 def _install_in_kernel(lines):
-    """Let ``!pip install`` install where the kernel finds it, and leave out Theano, which is there.
+    """Make ``!pip install`` install packages for the kernel, without Theano, which is installed.
 
     Parameters
     ----------
     lines : list of str
-        Of a cell.
+        Lines of a cell.
 
     Returns
     -------
@@ -98,12 +99,12 @@ def _install_in_kernel(lines):
         command = _PIP_INSTALL.match(line)
         if command:
             indent, arguments = command[1], command[2].split()
-            others = [word for word in arguments if not _IS_THEANO.match(word.strip("'\""))]
-            if len(others) < len(arguments):
+            kept = [word for word in arguments if not _IS_THEANO.match(word.strip("'\""))]
+            if len(kept) < len(arguments):
                 changed.append(f"{indent}print('Theano is installed, and is left as it is')\n")
-            if len(others) < len(arguments) and all(word.startswith("-") for word in others):
+            if len(kept) < len(arguments) and all(word.startswith("-") for word in kept):
                 continue
-            line = f"{indent}%pip install {' '.join(others)}\n"
+            line = f"{indent}%pip install {' '.join(kept)}\n"
         changed.append(line)
     return changed
 
@@ -111,7 +112,7 @@ def _install_in_kernel(lines):
 def _restore_names(shell):
     for (old_module, name), new_module in _MOVED_NAMES.items():
         module = importlib.import_module(old_module)
-        if name not in vars(module):  # not hasattr, at which IPython 8 warns
+        if name not in vars(module):  # with hasattr, IPython 8 would warn
             setattr(module, name, getattr(importlib.import_module(new_module), name))
     for old_name, new_name in _MOVED_MODULES.items():
         package, _, last_name = old_name.rpartition(".")
@@ -138,12 +139,12 @@ def run(path, result, is_python2=False):
     result : path
         The file to write.
     is_python2 : bool, optional
-        Whether it is Python 2, even if nothing in it says so.
+        Whether the notebook is Python 2. By default, this is detected.
 
     Returns
     -------
     list of str
-        A line for each error: its cell, its type and its message.
+        A line for each error, with its cell, its type and its message.
 
     Raises
     ------
@@ -168,7 +169,7 @@ def run(path, result, is_python2=False):
     is_python2 = is_python2 or _says_python2(notebook.metadata) or any(map(_is_python2, cells))
     extension = "theano_compat.old_programs.python2" if is_python2 else "theano_compat"
     errors = []
-    for cell in cells:  # outputs of an earlier run could be taken for those of this one
+    for cell in cells:  # outputs of an earlier run could be mistaken for outputs of this run
         cell.outputs, cell.execution_count = [], None
     with tqdm(total=len(cells), unit=" cells") as bar:
         client = NotebookClient(

@@ -1,8 +1,8 @@
-"""Programs in Python 2, and the modules in their folder, translated while they are imported.
+"""Translation of programs in Python 2, and of the modules in their folder when they are imported.
 
-fissix, the maintained fork of lib2to3, translates the syntax.  `code_of` and `as_python2` do what
-it does not: the division of integers, Python 2's pickles and, in `python2_meaning`, its functions.
-Tracebacks show the lines of the original file.
+fissix, the maintained fork of lib2to3, translates the syntax. `code_of` and `as_python2` restore
+features that fissix does not translate: the division of integers, the pickles of Python 2 and, in
+`python2_meaning`, its functions. Tracebacks show the lines of the original file.
 """
 
 import ast
@@ -25,23 +25,23 @@ from theano_compat.old_programs.python2_meaning import Meanings, restore_names
 
 __all__ = ["is_python2", "code_of", "tree_of", "as_python2"]
 
-#: Fixers of fissix that are not used: those of style, and those of what `python2_meaning` restores.
+#: Fixers of fissix that are not used. They only improve style, or `python2_meaning` replaces them.
 _FIXERS_LEFT_OUT = {"asserts", "buffer", "idioms", "set_literal", "sorted", "types", "ws_comma"}
-#: Names, modules and methods that Python 2 has and Python 3 has not.
+#: Names, modules and methods that exist only in Python 2.
 _NAMES = {"xrange", "raw_input", "unicode", "basestring", "unichr", "reduce", "execfile", "long"}
 _MODULES = {"cPickle", "StringIO", "cStringIO", "urllib2", "urlparse", "httplib", "ConfigParser",
             "Queue", "Tkinter", "__builtin__", "commands", "copy_reg"}
 _METHODS = {"iteritems", "iterkeys", "itervalues", "has_key"}
 _IMPORT_OF_DIVISION = re.compile(r"^\s*from\s+__future__\s+import\b[^\n]*\bdivision\b", re.M)
-#: Exceptions by which a program for both versions finds out which names there are.
+#: Exceptions that a program for both versions handles, to find out which names exist.
 _MISSING_NAME_ERRORS = re.compile("NameError|ImportError|AttributeError")
 
 
 def is_python2(source, path):
-    """Tell whether a file is Python 2.
+    """Return whether a file is Python 2.
 
-    It is if its first line says so, if only Python 2 can parse it, or if it uses names that only
-    Python 2 has.
+    This is so if the first line of the file says so, if only Python 2 can parse the file, or if the
+    file uses names that exist only in Python 2.
 
     Parameters
     ----------
@@ -62,11 +62,11 @@ def is_python2(source, path):
         code_of(source, path)
         return True
     except SyntaxError:
-        return False  # not Python 2 either: Python 3's message is the clearer one
+        return False  # it is not Python 2 either, and the error of Python 3 is clearer
 
 
 def _has_names_of_python2(tree):
-    """Whether a program uses names that Python 3 has not, and was not written for both versions."""
+    """Return whether a program uses names of Python 2, and was not written for both versions."""
     used, assigned, imported, modules, attributes = set(), set(), set(), set(), set()
     for node in ast.walk(tree):
         if isinstance(node, ast.ExceptHandler) and node.type is not None:
@@ -88,7 +88,7 @@ def _has_names_of_python2(tree):
     return bool(undefined & _NAMES or modules & _MODULES or attributes & _METHODS)
 
 
-@lru_cache(maxsize=1)  # `is_python2` has translated the file that is compiled next
+@lru_cache(maxsize=1)  # `is_python2` calls this function first, with the same file
 def code_of(source, path, is_in_package=False):
     """Translate a file and compile it.
 
@@ -97,16 +97,16 @@ def code_of(source, path, is_in_package=False):
     source : bytes
     path : str
     is_in_package : bool, optional
-        Whether it is imported as a module of a package: then ``import x`` looks beside it first.
+        Whether the file is a module of a package. Then ``import x`` searches its folder first.
 
     Returns
     -------
-    code
+    types.CodeType
 
     Raises
     ------
     SyntaxError
-        If it cannot be translated.
+        If the file cannot be translated.
     ModuleNotFoundError
         If fissix is not installed.
     """
@@ -118,13 +118,13 @@ def code_of(source, path, is_in_package=False):
 
 
 def tree_of(text, path, is_in_package=False):
-    """Translate a text, and return its syntax tree, with the line numbers of the text.
+    """Translate a text, and return its syntax tree, with the line numbers of the original text.
 
     Parameters
     ----------
     text, path : str
     is_in_package : bool, optional
-        As in `code_of`.
+        See `code_of`.
 
     Returns
     -------
@@ -133,7 +133,7 @@ def tree_of(text, path, is_in_package=False):
     Raises
     ------
     SyntaxError, ModuleNotFoundError
-        As `code_of`.
+        See `code_of`.
     """
     text = text.expandtabs(8).rstrip() + "\n"  # Python 2 allows tabs and spaces to be mixed
     translator = _translator(is_in_package)
@@ -151,7 +151,10 @@ def tree_of(text, path, is_in_package=False):
 
 
 def load_ipython_extension(shell):
-    """Implement ``%load_ext theano_compat.old_programs.python2``: see `notebooks`."""
+    """Prepare a kernel for Python 2.
+
+    ``%load_ext theano_compat.old_programs.python2`` calls this function.
+    """
     from theano_compat.old_programs import notebooks
 
     notebooks.load(shell, is_python2=True)
@@ -165,7 +168,7 @@ def _translator(is_in_package):
         raise ModuleNotFoundError(f"{error}: pip install fissix") from None
 
     left_out = _FIXERS_LEFT_OUT
-    if not is_in_package:  # outside a package, imports of modules beside the file stay absolute
+    if not is_in_package:  # outside a package, imports of modules in the same folder are absolute
         left_out = left_out | {"import"}
     return refactor.RefactoringTool([
         name for name in refactor.get_fixers_from_package("fissix.fixes")
@@ -173,7 +176,7 @@ def _translator(is_in_package):
 
 
 def _restore_line_numbers(tree, lines, translated):
-    """Replace the line numbers in a tree of the translated lines by those of the original lines."""
+    """Replace line numbers of translated lines in a tree by the numbers of the original lines."""
     numbers = {}
     matcher = SequenceMatcher(None, lines, translated, autojunk=False)
     for _, start, end, translated_start, translated_end in matcher.get_opcodes():
@@ -186,7 +189,7 @@ def _restore_line_numbers(tree, lines, translated):
 
 
 class _Divisions(ast.NodeTransformer):
-    """Replaces ``/`` by calls of functions that divide as Python 2."""
+    """Replaces ``/`` by calls of functions that divide in the same way as Python 2."""
 
     def visit_BinOp(self, node):
         self.generic_visit(node)
@@ -215,7 +218,7 @@ def _are_integers(a, b):
 def _divide(a, b):
     if _are_integers(a, b):
         return a // b
-    if hasattr(a, "__div__"):  # as Theano's variables
+    if hasattr(a, "__div__"):  # Theano's variables have it, for example
         return a.__div__(b)
     if hasattr(b, "__rdiv__"):
         return b.__rdiv__(a)
@@ -231,14 +234,12 @@ def _divide_in_place(a, b):
 # --- the process of a program in Python 2 ---
 
 def as_python2(folder):
-    """Give the rest of this process, and those that it starts, what Python 2 has.
-
-    These are names, pickles and imports.
+    """Restore names, pickles and imports of Python 2 in this process and in those that it starts.
 
     Parameters
     ----------
     folder : str
-        The program's folder, whose modules are also translated.
+        The folder of the program. Modules in this folder are translated, too.
     """
     vars(builtins).update(
         __old_division__=_divide, __old_division_in_place__=_divide_in_place)
@@ -246,12 +247,12 @@ def as_python2(folder):
     restore_names()
     _restore_pickle()
     adapt_children(folder)
-    # Directly before Python's finder, so that the finder of the patches still comes first.
+    # It is put directly before Python's finder, so that the finder of the patches is still first.
     sys.meta_path.insert(sys.meta_path.index(PathFinder), _Finder(folder))
 
 
 def _restore_pickle():
-    """Let pickle accept files opened as text, and Python 2's texts and arrays, which are bytes."""
+    """Let pickle accept files that are opened as text, and texts and arrays from Python 2."""
     @replace(pickle)
     def load(file, **options):
         return load.original(getattr(file, "buffer", file), **{"encoding": "latin1", **options})
@@ -267,10 +268,11 @@ def _restore_pickle():
 
 
 class _Finder:
-    """Finds modules where Python would, and has the program's own translated.
+    """Finds modules in the same places as Python, and lets loaders translate them.
 
-    These lie in its folder, in those of PYTHONPATH, or in those that it adds to ``sys.path``.
-    Other modules are translated only if Python 3 cannot parse them.
+    Modules of the program are always translated. They are in the folder of the program, in folders
+    of PYTHONPATH, or in folders that the program adds to ``sys.path``. Other modules are only
+    translated if Python 3 cannot parse them.
     """
 
     def __init__(self, folder):
@@ -300,9 +302,9 @@ class _TranslatingLoader(SourceFileLoader):
 
 
 class _ProgramLoader(_TranslatingLoader):
-    """Translates a module, and writes no bytecode, which Python 3 would use for its own."""
+    """Translates a module, and writes no bytecode, which Python 3 could mistake for its own."""
 
-    def source_to_code(self, data, path, *module, **options):  # Python 3.15 adds `module`
+    def source_to_code(self, data, path, *module, **options):  # Python 3.15 has added `module`
         try:
             return self.translate(data, path)
         except SyntaxError:
@@ -316,7 +318,7 @@ class _ProgramLoader(_TranslatingLoader):
 
 
 class _LibraryLoader(_TranslatingLoader):
-    """Translates a module only if Python 3 cannot parse it, and writes no bytecode of that."""
+    """Translates a module only if Python 3 cannot parse it. Then no bytecode is written."""
 
     _is_translated = False
 

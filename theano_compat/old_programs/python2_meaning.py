@@ -1,9 +1,9 @@
-"""What Python 3 reads too, but understands otherwise than Python 2.
+"""Code that Python 3 accepts, but that has another meaning in Python 2.
 
-`Meanings` changes the syntax tree of a translated program: where the two versions differ, it calls
-functions of this module, which the program finds under the name ``__python2__``.
-`restore_names` gives the process names of Python 2's library, and its random numbers.
-``docs/compatibility.md`` says what is not restored.
+`Meanings` changes the syntax tree of a translated program. Where the two versions differ, the
+changed program calls functions of this module, which it finds under the name ``__python2__``.
+`restore_names` restores names of Python 2's library and its random numbers.
+``docs/compatibility.md`` lists the features that are not restored.
 """
 
 import ast
@@ -31,20 +31,20 @@ __all__ = ["Meanings", "restore_names"]
 # --- the syntax tree ---
 
 _COMPARISONS = {ast.Lt: "lt", ast.LtE: "le", ast.Gt: "gt", ast.GtE: "ge"}
-#: Methods that Python 3 does not call, and those that it calls.
+#: Maps methods that Python 3 does not call to the methods that it calls instead.
 _UNCALLED_METHODS = {"__cmp__": "__lt__ and __eq__", "__getslice__": "__getitem__",
                      "__unicode__": "__str__"}
-#: The registry of each file's warnings: a file may be translated twice.
+#: Maps a file to the registry of its warnings, because a file may be translated twice.
 _shown = {}
 
 
 class Meanings(ast.NodeTransformer):
-    """Puts calls of this module's functions into the tree of a program that fissix has translated.
+    """Inserts calls of this module's functions into the tree of a translated program.
 
     Parameters
     ----------
     path : str
-        The file, which warnings name.
+        The file, for warnings.
     """
 
     def __init__(self, path):
@@ -52,17 +52,20 @@ class Meanings(ast.NodeTransformer):
         self._names = {function.__name__ for function in MEANINGS}
 
     def visit_Name(self, node):
+        """Replace a function by its replacement, if the name has one."""
         if node.id in self._names and isinstance(node.ctx, ast.Load):
             return _call("meaning", node)
         return node
 
     def visit_Attribute(self, node):
+        """Replace ``math.ceil`` and ``math.floor``."""
         self.generic_visit(node)
         if node.attr in ("ceil", "floor") and isinstance(node.ctx, ast.Load):
             return _call("meaning", node)
         return node
 
     def visit_Compare(self, node):
+        """Replace a comparison by a call of `compare`."""
         self.generic_visit(node)
         name = _COMPARISONS.get(type(node.ops[0]))
         if name is None or len(node.ops) > 1:
@@ -70,6 +73,7 @@ class Meanings(ast.NodeTransformer):
         return _call("compare", node.left, *node.comparators, ast.Constant(name))
 
     def visit_Call(self, node):
+        """Replace a call of a method in `METHODS`, and warn of ``eval`` and ``exec``."""
         function = node.func
         self.generic_visit(node)
         if isinstance(function, ast.Attribute) and function.attr in METHODS:
@@ -84,6 +88,7 @@ class Meanings(ast.NodeTransformer):
         return node
 
     def visit_FunctionDef(self, node):
+        """Warn of a method that Python 3 does not call."""
         self.generic_visit(node)
         if node.name in _UNCALLED_METHODS:
             self._warn(node, f"Python 3 calls {_UNCALLED_METHODS[node.name]}, not {node.name}")
@@ -102,7 +107,7 @@ def _call(name, *arguments, keywords=()):
 # --- order ---
 
 def compare(a, b, name):
-    """Apply an operation to two values of any types."""
+    """Apply a comparison to two values of any types, with the order of Python 2."""
     operation = getattr(operator, name)
     try:
         return operation(a, b)
@@ -118,17 +123,17 @@ def _cmp(a, b):
 
 
 def _order(a, b):
-    """Return the order of values that Python 3 does not compare; called where it has raised."""
+    """Return the order of values that Python 3 cannot compare. Call it in an ``except`` clause."""
     if type(a) is type(b) and type(a) in (list, tuple):
         return next(filter(None, map(_cmp, a, b)), _cmp(len(a), len(b)))
     ranks = _rank(a), _rank(b)
     if None in ranks or ranks[0] == ranks[1] and a != b:
-        raise  # the TypeError of Python 3
+        raise  # the TypeError that Python 3 has raised
     return _cmp(*ranks)
 
 
 def _rank(value):
-    """Rank None below numbers, numbers below all else, and that by the names of its types."""
+    """Return a rank of a value: None, then numbers, then other values by the name of their type."""
     if value is None:
         return 0, ""
     if isinstance(value, (int, float, np.integer, np.floating)):
@@ -161,7 +166,7 @@ def _round(number, ndigits=0):
 
 
 def _hash(value):
-    """Return the hash of a text or float in CPython 2.7 on 64 bits, from which it takes a seed."""
+    """Return the hash of a text or float in 64-bit CPython 2.7, which uses it as a seed."""
     if isinstance(value, str):
         result = ord(value[0]) << 7 if value else 0
         for character in value:
@@ -177,7 +182,7 @@ def _hash(value):
 
 
 class Random(random.Random):
-    """The generator of Python 2.7: the same numbers from the same seed."""
+    """A generator that draws the same numbers from the same seed as Python 2.7."""
 
     def seed(self, a=None):
         if isinstance(a, (float, str)):
@@ -191,7 +196,7 @@ class Random(random.Random):
 # --- texts and files ---
 
 def _bytes(text):
-    """Return the bytes of a text, which in Python 2 may be one of bytes, such as ``"\\xff"``."""
+    """Return the bytes of a text. Refuse a text that may stand for bytes, such as ``"\\xff"``."""
     if not isinstance(text, str):
         return text
     if any("\x80" <= character <= "\xff" for character in text):
@@ -200,7 +205,7 @@ def _bytes(text):
 
 
 def _encode(text, encoding="ascii", errors="strict"):
-    """Return a text as it is if it can be encoded: here, encoded texts are also texts."""
+    """Return a text unchanged if it can be encoded, because encoded texts are also texts here."""
     name = codecs.lookup(encoding).name
     if name in ("base64", "hex"):
         return codecs.encode(_bytes(text), name).decode("ascii")
@@ -209,7 +214,7 @@ def _encode(text, encoding="ascii", errors="strict"):
 
 
 def _decode(text, encoding="ascii", errors="strict"):
-    """Return a text as it is if it is not one of bytes, such as ``"\\xc3\\xa9"``."""
+    """Decode a text that stands for bytes, such as ``"\\xc3\\xa9"``; return others unchanged."""
     name = codecs.lookup(encoding).name
     if name in ("base64", "hex"):
         return codecs.decode(_bytes(text), name).decode("latin1")
@@ -220,7 +225,7 @@ def _decode(text, encoding="ascii", errors="strict"):
 
 
 class _Writer(io.BufferedWriter):
-    """A binary file to which texts can be written."""
+    """A binary file that accepts texts."""
 
     def write(self, data):
         return super().write(_bytes(data))
@@ -233,24 +238,25 @@ def _open(name, mode="r", *arguments, **options):
     return open(name, mode, *arguments, **options)
 
 
-# --- what stands for a function of Python 3, and names of Python 2's library ---
+# --- replacements for functions of Python 3, and names of Python 2's library ---
 
-#: For functions of Python 3 those that a program in Python 2 means.
+#: Maps functions of Python 3 to functions that have the meaning of Python 2.
 MEANINGS = {
     open: _open, round: _round, sorted: _sorted,
     math.ceil: lambda x: float(np.ceil(float(x))), math.floor: lambda x: float(np.floor(float(x)))}
 _MEANINGS_BY_ID = {id(function): meaning for function, meaning in MEANINGS.items()}
-#: By the name of a method the type whose objects have another one in Python 2, and that method.
+#: Maps the name of a method to a type and a function. For objects of this type, the method has
+#: another meaning in Python 2, which the function has.
 METHODS = {"decode": (str, _decode), "encode": ((bytes, str), _encode), "sort": (list, _sort)}
 
 
 def meaning(value):
-    """Return what stands for a function of Python 3; any other value as it is."""
+    """Return the replacement for a function of Python 3; return any other value unchanged."""
     return _MEANINGS_BY_ID.get(id(value), value)
 
 
 def call(value, name, *arguments, **options):
-    """Call a method of `METHODS`, or that of the same name of an object of another type."""
+    """Call a method with the meaning of Python 2 if the value has a type in `METHODS`."""
     cls, method = METHODS[name]
     if isinstance(value, cls):
         return method(value, *arguments, **options)
@@ -277,13 +283,13 @@ _LIBRARY = {
 
 
 def restore_names():
-    """Give this process names of Python 2's library, and its random numbers."""
+    """Restore names of Python 2's library and its random numbers in this process."""
     for module, names in _LIBRARY.items():
         vars(module).update(names)
         if hasattr(module, "__all__"):
             module.__all__ = [*module.__all__, *names]
     ipython = sys.modules.get("IPython.core.interactiveshell")
-    if hasattr(ipython, "_modified_open"):  # what cells find as `open`
+    if hasattr(ipython, "_modified_open"):  # this function is `open` in cells
         _MEANINGS_BY_ID[id(ipython._modified_open)] = _open
 
     @replace(csv)

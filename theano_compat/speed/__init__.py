@@ -1,1 +1,1 @@
-"""Patches that make programs faster; they change no number by more than its last digits."""
+"""Patches that make programs faster. They change only the last digits of results."""

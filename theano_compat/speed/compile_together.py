@@ -1,8 +1,8 @@
-"""Compiling less, and several modules at once.
+"""Patches that compile less code, and several modules at once.
 
-Theano compiles the modules of a function's operations one after the other, and each of them repeats
-the same checks of arrays.  Here a function's modules are compiled together on all cores, several in
-a source file, and what they share is compiled once.
+Theano compiles the modules of a function's operations one after another, and each module repeats
+the same checks of arrays. These patches compile the modules of a function together on all cores.
+Several modules are in the same source file, and their common code is compiled only once.
 """
 
 import os
@@ -26,9 +26,9 @@ _BAR = "Theano: C++: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}]"
     brings="nothing cached 1.21",
     edge="tests/compat/test_compat.py::test_a_type_of_a_programs_own_cleans_up_itself"))
 def share_array_checks(module):
-    """Check and release arrays in a function that all operations share.
+    """Check and release arrays in functions that all operations share.
 
-    Theano writes forty lines for each array, before and after each operation.
+    Theano generates forty lines of code for each array, before and after each operation.
     """
     yield
     from theano.gof import cc
@@ -52,7 +52,8 @@ def share_array_checks(module):
 
     @replace(cc)
     def get_c_cleanup(r, name, sub):
-        if getattr(type(r.type), "c_cleanup", None) is original_c_cleanup:  # not the program's
+        # A type of the program may have its own c_cleanup.
+        if getattr(type(r.type), "c_cleanup", None) is original_c_cleanup:
             return f"tensors::release({name}, py_{name});\n"
         return get_c_cleanup.original(r, name, sub)
 
@@ -64,8 +65,8 @@ def share_array_checks(module):
 def detect_processor_by_compiler(cmodule):
     """Compile with ``-march=native``.
 
-    Theano runs the compiler three times at every start to find the name of the processor.  The
-    folder of compiled code is for this processor only.
+    Theano runs the compiler three times at every start to find the name of the processor. This is
+    not necessary, because the folder of compiled code is used only on this processor.
     """
     yield
 
@@ -82,7 +83,8 @@ def detect_processor_by_compiler(cmodule):
 
 _INCLUDES = re.compile(r"\A(?:\s*#include .*\n)+")
 
-#: The nodes of the function that is being compiled; empty once its missing modules are compiled.
+#: The nodes of the function that is being compiled. It is empty after its missing modules are
+#: compiled.
 _nodes_to_compile = []
 
 
@@ -101,7 +103,7 @@ def compile_modules_together(module):
 
 
 def _note_nodes_to_compile(linker):
-    """Keep a function's nodes in `_nodes_to_compile` while the function is being compiled."""
+    """Keep the nodes of a function in `_nodes_to_compile` while the function is being compiled."""
     @replace(linker)
     def make_all(self, *args, **kwargs):
         nodes_of_outer_function = _nodes_to_compile[:]
@@ -113,7 +115,7 @@ def _note_nodes_to_compile(linker):
 
 
 def _compile_at_once(cmodule):
-    """Compile all missing modules when Theano asks for the first of them."""
+    """Compile all missing modules when Theano requests the first of them."""
     @replace(cmodule.ModuleCache)
     def module_from_key(self, key, lnk=None, keep_lock=False):
         if _nodes_to_compile and key not in self.entry_from_key:
@@ -124,11 +126,11 @@ def _compile_at_once(cmodule):
 
 
 class _Module:
-    """The source of an operation's module, and how it is compiled.
+    """The source of an operation's module, and the options for compiling it.
 
     Parameters
     ----------
-    node : Apply
+    node : theano.gof.Apply
         The operation with its arguments.
     """
 
@@ -151,21 +153,21 @@ class _Module:
         self.is_theanos = all(map(is_theanos, what_writes_c(node)))
 
     def can_share_a_file(self):
-        """Whether other modules compile as before in one file with this one.
+        """Return whether this module has no effect on other modules in the same file.
 
-        The C of the program's own operations may include headers that change them.
+        The C code of the program's own operations may include headers that affect other modules.
         """
         return self.is_theanos and "#include" not in self.body
 
     def part_of_a_file(self):
-        """Return the source in a namespace, with its macros undone at the end."""
+        """Return the source in a namespace. Its macros are restored at the end."""
         before = "".join(f'#pragma push_macro("{name}")\n' for name in sorted(self.macros))
         after = before.replace("push", "pop")
         return f"{before}namespace {self.name} {{\n{self.body}\n}}\n{after}"
 
 
 def _compile_missing(cmodule, cache, nodes):
-    """Compile the missing modules of these nodes, if there are several, and put them in the cache."""
+    """If several modules of these nodes are missing, compile them and add them to the cache."""
     from theano.gof import compilelock
     with compilelock.lock_ctx():
         cache.refresh(cleanup=False)
@@ -180,10 +182,10 @@ def _compile_missing(cmodule, cache, nodes):
                          for group in _groups(modules, n_cores)}
                 while tasks:
                     done, _ = wait(tasks, timeout=0.2, return_when=FIRST_COMPLETED)
-                    bar.refresh()  # it shows the time
+                    bar.refresh()  # updates the elapsed time
                     for task in done:
                         group = tasks.pop(task)
-                        # If a group does not compile, Theano compiles its modules one by one, and
+                        # If a group cannot be compiled, Theano compiles its modules one by one, and
                         # reports the error.
                         if task.exception() is None:
                             _install_all(cmodule, cache, group, Path(task.result()))
@@ -193,13 +195,13 @@ def _compile_missing(cmodule, cache, nodes):
 
 
 def _missing_modules(cache, nodes):
-    """Return the modules of these nodes that are not in the cache, each once."""
+    """Return the modules of these nodes that are not in the cache, without repetitions."""
     found = {}
     for node in nodes:
         try:
             module = _Module(node)
         except Exception:
-            continue  # there is no C for this operation; Theano will find that out itself
+            continue  # this operation has no C code, which Theano will notice itself
         if (module.key and module.key[0] and module.key not in cache.entry_from_key
                 and module.hash not in cache.module_hash_to_key_data):
             found.setdefault(module.hash, module)
@@ -207,10 +209,10 @@ def _missing_modules(cache, nodes):
 
 
 def _groups(modules, n_groups):
-    """Divide modules into source files: longest first, each to the file that is shortest so far.
+    """Divide modules into source files. From the longest on, each goes to the shortest file so far.
 
-    Modules that need different options of the compiler are not put together, nor are those that
-    cannot share a file.
+    A file only contains modules with the same compiler options. A module that cannot share a file
+    gets its own file.
     """
     shared, single = {}, []
     for module in sorted(modules, key=lambda module: -len(module.body)):
@@ -227,7 +229,7 @@ def _length(group):
 
 
 def _build(cmodule, group, folder):
-    """Compile modules to one library, in a new folder, and return its path."""
+    """Compile modules to one library in a new folder, and return the path of the library."""
     includes = [line for module in group for line in module.includes.splitlines() if line.strip()]
     parts = [module.part_of_a_file() for module in group]
     folder = tempfile.mkdtemp(prefix="group", dir=folder)
@@ -243,26 +245,26 @@ def _build(cmodule, group, folder):
 
 
 def _union(group, attribute):
-    """Return all elements of a list that each module has, without repetitions."""
+    """Return the union of a list attribute over all modules, without repetitions."""
     return list(dict.fromkeys(value for module in group for value in getattr(module, attribute)))
 
 
 def _install_all(cmodule, cache, group, library):
-    """Put the modules of a library where Theano looks for each, and remove the library."""
+    """Put a library where Theano looks for each of its modules, then remove the original."""
     for module in group:
         _install(cmodule, cache, module, library)
     shutil.rmtree(library.parent)
 
 
 def _install(cmodule, cache, module, library):
-    """Put a library where Theano looks for one of its modules."""
+    """Put a library in the place where Theano looks for one of its modules."""
     location = Path(cmodule.dlimport_workdir(cache.dirname))
     path = location / f"{module.name}.{cmodule.get_lib_extension()}"
     try:
         os.link(library, path)
     except OSError:  # not every file system has links
         shutil.copy(library, path)
-    if os.path.exists(f"{library}.sha256"):  # unless `rebuild_damaged_modules` is left out
+    if os.path.exists(f"{library}.sha256"):  # missing if `rebuild_damaged_modules` is left out
         shutil.copy(f"{library}.sha256", f"{path}.sha256")
     (location / "__init__.py").touch()
     loaded = cmodule.dlimport(str(path))

@@ -1,23 +1,23 @@
-"""Elementwise operations and sums in code that the compiler vectorises.
+"""Elementwise operations and sums in code that the compiler can vectorise.
 
-Theano writes one long function for each operation, with loops in which scalars are read through
-references that may alias the output; compilers do not vectorise such loops.  Here a module has only
-a small function over contiguous arrays, the kernel.  ``include/elementwise.h`` has what all kernels
-share, and ``include/vector_math.h`` functions that can be vectorised.  Operations that are not listed
-here are left to Theano's loops.
+Theano generates one long function for each operation. Its loops read scalars through references
+that may alias the output, and compilers cannot vectorise such loops. With these patches, a module
+contains only a kernel: a small function over contiguous arrays. ``include/elementwise.h`` contains
+the common code of all kernels, and ``include/vector_math.h`` functions that can be vectorised.
+Operations that are not listed here use Theano's loops.
 """
 
 import re
 
 from theano_compat.hooks import Speed, around_import, replace
 
-_MAX_DIMS = 32  # as in elementwise.h
+_MAX_DIMS = 32  # the same as in elementwise.h
 
 #: The types of a kernel's arguments, results and intermediate results.
 _TYPES = {"bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
           "float32", "float64"}
 
-#: Operations whose C is an expression, or a block that has no way out of the loop.
+#: Operations with C code that is an expression, or a block without a jump out of the loop.
 _OPERATIONS = {
     *(f"theano.scalar.basic.{name}" for name in (
         "LT GT LE GE EQ NEQ IsNan IsInf InRange Switch OR XOR AND Invert Maximum Minimum Add Mul "
@@ -32,12 +32,12 @@ _OPERATIONS = {
     "theano.tensor.nnet.nnet.ScalarSoftsign",
     "theano.tensor.xlogx.XlogX", "theano.tensor.xlogx.XlogY0",
 }
-#: Operations of which that is true for floats only: for integers a division by zero leaves the loop.
+#: The same, but only for floats. For integers, a division by zero jumps out of the loop.
 _OPERATIONS_ON_FLOATS = {"theano.scalar.basic.IntDiv", "theano.scalar.basic.Mod"}
 _FLOATS = {"float32", "float64"}
 
-#: Options of the compiler that do not make ``vector_math.h`` less exact.  Others, such as -ffast-math,
-#: change its formulas: with them functions of the C library are used, as in Theano.
+#: Compiler options that do not make ``vector_math.h`` less exact. Other options, such as
+#: -ffast-math, change its formulas. With them, functions of the C library are used, as in Theano.
 _SAFE_OPTIONS = re.compile(
     r"[^-].*|-(O[0-3sgz]?|[gWDUIL].*|w|pipe|std=.*|fPIC|m(arch|tune|cpu)=.*|fpermissive"
     r"|m(sse|avx|fma|bmi|f16c|popcnt|neon)[\w.]*|ffp-contract=.*|fbracket-depth=.*"
@@ -81,13 +81,13 @@ _CODE = """
     brings="VAE 1.70",
     edge="tests/compat/test_elementwise_loops.py::test_what_has_a_kernel"))
 def vectorise_loops(elemwise):
-    """Generate a kernel in place of the loops of an elementwise operation."""
+    """Generate a kernel instead of the loops of an elementwise operation."""
     yield
 
     @replace(elemwise.Elemwise)
     def c_code(self, node, nodename, inames, onames, sub):
-        # Theano's C code converts only the elements of arrays from float16; other values it takes
-        # for integers.
+        # Theano's C code converts only elements of arrays from float16. It treats other values as
+        # integers.
         if "float16" in _inner_types(self.scalar_op):
             raise elemwise.gof.utils.MethodNotDefined("c_code", type(self), "float16")
         if (self.openmp or node.outputs[0].ndim > _MAX_DIMS
@@ -112,7 +112,7 @@ def vectorise_loops(elemwise):
 def compute_sigmoids_in_float32(sigm):
     """Compute sigmoid and softplus of float32 in float32, without branches.
 
-    In Theano's C code the constant 0.0 makes the whole formula double precision.
+    In Theano's C code, the constant 0.0 makes the whole formula double precision.
     """
     yield
 
@@ -134,7 +134,10 @@ def compute_sigmoids_in_float32(sigm):
     brings="CNN, 32 and 32 filters 1.03",
     edge="tests/compat/test_elementwise_loops.py::test_sums_in_float64_are_in_theanos_order"))
 def vectorise_sums(elemwise):
-    """Add up floats in several doubles at once: in Theano's loop each addition waits for the last."""
+    """Add up floats in several doubles at once.
+
+    In Theano's loop, each addition has to wait for the previous one.
+    """
     yield
     from theano.scalar import Add
 
@@ -165,7 +168,7 @@ def vectorise_sums(elemwise):
 
 
 def _can_be_a_kernel(scalar_op, inputs, outputs):
-    """Whether an operation, or a fused one with all its parts, is in the lists above."""
+    """Return whether an operation, or every part of a fused operation, is in the lists above."""
     dtypes = {variable.dtype for variable in [*inputs, *outputs]}
     name = f"{type(scalar_op).__module__}.{type(scalar_op).__name__}"
     if name == "theano.scalar.basic.Composite":
@@ -176,7 +179,7 @@ def _can_be_a_kernel(scalar_op, inputs, outputs):
 
 
 def _inner_types(scalar_op):
-    """Return the types of all numbers inside a fused operation; Theano checks only the outer ones."""
+    """Return the dtypes of all numbers inside a fused operation, which Theano does not check."""
     if not hasattr(scalar_op, "fgraph"):
         return set()
     return {variable.dtype for variable in scalar_op.fgraph.variables}.union(
@@ -184,24 +187,28 @@ def _inner_types(scalar_op):
 
 
 def _is_vector_math_exact():
-    """Whether the user's compiler options are known to keep to IEEE arithmetic."""
+    """Return whether the user's compiler options are known to preserve IEEE arithmetic."""
     from theano import config
     return all(map(_SAFE_OPTIONS.fullmatch, config.gcc.cxxflags.split()))
 
 
 def _code_around(op, node, inames, onames, task, fail):
-    """Return the C of an elementwise operation.
+    """Return the C code of an elementwise operation.
 
     Parameters
     ----------
-    op : Elemwise
-    node : Apply
+    op : theano.tensor.Elemwise
+    node : theano.gof.Apply
     inames, onames : list of str
-        C names of the arrays.
+        Names of the arrays in C.
     task : str
-        C that computes the numbers ``out0``, ... from the numbers ``in0``, ...
+        C code that computes the numbers ``out0``, ... from the numbers ``in0``, ...
     fail : str
-        C that raises the exception that has been set.
+        C code that raises the exception that has been set.
+
+    Returns
+    -------
+    str
     """
     n_dims = node.outputs[0].ndim
     pointers, load, store = [], [], []

@@ -1,4 +1,4 @@
-"""A faster start: Theano imports, computes and compiles less before the user's own code runs."""
+"""Patches for a faster start: Theano imports, computes and compiles less before the user's code."""
 
 import ctypes
 import sys
@@ -18,8 +18,8 @@ from theano_compat.originals import is_theanos, what_writes_c
 def import_scipy_lazily(module):
     """Let these modules import SciPy only when they call it.
 
-    SciPy takes longer to import than everything else, and few programs call it.  Theano uses its
-    BLAS and its convolutions where there is no compiler; here NumPy computes these.
+    The import of SciPy takes longer than all other imports together, and few programs call it. If
+    there is no compiler, Theano uses SciPy's BLAS and convolutions, which NumPy computes here.
     """
     yield from in_place_of(**{name: stand_in(name) for name in [
         "scipy.special", "scipy.stats", "scipy.linalg", "scipy.signal"]})
@@ -30,7 +30,7 @@ def import_scipy_lazily(module):
     brings="nothing cached 1.11",
     edge="tests/compat/test_compat.py::test_functions_of_one_module"))
 def call_thunks_by_ctypes(module):
-    """Call a function's C code through ctypes; Theano compiles a module for that call alone."""
+    """Call the C code of a function through ctypes; Theano compiles a module just for this call."""
     api = ctypes.pythonapi
     pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
         ("PyCapsule_GetPointer", api))
@@ -49,10 +49,11 @@ def call_thunks_by_ctypes(module):
     brings="nothing cached 1.39",
     edge="tests/compat/test_compat.py::test_random_streams_are_theanos"))
 def seed_streams_in_numpy(rng_mrg):
-    """Compute the states of random streams in NumPy: Theano compiles a function, and calls it often.
+    """Compute the states of random streams in NumPy; Theano compiles a function and calls it often.
 
-    Each stream is 2**72 steps ahead of the one before: its state is a product with a matrix, modulo
-    a prime.  The n-th power of that matrix takes the states of n streams to those of the next n.
+    Each stream is 2**72 steps ahead of the previous stream. So its state is the previous state
+    multiplied by a matrix, modulo a prime. The n-th power of this matrix converts the states of n
+    streams to the states of the next n streams.
     """
     yield
 
@@ -89,8 +90,8 @@ def seed_streams_in_numpy(rng_mrg):
 def fold_constants_in_numpy(elemwise):
     """Compute an expression of small constants in NumPy; Theano compiles it to compute it once.
 
-    That is done only if all operations are Theano's own: an operation of the program may compute
-    different results in Python and in C.
+    This is done only if all operations belong to Theano, because an operation of the program may
+    have different results in Python and in C.
     """
     yield
     from theano.gof.op import Op
@@ -107,4 +108,4 @@ def fold_constants_in_numpy(elemwise):
         size = sum(variable.data.size for variable in node.inputs if hasattr(variable.data, "size"))
         return has_python and size < 10000 and len(node.inputs) < 32
 
-    Op.python_constant_folding = python_constant_folding  # Theano's Op has none
+    Op.python_constant_folding = python_constant_folding  # Theano's Op does not have this method

@@ -1,9 +1,9 @@
-"""A parameter and its optimiser's moments, updated in one pass over their memory.
+"""A patch that updates a parameter and the moments of its optimiser in one pass over their memory.
 
-Theano fuses an elementwise operation into the one that uses its result only if nothing else uses
-that result.  The updates of a parameter share arguments and intermediate results, and all of their
-results are used, so Theano computes each of them in a separate loop.  Here they become one
-elementwise operation with several results.  With Adam, for a parameter p and its gradient g::
+Theano fuses an elementwise operation with the operation that uses its result, but only if nothing
+else uses this result. The updates of a parameter share arguments and intermediate results, and all
+their results are used. So Theano computes each update in a separate loop. This patch replaces them
+by one elementwise operation with several results. With Adam, for a parameter p and its gradient g::
 
     three loops                     one loop
 
@@ -11,12 +11,12 @@ elementwise operation with several results.  With Adam, for a parameter p and it
     v, g      ->  new v             p, m, v, g  ->  new p, new m, new v
     p, m, v, g  ->  new p
 
-Such a set of operations is called a group below.
+Below, such a set of operations is called a group.
 """
 
 from theano_compat.hooks import Speed, around_import, replace
 
-_MAX_OPERANDS = 31  # arguments and results of one operation: NumPy's limit
+_MAX_OPERANDS = 31  # arguments and results of one operation; this is NumPy's limit
 _FLOATS = {"float32", "float64"}
 
 
@@ -26,7 +26,7 @@ _FLOATS = {"float32", "float64"}
     brings="VAE, 1024 units 1.08",
     edge="tests/compat/test_fuse_updates.py::test_what_is_not_joined"))
 def fuse_shared_updates(module):
-    """Compute a parameter's update in one loop with those of its optimiser's moments."""
+    """Compute the update of a parameter and of its optimiser's moments in one loop."""
     yield
     if module.__name__ == "theano.scalar.basic":
         _store_results_at_the_end(module.Composite)
@@ -35,9 +35,9 @@ def fuse_shared_updates(module):
 
 
 def _store_results_at_the_end(composite_class):
-    """Store several results of a fused operation only when all have been computed.
+    """Store the results of a fused operation only when all of them have been computed.
 
-    A result may overwrite an argument that another result is computed from.
+    A result may overwrite an argument from which another result is computed.
     """
     @replace(composite_class)
     def c_code(self, node, nodename, inames, onames, sub):
@@ -57,7 +57,7 @@ def _store_results_at_the_end(composite_class):
 
 
 def _register(optdb):
-    """Fuse updates after Theano's own fusion, before any optimisation overwrites an argument."""
+    """Fuse updates after Theano's own fusion, and before optimisations that overwrite arguments."""
     from theano.gof.opt import FromFunctionOptimizer
     optimizer = FromFunctionOptimizer(_fuse_updates, [_let_replacements_be_validated])
     optimizer.__name__ = "fuse_shared_updates"  # Theano prints it
@@ -70,10 +70,10 @@ def _let_replacements_be_validated(fgraph):
 
 
 def _fuse_updates(fgraph):
-    """Replace the nodes of each group in a graph by one.
+    """Replace the nodes of each group in a graph by one node.
 
-    Only updates of shared variables are considered.  The inner function of Scan also has updates,
-    but there each has to overwrite its own input, since Scan overwrites the others.
+    Only updates of shared variables are considered. The inner function of Scan also has updates,
+    but each of these must overwrite its own input, because Scan overwrites the other inputs.
     """
     from theano.compile import SharedVariable
     from theano.gof import InconsistencyError
@@ -92,7 +92,7 @@ def _fuse_updates(fgraph):
 
 
 def _is_loop(node):
-    """Whether a node is an elementwise operation on floats, of Theano's own, with one result."""
+    """Return whether a node is an elementwise operation of Theano on floats with one result."""
     from theano.tensor import Elemwise
     return (type(node.op) is Elemwise and len(node.outputs) == 1
             and not node.op.inplace_pattern and _is_theanos(node.op.scalar_op)
@@ -100,7 +100,7 @@ def _is_loop(node):
 
 
 def _is_theanos(scalar_op):
-    """Whether an operation, or a fused one with all its parts, is defined in Theano."""
+    """Return whether an operation, or every part of a fused operation, is defined in Theano."""
     from theano.scalar import Composite
     if type(scalar_op) is Composite:
         return all(_is_theanos(node.op) for node in scalar_op.fgraph.apply_nodes)
@@ -108,23 +108,23 @@ def _is_theanos(scalar_op):
 
 
 def _fused(group):
-    """Return the results of a group that are used outside it, each with its replacement.
+    """Return the results of a group that are used outside it, with their replacements.
 
     Parameters
     ----------
-    group : list of Apply
-        Elementwise operations, each after those whose results it uses.
+    group : list of theano.gof.Apply
+        Elementwise operations in topological order.
 
     Returns
     -------
     list of pairs of variables, or None
-        The replacements are results of one node.  None if they have too many operands, or if one
-        of the operations has no C.
+        Pairs of a result and its replacement. All replacements are results of the same node. None
+        if this node would have too many operands, or if an operation has no C code.
     """
     from theano.gof.utils import MethodNotDefined
     from theano.scalar import Composite, get_scalar_type
     from theano.tensor import Elemwise
-    arguments = {}  # of the group, by variable: scalars that stand for their elements
+    arguments = {}  # maps each argument of the group to a scalar, which stands for its elements
     scalars = {}  # the same for all variables of the group
     for node in group:
         for x in node.inputs:
@@ -145,7 +145,7 @@ def _fused(group):
 
 
 def _on_scalars(scalar_op, inputs):
-    """Return the result of a scalar operation; that of a fused one consists of its parts."""
+    """Return the result of a scalar operation. A fused operation is replaced by its parts."""
     from theano.gof.graph import clone_get_equiv
     from theano.scalar import Composite
     if not isinstance(scalar_op, Composite):
@@ -157,12 +157,13 @@ def _on_scalars(scalar_op, inputs):
 
 
 def _groups(loops, order):
-    """Yield lists of elementwise operations that can be computed by one.
+    """Yield lists of elementwise operations that can be computed by one operation.
 
-    Their results have the same shape: each has an argument in common with another that is not
-    broadcast, or is itself an argument of another; in Theano the lengths of an elementwise
-    operation's arguments differ only where a type says so.  A group of a parameter p with the
-    velocity v, where f and h are updates, and only f uses the result of e::
+    All their results have the same shape. This is known if two operations have a common argument
+    that is not broadcast, or if the result of one operation is such an argument of another. In
+    Theano, the arguments of an elementwise operation have equal lengths, except in dimensions that
+    are broadcast according to their types. An example is a group of a parameter p and its velocity
+    v, where f and h are updates, and only f uses the result of e::
 
         before                              after
 
@@ -172,10 +173,10 @@ def _groups(loops, order):
 
     Parameters
     ----------
-    loops : list of Apply
-        The updates, in the order of the graph.
+    loops : list of theano.gof.Apply
+        The updates, in topological order.
     order : _Order
-        Of all nodes of the graph.
+        The order of all nodes of the graph.
     """
     remaining = list(loops)
     while remaining:
@@ -187,7 +188,7 @@ def _groups(loops, order):
 
 
 def _take_updates_of_one_shape(loops, order):
-    """Remove from a list the first node and those that fit it; return them as a set."""
+    """Remove the first node and all nodes that fit it from a list; return them as a set."""
     group = {loops.pop(0)}
     pattern = _pattern(*group)
     for node in list(loops):
@@ -200,7 +201,7 @@ def _take_updates_of_one_shape(loops, order):
 
 
 def _add_private_arguments(group, order):
-    """Add nodes whose results, of the same shape, only the group uses."""
+    """Add nodes to a group if only the group uses their results, which have the same shape."""
     pattern = _pattern(next(iter(group)))
     unvisited = list(group)
     while unvisited:
@@ -218,15 +219,15 @@ def _pattern(node):
 
 
 class _Order:
-    """Which nodes of a graph have to be computed before which.
+    """The partial order of the nodes of a graph: a node must be computed after its ancestors.
 
-    A set of nodes is an integer: node number i is its bit i.  Graphs have thousands of nodes, each
-    with hundreds of ancestors, and a union of such sets is one operation.
+    Sets of nodes are integers, in which bit i stands for node number i. Graphs have thousands of
+    nodes with hundreds of ancestors each, and the union of such sets is a single operation.
 
     Parameters
     ----------
-    nodes : list of Apply
-        All nodes, each after its ancestors.
+    nodes : list of theano.gof.Apply
+        All nodes, in topological order.
     """
 
     def __init__(self, nodes):
@@ -236,27 +237,29 @@ class _Order:
             self._ancestors[node] = self._with_ancestors(x.owner for x in node.inputs if x.owner)
 
     def _with_ancestors(self, nodes):
-        """Return these nodes and all their ancestors, as bits."""
+        """Return the set of these nodes and all their ancestors, as an integer."""
         bits = 0
         for node in nodes:
             bits |= self._bit[node] | self._ancestors[node]
         return bits
 
     def place(self, node):
-        """Return what to sort nodes by."""
+        """Return a key for sorting nodes."""
         return self._bit[node]
 
     def can_be_one(self, group):
-        """Whether no path leads from a node of a group out of it and back in.
+        """Return whether a group can be computed by one node.
 
-        In ``a -> b -> c``, a and c cannot be one: b needs the result of a, and c that of b.
+        It cannot if a path leads from a node of the group out of the group and back into it. In
+        ``a -> b -> c``, for example, a and c cannot become one node, because b needs the result of
+        a, and c needs the result of b.
         """
         members = sum(self._bit[node] for node in group)
         arguments = {x.owner for node in group for x in node.inputs if x.owner}
         return not any(self._ancestors[node] & members for node in arguments - group)
 
     def make_one(self, group):
-        """Note that what depends on one node of a group will depend on all of them."""
+        """Record that a group becomes one node: all its descendants depend on all its nodes."""
         members, with_ancestors = sum(self._bit[node] for node in group), self._with_ancestors(group)
         for node, ancestors in self._ancestors.items():
             if (ancestors | self._bit[node]) & members:

@@ -1,11 +1,10 @@
-"""Optimised graphs, kept beside compiled code: what Theano's optimiser makes of a graph is reused.
+"""A patch that keeps optimised graphs next to compiled code, and reuses them.
 
-If nothing has to be compiled, the optimiser takes most of the time of a program's start.  Its
-result depends on the graph as it was written, on the optimiser, on Theano's settings, and on the
-versions of Python, NumPy, Theano and this package.  The file name of a kept graph is a digest of all of
-them: of every attribute of every object that can be reached from them.  A graph that refers to
-something that `_Description` does not know, such as a function that is not Theano's, is optimised
-each time.
+If nothing has to be compiled, the optimiser takes most of the time of a program's start. Its result
+depends on the original graph, on the optimiser, on Theano's settings, and on the versions of
+Python, NumPy, Theano and this package. The file name of a kept graph is a digest of all these, that
+is, of every attribute of every object that can be reached from them. If a graph refers to an object
+that `_Description` does not know, such as a function outside Theano, it is optimised each time.
 """
 
 import functools
@@ -27,13 +26,13 @@ from theano_compat.needed.compiled_code import write_whole
 from theano_compat.needed.settings import DEFAULTS, versions
 from theano_compat.originals import as_imported, digest_of_theano
 
-#: Packages of known versions: the name of a class or function in them tells what it does.
+#: Packages with known versions. A name identifies a class or a function in them.
 _KNOWN_PACKAGES = ("builtins", "collections", "functools", "math", "numpy", "operator", "theano",
                    "theano_compat")
 
-#: Attributes that do not matter for what is computed, by class: where and in which process an object
-#: was made, what refers to it there, and what an optimiser notes about its own work.  An attribute
-#: of such a name in another class may matter.
+#: Maps classes to attributes that do not affect results. These state where and in which process an
+#: object was made, and which objects refer to it; or they are an optimiser's records of its own
+#: work. In another class, an attribute with such a name may affect results.
 _IGNORED_ATTRIBUTES = {
     "theano.gof.graph.Variable": {"auto_name", "clients", "fgraph"},
     "theano.compile.sharedvalue.SharedVariable": {"container"},
@@ -52,10 +51,10 @@ _MAX_SECONDS_UNUSED = 30 * 24 * 3600
 #: A graph with a larger array is not kept.
 _MAX_ARRAY_BYTES = 2**24
 
-#: Optimising a smaller graph takes less time than looking for it.
+#: Optimising a smaller graph takes less time than searching for its file.
 _MIN_OPERATIONS = 10
 
-#: Types whose ``repr`` describes a value completely.
+#: Types for which ``repr`` describes a value completely.
 _TOLD_BY_REPR = {type(None), type(...), bool, int, float, complex, str, bytes}
 
 
@@ -66,22 +65,22 @@ class _Unknown(Exception):
 
 
 class _Description:
-    """Digest of objects and of all that they refer to.
+    """A digest of objects, and of all objects to which they refer.
 
-    Each object gets a number when it is first met, so that the digest also tells which references
-    lead to the same object.
+    Each object gets a number when it is first visited. So the digest also shows which references
+    point to the same object.
     """
 
     def __init__(self):
         self._words, self._numbers, self._met = [], {}, []
 
     def add(self, *objects):
-        """Describe objects, then what they refer to; without recursion, since graphs are deep.
+        """Describe objects, and all objects to which they refer. Graphs are too deep for recursion.
 
         Raises
         ------
         _Unknown
-            If one of them could be anything.
+            If an object cannot be described.
         """
         words, numbers, met = self._words, self._numbers, self._met
         pending = list(reversed(objects))
@@ -94,14 +93,14 @@ class _Description:
             if number < len(met):
                 words.append(f"again {number}")
                 continue
-            met.append(thing)  # an object that is deleted leaves its id to another one
+            met.append(thing)  # keeps the object alive, so that no other object gets its id
             pending += reversed(self._parts(thing))
 
     def digest(self):
         return hashlib.sha256("\n".join(self._words).encode()).hexdigest()
 
     def _parts(self, thing):
-        """Describe an object, and return what it refers to."""
+        """Describe an object, and return the objects to which it refers."""
         cls = type(thing)
         if cls in (list, tuple):
             self._words.append(f"{cls.__name__} {len(thing)}")
@@ -141,7 +140,7 @@ class _Description:
             raise _Unknown(code.co_filename)
         self._words.append(f"{_name(function)} {code.co_firstlineno} {code.co_code.hex()}")
         cells = [cell.cell_contents for cell in function.__closure__ or ()]
-        original = getattr(function, "original", None)  # what `hooks.replace` has replaced
+        original = getattr(function, "original", None)  # the function that `hooks.replace` replaced
         return [code.co_names, function.__defaults__, function.__kwdefaults__, cells, original]
 
     def _parts_of_an_object(self, thing):
@@ -157,7 +156,7 @@ class _Description:
 
 @functools.lru_cache(maxsize=None)
 def _classes():
-    """Theano's classes, which cannot be imported before Theano is."""
+    """Return classes of Theano. They can only be imported after Theano has been imported."""
     from theano.compile.function_module import Function
     from theano.gof import Apply, DestroyHandler, Type
     return types.SimpleNamespace(Apply=Apply, DestroyHandler=DestroyHandler, Function=Function,
@@ -166,7 +165,7 @@ def _classes():
 
 @functools.lru_cache(maxsize=None)
 def _known_folders():
-    """The folders of the known packages, and the files of those that are single modules."""
+    """Return the folders of the known packages, and the files of the known single modules."""
     modules = [sys.modules[name] for name in _KNOWN_PACKAGES if name in sys.modules]
     files = [getattr(module, "__file__", None) for module in modules]
     return tuple(os.path.dirname(file) + os.sep if os.path.basename(file) == "__init__.py" else file
@@ -188,7 +187,7 @@ def _name(thing):
 
 
 def _is_what_its_name_says(cls):
-    """Whether a class is found under its name, or was made by a function of a known package."""
+    """Return whether a class can be found by its name, or was made inside a known package."""
     found = sys.modules.get(cls.__module__)
     for part in cls.__qualname__.split("."):
         found = getattr(found, part, None)
@@ -210,7 +209,7 @@ def _ignored_attributes(cls):
 
 
 def _state(thing):
-    """Return the attributes of an object that would be pickled, by name."""
+    """Return the attributes of an object that would be pickled, a dict by name."""
     if isinstance(thing, _classes().Function):
         raise _Unknown("a compiled function")
     if not hasattr(thing, "__dict__"):
@@ -246,15 +245,15 @@ def _key(fgraph, optimizer):
 # --- from a graph to a file, and back ---
 
 class _GraphAsWritten:
-    """The parts that a kept graph takes from the graph as the program has written it, by number.
+    """The parts that a kept graph takes from the program's original graph, with numbers.
 
-    These are types, since some are equal only to themselves, and the lines of the program that have
-    made the variables, which errors show: those of the program that runs now.
+    These parts are types, because some types are equal only to themselves, and the lines of the
+    program that have made variables. Errors must show lines of the program that is running now.
 
     Parameters
     ----------
-    fgraph : FunctionGraph
-        Before it is optimised.
+    fgraph : theano.gof.FunctionGraph
+        The graph before optimisation.
     """
 
     def __init__(self, fgraph):
@@ -274,7 +273,10 @@ class _GraphAsWritten:
                 for place, line in enumerate(trace)}
 
     def lines(self, variable):
-        """Return the numbers of the lines that have made a variable of the optimised graph."""
+        """Return the numbers of the lines that have made a variable of the optimised graph.
+
+        Each is a pair of the number of an original variable and a place in its traceback.
+        """
         trace = getattr(variable.tag, "trace", ())
         return list(filter(None, (self._line_numbers.get(repr(line)) for line in trace)))
 
@@ -286,7 +288,7 @@ class _GraphAsWritten:
 
 
 class _Pickler(pickle.Pickler):
-    """Writes numbers in place of the types of the graph as it was written."""
+    """A pickler that writes numbers instead of the types in the original graph."""
 
     def __init__(self, file, written):
         super().__init__(file, pickle.HIGHEST_PROTOCOL)
@@ -316,7 +318,7 @@ class _KeptVariable(NamedTuple):
     type: Any
     name: str
     tag: dict
-    #: As `_GraphAsWritten` numbers them.
+    #: Pairs that `_GraphAsWritten.lines` returns.
     lines: list
 
 
@@ -334,9 +336,10 @@ class _KeptNode(NamedTuple):
 
 
 class _KeptGraph(NamedTuple):
-    """A graph without references between its nodes, of which pickle would make deep recursion.
+    """A graph without references between its nodes, which would make pickle recurse deeply.
 
-    Variables have numbers: first the inputs of the graph, then constants and results as they occur.
+    Variables have numbers: first the inputs of the graph, then constants and results in the order
+    of their occurrence.
     """
     constants: list[_KeptConstant]
     #: In an order in which they can be computed.
@@ -361,7 +364,7 @@ def _flattened(fgraph, written):
         return _KeptVariable(numbers[x], type(x), x.type, x.name, _tag(x), written.lines(x))
 
     def number_of(x):
-        if x not in numbers:  # a constant: a node comes after those whose results it uses
+        if x not in numbers:  # it is a constant, because nodes are in topological order
             constants.append(_KeptConstant(kept(x), x.data))
         return numbers[x]
 
@@ -373,7 +376,7 @@ def _flattened(fgraph, written):
 
 
 def _rebuilt(kept_graph, inputs, written):
-    """Return the outputs of a kept graph of these inputs."""
+    """Build a kept graph on these inputs, and return its outputs."""
     variables = dict(enumerate(inputs))
 
     def restored(kept, *arguments):
@@ -398,25 +401,25 @@ def _folder():
 
 
 def _load(path, fgraph, written):
-    """Put a kept graph in the place of `fgraph`.
+    """Replace the content of `fgraph` by a kept graph.
 
     Returns
     -------
     bool
-        Whether there is a kept graph, undamaged.
+        False if there is no kept graph, or if it is damaged.
     """
     try:
         content = path.read_bytes()
         digest, content = content[:32], content[32:]
         if hashlib.sha256(content).digest() != digest:
             return False
-        with suppress(OSError):  # another user's file
+        with suppress(OSError):  # the file may belong to another user
             os.utime(path)
         kept_graph = _Unpickler(io.BytesIO(content), written).load()
         outputs = _rebuilt(kept_graph, fgraph.inputs, written)
         if [x.type for x in outputs] != [x.type for x in fgraph.outputs]:
             return False
-    except Exception:  # no file, or a damaged one, which may lead to any exception
+    except Exception:  # there is no file, or it is damaged, which may cause any exception
         return False
     for i, output in enumerate(outputs):
         fgraph.change_input("output", i, output, reason="kept")
@@ -426,11 +429,11 @@ def _load(path, fgraph, written):
 
 
 def _save(path, fgraph, written):
-    """Keep a graph if it can be pickled; remove those that have not been used for long."""
+    """Save a graph if it can be pickled, and remove graphs that have not been used for long."""
     content = io.BytesIO()
     try:
         _Pickler(content, written).dump(_flattened(fgraph, written))
-    except Exception:  # an operation that cannot be pickled
+    except Exception:  # an operation cannot be pickled
         return
     content = content.getvalue()
     try:
@@ -449,9 +452,9 @@ def _save(path, fgraph, written):
     brings="all cached 1.87",
     edge="tests/compat/test_keep_graphs.py::test_what_a_program_has_put_in_theanos_place"))
 def keep_optimised_graphs(module):
-    """Reuse what the optimiser has made of the same graph before.
+    """Reuse the optimised graph of an earlier process if the original graph is the same.
 
-    Theano has a setting for that, ``cache_optimizations``, but the method behind it was never
+    Theano has a setting for this, ``cache_optimizations``, but its implementation was never
     finished.
     """
     DEFAULTS["cache_optimizations"] = lambda: "True"

@@ -1,4 +1,4 @@
-"""Matrix products: each is computed once, and without the zeros of a factor that is mostly zeros."""
+"""Patches for matrix products: compute each product once, and skip zeros of a sparse factor."""
 
 from theano_compat.hooks import Speed, around_import, replace
 
@@ -8,10 +8,10 @@ from theano_compat.hooks import Speed, around_import, replace
     brings="VAE, 1024 units 1.22",
     edge="tests/compat/test_compat.py::test_a_product_is_computed_once"))
 def compute_products_once(blas):
-    """Multiply a matrix product by a number afterwards if the product is also used without it.
+    """Multiply a matrix product by a number separately if the product is also used without it.
 
-    Theano makes one operation of product and factor, and then computes the product twice: in Adam,
-    once for each of the two moments of a gradient.
+    Theano combines the product and the number in one operation, and then computes the product
+    twice. In Adam, this happens for the two moments of each gradient.
     """
     yield
 
@@ -30,10 +30,11 @@ def compute_products_once(blas):
     brings="VAE, 1024 units 1.07",
     edge="tests/compat/test_matrix_products.py::test_zero_times_what_is_not_finite"))
 def skip_zeros_in_products(blas):
-    """Skip the zeros of a first factor that is mostly zeros, in float32.
+    """Skip the zeros of the first factor of a float32 product if most of its elements are zeros.
 
-    Binary images are such a factor, in the product of the first layer and in the gradient of its
-    weights.  ``include/sparse_product.h`` counts zeros and multiplies; BLAS computes other products.
+    Binary images are such a factor in the product of the first layer, and in the gradient of its
+    weights. ``include/sparse_product.h`` counts zeros and multiplies. BLAS computes all other
+    products.
     """
     yield
     Gemm = blas.GemmRelated

@@ -1,9 +1,9 @@
-"""One gradient for equal operations.
+"""A patch that computes one gradient for equal operations.
 
-Each call of Lasagne's ``get_output`` makes new operations: a program that asks for an encoder's two
-outputs one after the other has the layers below them twice.  Theano merges equal operations when it
-compiles a function.  By then each of them has its own gradient, with its own matrix products.  Here
-they share one gradient, which takes half as many products.
+Each call of Lasagne's ``get_output`` makes new operations. So if a program gets the two outputs of
+an encoder by two calls, the graph contains the layers below them twice. Theano merges equal
+operations when it compiles a function. But by then each of them has its own gradient, with its own
+matrix products. With this patch they share a gradient, which needs half as many products.
 """
 
 from collections import OrderedDict
@@ -11,8 +11,9 @@ from collections import OrderedDict
 from theano_compat.hooks import Speed, around_import, replace
 from theano_compat.originals import as_imported, is_theanos
 
-#: Theano's scalar operations whose gradient is linear in the gradients of their results, and depends
-#: on nothing but the operation's type and what its ``__eq__`` compares.
+#: Scalar operations of Theano with a gradient that is linear in the gradients of their results. The
+#: gradient must depend only on the type of the operation and on attributes that its ``__eq__``
+#: compares.
 _SCALAR_OPERATIONS = {
     "theano.scalar.basic": (
         "Abs Add Cast Clip Cos Cosh EQ Exp Exp2 Expm1 GE GT Identity Inv LE LT Log Log10 Log1p Log2 "
@@ -20,8 +21,9 @@ _SCALAR_OPERATIONS = {
     "theano.tensor.nnet.sigm": "ScalarSigmoid ScalarSoftplus",
 }
 
-#: Operations on arrays of which the same is true.  It is not true of AdvancedSubtensor1 and Prod,
-#: whose ``__eq__`` ignore `sparse_grad` and `no_zeros_in_input`, or of those in theano.gradient.
+#: Operations on arrays with the same property. AdvancedSubtensor1 and Prod do not have it, because
+#: their ``__eq__`` ignore `sparse_grad` and `no_zeros_in_input`; neither do the operations in
+#: theano.gradient.
 _ARRAY_OPERATIONS = {
     "theano.tensor.basic": "Alloc BatchedDot Dot Join Reshape ScalarFromTensor Split "
                            "TensorFromScalar",
@@ -34,8 +36,8 @@ _ARRAY_OPERATIONS = {
     "theano.tensor.signal.pool": "Pool",
 }
 
-#: Operations of which it is true only if their results are integers, such as the lengths of a
-#: shape: then they have no gradient.
+#: Operations that have this property only if their results are integers, such as the lengths of a
+#: shape. Then they have no gradient.
 _INTEGER_OPERATIONS = {"theano.tensor.elemwise": "Prod"}
 
 _FLOATS = {"float16", "float32", "float64"}
@@ -48,25 +50,26 @@ _INTEGERS = {"bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint
     brings="VAE 1.09",
     edge="tests/compat/test_merge_gradients.py::test_what_is_derived_as_it_is_written"))
 def merge_equal_operations(gradient):
-    """Add up the gradients that reach equal operations, and pass on only the sum."""
+    """Add up the gradients that reach equal operations, and propagate only the sum."""
     yield
 
     @replace(gradient)
     def _populate_var_to_app_to_idx(outputs, wrt, consider_constant):
         """Return ``{variable: {operation that uses it: [argument numbers]}}``."""
         clients = _populate_var_to_app_to_idx.original(outputs, wrt, consider_constant)
-        if not as_imported.changes():  # a function that the program has replaced may be a gradient
-            # The program has named these variables: each keeps its own gradient.
+        if not as_imported.changes():  # the program may have replaced a gradient
+            # The program refers to these variables, so each keeps its own gradient.
             kept_apart = {*outputs, *wrt, *(consider_constant or ())}
             _merge_clients(clients, outputs, kept_apart)
         return clients
 
 
 def _merge_clients(clients, outputs, kept_apart):
-    """Give the clients of equal operations to the first of them.
+    """Move the clients of equal operations to the first of these operations.
 
-    Theano's gradient goes backwards through `clients`: what reaches a variable is the sum over its
-    clients.  With two equal operations ``t1`` and ``t2``, in the graph a(tanh(x)) + b(tanh(x))::
+    Theano's gradient goes backwards through `clients`: the gradient of a variable is the sum over
+    its clients. An example with two equal operations ``t1`` and ``t2`` is a(tanh(x)) + b(tanh(x)),
+    before and after the change::
 
         x ──> t1 ──> y1 ──> a          x ──> t1 ──> y1 ──> a
         x ──> t2 ──> y2 ──> b                         └──> b
@@ -78,11 +81,11 @@ def _merge_clients(clients, outputs, kept_apart):
     Parameters
     ----------
     clients : dict
-        As `_populate_var_to_app_to_idx` returns it; it is changed.
+        The result of `_populate_var_to_app_to_idx`, changed in place.
     outputs : list of variables
-        What is differentiated.
+        The variables that are differentiated.
     kept_apart : set of variables
-        Neither they nor the operations that compute them are merged with equal ones.
+        These variables, and the operations that compute them, are not merged with equal ones.
     """
     for node, first, inputs in _equal_operations(outputs, kept_apart):
         for x in inputs:
@@ -94,19 +97,19 @@ def _merge_clients(clients, outputs, kept_apart):
 
 
 def _add_client(clients, x, client, places):
-    """Enter that `client` has the variable `x` as arguments number `places`."""
+    """Record that the arguments number `places` of `client` are the variable `x`."""
     known = clients.setdefault(x, OrderedDict()).setdefault(client, [])
     known.extend(place for place in places if place not in known)
 
 
 def _equal_operations(outputs, kept_apart):
-    """Yield each operation that has an equal one before it, the first such, and its arguments.
+    """Yield tuples of an operation, the first operation that equals it, and the arguments.
 
-    Each of the arguments is also the first of its equals.
+    If several variables are equal, the first of them stands for all in the arguments.
     """
     from theano.gof.graph import Constant, io_toposort
-    first_operations = {}  # by operation and arguments
-    first_equals = {}  # of a variable, or of a constant's signature
+    first_operations = {}  # maps an operation and its arguments to the first node with them
+    first_equals = {}  # maps a variable, or the signature of a constant, to its first equal
 
     def first_equal(x):
         if isinstance(x, Constant) and x not in kept_apart:
@@ -124,7 +127,7 @@ def _equal_operations(outputs, kept_apart):
 
 
 def _is_mergeable(node):
-    """Whether an operation is in the lists above, on real numbers, and is as its class defines it."""
+    """Return whether an operation on real numbers is in the lists above and is unchanged."""
     dtypes = {getattr(x.type, "dtype", None) for x in [*node.inputs, *node.outputs]} - {None}
     if not dtypes <= _FLOATS | _INTEGERS:
         return False

@@ -1,1 +1,1 @@
-"""Computes whole arrays with NumPy where there is no C++ compiler."""
+"""Patches that compute whole arrays with NumPy if there is no C++ compiler."""

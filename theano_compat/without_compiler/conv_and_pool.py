@@ -1,6 +1,6 @@
-"""Convolution and pooling without a compiler, over windows: views of parts of an image.
+"""Convolution and pooling without a compiler, by windows, which are views of parts of an image.
 
-Theano's Python loops over images, filters and positions.
+Theano's Python code loops over images, filters and positions.
 """
 
 import numpy as np
@@ -8,7 +8,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from theano_compat.hooks import around_import, replace
 
-#: Numbers in the windows that are copied for one matrix product.
+#: The largest number of elements in the windows that are copied for one matrix product.
 _MAX_NUMBERS_IN_WINDOWS = 2**24
 
 
@@ -18,8 +18,8 @@ _MAX_NUMBERS_IN_WINDOWS = 2**24
 def convolve_by_products(abstract_conv):
     """Convolve by a matrix product of all windows and all filters.
 
-    Theano's Python code needs a function that SciPy has removed, and calls it for each pair of an
-    image and a filter.
+    Theano's Python code needs a function that SciPy has removed, and it would call this function
+    for each pair of an image and a filter.
     """
     yield
 
@@ -53,9 +53,9 @@ def convolve_by_products(abstract_conv):
 
 @around_import("theano.tensor.nnet.opt")
 def keep_abstract_convolutions(opt):
-    """Leave abstract convolutions in the graph where there is no compiler.
+    """Leave abstract convolutions in the graph if there is no compiler.
 
-    Theano would replace some of them, and reject the others because there is no C code for them.
+    Theano would replace some of them, and reject the others because they have no C code.
     """
     yield
 
@@ -96,7 +96,7 @@ def _perform_old_convolution(self, node, inputs, outputs):
 
 
 def _spread(images, shape, from_the_top):
-    """Return zeros of this shape, with the images' pixels at equal distances from each other."""
+    """Return zeros of this shape that contain the pixels of the images at equal distances."""
     shape = [m if n is None else n for n, m in zip(shape, images.shape[2:])]
     steps = [-(-n // m) for n, m in zip(shape, images.shape[2:])]
     offsets = [0 if from_the_top else (n - m * step - 1 + step) % step
@@ -107,7 +107,7 @@ def _spread(images, shape, from_the_top):
 
 
 def _padded(images, pad):
-    """Return the images with zeros around them: `pad` at either side of each last dimension."""
+    """Return the images with zeros around them: `pad` on both sides of each of the last axes."""
     widths = [(0, 0)] * (images.ndim - len(pad)) + [(n, n) for n in pad]
     return np.pad(images, widths)
 
@@ -130,7 +130,7 @@ def _convolve(images, filters, dilation):
     return result
 
 
-# Where filters are not shared, each position has its own: their shape is
+# Unshared filters are different at each position. Their shape is
 # ``(filters, channels, rows, columns, height, width)``.
 
 def _convolve_unshared(images, filters, _):
@@ -161,7 +161,7 @@ def _gradient_of_unshared_images(gradients, filters, _):
 def pool_by_strides(pool):
     """Pool over all windows at once, in as many steps as a window has pixels.
 
-    Theano's Python loops over all windows, and indexes with lists, which NumPy 1.23 refuses.
+    Theano's Python code loops over all windows, and indexes with lists, which NumPy 1.23 refuses.
     """
     yield
     pool.Pool.perform = _perform_pooling
@@ -172,17 +172,17 @@ def pool_by_strides(pool):
 
 
 class _Windows:
-    """Where the windows of a pooling operation lie.
+    """The positions of the windows of a pooling operation.
 
     Parameters
     ----------
     shape : tuple of int
-        The shape of the images, whose last dimensions are pooled.
+        The shape of the images. The last dimensions are pooled.
     n_windows : tuple of int
         The number of windows along each pooled dimension.
     window, stride, pad : sequence of int
-        The window's size, the step from one window to the next, and the pixels added at either
-        side, along each pooled dimension.
+        The size of a window, the step from one window to the next, and the number of pixels added
+        on both sides, along each pooled dimension.
     """
 
     def __init__(self, shape, n_windows, window, stride, pad):
@@ -192,7 +192,7 @@ class _Windows:
 
     @classmethod
     def of(cls, op, x, window, stride, pad, n_windows=None):
-        """Return the windows of an operation on `x`, whose shape gives `n_windows` by default."""
+        """Return the windows of an operation on `x`. By default, `n_windows` is computed."""
         from theano.tensor.signal.pool import Pool
 
         n_dims = op.ndim
@@ -205,11 +205,11 @@ class _Windows:
         return cls(x.shape, tuple(map(int, n_windows)), window, stride, pad)
 
     def _place(self, lengths):
-        """Return the index of images in padded ones."""
+        """Return the index of the images in padded images."""
         return (..., *(slice(p, p + n) for p, n in zip(self._pad, lengths)))
 
     def padded(self, images, fill):
-        """Return the images with pixels of this value around them, as far as the windows reach."""
+        """Return the images with pixels of value `fill` around them, as far as windows reach."""
         n_dims = len(self._pad)
         lengths = images.shape[-n_dims:]
         padded_lengths = [max((n - 1) * s + w, length + 2 * p) for n, s, w, length, p in zip(
@@ -224,13 +224,13 @@ class _Windows:
         return np.ascontiguousarray(padded[self._place(self._lengths)])
 
     def pixels(self):
-        """Yield, for each place in a window, the index of the pixels there, in all windows."""
+        """For each place in a window, yield the index of its pixels in all windows."""
         for offset in np.ndindex(*self._window):
             yield (..., *(slice(o, o + max(0, (n - 1) * s + 1), s) for o, n, s in zip(
                 offset, self._n_windows, self._stride)))
 
     def sizes(self, with_padding):
-        """Return how many pixels each window has, with those of the padding if `with_padding`."""
+        """Return the number of pixels in each window. Padding counts if `with_padding` is true."""
         result = np.ones(self._n_windows)
         for axis, (n, w, s, p, length) in enumerate(zip(
                 self._n_windows, self._window, self._stride, self._pad, self._lengths)):
@@ -245,18 +245,18 @@ class _Windows:
 
 
 def _least(dtype):
-    """Return the least value of a dtype."""
+    """Return the smallest value of a dtype."""
     if dtype.kind in "iu":
         return np.iinfo(dtype).min
     return False if dtype.kind == "b" else -np.inf
 
 
 def _maxima_with_nan(windows, padded, x):
-    """Return the windows' maxima as C finds them: NaN only where that is a window's first pixel."""
+    """Return the same maxima of windows as C: NaN only if it is the first pixel of a window."""
     is_image = windows.padded(np.ones(x.shape, bool), False)
-    first, *others = windows.pixels()
+    first, *later_pixels = windows.pixels()
     maxima, is_found = padded[first].copy(), is_image[first].copy()
-    for pixel in others:
+    for pixel in later_pixels:
         is_better = (padded[pixel] > maxima) | (is_image[pixel] & ~is_found)
         np.copyto(maxima, padded[pixel], where=is_better)
         is_found |= is_image[pixel]
@@ -271,9 +271,9 @@ def _perform_pooling(self, node, inputs, outputs, params):
         outputs[0][0] = _maxima_with_nan(windows, padded, x)
         return
     combine = np.maximum if self.mode == "max" else np.add
-    first, *others = windows.pixels()
+    first, *later_pixels = windows.pixels()
     result = padded[first].copy()
-    for pixel in others:
+    for pixel in later_pixels:
         combine(result, padded[pixel], out=result)
     if self.mode.startswith("average"):
         result = result / windows.sizes(self.mode == "average_inc_pad")
@@ -317,9 +317,9 @@ def _perform_max_r_op(self, node, inputs, outputs, params):
     x, tangents, *parameters = inputs
     windows = _Windows.of(self, x, *parameters)
     padded, padded_tangents = windows.padded(x, _least(x.dtype)), windows.padded(tangents, 0)
-    first, *others = windows.pixels()
+    first, *later_pixels = windows.pixels()
     maxima, result = padded[first].copy(), padded_tangents[first].copy()
-    for pixel in others:
+    for pixel in later_pixels:
         is_greater = padded[pixel] > maxima
         maxima = np.where(is_greater, padded[pixel], maxima)
         result = np.where(is_greater, padded_tangents[pixel], result)
@@ -328,7 +328,7 @@ def _perform_max_r_op(self, node, inputs, outputs, params):
 
 @around_import("theano.tensor.nnet.neighbours")
 def extract_neighbours_by_strides(neighbours):
-    """Take all patches of an image at once; Theano's Python copies them number by number."""
+    """Take all patches of an image at once; Theano's Python code copies them number by number."""
     yield
 
     @replace(neighbours.Images2Neibs)

@@ -1,8 +1,8 @@
-"""Denormal numbers: results of float32 below 1.2e-38 become 0 in NumPy's loops.
+"""Flushing of denormal numbers: float32 results below 1.2e-38 become 0 in NumPy's loops.
 
 Computing with denormal numbers is two orders of magnitude slower on processors
-by Intel and AMD, and moving averages decay to them.  Compiled code sets the
-processor's mode itself (``FlushToZero`` in ``include/vector_math.h``); Python
+by Intel and AMD, and moving averages decay to them. Compiled code sets the mode
+of the processor itself (``FlushToZero`` in ``include/vector_math.h``). Python
 sets it through the C library.
 """
 
@@ -15,13 +15,13 @@ __all__ = ["flushed_to_zero"]
 
 
 def _c_library():
-    """Return the C functions that read and set the mode, or None where they are of no use."""
+    """Return the C functions that read and set the mode, or None if they are not available."""
     if sys.platform != "linux" or platform.machine() != "x86_64":
         return None
     try:
         library = ctypes.CDLL("libm.so.6")
         return library.fegetenv, library.fesetenv
-    except (OSError, AttributeError):  # a C library other than glibc
+    except (OSError, AttributeError):  # the C library is not glibc
         return None
 
 
@@ -30,7 +30,7 @@ _MODE, _FLUSH_TO_ZERO = 7, 0x8000  # the index of MXCSR among the words of `fenv
 
 
 class _FlushedToZero:
-    """Context manager that sets the mode, and restores it."""
+    """A context manager that sets the mode, and restores it at the end."""
 
     def __enter__(self):
         self._environment = (ctypes.c_uint32 * 8)()
@@ -45,5 +45,15 @@ class _FlushedToZero:
 
 
 def flushed_to_zero(wanted):
-    """Return a context manager in which float32 results below 1.2e-38 become 0, if wanted."""
+    """Return a context manager in which float32 results below 1.2e-38 become 0.
+
+    Parameters
+    ----------
+    wanted : bool
+        If it is false, or if the mode cannot be set here, the context manager does nothing.
+
+    Returns
+    -------
+    context manager
+    """
     return _FlushedToZero() if wanted and _set_environment else contextlib.nullcontext()

@@ -1,9 +1,9 @@
 """Elementwise operations without a compiler: on whole arrays, in blocks that fit into the cache.
 
-Theano's Python computes a fused expression number by number.  Here each
-expression is compiled, once, to a small Python function that calls NumPy's
-ufuncs and reuses the memory of intermediate results.  For ``x - (2 * a) * y``,
-with arrays `x` and `y` and a number `a`, it is::
+Theano's Python code computes a fused expression number by number. Here, each
+expression is compiled once to a small Python function, which calls NumPy's
+ufuncs and reuses the memory of intermediate results. For ``x - (2 * a) * y``,
+with arrays `x` and `y` and a number `a`, this function is::
 
     def run(blocks, i1):
         n0 = multiply(c1, i1)
@@ -11,10 +11,10 @@ with arrays `x` and `y` and a number `a`, it is::
             r0 = multiply(n0, i2, out=r0)
             subtract(i0, r0, out=o0)
 
-``formulas.py`` says what each operation computes.
+``formulas.py`` defines the formula of each operation.
 """
 
-import _signal as signal  # its functions return no enumerations, which cost time at each call
+import _signal as signal  # unlike `signal`, it returns no enumerations, which take time
 import math
 import re
 import threading
@@ -28,11 +28,12 @@ from theano_compat.without_compiler.denormals import flushed_to_zero
 from theano_compat.without_compiler.formulas import (
     default_dtypes, formula_of, results_of_unknown_op)
 
-#: Elements of a block, which all steps compute before the next block: several blocks fit a cache.
+#: Number of elements in a block. All steps are computed for a block before the next block. Several
+#: blocks fit into the cache.
 _BLOCK_SIZE = 2**14
-#: Smaller arrays gain nothing from registers that exist already, nor from flushing denormals.
+#: Smaller arrays do not benefit from reused registers or from flushing denormals.
 _MIN_SIZE_FOR_REGISTERS = 2**12
-#: Memory of registers that are not in use, a block of the widest type each.
+#: Memory of unused registers. Each has the size of a block of the widest dtype.
 _spare = []
 
 
@@ -40,7 +41,8 @@ _spare = []
 def compute_elementwise_in_numpy(elemwise):
     """Compute an elementwise operation with NumPy on whole arrays.
 
-    Theano's Python calls a fused operation, or one that has no ufunc, for each element.
+    Theano's Python code calls a Python function for each element if the operation is fused or has
+    no ufunc.
     """
     yield
 
@@ -75,9 +77,9 @@ def compute_elementwise_in_numpy(elemwise):
 
 @around_import("theano.scalar.basic")
 def compute_scalars_in_numpy(scalar):
-    """Compute an operation on numbers as one on arrays, in the dtypes that Theano states.
+    """Compute a scalar operation in the same way as an operation on arrays, in Theano's dtypes.
 
-    Theano's Python asks ufuncs for a dtype by an argument that today's NumPy refuses.
+    Theano's Python code passes the dtype to ufuncs by an argument that today's NumPy refuses.
     """
     yield
 
@@ -95,9 +97,10 @@ def compute_scalars_in_numpy(scalar):
 
 @around_import("theano.gof.vm")
 def use_python_engine(vm):
-    """Use Theano's Python engine where its C engine, which needs a compiler, is missing.
+    """Use Theano's Python engine if the C engine, which needs a compiler, is missing.
 
-    Otherwise a function that asks for the C engine, such as a pickled one, fails with a NameError.
+    Otherwise a function that requests the C engine, such as a pickled function, fails with a
+    NameError.
     """
     yield
     if hasattr(vm, "CVM"):
@@ -111,7 +114,7 @@ def use_python_engine(vm):
 
 @around_import("theano.gof.vm")
 def ignore_float_warnings(vm):
-    """Suppress NumPy's warnings about NaN and infinity while a function runs; C gives none."""
+    """Suppress NumPy's warnings about NaN and infinity while a function runs, as in C code."""
     yield
 
     def silent(original_call):
@@ -126,23 +129,26 @@ def ignore_float_warnings(vm):
 
 @around_import("theano.compile.function_module")
 def finish_interrupted_calls(function_module):
-    """Finish a call, with its updates, before a KeyboardInterrupt is raised, as C does.
+    """Finish a call and its updates before a KeyboardInterrupt is raised, as in C code.
 
-    Otherwise a shared variable could hold anything, because an operation in place has overwritten
-    its memory.
+    Otherwise a shared variable could have an arbitrary value, because an operation may already have
+    overwritten its memory.
     """
     yield
 
     @replace(function_module.Function)
     def __call__(self, *args, **kwargs):
-        if not getattr(self.fn, "need_update_inputs", True):  # the C engine
+        if not getattr(self.fn, "need_update_inputs", True):  # `fn` is the C engine
             return __call__.original(self, *args, **kwargs)
         with DelayedInterrupts():
             return __call__.original(self, *args, **kwargs)
 
 
 class DelayedInterrupts:
-    """Delays, in the main thread, what Ctrl-C raises; nested ones leave that to the outermost."""
+    """A context manager that delays the handler of Ctrl-C in the main thread until its end.
+
+    If such context managers are nested, only the outermost one has an effect.
+    """
 
     def __enter__(self):
         self._handler, self._arguments = None, None
@@ -165,7 +171,7 @@ class DelayedInterrupts:
 
 
 class _IdentityKey:
-    """A key that compares objects by identity: operations that are equal may differ in effect."""
+    """A key that compares objects by identity, because equal operations may have other results."""
 
     def __init__(self, thing):
         self.thing = thing
@@ -197,16 +203,16 @@ class Expression:
     Parameters
     ----------
     scalar_op : theano.scalar.ScalarOp
-        What is computed for each element.
+        The operation for each element.
     inputs : sequence of (str, tuple of bool)
-        The dtype of each argument, and for each dimension whether it is broadcast.
+        The dtype of each argument, and for each dimension whether the argument is broadcast.
     dtypes : sequence of str
         The dtype of each result.
     in_place : dict of int to int
-        The argument whose memory a result overwrites, by the result's index.
+        Maps the index of a result to the index of the argument with the memory that it overwrites.
     nfunc_spec : tuple of (str, int, int), optional
-        For an operation that is not Theano's: a function of NumPy or SciPy that computes it, and
-        how many arguments and results it has.
+        For an operation outside Theano: the name of a function of NumPy or SciPy that computes it,
+        and the numbers of its arguments and results.
     """
 
     def __init__(self, scalar_op, inputs, dtypes, in_place, nfunc_spec=None):
@@ -230,17 +236,17 @@ class Expression:
         Parameters
         ----------
         inputs : list of numpy.ndarray
-            The arguments, of the dtypes that the expression has been made for.
+            The arguments, with the dtypes for which the expression was made.
 
         Returns
         -------
         list of numpy.ndarray
-            Each result: a new array, or the argument that it overwrites.
+            The results. Each is a new array, or the argument that it overwrites.
 
         Raises
         ------
         ValueError
-            If lengths differ in a dimension that is not broadcast.
+            If the lengths of arguments differ in a dimension that is not broadcast.
         """
         shape = self._shape_of_results(inputs)
         arrays = [inputs[i] for i in self._arrays]
@@ -258,7 +264,7 @@ class Expression:
         return results
 
     def _compute(self, arrays, numbers, shape, size):
-        """Fill the results, which are the last of the arrays."""
+        """Compute the results, which are the last arrays in the list."""
         if size < _MIN_SIZE_FOR_REGISTERS:
             self._run([(*arrays, *[None] * len(self._register_dtypes))], *numbers)
             return
@@ -271,7 +277,7 @@ class Expression:
         _spare.extend(memory)
 
     def _registers(self, memory, block):
-        """Return arrays of a block's shape; or None for each, which lets the ufunc make one."""
+        """Return arrays with the shape of a block, or Nones, which let ufuncs make new arrays."""
         result = block[-1]
         if result.size > _BLOCK_SIZE:
             return [None] * len(memory)
@@ -303,7 +309,10 @@ class Expression:
         return tuple(shape)
 
     def _blocks(self, arrays, shape, size):
-        """Yield blocks, lists of a part of each array, along the first dimension that is not 1."""
+        """Yield blocks along the first dimension that is longer than 1.
+
+        A block is a list with a part of each array.
+        """
         if self._have_equal_shapes and all(a.flags.c_contiguous for a in arrays):
             arrays, shape = [a.reshape(-1) for a in arrays], (size,)
         elif self._have_equal_shapes and all(a.flags.f_contiguous for a in arrays):
@@ -317,7 +326,7 @@ class Expression:
 
 
 def _have_separate_memory(arrays):
-    """Whether each array's memory belongs to another object; False where that is not certain."""
+    """Return whether all arrays are known to have separate memory; False if this is uncertain."""
     owners = set()
     for x in arrays:
         while x.base is not None:
@@ -342,13 +351,14 @@ class _Value:
     ----------
     dtype : numpy.dtype
     broadcast : tuple of bool
-        For each dimension, whether it is broadcast.
+        For each dimension, whether the value is broadcast.
     name : str or None
-        Its name in the function that is written; that of a step's result is assigned there.
+        The name in the generated function. The result of a step gets its name when the code is
+        generated.
     constant : numpy scalar or None
         The value of a constant.
     unrounded : number or None
-        A constant before it was rounded to its dtype.
+        The value of a constant before it was rounded to its dtype.
     """
 
     def __init__(self, dtype, broadcast, name=None, constant=None, unrounded=None):
@@ -361,7 +371,7 @@ class _Value:
 
 
 class _Step:
-    """A call of a function: a ufunc, which can fill a given array, or one that makes its own."""
+    """A call of a function: a ufunc, which can fill a given array, or another function."""
 
     def __init__(self, function, arguments, options, result):
         self.function, self.arguments = function, arguments
@@ -369,15 +379,15 @@ class _Step:
 
 
 class Program:
-    """Straight-line code for an expression: steps, each of which computes a new value.
+    """Straight-line code for an expression. It consists of steps, each of which computes a value.
 
-    Formulas receive it as their argument `do`, and add their steps to it.  A step that repeats an
-    earlier one is not added; the value of the earlier step is used again.
+    Formulas receive the program as their argument `do`, and add steps to it. If a step equals an
+    earlier step, it is not added, and the value of the earlier step is used again.
 
     Parameters
     ----------
     inputs : sequence of (str, tuple of bool)
-        As for `Expression`.
+        See `Expression`.
 
     Attributes
     ----------
@@ -385,7 +395,7 @@ class Program:
         The arguments.
     steps : list of _Step
     constants : dict
-        All constants, by dtype and text.
+        All constants. The keys contain their dtypes and texts.
     """
 
     def __init__(self, inputs):
@@ -397,21 +407,21 @@ class Program:
         self._value_of_step = {}
 
     def enter(self, scalar_op, nfunc_spec, arguments, dtypes):
-        """Add the steps of an operation, or of the operations in a fused one.
+        """Add the steps of an operation, or of all operations in a fused operation.
 
         Parameters
         ----------
         scalar_op, nfunc_spec
-            The operation, as for `Expression`.
+            The operation: see `Expression`.
         arguments : list of _Value
-            Its arguments.
+            Arguments of the operation.
         dtypes : list of str
-            The dtypes of its results.
+            The dtypes of the results.
 
         Returns
         -------
         list of _Value
-            Its results.
+            The results.
         """
         if _is_fused(scalar_op):
             return self._enter_fused(scalar_op, arguments)
@@ -436,7 +446,7 @@ class Program:
         for node in scalar_op.fgraph.toposort():
             dtypes = [output.dtype for output in node.outputs]
             node_arguments = [value_of(x) for x in node.inputs]
-            if "float64" in dtypes:  # in C a float32 constant is a double
+            if "float64" in dtypes:  # in C code, a float32 constant is a double
                 node_arguments = [
                     self.constant(x.unrounded, "float64")
                     if x.constant is not None and x.dtype == np.float32 else x
@@ -454,7 +464,7 @@ class Program:
         ufunc : numpy.ufunc
         *arguments : _Value or number
         dtype : str or numpy.dtype, optional
-            The dtype in which it computes; by default, the common one of the arguments.
+            The dtype of the computation; by default, the common dtype of the arguments.
 
         Returns
         -------
@@ -473,11 +483,11 @@ class Program:
         return self._result_of_step(ufunc, arguments, options, output_dtype)
 
     def call(self, function, *arguments, dtype):
-        """Add a call of a function that makes a new array, of this dtype; return its `_Value`."""
+        """Add a call of a function that makes a new array of this dtype; return its `_Value`."""
         return self._result_of_step(function, arguments, {}, dtype)
 
     def cast(self, value, dtype):
-        """Add a conversion where one is needed, and return the `_Value` in this dtype."""
+        """Return a `_Value` converted to a dtype. If necessary, add a step for the conversion."""
         if value.dtype == dtype:
             return value
         if value.constant is not None:
@@ -485,7 +495,7 @@ class Program:
         return self._result_of_step(np.asarray, [value], {"dtype": np.dtype(dtype)}, dtype)
 
     def constant(self, number, dtype):
-        """Return a constant's `_Value`; if dtype is None, the step that uses it chooses one."""
+        """Return the `_Value` of a constant. If `dtype` is None, the step that uses it decides."""
         dtype = np.dtype(dtype or object)
         constant = np.asarray(number).astype(dtype)[()]
         key = dtype, repr(number), repr(constant)
@@ -497,8 +507,9 @@ class Program:
     def literal(self, number, dtype):
         """Return the `_Value` of a constant that Theano writes into its C code by ``str(number)``.
 
-        C gives an integer literal the smallest of int32, int64 and uint64 that holds it.  A float
-        literal is a double with the digits that are written, which are those of a float32.
+        In C, the type of an integer literal is the smallest of int32, int64 and uint64 that can
+        represent it. A float literal is a double with the digits of the text, even if these are the
+        digits of a float32.
         """
         kind = np.dtype(dtype).kind
         if kind in "biu":
@@ -523,35 +534,38 @@ class Program:
         Parameters
         ----------
         results : list of _Value
-            What the function computes.
+            The results of the function.
         dtypes : list of numpy.dtype
             The dtypes of the arrays for the results.
         in_place : dict of int to int
-            As for `Expression`.
+            See `Expression`.
 
         Returns
         -------
         callable
-            Its first argument is an iterable of blocks: sequences of the parts of array arguments
-            and of results, and of registers.  The others are the arguments that are numbers.
+            Its first argument is an iterable of blocks: sequences with the parts of array arguments
+            and of results, and with registers. The following arguments are the numbers.
         list of numpy.dtype
             The dtypes of the registers.
         """
-        if len(results) > 1:  # one result may overwrite an argument that is another result
+        if len(results) > 1:  # a result may overwrite an argument that is also a result
             results = [self._result_of_step(np.copy, [x], {}, x.dtype) if x in self.inputs else x
                        for x in results]
         return _CodeGenerator(self, results, dtypes, in_place).function()
 
 
 def _is_fused(scalar_op):
-    """Whether its graph says what it computes: it is Theano's Composite, or of a derived class."""
+    """Return whether an operation is a Composite, or a derived class that computes its graph."""
     return all(getattr(type(scalar_op), method).__qualname__ == f"Composite.{method}"
                for method in ("impl", "perform"))
 
 
 @lru_cache(maxsize=None)
 def _loop(ufunc, dtype):
-    """Return the dtypes of a ufunc's arguments and result: this one, or the next that it has."""
+    """Return the dtypes of the arguments and of the result with which a ufunc computes.
+
+    If the ufunc has no loop for `dtype`, its first loop for a wider dtype is used.
+    """
     loops = []
     for types in ufunc.types:
         inputs, output = types.split("->")
@@ -565,18 +579,19 @@ def _loop(ufunc, dtype):
 
 
 class _CodeGenerator:
-    """Writes a program as a Python function, and allocates memory for its values.
+    """Generates a Python function for a program, and allocates memory for its values.
 
-    A value that is a number is computed once, before the loop over blocks.  The others are stored,
-    if a ufunc computes them in the results' shape,
+    A value that is a number is computed once, before the loop over blocks. If a ufunc computes a
+    value, and the value has the shape of the results, it is stored in one of these places:
 
-    - in the array of the result that they are (`o0`, ...), except where it overwrites an argument
-      that a later step still reads;
-    - otherwise in a register (`r0`, ...): memory for one block.  Liveness analysis frees it: after
-      its last use as an argument a value is dead, and the next value of that dtype takes its
-      register.  The value of the same step can, as a ufunc may overwrite its argument.
+    - A value that is a result is stored in the array of the result (`o0`, ...), unless this array
+      overwrites an argument that a later step still reads.
+    - Other values are stored in registers (`r0`, ...), which are memory for one block. A liveness
+      analysis frees registers: a value is dead after its last use as an argument, and its register
+      is then available for the next value of the same dtype. It is already available for the result
+      of the same step, because a ufunc may overwrite its argument.
 
-    All else goes to a new array (`t0`, ..., with the step's number).
+    All other values are new arrays (`t0`, ..., with the number of the step).
 
     For ``exp(2 * a * x) + sin(y) / x``, with arrays `x` and `y`, a number `a`, and a result that
     overwrites `y`, the function is::
@@ -590,8 +605,8 @@ class _CodeGenerator:
                 r1 = exp(r1, out=r1)
                 add(r1, r0, out=o0)
 
-    A register may be None: then ``out=r0`` lets the ufunc make an array, which the name means from
-    then on.
+    A register may be None. Then the ufunc makes a new array for ``out=r0``, and the name `r0`
+    refers to this array from then on.
     """
 
     def __init__(self, program, results, dtypes, in_place):
@@ -599,7 +614,7 @@ class _CodeGenerator:
         self._globals = {}
         self._result_pattern = tuple(map(all, zip(*(x.broadcast for x in program.inputs))))
         self._register_dtypes = []
-        self._free_registers = defaultdict(list)  # names by dtype
+        self._free_registers = defaultdict(list)  # maps dtypes to names
         self._last_use = {value: number for number, step in enumerate(program.steps)
                           for value in step.arguments}
         self._output_names = {}
@@ -610,7 +625,7 @@ class _CodeGenerator:
                 self._output_names[value] = f"o{k}"
 
     def _is_live_after(self, i, value):
-        """Whether argument `i`, which may be None, is read after a value has been computed."""
+        """Return whether argument `i` is read after a value has been computed. `i` may be None."""
         if i is None:
             return False
         computed_by = next((number for number, step in enumerate(self._program.steps)
@@ -647,7 +662,7 @@ class _CodeGenerator:
         return run, self._register_dtypes
 
     def _statement(self, number, step):
-        """Return the statement for a step on arrays, after allocating memory for its value."""
+        """Allocate memory for the value of a step on arrays, and return the step's statement."""
         self._free_dead_registers(number, step)
         value = step.result
         if not isinstance(step.function, np.ufunc) or value.broadcast != self._result_pattern:
@@ -667,14 +682,14 @@ class _CodeGenerator:
                 self._free_registers[x.dtype].append(x.name)
 
     def _allocate_register(self, dtype):
-        """Return the name of a free register, or of a new one."""
+        """Return the name of a free register, or of a new register if none is free."""
         if self._free_registers[dtype]:
             return self._free_registers[dtype].pop()
         self._register_dtypes.append(dtype)
         return f"r{len(self._register_dtypes) - 1}"
 
     def _call(self, step, out=None):
-        """Return the source of a step's call, which fills the array of the name `out`."""
+        """Return the source of a step's call. If `out` is given, the call fills the array `out`."""
         arguments = [x.name for x in step.arguments]
         for option, value in step.options.items():
             arguments.append(f"{option}={self._global_name(option, value)}")
@@ -684,7 +699,7 @@ class _CodeGenerator:
         return f"{function}({', '.join(arguments)})"
 
     def _global_name(self, name, value):
-        """Return a name of a value in the function's globals: the proposed one, if it is free."""
+        """Return a name for a value in the function's globals: `name`, with "_" if it is taken."""
         name = name if name.isidentifier() else "function"
         while re.fullmatch(r"[a-z]\d+", name) or self._globals.setdefault(name, value) is not value:
             name += "_"

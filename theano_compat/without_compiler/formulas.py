@@ -1,24 +1,25 @@
-"""Theano's scalar operations as formulas of NumPy's and SciPy's functions.
+"""Formulas for Theano's scalar operations, made of functions of NumPy and SciPy.
 
-Theano's own Python code computes one number, a formula whole arrays.  Where
-Theano's Python and C differ, a formula gives what C gives: C computes in a dtype that
-its own rules choose (`_dtype_in_c`), not in that of the result.  What C leaves
-undefined is also undefined here: a float or a power that does not fit its
-integer dtype; the negative of the least number of a dtype; integers above
-2**63 - 512 that are computed in float64, as by `maximum`.
+Theano's own Python code computes single numbers; a formula computes whole
+arrays. If Theano's Python and C code have different results, the formula has
+the result of the C code. The rules of C choose the dtype of a computation
+(`_dtype_in_c`), and it may differ from the dtype of the result. If a result is
+undefined in C, it is also undefined here: a float or a power that does not fit
+its integer dtype; the negative of the smallest number of a dtype; integers
+above 2**63 - 512 that are computed in float64, as by `maximum`.
 
 The parameters of a formula are
 
 ``do``
-    the `Program` of ``expressions.py`` to which it adds its steps;
+    the `Program` of ``expressions.py`` to which the formula adds steps;
 ``op``
     the operation;
 ``dtype``
     the dtype of the result;
 ``*x``
-    the arguments, each of them a `_Value` of ``expressions.py``.
+    the arguments, each a `_Value` of ``expressions.py``.
 
-It returns the `_Value` of its result.
+A formula returns the `_Value` of its result.
 """
 
 import math
@@ -32,29 +33,40 @@ from theano_compat.needed.removed_names import stand_in
 
 __all__ = ["formula_of", "results_of_unknown_op", "default_dtypes"]
 
-#: SciPy's special functions; the import, which takes time, is made when one is needed.
+#: SciPy's special functions. They are imported when they are needed, because the import takes time.
 special = stand_in("scipy.special",
                    __getattr__=lambda name: getattr(import_module("scipy.special"), name))
 
 
 def formula_of(op):
-    """Return the formula of a scalar operation, or None for one that is not Theano's."""
+    """Return the formula of a scalar operation.
+
+    Parameters
+    ----------
+    op : theano.scalar.ScalarOp
+
+    Returns
+    -------
+    callable or None
+        None if the operation does not belong to Theano. The docstring of this module describes the
+        parameters of a formula.
+    """
     return _FORMULAS.get(f"{type(op).__module__}.{type(op).__name__}")
 
 
 def default_dtypes(op, dtypes, *x):
-    """Return the dtypes in which C computes an operation's results, before it converts them.
+    """Return the dtypes in which C computes the results of an operation, before converting them.
 
-    Usually they are those of the results.  An operation in place has results of the dtype of an
-    argument instead of its default ones: C computes in the default ones.
+    Usually these are the dtypes of the results. But if an operation overwrites an argument, its
+    result has the dtype of this argument, and C computes in the operation's default dtype.
 
     Parameters
     ----------
     op : theano.scalar.ScalarOp
     dtypes : list of str
-        The dtypes of its results.
+        The dtypes of the results.
     *x : _Value
-        Its arguments.
+        The arguments.
 
     Returns
     -------
@@ -68,7 +80,7 @@ def default_dtypes(op, dtypes, *x):
     if default_op is None or not takes_dtypes_of_arguments:
         return dtypes
     if "bool" in dtypes and type(op).__name__ in ("Add", "Mul", "OR", "XOR", "AND"):
-        return dtypes  # C has separate code for bool results of these
+        return dtypes  # C code has a separate case for bool results of these operations
     try:
         types = default_op.output_types([scalar.get_scalar_type(str(value.dtype)) for value in x])
     except TypeError:  # the default operation refuses such arguments
@@ -78,16 +90,32 @@ def default_dtypes(op, dtypes, *x):
 
 @lru_cache(maxsize=None)
 def _default_operation(op_class):
-    """Return the operation of a class that its module defines, such as `theano.scalar.add`."""
+    """Return the object of a class that its module defines, such as `theano.scalar.add`."""
     return next((value for value in vars(sys.modules[op_class.__module__]).values()
                  if type(value) is op_class), None)
 
 
 def results_of_unknown_op(do, op, nfunc_spec, dtypes, *x):
-    """Add the steps of an operation that is not Theano's, and may have several results.
+    """Add the steps of an operation outside Theano, which may have several results.
 
-    It is computed by the function of NumPy or SciPy that `nfunc_spec` names, or else by the
-    operation's Python for each number.
+    The function of NumPy or SciPy in `nfunc_spec` computes the operation. If there is none, the
+    Python code of the operation is called for each number.
+
+    Parameters
+    ----------
+    do : Program
+    op : theano.scalar.ScalarOp
+    nfunc_spec : tuple of (str, int, int) or None
+        See `Expression`.
+    dtypes : list of str
+        The dtypes of the results.
+    *x : _Value
+        The arguments.
+
+    Returns
+    -------
+    list of _Value
+        The results.
     """
     if nfunc_spec and nfunc_spec[1] == len(x) and not _has_newer_python(op, nfunc_spec):
         function = _function_named(nfunc_spec[0])
@@ -102,7 +130,7 @@ def results_of_unknown_op(do, op, nfunc_spec, dtypes, *x):
 
 
 def _has_newer_python(op, nfunc_spec):
-    """Whether a class overrides the Python of the base class from which it inherits nfunc_spec."""
+    """Return whether a class overrides `impl` of the base class that defines its `nfunc_spec`."""
     classes = type(op).__mro__
 
     def depth_of(attribute):
@@ -119,7 +147,7 @@ def _function_named(name):
 
 
 def _dtype_in_c(*dtypes):
-    """Return the dtype in which C computes with these, or None if C lacks one of them."""
+    """Return the dtype in which C computes with these dtypes, or None if C lacks one of them."""
     if any(dtype.kind not in "biuf" or dtype == np.float16 for dtype in dtypes):
         return None
     floats = [dtype for dtype in dtypes if dtype.kind == "f"]
@@ -131,13 +159,13 @@ def _dtype_in_c(*dtypes):
 
 
 def _mixes_signs(x, y):
-    """Whether C converts negative integers to an unsigned dtype."""
+    """Return whether C converts negative integers to an unsigned dtype."""
     common = _dtype_in_c(x.dtype, y.dtype)
     return common is not None and common.kind == "u" and "i" in (x.dtype.kind, y.dtype.kind)
 
 
 def _exact(do, x):
-    """Return a float32 constant as a double, as in C's code, if rounding has changed it."""
+    """Return a float32 constant as a double, as in C code, if rounding has changed it."""
     if x.constant is None or x.dtype != np.float32 or float(x.constant) == x.unrounded:
         return x
     return do.constant(x.unrounded, "float64")
@@ -160,13 +188,16 @@ def _special(name):
 
 
 def _in_c(ufunc, of_bools=None):
-    """Return a formula that combines arguments one after another, bools by `of_bools`."""
-    def formula(do, op, dtype, first, *others):
+    """Return a formula that combines arguments one after another by a ufunc, in C's dtypes.
+
+    If `of_bools` is given, this ufunc combines bools.
+    """
+    def formula(do, op, dtype, first, *operands):
         if of_bools and np.dtype(dtype).kind == "b":
             function, first = of_bools, do.cast(first, dtype)
         else:
             function = ufunc
-        for x in others:
+        for x in operands:
             common = dtype if function is of_bools else _dtype_in_c(first.dtype, x.dtype) or dtype
             first = do(function, first, x, dtype=common)
         return first
@@ -185,16 +216,16 @@ _less, _greater = _comparison(np.less), _comparison(np.greater)
 
 
 def _extremum(ufunc, compare):
-    """Return a formula of the greater or smaller of two.
+    """Return a formula for the maximum or the minimum of two values.
 
-    C may compare them in one dtype, and then convert the one that it takes by way of float64.
+    C may compare the values in one dtype, and then convert the chosen value to float64 and back.
     """
     def formula(do, op, dtype, x, y):
         common = _dtype_in_c(x.dtype, y.dtype) or np.dtype(dtype)
         if common.kind in "iu" and common.itemsize == 8 or _mixes_signs(x, y):
             return _choice(do, compare(do, op, "bool", y, x), do.cast(y, "float64"),
                            do.cast(x, "float64"))
-        return do(ufunc, y, x, dtype=common)  # of 0 and -0, C returns the first, NumPy the second
+        return do(ufunc, y, x, dtype=common)  # for 0 and -0, C returns the first, NumPy the second
     return formula
 
 
@@ -203,25 +234,25 @@ def _in_dtype_of_argument(ufunc):
 
 
 def _of_function(function):
-    """Return a formula that calls a function, which makes an array, in the result's dtype."""
+    """Return a formula that calls a function, which makes an array, in the dtype of the result."""
     return lambda do, op, dtype, *x: do.call(function, *(do.cast(a, dtype) for a in x),
                                              dtype=dtype)
 
 
 def _in_doubles(function):
-    """Return a formula that calls a function, which makes an array, in doubles, as C does."""
+    """Return a formula that calls a function, which makes an array, in doubles, as in C code."""
     def formula(do, op, dtype, *x):
         wide = np.result_type(dtype, "float64")
         return do.call(function, *(do.cast(a, wide) for a in x), dtype=wide)
     return formula
 
 
-# --- of several steps ---
+# --- formulas of several steps ---
 
 def _where(condition, x, y):
-    """Return ``np.where``, for arguments of one dtype.
+    """Return ``np.where(condition, x, y)`` for x and y of the same dtype.
 
-    Computed on bits it takes a tenth of the time if the condition is random.
+    If the condition is random, operations on bits take a tenth of the time of `numpy.where`.
     """
     if x.dtype.itemsize > 8 or np.size(condition) < 100:
         return np.where(condition, x, y)
@@ -247,7 +278,7 @@ def _in_range(do, op, dtype, x, low, high):
 
 
 def _round_half_to_even(x):
-    """Round as Theano's C: a negative number that rounds to 0 gives 0, not -0."""
+    """Round in the same way as Theano's C code: a negative number is rounded to 0, never to -0."""
     below = np.floor(x)
     fraction = x - below
     is_rounded_up = (fraction > 0.5) | ((fraction == 0.5) & (np.fmod(below, 2) != 0))
@@ -269,17 +300,17 @@ def _true_divide(do, op, dtype, x, y):
 
 
 def _of_integers_or_floats(of_integers, of_mixed, of_floats):
-    """Return a formula of a division or remainder, in which integers must not be divided by zero.
+    """Return a formula for a division or a remainder. Integers must not be divided by zero.
 
     Parameters
     ----------
     of_integers : callable
-        For integers of one dtype.
+        Used for integers of the same dtype.
     of_mixed : callable
-        For signed and unsigned integers whose result is a float64 in Theano, or of which C
-        converts the signed ones to uint32.
+        Used for signed and unsigned integers if the result is a float64 in Theano, or if C converts
+        the signed integers to uint32.
     of_floats : callable
-        For floats: a function of `do`, the result's dtype and the two `_Value`.
+        Used for floats. Its arguments are `do`, the dtype of the result, and two `_Value`.
     """
     def checked(function):
         def divide(x, y):
@@ -307,7 +338,7 @@ def _floor_divide_floats(do, dtype, x, y):
 
 
 def _mod_floats(do, dtype, x, y):
-    """Add the steps of a remainder: C's function is of float32, or else of float64."""
+    """Add the steps of a remainder. C's function computes in float32, or else in float64."""
     common = dtype if x.dtype == y.dtype == dtype else np.result_type(dtype, "float64")
     return do.call(_mod, do.cast(x, common), do.cast(y, common), dtype=common)
 
@@ -317,7 +348,7 @@ def _magnitude(x):
 
 
 def _floor_divide_mixed(x, y):
-    """Divide as C: in uint32, or in uint64 and then convert the quotient to float64."""
+    """Divide in the same way as C: in uint32, or in uint64, with the quotient as float64."""
     if max(x.itemsize, y.itemsize) < 8:
         return np.floor_divide(x.astype("int64"), y.astype("int64")).astype("uint32")
     quotient = (_magnitude(x) // _magnitude(y)).astype("float64")
@@ -326,16 +357,16 @@ def _floor_divide_mixed(x, y):
 
 
 def _mod_mixed(x, y):
-    """Return the remainder as C: in uint32, or in float64 if one of the two is a uint64."""
+    """Return the same remainder as C: in uint32, or in float64 if an argument is a uint64."""
     if max(x.itemsize, y.itemsize) < 8:
         return np.mod(x.astype("int64"), y.astype("int64")).astype("uint32")
     return _mod(x.astype("float64"), y.astype("float64"))
 
 
 def _floor_divide(dtype):
-    """Return a function that divides floats as C: it rounds the quotient, then takes the floor.
+    """Return a function that divides floats in the same way as C.
 
-    So ``1 // 0.1`` is 10.  The quotient is rounded to the result's dtype.
+    It rounds the quotient to the dtype of the result, then takes the floor. So ``1 // 0.1`` is 10.
     """
     def divide(x, y):
         magnitude_x, magnitude_y = np.where(x < 0, -x, x), np.where(y < 0, -y, y)
@@ -347,16 +378,16 @@ def _floor_divide(dtype):
 
 
 def _mod(x, y):
-    """Return the remainder of floats as C: with the sign of the divisor."""
+    """Return the same remainder of floats as C, with the sign of the divisor."""
     remainder = np.fmod(x, y)
     correction = np.where(remainder != 0, y, y.dtype.type(0))
     return np.where((x < 0) != (y < 0), remainder + correction, remainder)
 
 
 def _power_of_integers(x, y):
-    """Return the power of integers, given as doubles, as the C library computes it.
+    """Return the same power of integers, given as doubles, as the C library.
 
-    It is exact up to 2**53.  NumPy's may differ by some units in the last place.
+    It is exact up to 2**53. NumPy's result may differ by some units in the last place.
     """
     x, y = np.broadcast_arrays(x, y)
     result = np.array(np.rint(np.power(x, y)))
@@ -375,9 +406,10 @@ def _power(do, op, dtype, x, y):
 
 
 def _power_of_a_number(x, y):
-    """Return the power of an exponent that is a number.
+    """Return a power with an exponent that is a number.
 
-    For 1/2, NumPy takes a square root, in which -0 gives -0 and -inf gives NaN, unlike in C.
+    For the exponent 1/2, NumPy computes a square root. Unlike in C, -0 then gives -0, and -inf
+    gives NaN.
     """
     if y == 0.5:
         x = np.where(x == -np.inf, np.inf, x) + x.dtype.type(0)
@@ -407,8 +439,8 @@ def _softplus(do, op, dtype, x):
     if wide == np.float64:  # Theano's shortcut
         result = do(np.log1p, do(np.exp, x))
         return do.call(_where, do(np.greater, x, 16), x, result, dtype=wide)
-    # softplus(x) = max(x, 0) + log1p(e), with e = exp(-|x|).  NumPy's log1p is slow: in its place
-    # stands log(u), with u = 1 + e, and a correction for the error of rounding u.
+    # softplus(x) = max(x, 0) + log1p(e), with e = exp(-|x|). NumPy's log1p is slow. It is replaced
+    # by log(u), with u = 1 + e, and a correction for the rounding error of u.
     e = do(np.exp, do(np.negative, do(np.abs, x)))
     u = do(np.add, e, 1)
     correction = do(np.divide, do(np.subtract, do(np.subtract, u, 1), e), u)
@@ -442,7 +474,7 @@ def _angle(do, op, dtype, x):
 
 
 def _complex_of(parts_of):
-    """Return a formula of the complex number whose two parts a function gives."""
+    """Return a formula for a complex number. A function computes its real and imaginary parts."""
     def formula(do, op, dtype, x, y):
         part_dtype = np.result_type(np.zeros(0, dtype).real, "float32")
 
@@ -461,7 +493,7 @@ def _parts_of_polar(radius, angle):
     return radius * np.cos(angle), radius * np.sin(angle)
 
 
-# --- special functions: SciPy's, changed where C gives other values ---
+# --- SciPy's special functions, changed where C has other values ---
 
 def _j0(x):
     return np.where(np.isinf(x), 0, special.j0(x))

@@ -1,6 +1,6 @@
 """Other operations without a compiler, on whole arrays.
 
-Theano's Python computes them number by number or row by row.
+Theano's Python code computes them number by number or row by row.
 """
 
 from types import SimpleNamespace
@@ -18,7 +18,7 @@ from theano_compat.needed.settings import number_of_threads
 def multiply_nonzeros_in_numpy(elemwise):
     """Multiply the elements that are not zero, for the gradient of a product, on whole arrays.
 
-    Theano's Python makes a ufunc of a Python function, which it calls for each number.
+    Theano's Python code makes a ufunc of a Python function, which is called for each number.
     """
     yield
 
@@ -35,9 +35,9 @@ def _multiply_nonzeros(x, axis, dtype):
 
 @around_import("theano.tensor.elemwise")
 def round_extrema_as_c_does(elemwise):
-    """Round the largest and the smallest of 64-bit integers to a float64.
+    """Round the maximum and the minimum of 64-bit integers to a float64.
 
-    Theano's C selects them by an expression that may also be nan, so that it is computed in doubles.
+    Theano's C code selects them by an expression that may also be NaN, so it computes in doubles.
     """
     yield
     basic = elemwise.scalar.basic
@@ -48,7 +48,7 @@ def round_extrema_as_c_does(elemwise):
         dtype = outputs[0][0].dtype
         if (isinstance(self.scalar_op, (basic.Maximum, basic.Minimum)) and self.axis != ()
                 and dtype.kind in "iu" and dtype.itemsize == 8):
-            with np.errstate(invalid="ignore"):  # beyond the integers, C does not define the result
+            with np.errstate(invalid="ignore"):  # out of range, the result is undefined in C
                 outputs[0][0] = outputs[0][0].astype("float64").astype(dtype)
 
 
@@ -56,8 +56,8 @@ def round_extrema_as_c_does(elemwise):
 def multiply_matrices_in_numpy(blas):
     """Multiply all matrices of a batch in one call, and limit BLAS to one thread.
 
-    Theano's Python loops over the batch.  BLAS uses as many threads here as in compiled code: one,
-    unless an environment variable says otherwise.
+    Theano's Python code loops over the batch. BLAS uses as many threads as in compiled code: one,
+    unless an environment variable sets another number.
     """
     yield
     if not blas.config.cxx:
@@ -82,15 +82,15 @@ def _perform_batched_dot(self, node, inputs, outputs):
 def draw_all_streams_at_once(rng_mrg):
     """Advance all streams of a random generator at once.
 
-    Theano's Python goes stream by stream, and converts 4294967295 to int32, which NumPy 2.0
+    Theano's Python code loops over the streams, and converts 4294967295 to int32, which NumPy 2.0
     refuses.
     """
     yield
     rng_mrg.mrg_uniform.perform = _perform_mrg_uniform
 
 
-#: The moduli of MRG31k3p, of L'Ecuyer and Touzin (2000), "Fast combined multiple recursive
-#: generators with multipliers of the form a = ±2^q ± 2^r"; computed as in Theano's C code.
+#: The moduli of MRG31k3p: L'Ecuyer and Touzin (2000), "Fast combined multiple recursive generators
+#: with multipliers of the form a = ±2^q ± 2^r". The computation is the same as in Theano's C code.
 _M1, _M2 = 2**31 - 1, 2**31 - 21069
 
 
@@ -99,7 +99,7 @@ def _subtract_modulus(x, modulus):
 
 
 def _advance_mrg(x11, x12, x13, x21, x22, x23):
-    """Return the next state of each stream; the arguments are int64 arrays of a number a stream."""
+    """Return the next states. The arguments are int64 arrays with one number for each stream."""
     y = _subtract_modulus(
         ((x12 & 511) << 22) + (x12 >> 9) + ((x13 & 16777215) << 7) + (x13 >> 24), _M1)
     first = _subtract_modulus(y + x13, _M1)
@@ -121,7 +121,7 @@ def _perform_mrg_uniform(self, node, inputs, outputs, params):
     states = states if self.inplace else states.copy()
     result = np.empty(n, dtype)
     for start in range(0, n, len(states)):
-        active_states = states[:n - start]  # views: the streams that the last numbers need
+        active_states = states[:n - start]  # a view; the last numbers may not need all streams
         state = _advance_mrg(*active_states.T.astype("int64"))
         active_states[...] = np.transpose(state)
         difference = state[0] - state[3]
@@ -132,7 +132,7 @@ def _perform_mrg_uniform(self, node, inputs, outputs, params):
 
 @around_import("theano.sandbox.multinomial")
 def draw_all_rows_at_once(multinomial):
-    """Draw from the distributions of all rows at once; Theano's Python draws them one by one."""
+    """Draw from the distributions of all rows at once; Theano's Python code draws row by row."""
     yield
     multinomial.MultinomialFromUniform.perform = _perform_multinomial
     multinomial.ChoiceFromUniform.perform = _perform_choice
@@ -149,13 +149,13 @@ def _outcomes(probabilities, uniform):
     Returns
     -------
     array of int, shape (rows,)
-        It is the number of outcomes where none does.
+        If no cumulative probability exceeds the number, it is the number of outcomes.
     """
     return (np.cumsum(probabilities, axis=1, dtype="float64") <= uniform[:, None]).sum(axis=1)
 
 
 def _numbers_by_draw(probabilities, uniform, n_samples):
-    """Return uniform numbers as an array of the shape (samples, rows)."""
+    """Return uniform numbers as an array of shape (samples, rows)."""
     if len(uniform) != len(probabilities) * n_samples:
         raise ValueError(f"Got {len(uniform)} uniform numbers, expected {n_samples} for each "
                          f"of {len(probabilities)} distributions")
@@ -199,7 +199,7 @@ def _perform_choice(self, node, inputs, outputs):
 def compute_softmax_in_numpy(nnet):
     """Compute softmax, cross-entropy and their gradients for all rows at once.
 
-    Theano's Python goes row by row.
+    Theano's Python code loops over the rows.
     """
     yield
     nnet.SoftmaxGrad.perform = _perform_softmax_gradient
@@ -210,7 +210,7 @@ def compute_softmax_in_numpy(nnet):
 
 
 def _index_of_targets(targets, rows, n_outcomes):
-    """Return an index of each row's element at its target, after checking the targets."""
+    """Check the targets, and return the index of the elements at the target of each row."""
     if len(targets) != len(rows):
         raise ValueError(f"Got {len(targets)} indices for {len(rows)} rows, expected one each")
     if np.any(targets < 0) or np.any(targets >= n_outcomes):
@@ -265,13 +265,13 @@ def _perform_cross_entropy_gradient(self, node, inputs, outputs):
     outputs[0][0] = result
 
 
-# --- sparse matrices: CSC by columns, CSR by rows ---
+# --- sparse matrices: CSC stores them by columns, CSR by rows ---
 
 @around_import("theano.sparse.basic")
 def scale_sparse_in_numpy(sparse):
     """Compute with all stored numbers of a sparse matrix at once.
 
-    Theano's Python loops over rows and columns.
+    Theano's Python code loops over rows and columns.
     """
     yield
     sparse.ColScaleCSC.perform = _perform_column_scaling
@@ -303,7 +303,7 @@ def scale_sparse_in_numpy(sparse):
 
 
 def _major_indices(pointers):
-    """Return the row of each stored number of a CSR matrix, or the column of each of a CSC one."""
+    """Return the rows of the stored numbers of a CSR matrix, or their columns in a CSC matrix."""
     return np.repeat(np.arange(len(pointers) - 1), np.diff(pointers))
 
 
@@ -333,7 +333,7 @@ def _perform_csm_gradient(self, node, inputs, outputs):
 
     data, indices, pointers, shape, g_data, g_indices, g_pointers, _ = inputs
     is_csr = len(pointers) - 1 == shape[0]
-    # A CSC matrix is taken for the CSR matrix that is its transpose.
+    # A CSC matrix is treated as the CSR matrix that is its transpose.
     shape = (len(pointers) - 1, shape[1] if is_csr else shape[0])
     gradient = csr_matrix((g_data, g_indices, g_pointers), shape)
     result = np.asarray(gradient[_major_indices(pointers), indices])
@@ -344,7 +344,7 @@ def _perform_csm_gradient(self, node, inputs, outputs):
 
 @around_import("theano.tensor.nnet.blocksparse")
 def multiply_blocks_in_numpy(blocksparse):
-    """Multiply the blocks of all rows at once; Theano's Python goes block by block."""
+    """Multiply the blocks of all rows at once; Theano's Python code loops over blocks."""
     yield
     blocksparse.SparseBlockGemv.perform = _perform_block_gemv
     blocksparse.SparseBlockOuter.perform = _perform_block_outer

@@ -3,9 +3,9 @@
 An exercise is a module with four functions, the steps of its check:
 
 ``build``
-    takes the names that the student's cells have defined and returns the
-    symbolic graph to check: a dict of Theano variables, numbers and texts,
-    and lists of these;
+    takes the names that the student's cells have defined, and returns the
+    symbolic graph to check: a dict of Theano variables, numbers, texts and
+    lists of these;
 ``draw``
     draws the inputs on which the graph is evaluated;
 ``measure``
@@ -19,8 +19,8 @@ the process of the student's code, ``measure`` in a process where that code has
 never run, and ``judge`` in its own process.
 
 Any step may raise `Mistake` with a hint. A new exercise is a new module in
-`vae.checks.exercises`. `docs/lecturers.md` describes how to write one, and what
-the modules here offer to it.
+`vae.checks.exercises`. `docs/lecturers.md` describes how to write it, and which
+tools the modules in this folder provide.
 """
 
 import warnings
@@ -52,31 +52,34 @@ _names = NameHistory(["input_x", *(
 def check(exercise, names=None):
     """Check one exercise and print the verdict.
 
-    It leaves NumPy's global generator and the model's variables as they were.
+    Afterwards, the state of NumPy's global generator and the model's variables are the same as
+    before.
 
-    In Jupyter it also rejects an exercise whose cell ended with an error when it was last run, or
-    uses the results of a cell that has been run again since then.
+    In Jupyter, it also rejects an exercise if its cell failed when it was last run, or if that cell
+    uses the results of another cell that has been run again since then.
 
     Parameters
     ----------
     exercise : int
-        The number, a key of `EXERCISES`.
+        The number of the exercise, a key of `EXERCISES`.
     names : dict, optional
-        What the student's cells have defined; by default, all names of the
-        notebook that runs this process. Besides those that it asks for, an
-        exercise may read others, such as HIDDEN_DIM and BATCH_SIZE. One that
-        trains reads X_train, real images of shape (n, 1, 28, 28).
+        The names that the student's cells have defined. By default, these are
+        all names of the notebook that runs this process. An exercise may also
+        read names that its own cell does not define, such as HIDDEN_DIM and
+        BATCH_SIZE. An exercise with ``trains=True`` reads X_train, real images
+        of shape (n, 1, 28, 28) with values in [0, 1].
 
     Raises
     ------
     Mistake
-        If the exercise is not done or not right.
+        If the exercise is not done, or the solution is wrong.
     Interrupted
-        If it is interrupted.
+        If the user interrupts the check.
     ValueError
-        If there is no exercise of this number.
+        If there is no exercise with this number.
     TypeError
-        If `names` is no dict, or is left out where no notebook is running.
+        If `names` is not a dict, or if it is left out and no notebook is
+        running.
     """
     if exercise not in list(EXERCISES):
         raise ValueError(f"Got exercise {exercise!r}, expected one of {sorted(EXERCISES)}")
@@ -111,20 +114,21 @@ def _check(exercise, names):
 
 
 def check_current(*names):
-    """In Jupyter, reject names whose values are older than the cells that they come from.
+    """In Jupyter, reject names with outdated values.
 
-    So later cells do not train, draw or save an old network after an exercise's cell was run again,
-    or has failed, or after HIDDEN_DIM or BATCH_SIZE has changed. Elsewhere this does nothing.
+    A value is outdated if an exercise's cell, on which it depends, was run again or has failed, or
+    if HIDDEN_DIM or BATCH_SIZE has changed. Without this function, later cells would train, draw or
+    save an old network. Outside Jupyter, it does nothing.
 
     Parameters
     ----------
     *names : str
-        What the exercises define, or what the notebook's later cells make of it.
+        Names that the exercises define, or that later cells of the notebook make from these.
 
     Raises
     ------
     Mistake
-        It says which cells to run again.
+        If a value is outdated. The message says which cells to run again.
     """
     reason = _history.why_not_current(names)
     require(reason is None, reason and f"✗ {reason[0].upper()}{reason[1:]}")
@@ -139,7 +143,7 @@ def _notebook_names():
 
 
 def _run_steps(exercise, steps, names):
-    """Run the steps of a check, unless the last runs of the cells already tell what is wrong."""
+    """Run the steps of a check, unless the last runs of the cells already show a mistake."""
     failure, outdated = _history.error_of(exercise), _history.why_outdated(exercise)
     if isinstance(failure, NotImplementedError):
         raise NotImplementedError
@@ -183,7 +187,7 @@ def _judge(steps, inputs, measured):
 def _explain_failure(failure, steps, names):
     """Raise a `Mistake` about a cell that failed.
 
-    What the cell defined before it failed may show the cause better than the error does.
+    The names that the cell defined before it failed may show the cause better than the error.
     """
     if not isinstance(failure, SyntaxError):
         not_reached = _names.not_reached()

@@ -1,7 +1,8 @@
-"""Which exercises' cells were run in Jupyter, in which order, and which errors they ended with.
+"""A record of the exercises' cells that were run in Jupyter, with their order and their errors.
 
-If a cell fails, or if the cells that it uses are run again, the kernel keeps what an earlier run of
-the cell has defined. A verdict on that would not be about the code that the student sees.
+If a cell fails, or if cells that it depends on are run again, the kernel keeps the values that an
+earlier run of the cell has defined. A check of these values would not check the code that the
+student sees.
 """
 
 import ast
@@ -17,11 +18,11 @@ from vae.language import _
 
 __all__ = ["CellHistory", "bound_by", "why_failed"]
 
-#: The names that a line seems to define, for a cell that cannot be parsed.
+#: Finds the names that a line seems to define, in a cell that cannot be parsed.
 _DEFINITION = re.compile(r"^\s*(?:(?:class|def)\s+(?=\w)|(?=[\w, ]+=(?!=)))([\w, ]+)", re.M)
-#: The first line of a cell whose other lines a magic runs among the notebook's names.
+#: The first line of a cell with a magic that runs the following lines in the notebook's namespace.
 _RUN_BY_MAGIC = re.compile(r"\A\s*%%(time|capture|prun)\b.*\n")
-#: What later cells of the notebook make of the exercises' names.
+#: Names that later cells of the notebook define, each with the exercises' names it is made from.
 _MADE_FROM = {
     "train": ("elbo", "updates"),
     "elbo_at_test": ("elbo",),
@@ -31,38 +32,38 @@ _MADE_FROM = {
     "networks": ("encoder_mean", "encoder_scale", "decoder_logits"),
     "train_curve": ("encoder_mean", "encoder_scale", "decoder_logits"),
 }
-#: Sizes whose values an exercise's cell uses. An exercise that trains is checked with batches of
-#: BATCH_SIZE.
+#: Sizes that an exercise's cell may use. The check of an exercise with ``trains=True`` also uses
+#: batches of BATCH_SIZE.
 _SIZES = ("HIDDEN_DIM", "BATCH_SIZE")
-#: Types of values that no exercise asks for: `loss = 0` is a student's own variable.
+#: Types of values that no exercise asks for. So a student's `loss = 0` is not the exercise's loss.
 _PLAIN = (numbers.Number, str, bytes, np.ndarray)
-_MISSING = ""  #: stands for the value of a name that is not defined; it is plain
+_MISSING = ""  #: stands for the value of an undefined name; its type is in `_PLAIN`
 
 
 @dataclass(eq=False)
 class _Run:
-    number: int  #: how many cells had been run by then, this one included
+    number: int  #: the number of cells that had been run, including this cell
     cell: str = ""
     error: BaseException | None = None
-    sizes: dict = field(default_factory=dict)  #: the values of `_SIZES` after it
+    sizes: dict = field(default_factory=dict)  #: the values of `_SIZES` after this run
 
 
 class CellHistory:
-    """The last runs of the cells that define the exercises and what is made from them.
+    """The last runs of the cells that define the names of the exercises or of `_MADE_FROM`.
 
-    A cell defines a name if it assigns it, or if the name has another value after the cell. The
+    A cell defines a name if it assigns to it, or if the name has another value after the cell. The
     history is empty if this process is not a Jupyter kernel.
 
     Parameters
     ----------
     exercises : dict of vae.checks.exercise.Exercise
-        By number.
+        Maps the number of an exercise to the exercise.
     """
 
     def __init__(self, exercises):
         self._exercises, self._n_runs = exercises, 0
-        # By name: the last run that defined it, the same before the current cell, and the last run
-        # that meant to define it, which may have failed before it did.
+        # These map a name to a run: the last run that defined the name, the same before the current
+        # cell, and the last run that was meant to define it, even if it failed earlier.
         self._last, self._before, self._tried = {}, {}, {}
         self._exercise_of = {name: number for number, exercise in exercises.items()
                              for name in exercise.names}
@@ -74,7 +75,7 @@ class CellHistory:
             self._shell.events.register("post_run_cell", self._end)
 
     def _values(self):
-        """What the names hold now."""
+        """Return the current values of the names."""
         return {name: self._shell.user_ns.get(name, _MISSING) for name in self._names}
 
     def _begin(self, info):
@@ -85,7 +86,7 @@ class CellHistory:
             runs.update(dict.fromkeys(assigned, _Run(self._n_runs, info.raw_cell)))
 
     def _end(self, result):
-        """Find out what the cell has changed, and how it ended."""
+        """Record which names the cell has changed, and the error with which it ended."""
         run = _Run(self._n_runs, result.info.raw_cell,
                    result.error_before_exec or result.error_in_exec,
                    {name: self._shell.user_ns.get(name) for name in _SIZES})
@@ -99,7 +100,7 @@ class CellHistory:
         self._seen = values
 
     def _run_of(self, step):
-        """The last run that defined an exercise or a name, or None."""
+        """Return the last run that defined an exercise or a name, or None."""
         names = self._exercises[step].names if step in self._exercises else [step]
         return _latest(map(self._last.get, names))
 
@@ -107,9 +108,18 @@ class CellHistory:
         return _latest(map(self._tried.get, self._exercises[number].names))
 
     def error_of(self, number):
-        """Return the exception with which the last run of an exercise's cell ended, or None.
+        """Return the exception with which the last run of an exercise's cell ended.
 
-        The verdict of a `check` below the exercise, in the same cell, is no error of the cell.
+        If the student calls `check` in the same cell, its verdict does not count as an error.
+
+        Parameters
+        ----------
+        number : int
+            Number of the exercise.
+
+        Returns
+        -------
+        BaseException or None
         """
         run = self._try_of(number)
         is_verdict = (run is not None and run is self._run_of(number)
@@ -117,17 +127,17 @@ class CellHistory:
         return None if run is None or is_verdict else run.error
 
     def why_outdated(self, number):
-        """Return why an exercise's cell has to be run again, or cannot be checked yet.
+        """Return the reason why an exercise's cell has to be run again, or cannot be checked yet.
 
         Parameters
         ----------
         number : int
-            Of the exercise.
+            Number of the exercise.
 
         Returns
         -------
         str or None
-            In the reader's language. None if nothing is outdated.
+            A text in the reader's language. None if nothing is outdated.
         """
         tried, used = self._try_of(number), self._used_by(number)
         if tried is None:
@@ -138,29 +148,31 @@ class CellHistory:
         return reason
 
     def _failed_after(self, exercises, tried, defined):
-        """Whether a cell failed after these exercises had been run, before it defined anything."""
+        """Return whether a cell failed before it defined anything, after all these exercises."""
         return (tried.error is not None and tried is not defined
                 and not any(self._is_newer(earlier, tried) for earlier in exercises))
 
     def why_not_current(self, names):
-        """Return why names do not have the values that the cells, as they are now, give them.
+        """Return the reason why the values of some names are outdated or missing.
 
         Parameters
         ----------
         names : sequence of str
-            What the exercises define, or what later cells make of it.
+            Names that the exercises define, or that later cells make from these.
 
         Returns
         -------
         str or None
-            In the reader's language. None if all are current, or this is not a Jupyter kernel.
+            A text in the reader's language. None if all values are current, or if this process is
+            not a Jupyter kernel.
         """
         if self._shell is None:
             return None
         own = {self._exercise_of[name] for made in names for name in _MADE_FROM.get(made, [made])
                if name in self._exercise_of}
         used = sorted(own.union(*map(self._used_by, own)))
-        # A failed cell with some of an exercise's names only is an experiment of the student.
+        # If a failed cell was to define only some of an exercise's names, it is an experiment of
+        # the student.
         whole = [number for number in used if len(
             {self._tried.get(name) for name in self._exercises[number].names}) == 1]
         steps = [self._exercise_of.get(name, name) for name in names]
@@ -193,7 +205,10 @@ class CellHistory:
         return None
 
     def _why_stale(self, steps):
-        """Return why any of these steps, exercises or names, has to be done again, and how."""
+        """Return the reason why any of these steps has to be done again, and the cells to run.
+
+        A step is an exercise or a name.
+        """
         causes = [cause for step in steps for cause in self._causes(step)]
         if not causes:
             return None
@@ -209,10 +224,10 @@ class CellHistory:
                  number=number, cells=cells)
 
     def _causes(self, step):
-        """The set of causes why a step has to be done again.
+        """Return the causes why a step has to be done again, a set of pairs.
 
-        A cause is an exercise that was run again since, with "", or an exercise in whose cell a
-        size had another value, with the size.
+        ``(exercise, "")`` means that this exercise was run again after the step. ``(exercise,
+        size)`` means that this size had another value when the exercise was run.
         """
         run, causes = self._run_of(step), set()
         if run is None:
@@ -256,8 +271,8 @@ class CellHistory:
         return _(", затем ").join(parts)
 
     def _used_by(self, number):
-        """The numbers of the exercises that an exercise uses, also indirectly, in order."""
-        uses = {other for other, exercise in self._exercises.items()
+        """Return the numbers of the exercises that an exercise uses, also indirectly, in order."""
+        uses = {used for used, exercise in self._exercises.items()
                 if set(self._exercises[number].uses) & set(exercise.names)}
         indirect = {earlier for used in uses for earlier in self._used_by(used)}
         return sorted({*uses, *indirect})
@@ -281,30 +296,32 @@ def why_failed(error):
     Parameters
     ----------
     error : Exception
-        With which the last run of the cell ended.
+        The error with which the last run of the cell ended.
 
     Returns
     -------
     str
-        In the reader's language.
+        A text in the reader's language.
     """
     return _("ячейка этого упражнения в последний раз закончилась ошибкой {error}\n"
              "Исправьте её и выполните ещё раз.", error=_described(error))
 
 
 def _described(error):
-    """The type and the first line of an error, as a sentence."""
+    """Return the type and the first line of an error, as a sentence."""
     text = first_line(error)
     return f"{type(error).__name__}{f': {text}' if text else ''}".rstrip(".") + "."
 
 
 def bound_by(cell):
-    """Return the names that a cell assigns in its outermost scope, or whose attributes it sets.
+    """Return the names to which a cell assigns in its outermost scope.
+
+    These include the names of objects on which it sets an attribute.
 
     Parameters
     ----------
     cell : str
-        Its code, with magics. If it cannot be parsed, the names are guessed from its lines.
+        Code of the cell, with magics. If it cannot be parsed, the names are guessed from its lines.
 
     Returns
     -------
@@ -328,7 +345,7 @@ def bound_by(cell):
                 bound.add(node.id)
         elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
             if isinstance(node.value, ast.Name) and node.value.id not in _MADE_FROM:
-                bound.add(node.value.id)  # train.trust_input = True leaves train as old as it is
+                bound.add(node.value.id)  # `train.trust_input = True` does not define `train` again
         elif not isinstance(node, ast.Lambda):
             nodes += ast.iter_child_nodes(node)
     return bound

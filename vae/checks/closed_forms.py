@@ -1,4 +1,4 @@
-"""Densities and KL divergences in NumPy, float64, and the comparison with them.
+"""Densities and KL divergences in NumPy, in float64, and a comparison up to rounding.
 
 All logarithms are natural, so log-densities and KL divergences are in nats.
 """
@@ -15,14 +15,18 @@ def close(value, expected, tolerance=1e-4):
     ----------
     value, expected : array_like
     tolerance : float
-        Both the absolute and the relative one.
+        Both the absolute and the relative tolerance.
+
+    Returns
+    -------
+    bool
     """
     return (np.shape(value) == np.shape(expected)
             and np.allclose(value, expected, rtol=tolerance, atol=tolerance))
 
 
 def normal_log_prob(z, loc, scale):
-    """Return log N(z; loc, diag(scale²)), summed over the last axis.
+    """Return log N(z; loc, diag(scale²)) in nats, summed over the last axis.
 
     Parameters
     ----------
@@ -36,7 +40,7 @@ def normal_log_prob(z, loc, scale):
 
 
 def bernoulli_log_prob(x, logits):
-    """Return log p(x) of independent Bernoulli pixels, summed over an image.
+    """Return log p(x) of independent Bernoulli pixels in nats, summed over an image.
 
     Parameters
     ----------
@@ -51,7 +55,7 @@ def bernoulli_log_prob(x, logits):
 
 
 def kl_to_standard_normal(loc, scale):
-    """Return KL(N(loc, diag(scale²)) || N(0, I)): Kingma and Welling (2014), appendix B.
+    """Return KL(N(loc, diag(scale²)) || N(0, I)) in nats: Kingma and Welling (2014), appendix B.
 
     Parameters
     ----------

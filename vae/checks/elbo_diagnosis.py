@@ -1,7 +1,7 @@
-"""Which mistake explains a wrong bound.
+"""A search for the mistake that explains a wrong bound.
 
-`diagnose` tries the functions of `_DIAGNOSES` in order. Each takes the draws of a bound and returns
-a hint, or None if the bound does not have this mistake.
+`diagnose` tries the functions of `_DIAGNOSES` in order. Each function takes the draws of a bound,
+and returns a hint, or None if the bound does not have this mistake.
 """
 
 from dataclasses import dataclass, replace
@@ -16,12 +16,13 @@ from vae.checks.latent_code import both_orders
 from vae.language import N_, _
 
 N_PIXELS = 28 * 28
-#: By how much the variance of a right bound's errors may exceed the expected one, by chance.
+#: The largest ratio of the variance of a right bound's errors to the expected variance. It allows
+#: for chance.
 MAX_RATIO_OF_VARIANCES = 3.
 
 
 def diagnose(draws):
-    """Return what is wrong with a bound that equals none of ``draws.estimates``.
+    """Return the mistake in a bound that equals none of ``draws.estimates``.
 
     Parameters
     ----------
@@ -30,8 +31,8 @@ def diagnose(draws):
     Returns
     -------
     str or None
-        A hint in the reader's language. None for an unbiased estimate whose samples are drawn
-        inside a loop: they cannot be seen, so the bound may be right.
+        A hint in the reader's language. None if the estimate is unbiased and its samples are drawn
+        inside a loop: the check cannot see these samples, so the bound may be right.
     """
     for diagnosis in _DIAGNOSES:
         hint = diagnosis(draws)
@@ -43,8 +44,8 @@ def diagnose(draws):
 def _bounded_kl(draws):
     for terms in draws.estimates:
         wrong = np.abs(draws.elbo - sum(terms)) >= draws.rounding
-        *others, small_kl = np.split(wrong, N_ENCODERS)
-        if small_kl.any() and not all(map(np.any, others)):
+        *large_kl, small_kl = np.split(wrong, N_ENCODERS)
+        if small_kl.any() and not all(map(np.any, large_kl)):
             return _("elbo верна, пока KL-дивергенция велика, но не когда она мала: ограничивать "
                      "её снизу (T.maximum, T.clip, free bits) не нужно.")
     return None
@@ -58,7 +59,7 @@ def _importance_weighted_bound(draws):
 
 
 def _importance_weighted_bounds(draws):
-    """The bound of Burda, Grosse and Salakhutdinov (2016), eq. 8, for either order of samples."""
+    """Yield the bound of Burda, Grosse and Salakhutdinov (2016), eq. 8, for each sample order."""
     n_draws, batch_size, _dim = draws.loc.shape
     k, code = draws.n_samples, draws.code
     log_prior = normal_log_prob(code, 0., np.ones_like(code))
@@ -73,7 +74,7 @@ def _importance_weighted_bounds(draws):
 
 
 def _terms_elsewhere(draws):
-    """Whether log p(z) or log q(z | x) is taken at loc, or at the noise that the code is made of."""
+    """Return a hint if log p(z) or log q(z | x) is evaluated at loc or at the noise of the code."""
     loc, scale, code = draws.loc, draws.scale, draws.code
     locs, scales = (both_orders(values, code.shape[1], axis=1) for values in (loc, scale))
     for order in range(2):
@@ -124,7 +125,7 @@ def _another_mistake(draws):
 
 
 def _is_unbiased(draws):
-    """Whether elbo has the right mean, both with the model's decoder and with a constant one."""
+    """Return whether elbo has the right mean, with the model's decoder and with a constant one."""
     log_px_z, prior, entropy = draws.estimates[0]
     noise_of_kl = _spread(prior) + _spread(entropy)
     error = draws.elbo - (draws.own_log_px_z - draws.kl)
@@ -139,20 +140,20 @@ def _of_each_encoder(values):
 
 
 def _spread(values):
-    """The standard deviation for each encoder."""
+    """Return the standard deviation for each encoder."""
     return _of_each_encoder(values).std(axis=1, ddof=1)
 
 
 def _has_zero_mean(error, noise):
-    """Whether the mean of the errors is 0 for each encoder, and for all of them together.
+    """Return whether the mean of the errors is 0 for each encoder, and for all encoders together.
 
-    Errors that are noisier than the terms of the bound would hide a wrong mean.
+    The errors must not be noisier than the terms of the bound: noise would hide a wrong mean.
 
     Parameters
     ----------
     error : numpy.ndarray, shape (draws,)
     noise : numpy.ndarray, shape (N_ENCODERS,)
-        The greatest standard deviation that the errors of a right bound have.
+        For each encoder, the largest standard deviation of the errors of a right bound.
     """
     means = _of_each_encoder(error).mean(axis=1)
     rounding = 1e-4 * np.abs(error).max() + 1e-3
@@ -164,7 +165,7 @@ def _has_zero_mean(error, noise):
 
 
 def diagnose_loss(draws):
-    """Return which term of the bound is missing in -loss or has a wrong coefficient there.
+    """Return the term of the bound that is missing in -loss, or has a wrong coefficient in it.
 
     Parameters
     ----------
@@ -182,7 +183,7 @@ def diagnose_loss(draws):
 
 @dataclass(frozen=True)
 class _Coefficients:
-    """The model of a wrong bound: the right terms, each with a coefficient, and a constant.
+    """A model of a wrong bound: the right terms, each with a coefficient, and a constant.
 
     ``elbo ≈ a · E log p(x | z) + b · E log p(z) + c · H[q(z | x)] + d``, in nats, where H is the
     entropy. The right bound has a = b = c = 1 and d = 0; -KL(q || p) is the second term plus the
@@ -196,9 +197,10 @@ class _Coefficients:
 
 
 def _wrong_coefficients(draws, multiples=True):
-    """Fit the coefficients to the draws, once for each estimate of the terms; explain them.
+    """Fit the coefficients to the draws, once for each estimate of the terms, and return a hint.
 
-    Those of a multiple of the bound are explained if `multiples` is true.
+    If `multiples` is false, there is no hint for equal coefficients, that is, for a multiple of the
+    bound. Return None if no estimate gives a fit with a hint.
     """
     for terms in draws.estimates:
         matrix = np.column_stack([*terms, np.ones(len(draws.elbo))])
@@ -223,7 +225,7 @@ def _explain_coefficients(fit, draws):
 
 
 def _about(value, expected, tolerance=0.003):
-    """Whether a fitted coefficient is as expected, up to the errors of the fit."""
+    """Return whether a fitted coefficient equals its expected value, up to errors of the fit."""
     return abs(value - expected) < tolerance * max(abs(expected), 1e-4)
 
 
@@ -256,7 +258,7 @@ def _weighted(fit, draws):
 
 
 def _guess(factor, draws, of_kl=False):
-    """Name the mistakes that explain this factor of a term; "" if none does."""
+    """Return a text with the mistakes that may explain this factor of a term, or ""."""
     guesses = []
     if of_kl and _about(factor, 2, 0.02):
         guesses.append(_("в её формуле потерян множитель 1/2"))
@@ -271,7 +273,7 @@ def _guess(factor, draws, of_kl=False):
 
 
 def _sizes(draws):
-    """The sizes over which a term may have been summed or averaged, with their names."""
+    """Return the sizes over which a term may have been summed or averaged, with their names."""
     _n_draws, batch_size, hidden_dim = draws.loc.shape
     return [(batch_size, _("батчу")), (hidden_dim, _("координатам кода")),
             (N_PIXELS, _("пикселям")), (draws.n_samples, _("сэмплам")),
@@ -281,11 +283,11 @@ def _sizes(draws):
 
 
 def _text(hint):
-    """A hint without placeholders, as `_PATTERNS` has them."""
+    """Return a function for `_PATTERNS` that returns a hint without placeholders."""
     return lambda fit, draws: _(hint)
 
 
-#: Patterns of the coefficients, each with its hint: functions ``fit -> bool`` and
+#: Pairs of a pattern and its hint: a function ``fit -> bool`` and a function
 #: ``(fit, draws) -> str or None``. Only the hint of the first pattern that matches is used.
 _PATTERNS = [
     # a = b = c
@@ -295,14 +297,14 @@ _PATTERNS = [
      _text(N_("у elbo неверный знак: её максимизируют, и при обучении она растёт примерно от -180 "
               "до -150 и выше."))),
     (lambda fit: _all_equal(fit) and not _about(fit.a, 1), _multiplied),
-    # one of them is 0
+    # some coefficients are 0
     (lambda fit: _zero(fit.a) and _zero(fit.b) and _zero(fit.c), lambda fit, draws: None),
     (lambda fit: _zero(fit.a), _text(N_("нет слагаемого log p(x | z)."))),
     (lambda fit: _zero(fit.b) and _zero(fit.c),
      _text(N_("нет KL-дивергенции: log p(z) и log q(z | x) тоже входят в elbo."))),
     (lambda fit: _zero(fit.c), _text(N_("нет слагаемого -log q(z | x)."))),
     (lambda fit: _zero(fit.b), _text(N_("нет слагаемого log p(z)."))),
-    # b = c, so the KL divergence is there, with another coefficient than log p(x | z)
+    # b = c: the KL divergence is present, but its coefficient differs from that of log p(x | z)
     (lambda fit: _about(fit.b, fit.c) and fit.b / fit.a < 0,
      _text(N_("KL-дивергенция входит с неверным знаком: её вычитают."))),
     (lambda fit: _about(fit.b, fit.c), _weighted),

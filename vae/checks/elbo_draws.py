@@ -1,4 +1,4 @@
-"""ELBO of a student's graph with random weights, and the terms that it is made of."""
+"""Values of the ELBO of a student's graph, with random weights, and of the terms of the bound."""
 
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -19,19 +19,19 @@ from vae.checks.numpy_functions import function
 from vae.language import _
 from vae.progress import advance, expect_more
 
-#: ELBO is drawn with some random encoders, several times with each. The weights of the last one are
-#: near 0, so its KL divergence is small.
+#: The ELBO is drawn several times with each of some random encoders. The weights of the last
+#: encoder are near 0, so its KL divergence is small.
 N_ENCODERS, DRAWS_PER_ENCODER = 5, 10
-#: The number of draws where only the mean of ELBO can tell whether it is right.
+#: The same if the samples are in a loop. Only the mean of the ELBO then shows whether it is right.
 DRAWS_PER_ENCODER_OF_A_LOOP = 20
 
 
 class Estimate(NamedTuple):
-    """A way to estimate ELBO. The likelihood is always an average over the samples."""
+    """A way to estimate the ELBO. The likelihood is always an average over the samples."""
 
-    order: int  #: of the samples, as `both_orders` returns them
+    order: int  #: index of the order of the samples in the result of `both_orders`
     samples_prior: bool  #: whether E log p(z) is an average over the samples, not a closed form
-    samples_entropy: bool  #: whether the entropy of q(z | x) is
+    samples_entropy: bool  #: the same for the entropy of q(z | x)
 
 
 _ESTIMATES = [Estimate(order, *is_sampled) for order in range(2)
@@ -40,24 +40,24 @@ _ESTIMATES = [Estimate(order, *is_sampled) for order in range(2)
 
 @dataclass(frozen=True)
 class Draws:
-    """ELBO of one batch, drawn 50 times or more, and its ingredients. All numbers are float64.
+    """50 or more draws of the ELBO of one batch, and of the quantities in it, in float64.
 
-    There are K samples of the code for each image. They may be next to each other or a batch apart,
-    so `log_px_z` is given for both orders, as `both_orders` returns them.
+    There are K samples of the code for each image. The samples of an image may be next to each
+    other, or a batch apart. So `log_px_z` is given for both orders, as in `both_orders`.
 
     Parameters
     ----------
     elbo, loss : numpy.ndarray, shape (draws,)
-        The student's, in nats.
+        The student's elbo and loss, in nats.
     loc, scale : numpy.ndarray, shape (draws, batch, dim)
-        Of q(z | x).
+        Parameters of q(z | x).
     code : numpy.ndarray, shape (draws, K * batch, dim)
         All samples that elbo decodes.
     log_px_z : numpy.ndarray, shape (draws, 2, K * batch)
-        log p(x | z) of each sample, in nats, for either order.
+        log p(x | z) of each sample, in nats, for both orders.
     own_log_px_z : numpy.ndarray, shape (draws,)
-        The mean of log p(x | z) over the batch, in nats, for samples from q(z | x) that the check
-        draws. Empty if elbo equals an estimate of the bound.
+        The mean of log p(x | z) over the batch, in nats, for samples that the check itself draws
+        from q(z | x). Empty if elbo equals an estimate of the bound.
     elbo_of_constant_decoder : numpy.ndarray, shape (draws,)
         The student's elbo, in nats, with a decoder whose weights are all 0. Empty if elbo equals an
         estimate of the bound.
@@ -77,7 +77,7 @@ class Draws:
 
     @classmethod
     def from_measured(cls, measured):
-        """Take the draws from what `measure` has returned."""
+        """Return the draws in a result of `measure`, a dict."""
         arrays = {name: np.asarray(measured[name], dtype=float) for name in [
             "elbo", "loss", "loc", "scale", "code", "log_px_z", "own_log_px_z",
             "elbo_of_constant_decoder"]}
@@ -85,13 +85,13 @@ class Draws:
 
     @property
     def is_consistent(self):
-        """Whether the shapes fit, and all standard deviations are positive."""
+        """Whether the shapes match, and all standard deviations are positive."""
         return (self.scale.shape == self.loc.shape and self.code.shape[2] == self.loc.shape[2]
                 and self.code.shape[1] % self.loc.shape[1] == 0 and (self.scale > 0).all())
 
     @property
     def n_samples(self):
-        """K, the number of samples for an image."""
+        """K, the number of samples for each image."""
         return self.code.shape[1] // self.loc.shape[1]
 
     @cached_property
@@ -101,13 +101,13 @@ class Draws:
 
     @cached_property
     def estimates(self):
-        """The terms of ELBO by each of the ways to estimate them, averaged over the batch.
+        """The terms of the ELBO by each of `_ESTIMATES`, averaged over the batch.
 
         Returns
         -------
         list of tuple of numpy.ndarray, shape (draws,)
-            E log p(x | z), E log p(z) and the entropy of q(z | x), in nats. The first is always an
-            average over the samples, the other two may be closed forms.
+            E log p(x | z), E log p(z) and the entropy of q(z | x), in nats. E log p(x | z) is
+            always an average over the samples; the last two may be closed forms.
         """
         loc, scale, code = self.loc, self.scale, self.code
         prior = np.mean(normal_log_prob(0., loc, np.ones_like(loc))
@@ -124,41 +124,42 @@ class Draws:
 
     @cached_property
     def rounding(self):
-        """By how much float32 may change elbo, in nats. Shape (draws,)."""
+        """The largest rounding error of elbo in float32, in nats. Shape (draws,)."""
         return 1e-4 * np.sum(np.abs(self.estimates[0]), axis=0)
 
     @cached_property
     def estimate(self):
-        """The first `Estimate` that elbo equals, None if there is none."""
+        """The first `Estimate` that elbo equals, or None."""
         return next((estimate for estimate, terms in zip(_ESTIMATES, self.estimates)
                      if self.elbo_equals(sum(terms))), None)
 
     def elbo_equals(self, bound):
-        """Return whether elbo is a bound, an array of shape (draws,), up to rounding."""
+        """Return whether elbo equals a bound, an array of shape (draws,), up to rounding."""
         return (np.abs(self.elbo - bound) < self.rounding).all()
 
 
 def draw_elbo(graph, x, encoder, decoder, decode, random):
-    """Evaluate ELBO with random encoders, whose KL divergence is large and known.
+    """Evaluate the ELBO with random encoders, whose KL divergence is large and known.
 
-    Where it equals no estimate of the bound, it is drawn again to know its mean, also with a decoder
-    whose output is the same for all codes. Then the only noise is that of the KL divergence.
+    If elbo equals no estimate of the bound, it is drawn again to measure its mean: with the model's
+    decoder, and with a decoder whose output is the same for all codes. With this constant decoder,
+    the only noise is that of the KL divergence.
 
     Parameters
     ----------
     graph : dict
-        What ``build`` of the exercise `elbo` returns.
+        The result of ``build`` of the exercise `elbo`.
     x : numpy.ndarray, shape (batch, 1, 28, 28)
     encoder, decoder : list of Theano shared variables
-        The networks' parameters. They keep their values.
+        Parameters of the networks. They have the same values afterwards.
     decode : callable
-        Code, shape (n, dim), -> logits, shape (n, 1, 28, 28).
+        Maps codes, shape (n, dim), to logits, shape (n, 1, 28, 28).
     random : numpy.random.RandomState
 
     Returns
     -------
     dict
-        The fields of `Draws`, by name.
+        Maps the names of the fields of `Draws` to their values.
     """
     evaluate = function(
         [graph["input_x"]],
@@ -177,7 +178,7 @@ def draw_elbo(graph, x, encoder, decoder, decode, random):
 
 
 def _draw(evaluate, x, encoder, decoder, decode, random, n_draws, for_the_mean=False):
-    """Draw n times with each random encoder; return the arrays of `Draws`, by name."""
+    """Draw n times with each random encoder; return the arrays of `Draws`, a dict by name."""
     draws, own_log_px_z, of_constant_decoder = [], [], []
     with same_parameters_afterwards(encoder):
         for index in range(N_ENCODERS):
@@ -201,15 +202,15 @@ def _draw(evaluate, x, encoder, decoder, decode, random, n_draws, for_the_mean=F
 
 
 def _decodes_in_a_loop(elbo, decoder):
-    """Whether a loop, on which elbo depends, uses the decoder's weights."""
+    """Return whether elbo depends on a loop that uses the weights of the decoder."""
     return any(type(node.op) is Scan and set(decoder) & set(theano.gof.graph.inputs(node.inputs))
                for node in nodes_of(elbo))
 
 
 def decoded_code(graph):
-    """Return the samples over which elbo is an average.
+    """Return the samples over which elbo is an average, a symbolic matrix (K * batch, HIDDEN_DIM).
 
-    These are all codes that the decoder's first weights multiply.
+    These are all codes that are multiplied by the first weight matrix of the decoder.
     """
     first_weights = {node.inputs[1] for node in _matrix_products(graph["logits"])
                      if node.inputs[0] is graph["code"]}
@@ -223,7 +224,7 @@ def _matrix_products(output):
 
 
 def _log_likelihoods(x, code, logits):
-    """Return log p(x | z) of each sample, in nats, for either order of the samples."""
+    """Return log p(x | z) of each sample, in nats, for both orders of the samples."""
     require(len(code) > 0 and len(code) % len(x) == 0
             and logits.shape == (len(code), *x.shape[1:]),
             _("в декодировщик подаются коды формы {code_shape}, а выходит из него "

@@ -1,4 +1,4 @@
-"""Whether the gradient of the student's loss is that of the bound."""
+"""A comparison of the gradient of the student's loss with the gradient of the bound."""
 
 from dataclasses import dataclass, field
 
@@ -12,10 +12,10 @@ from vae.checks.graph_tools import (
     scale_parameters)
 from vae.checks.numpy_functions import function
 
-#: The largest relative error of a gradient that float32 explains.
+#: The largest relative error of a gradient that rounding in float32 explains.
 _TOLERANCE = 0.01
-#: Sets of random weights; in the last one all weights of the decoder are 0, so that only the KL
-#: divergence moves the encoder.
+#: Number of sets of random weights. In the last set, all weights of the decoder are 0, so that the
+#: encoder has only the gradient of the KL divergence.
 _N_WEIGHTS = 3
 
 
@@ -26,10 +26,10 @@ class Gradients:
     Parameters
     ----------
     of_loss : callable
-        A batch of images -> the gradients of the loss.
+        Maps a batch of images to the gradients of the loss.
     of_all : callable or None
-        A batch of images -> the gradients of the loss, those of -log p(x | z) and those of the KL
-        divergence, in one list. None if it is not known which estimate of the bound to expect.
+        Maps a batch of images to one list: the gradients of the loss, of -log p(x | z), and of the
+        KL divergence. None if elbo equals no known estimate of the bound.
     """
 
     of_loss: callable
@@ -37,14 +37,14 @@ class Gradients:
 
 
 def compile_gradients(graph, gradients, draws):
-    """Return functions that compute gradients.
+    """Compile the functions that compute the gradients.
 
     Parameters
     ----------
     graph : dict
-        What ``build`` of the exercise `elbo` returns.
+        The result of ``build`` of the exercise `elbo`.
     gradients : list of Theano variables
-        Of the loss, for each of ``params``.
+        The gradient of the loss with respect to each of ``params``.
     draws : vae.checks.elbo_draws.Draws
 
     Returns
@@ -68,7 +68,7 @@ def _gradients_of(part, graph):
 
 
 def _parts(graph, draws):
-    """log p(x | z) and the KL divergence, by the estimate of them that elbo equals."""
+    """Return log p(x | z) and the KL divergence, estimated in the same way as in elbo."""
     estimate = draws.estimate
     x, loc, scale = (in_both_orders(graph[name], draws.n_samples)[estimate.order]
                      for name in ["input_x", "loc", "scale"])
@@ -87,23 +87,24 @@ def compare_gradients(graph, x, encoder, decoder, gradients, factor, random):
     Parameters
     ----------
     graph : dict
-        What ``build`` of the exercise `elbo` returns.
+        The result of ``build`` of the exercise `elbo`.
     x : numpy.ndarray, shape (batch, 1, 28, 28)
     encoder, decoder : list of Theano shared variables
-        The networks' parameters. They keep their values.
+        Parameters of the networks. They have the same values afterwards.
     gradients : Gradients
     factor : float
-        The loss is this number times -elbo.
+        The ratio of the loss to -elbo.
     random : numpy.random.RandomState
 
     Returns
     -------
     dict
         ``gradients_agree``: bool, whether they are equal.
-        ``unreached``: list of the parameters in which the gradient of the loss is 0, though that of
-        the bound is not.
-        ``stopped``: two lists of other parameters: those which the gradient of log p(x | z) does
-        not reach, and those which that of the KL divergence does not reach.
+        ``unreached``: list of parameters for which the gradient of the loss is 0, but the gradient
+        of the bound is not.
+        ``stopped``: two lists of parameters that are not in ``unreached``. The gradient of
+        log p(x | z) does not reach those in the first list, and the gradient of the KL divergence
+        does not reach those in the second.
     """
     if gradients.of_all is None:
         return dict(gradients_agree=False, unreached=[], stopped=[[], []])
@@ -128,16 +129,16 @@ def compare_gradients(graph, x, encoder, decoder, gradients, factor, random):
 
 @dataclass(frozen=True)
 class _Fit:
-    """How a gradient of the loss is made of the gradients of the bound's two parts.
+    """A fit of a gradient of the loss to the gradients of the two parts of the bound.
 
     Parameters
     ----------
     is_right : bool
-        Whether it is their sum.
+        Whether the gradient is the sum of the parts.
     is_zero : bool
-        Whether it is 0, though their sum is not.
+        Whether the gradient is 0, although the sum is not.
     stopped : list of int
-        Those of the parts, 0 and 1, that are missing in it. Empty if it is 0.
+        The parts, 0 or 1, that are missing in the gradient. Empty if `is_zero`.
     """
 
     is_right: bool

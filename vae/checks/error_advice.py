@@ -20,24 +20,35 @@ from vae.language import _
 
 __all__ = ["advice_on", "cell_line", "first_line"]
 
-#: The modules in which a name that does not exist is looked for, as the notebook calls them.
+#: Modules that are searched for names similar to a name that does not exist. The keys are the
+#: modules' names in the notebook.
 _MODULES = {"T": T, "T.nnet": T.nnet, "lasagne.nonlinearities": lasagne.nonlinearities,
             "lasagne.layers": lasagne.layers, "lasagne.init": lasagne.init,
             "lasagne.objectives": lasagne.objectives, "lasagne.updates": lasagne.updates}
 _MAX_NEAR_NAMES = 3
-#: The folders of the libraries that students call. The checks themselves are none.
+#: The folders of the libraries that students call. The folder of the checks does not count.
 _LIBRARIES = tuple(str(Path(module.__file__).parent) + os.sep
                    for module in (theano, theano_compat, lasagne, vae))
 _CHECKS = str(Path(__file__).parent) + os.sep
 _NUMPY = str(Path(np.__file__).parent) + os.sep
-#: What NumPy says about symbolic tensors where it is called from compiled code.
+#: Messages of NumPy about symbolic tensors, if its compiled code raises them.
 _OF_NUMPY = re.compile("TensorVariable|zero-dimensional arrays|array element|boolean operations")
 _NOISE = re.compile(r"rand|normal|gauss|noise", re.I)
 _ATTRIBUTES_OF_LAYERS = {"output_shape", "input_layer", "get_params", "get_output_for"}
 
 
 def first_line(error):
-    """Return the first line of an error's message without the names of files, "" if it has none."""
+    """Return the first line of an error's message, without the names of files.
+
+    Parameters
+    ----------
+    error : BaseException
+
+    Returns
+    -------
+    str
+        Empty if the error has no message.
+    """
     if isinstance(error, SyntaxError):
         return str(error.msg or "")
     line = next(iter(str(error).strip().splitlines()), "")
@@ -57,15 +68,15 @@ def cell_line(error):
     Returns
     -------
     number : int
-        From 1; 0 if no cell was running.
+        Number of the line, from 1; 0 if no cell was running.
     text : str
-        Its code.
+        Code of the line.
     """
     if isinstance(error, SyntaxError) and _is_cell(error.filename or ""):
         return error.lineno or 0, (error.text or "").strip()
     frames = [frame for frame in traceback.extract_tb(error.__traceback__)
               if _is_cell(frame.filename)]
-    # The innermost line of the cell that was running: it may call functions of other cells.
+    # The innermost line of the cell that was running. That cell may call functions of other cells.
     lines = [(frame.lineno, frame.line) for frame in frames if frame.filename == frames[0].filename]
     return lines[-1] if lines else (0, "")
 
@@ -75,7 +86,7 @@ def _is_cell(filename):
 
 
 def advice_on(error):
-    """Return what a student can do about an error.
+    """Return advice for the student on an error.
 
     Parameters
     ----------
@@ -84,7 +95,7 @@ def advice_on(error):
     Returns
     -------
     str
-        In the reader's language, "" if the error needs no advice.
+        A text in the reader's language; "" if there is no advice on this error.
     """
     return next(filter(None, (advise(error) for advise in _ADVICE)), "")
 
@@ -108,7 +119,7 @@ def _on_gradient(error):
     return None
 
 
-# --- what is missing ---
+# --- missing values and names ---
 
 def _on_placeholders(error):
     if isinstance(error, (AttributeError, TypeError)) and re.search(
@@ -119,7 +130,7 @@ def _on_placeholders(error):
 
 
 def _on_names(error):
-    """Advise names that exist in place of one that does not."""
+    """Suggest existing names that are similar to a name that does not exist."""
     if isinstance(error, AttributeError) and error.name:
         return _on_attribute(error.name, error.obj)
     if isinstance(error, NameError) and error.name:
@@ -148,7 +159,7 @@ def _on_attribute(name, owner):
 
 
 def _paths():
-    """The public names of `_MODULES`, as the notebook writes them."""
+    """Return the public names of `_MODULES`, as the notebook writes them."""
     paths = {}
     for path, module in _MODULES.items():
         for name, value in vars(module).items():
@@ -158,7 +169,7 @@ def _paths():
 
 
 def _names_in_scope(error):
-    """The names that the line of an error can use, those of `self` included."""
+    """Return the names that the line of an error can use, including the attributes of `self`."""
     frame = _innermost(error)
     if frame is None:
         return []
@@ -179,7 +190,7 @@ def _near_advice(name, paths):
 
 
 def _near(name, paths):
-    """The paths whose last part is like a name, the most similar first."""
+    """Return the paths whose last part is similar to a name, the most similar path first."""
     likeness = {}
     for path in dict.fromkeys(paths):
         last = path.rpartition(".")[2]
@@ -187,7 +198,7 @@ def _near(name, paths):
         if last == name:
             ratio = 2
         elif len(name) > 3 and last.lower().startswith(name.lower()):
-            ratio = max(ratio, 0.9)  # DenseLayer for Dense
+            ratio = max(ratio, 0.9)  # suggest DenseLayer for Dense
         likeness[path] = ratio
     best = max(likeness.values(), default=0)
     least = best if best >= 1 else max(0.7, best - 0.1)
@@ -258,12 +269,12 @@ def _missing_parentheses():
 
 
 def _parameters_of_the_call(error, name):
-    """The name of what the student has called with wrong arguments, and its parameters."""
+    """Return the function that the student has called with wrong arguments, and its parameters."""
     frames = [frame for frame, _line in traceback.walk_tb(error.__traceback__)]
-    entered = []  # the frames of a library that the student's code has called
+    entered = []  # the frames in the library that the student's code has called
     while frames and _is_of_library(frames[-1].f_code.co_filename):
         entered.insert(0, frames.pop())
-    if entered:  # it passes the arguments on to the function that the message names
+    if entered:  # the library has passed the arguments on to the function named in the message
         code, owner = entered[0].f_code, entered[0].f_locals.get("self")
         name = type(owner).__name__ if code.co_name == "__init__" else code.co_name
         return name, [own for own in code.co_varnames[:code.co_argcount] if own != "self"]
@@ -301,7 +312,7 @@ def _on_layers_and_tensors(error):
 
 
 def _on_shapes(error):
-    """The last advice: whatever else Theano, Lasagne and NumPy reject is a matter of shapes."""
+    """Advise on any other error of Theano, Lasagne or NumPy: wrong shapes are the usual cause."""
     if not isinstance(error, (TypeError, ValueError)):
         return None
     frame = _innermost(error)
@@ -321,7 +332,7 @@ def _is_of_library(filename):
 
 
 def _innermost(error):
-    """The innermost frame of an error, None if it has not been raised."""
+    """Return the innermost frame of an error, or None if the error has not been raised."""
     frames = [frame for frame, _line in traceback.walk_tb(error.__traceback__)]
     return frames[-1] if frames else None
 

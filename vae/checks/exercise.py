@@ -1,4 +1,4 @@
-"""What an exercise is, and how its check reports mistakes."""
+"""The class `Exercise`, and functions with which checks report mistakes."""
 
 import textwrap
 from dataclasses import dataclass
@@ -15,38 +15,44 @@ from vae.language import _
 MAX_SIZE = 4096
 #: The width of a hint's lines, in characters.
 WIDTH = 80
-#: What the notebook's first cell defines, of the names that exercises read.
+#: Names that exercises read and the notebook's first cell defines.
 _NAMES_OF_THE_FIRST_CELL = ("BATCH_SIZE", "HIDDEN_DIM", "X_train")
-#: The number of real images that only evaluate a model: it is not trained on them.
+#: The number of real images that are kept out of training, to evaluate a model.
 N_HELD_OUT = 500
 
 
 @dataclass(frozen=True, kw_only=True)
 class Exercise:
-    """One exercise: its title and how it is checked.
+    """An exercise: its title, its points and the four steps of its check.
 
     Parameters
     ----------
     number : int
-        Its place among the exercises, from 1. The notebook and the reports call it by this number.
+        Position among the exercises, from 1. The notebook and the reports use this number.
     label : str
         The title in Russian, marked by `N_`.
     points : int or float
+        Points for a right solution.
     names : tuple of str
-        What the student's cell must define.
+        Names that the student's cell must define.
     uses : tuple of str
-        What the student's cell takes from other exercises: some of their names. If no exercise
-        defines such a name any more, it has to come from the package `vae`.
+        Names that the student's cell takes from other exercises. If no exercise defines such a name
+        any more, the package `vae` has to define it.
     build : callable
         ``(names: Names) -> graph``, a dict of Theano variables, numbers, texts and lists of these.
     draw : callable
-        ``(random, images, **sizes) -> inputs``, a dict. `sizes_of` the graph gives the sizes.
+        ``(random, images, **sizes) -> inputs``, a dict. ``sizes_of(graph)`` returns the sizes.
     measure : callable
         ``(graph, inputs) -> measured``, a dict of arrays, truth values, numbers and lists of texts.
     judge : callable
-        ``(inputs, measured) -> None``.
+        ``(inputs, measured) -> None``. It raises `Mistake` if the solution is wrong.
     trains : bool
         Whether `draw` needs real images.
+
+    Raises
+    ------
+    TypeError
+        If `names` or `uses` is not a tuple.
     """
 
     number: int
@@ -72,10 +78,10 @@ class Exercise:
 
 
 class Mistake(Exception):
-    """An exercise is not right; the message says what to look at."""
+    """The solution of an exercise is wrong. The message is a hint for the student."""
 
     def _render_traceback_(self):
-        # Jupyter shows this in place of a traceback, which would only show our own code.
+        # Jupyter shows these lines instead of a traceback, which would only show our own code.
         return [textwrap.fill(line, WIDTH, break_long_words=False, break_on_hyphens=False)
                 for line in str(self).splitlines()]
 
@@ -96,8 +102,8 @@ def explain(error):
     Returns
     -------
     str
-        In the reader's language: the error's first line, the line of the student's cell that raised
-        it, and what to do about it.
+        A text in the reader's language: the first line of the error, the line of the student's cell
+        that raised it, and advice.
     """
     if isinstance(error, theano.gof.MissingInputError) and not cell_line(error)[0]:
         return advice_on(error)
@@ -116,7 +122,8 @@ def place_and_advice(error):
     Returns
     -------
     str
-        In the reader's language. Each sentence begins with a line break; "" if there is none.
+        A text in the reader's language. A line break precedes each sentence. "" if there is no
+        line and no advice.
     """
     number, line = cell_line(error)
     place = [_("Строка {lineno} ячейки: {line}", lineno=number, line=line)] if number else []
@@ -124,7 +131,7 @@ def place_and_advice(error):
 
 
 def kind_of(value):
-    """Return what a value is, as students call it, in the reader's language.
+    """Describe a value in terms that students know, in the reader's language.
 
     Parameters
     ----------
@@ -144,8 +151,8 @@ def kind_of(value):
     if isinstance(value, theano.Variable):
         return _("символьная переменная, измерений: {ndim}", ndim=getattr(value, "ndim", "?"))
     if isinstance(value, (list, tuple)):
-        kind = _("список") if isinstance(value, list) else _("кортеж")
-        return _("{kind}, элементов: {n}", kind=kind, n=len(value))
+        sequence = _("список") if isinstance(value, list) else _("кортеж")
+        return _("{kind}, элементов: {n}", kind=sequence, n=len(value))
     if isinstance(value, np.ndarray) and value.ndim > 0:
         return _("массив NumPy формы {shape}", shape=value.shape)
     if isinstance(value, (bool, int, float, str)):
@@ -162,16 +169,17 @@ class Undefined(Mistake):
 
 
 class Names:
-    """What the student's cells have defined, as attributes.
+    """The values that the student's cells have defined, as attributes.
 
     Parameters
     ----------
     names : dict
+        Maps names to values.
 
     Raises
     ------
     Mistake
-        When an attribute is read that is not defined, None or ``...``.
+        When an attribute is read, if the name is not defined or its value is None or ``...``.
     """
 
     def __init__(self, names):
@@ -191,12 +199,12 @@ class Names:
 
 
 def input_of(names):
-    """Return the symbolic images that a student's model takes.
+    """Return the symbolic images that are the input of a student's model.
 
     Parameters
     ----------
     names : Names
-        What the student's cells have defined.
+        The names that the student's cells have defined.
 
     Returns
     -------
@@ -205,7 +213,7 @@ def input_of(names):
     Raises
     ------
     Mistake
-        If ``input_x`` is anything else.
+        If ``input_x`` is not a symbolic input with 4 dimensions.
     """
     input_x = names.input_x
     require(isinstance(input_x, theano.Variable) and getattr(input_x, "ndim", None) == 4
@@ -224,28 +232,29 @@ def require(condition, hint):
     condition : object
         Anything with a truth value.
     hint : str
-        What to look at, in the reader's language.
+        A text in the reader's language.
 
     Raises
     ------
     Mistake
+        If `condition` is false. Its message is the hint.
     """
     if not condition:
         raise Mistake(hint)
 
 
 def sizes_of(graph):
-    """Return the sizes for which an exercise's inputs are drawn: the integers of its graph.
+    """Return the integers in an exercise's graph, which are the sizes of the inputs to draw.
 
     Parameters
     ----------
     graph : dict
-        What the exercise's ``build`` returns.
+        The result of the exercise's ``build``.
 
     Returns
     -------
     dict of int
-        By name, as keyword arguments of the exercise's ``draw``.
+        Keyword arguments of the exercise's ``draw``.
     """
     return {name: value for name, value in graph.items() if type(value) is int}
 
@@ -256,7 +265,7 @@ def size_of(names, name):
     Parameters
     ----------
     names : Names
-        What the student's cells have defined.
+        The names that the student's cells have defined.
     name : str
 
     Returns

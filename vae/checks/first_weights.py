@@ -1,4 +1,4 @@
-"""Whether a network can learn from its first weights."""
+"""A check that a network can learn from its initial weights."""
 
 import numpy as np
 import theano
@@ -6,22 +6,22 @@ import theano.tensor as T
 
 from vae.checks.graph_tools import compiled, parameters_of
 
-#: Steps after which units with equal first weights differ, if they ever do. Each step reaches at
-#: least one layer more, from the outputs on.
+#: After this number of steps, units with equal initial weights differ, or never will. Each step
+#: reaches at least one more layer, starting from the outputs.
 _N_STEPS = 5
 
 
 def stays_symmetric(input_x, outputs, x, random):
-    """Return whether the units of some layer have equal weights and keep them when they learn.
+    """Return whether the units of a layer have equal weights and keep them equal during training.
 
-    Such weights are all zeros, for example, or another constant. But if only the last layer's
-    weights are zeros, they differ after one step.
+    This happens if all weights are zeros, for example, or another constant. But if only the weights
+    of the last layer are zeros, they differ after one step.
 
     Parameters
     ----------
     input_x : Theano variable, shape (batch, 1, 28, 28)
     outputs : list of Theano variables, shape (batch, dim)
-        Of the network.
+        Outputs of the network.
     x : numpy.ndarray, shape (batch, 1, 28, 28)
         Images.
     random : numpy.random.RandomState
@@ -32,7 +32,7 @@ def stays_symmetric(input_x, outputs, x, random):
 
     Notes
     -----
-    If some units were equal from the start, this changes the parameters.
+    If some units are equal at the start, this function changes the parameters.
     """
     parameters = parameters_of(outputs)
     suspected = [parameter for parameter in parameters if _has_equal_units(parameter)]
@@ -55,7 +55,7 @@ def stays_symmetric(input_x, outputs, x, random):
 
 
 def _has_equal_units(parameter):
-    """Whether this is the weights of a layer, and they are the same for all of its units."""
+    """Return whether a parameter is a weight matrix or filters that are equal for all units."""
     value = parameter.get_value(borrow=True)
     if value.ndim < 2:
         return False

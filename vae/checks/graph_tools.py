@@ -1,4 +1,4 @@
-"""Theano graphs: evaluation, shared variables, random weights, and what a check puts back."""
+"""Tools for Theano graphs: evaluation, shared variables, random weights, and restoring of state."""
 
 from contextlib import contextmanager
 
@@ -12,23 +12,23 @@ from vae.checks.numpy_functions import function
 
 
 def is_tensor(value, ndim):
-    """Return whether a value is a symbolic tensor with this number of dimensions."""
+    """Return whether a value is a symbolic tensor with `ndim` dimensions."""
     return isinstance(value, theano.Variable) and getattr(value, "ndim", None) == ndim
 
 
 def compiled(inputs, outputs):
-    """Return a function of arrays that evaluates outputs; `numpy_functions.function` makes it.
+    """Return a function of arrays that evaluates outputs, made by `numpy_functions.function`.
 
     Parameters
     ----------
     inputs : list of Theano variables
-        Outputs need not depend on all of them.
+        The outputs need not depend on all inputs.
     outputs : Theano variable, or list of them
 
     Returns
     -------
     callable
-        It casts each array to the dtype of its input.
+        It takes an array for each input, and casts it to the dtype of the input.
     """
     evaluate = function(inputs, outputs)
     return lambda *values: evaluate(*(np.asarray(value, dtype=variable.dtype)
@@ -36,7 +36,7 @@ def compiled(inputs, outputs):
 
 
 def variables_in(value):
-    """Return the Theano variables in what an exercise's ``build`` returns, or in a part of it."""
+    """Return the Theano variables in the result of an exercise's ``build``, or in a part of it."""
     if isinstance(value, theano.Variable):
         return [value]
     if isinstance(value, dict):
@@ -47,48 +47,53 @@ def variables_in(value):
 
 
 def shared_variables_of(outputs):
-    """Return the shared variables on which some variables depend: weights and random streams."""
+    """Return the shared variables on which outputs depend: weights and states of random streams."""
     return [variable for variable in theano.gof.graph.inputs(outputs)
             if isinstance(variable, theano.compile.SharedVariable)]
 
 
 def parameters_of(outputs):
-    """Return the networks' parameters on which some variables depend: shared float tensors."""
+    """Return the parameters of networks on which outputs depend: shared tensors of floats."""
     return [variable for variable in shared_variables_of(outputs)
             if isinstance(variable.type, T.TensorType) and variable.dtype.startswith("float")]
 
 
 def nodes_of(output):
-    """Return the operations from which a variable is computed, as nodes of its graph."""
+    """Return the nodes of the graph that computes a variable, in topological order."""
     return theano.gof.graph.io_toposort(theano.gof.graph.inputs([output]), [output])
 
 
 def replaced(output, variable, value):
-    """Return a variable's graph with another matrix in place of one that it is computed from.
+    """Return a copy of an output in which a value replaces a variable.
 
     Parameters
     ----------
     output, variable, value : Theano variables
-        `value` becomes a matrix of the type of `variable`.
+        `output` is computed from `variable`. `value` is converted to the type of `variable`.
+
+    Returns
+    -------
+    Theano variable
     """
     value = T.patternbroadcast(T.cast(value, variable.dtype), variable.broadcastable)
     return theano.clone(output, {variable: value})
 
 
 def in_both_orders(variable, k):
-    """Return a batch repeated for K samples of each element, in both orders of the samples.
+    """Repeat a batch for K samples of each element, in both orders of the samples.
 
-    These are the orders of `vae.checks.latent_code.both_orders`. If K is 1, there is only one.
+    `vae.checks.latent_code.both_orders` defines these orders.
 
     Parameters
     ----------
     variable : Theano variable
-        Its first axis is that of the batch.
+        Its first axis is the axis of the batch.
     k : int
 
     Returns
     -------
     list of Theano variables
+        There is only one if K is 1.
     """
     if k == 1:
         return [variable]
@@ -101,13 +106,13 @@ def reparameterised(code, loc, scale):
 
 
 def is_random_stream(shared):
-    """Return whether a shared variable is the state of a random stream, which loops update."""
+    """Return whether a shared variable is the state of a random stream: not an array of floats."""
     return not getattr(shared, "dtype", "").startswith("float")
 
 
 @contextmanager
 def same_random_numbers_afterwards():
-    """Give NumPy's global generator, and Lasagne's, their states back."""
+    """Restore the states of NumPy's and Lasagne's global generators after a ``with`` statement."""
     states = [(generator, generator.get_state())
               for generator in (np.random, lasagne.random.get_rng())]
     try:
@@ -120,7 +125,7 @@ def same_random_numbers_afterwards():
 
 @contextmanager
 def same_parameters_afterwards(parameters):
-    """Give some shared variables their values back at the end of a ``with`` statement."""
+    """Restore the values of shared variables after a ``with`` statement."""
     before = [parameter.get_value() for parameter in parameters]
     try:
         yield
@@ -131,12 +136,12 @@ def same_parameters_afterwards(parameters):
 
 
 def randomise(parameters, random):
-    """Draw new values of parameters, with which ReLU networks of any depth have moderate outputs.
+    """Draw random values of parameters with which ReLU networks of any depth have moderate outputs.
 
     Parameters
     ----------
     parameters : list of Theano shared variables
-        Weights and biases. Weights get the variance 2 / fan-in, biases 1.
+        Weights and biases. The variance is 2 / fan-in for weights, and 1 for biases.
     random : numpy.random.RandomState
     """
     for parameter in parameters:

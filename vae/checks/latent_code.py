@@ -1,4 +1,4 @@
-"""Whether the decoder's input is a sample from q(z | x)."""
+"""Checks that the decoder's input is a sample from q(z | x)."""
 
 import numpy as np
 
@@ -15,7 +15,7 @@ def judge_code(batch_size, code, loc, scale):
     code : numpy.ndarray, shape (draws, K * batch, dim)
         The decoder's input: K samples for each image, in one of the orders of `both_orders`.
     loc, scale : numpy.ndarray, shape (draws, batch, dim)
-        Of q(z | x).
+        Parameters of q(z | x).
 
     Raises
     ------
@@ -59,7 +59,7 @@ def require_of_the_images(name, values):
     name : str
         ``loc`` or ``scale``.
     values : numpy.ndarray, shape (n, batch, dim)
-        With n sets of random weights.
+        Values with n sets of random weights.
 
     Raises
     ------
@@ -76,7 +76,7 @@ def require_positive(scale, loc):
     Parameters
     ----------
     scale, loc : numpy.ndarray
-        Of q(z | x).
+        Parameters of q(z | x), of the same shape.
 
     Raises
     ------
@@ -94,7 +94,7 @@ def require_positive(scale, loc):
 
 
 def _noise_in_better_order(code, loc, scale):
-    """Return the noise in a code, in the order of samples that makes its variance closer to 1."""
+    """Return the noise in a code, for the order of samples that makes its variance closer to 1."""
     locs, scales = (both_orders(values, code.shape[1], axis=1) for values in (loc, scale))
     per_image, tiled = (_noise(code, *parameters) for parameters in zip(locs, scales))
     if _error_of_variance(tiled) < _error_of_variance(per_image):
@@ -107,13 +107,13 @@ def _error_of_variance(eps):
 
 
 def _noise(code, loc, scale):
-    """The noise that a code was made of; nan where float32 has lost it in the sum."""
+    """Return the noise in a code; nan where the rounding of ``loc + scale * eps`` has lost it."""
     with np.errstate(all="ignore"):
         return np.where(scale > 1e-4 * (1 + np.abs(loc)), (code - loc) / scale, np.nan)
 
 
 def both_orders(values, n, axis):
-    """Repeat a batch for K samples of each of its elements, in both orders of the samples.
+    """Repeat a batch for K samples of each element, in both orders of the samples.
 
     Parameters
     ----------
@@ -126,8 +126,8 @@ def both_orders(values, n, axis):
     Returns
     -------
     per_image, tiled : numpy.ndarray
-        With the samples of one element next to each other, and with whole batches one after
-        another. `axis` has n elements.
+        In `per_image`, the samples of an element are next to each other. In `tiled`, the whole
+        batch is repeated K times. The length of `axis` is n.
     """
     k = n // values.shape[axis]
     repetitions = [1] * values.ndim

@@ -1,7 +1,8 @@
-"""Which names of the exercises the kernel keeps although their cell no longer defines them.
+"""A record of exercises' names that the kernel keeps although their cell no longer defines them.
 
-A student deletes a line, or a cell ends with an error before the line is reached: the kernel still
-has what an earlier run has defined, and a verdict on that would not be about the code on the page.
+This happens if a student deletes a line, or if a cell fails before it reaches the line. The kernel
+still has the value that an earlier run has defined. A check of this value would not check the code
+that the student sees.
 """
 
 import difflib
@@ -12,27 +13,29 @@ from vae.kernel import ipython_shell
 
 __all__ = ["NameHistory"]
 
-#: The share of equal lines that makes two sources versions of one cell, where cells have no
-#: identifiers.
+#: If cells have no identifiers, two sources are versions of the same cell if their share of equal
+#: lines exceeds this number.
 _LIKENESS = 0.5
-_MISSING = object()  #: the value of a name that is not defined
+_MISSING = object()  #: stands for the value of a name that is not defined
 
 
 @dataclass(frozen=True)
 class _Run:
     source: str
     cell_id: str | None
-    bound: frozenset  #: the names that its code assigns
+    bound: frozenset  #: the names to which its code assigns
 
-    def is_of_the_same_cell(self, other):
-        if self.cell_id and other.cell_id:
-            return self.cell_id == other.cell_id
-        lines = [run.source.splitlines() for run in (self, other)]
+    def is_of_the_same_cell(self, later):
+        if self.cell_id and later.cell_id:
+            return self.cell_id == later.cell_id
+        lines = [run.source.splitlines() for run in (self, later)]
         return difflib.SequenceMatcher(None, *lines).ratio() > _LIKENESS
 
 
 class NameHistory:
-    """The last run that defined each name. It is empty if this process is not a Jupyter kernel.
+    """The last run that defined each name.
+
+    The history is empty if this process is not a Jupyter kernel.
 
     Parameters
     ----------
@@ -50,7 +53,7 @@ class NameHistory:
             self._shell.events.register("post_run_cell", self._end)
 
     def removed(self, names):
-        """Return those names that their cell defined in an earlier run, but not in its last one.
+        """Return the names that a cell defined in an earlier run, but not in its last run.
 
         Parameters
         ----------
@@ -68,7 +71,7 @@ class NameHistory:
         Returns
         -------
         list of str
-            Of all names that are followed.
+            A subset of the names that this history follows.
         """
         return [name for name, value in self._before.items() if self._value(name) is value]
 
@@ -83,7 +86,8 @@ class NameHistory:
         self._before.update((name, self._at_begin[name]) for name in run.bound)
 
     def _end(self, result):
-        self._removed -= {name for name in self._at_begin  # defined by code that hides its names
+        # These names were assigned by code in which `bound_by` cannot see them.
+        self._removed -= {name for name in self._at_begin
                           if self._value(name) is not self._at_begin[name]}
 
     def _value(self, name):

@@ -1,7 +1,7 @@
-"""Theano functions that NumPy computes: they answer at once, since nothing is compiled.
+"""Theano functions that NumPy evaluates, so that nothing has to be compiled.
 
-The grader's processes have no compiler. In a notebook there may be one, but compiling takes longer
-than everything that a check computes.
+The grader's processes have no compiler. In a notebook there may be a compiler, but it would take
+longer than all computations of a check.
 """
 
 import copy
@@ -22,7 +22,7 @@ from vae.progress import stage
 
 __all__ = ["function"]
 
-#: Optimisations that keep results finite, as in the grader. Those that make functions faster would
+#: Optimisations that keep results finite; the grader uses the same. Optimisations for speed would
 #: take more time than they save.
 _OPTIMISATIONS = Query(include=["fast_compile", "stabilize", "BlasOpt", "local_pow_specialize"],
                        exclude=["cxx_only"])
@@ -31,24 +31,24 @@ _libraries = ThreadpoolController()
 
 
 def function(inputs, outputs, updates=()):
-    """Return a Theano function that NumPy computes, or a compiled one where NumPy cannot.
+    """Return a Theano function that NumPy evaluates, or a compiled function if NumPy cannot.
 
     Parameters
     ----------
     inputs : list of Theano variables
-        Outputs and updates need not depend on all of them.
+        The outputs and the updates need not depend on all inputs.
     outputs : Theano variable or theano.Out, or list of them
     updates : list of pairs of a shared variable and its new value
 
     Returns
     -------
     callable
-        It takes a value for each input, and returns what `theano.function` would.
+        It takes a value for each input. Its result is the same as with `theano.function`.
 
     Raises
     ------
     Exception
-        What `theano.function` raises, such as `theano.gof.MissingInputError`.
+        All errors of `theano.function`, such as `theano.gof.MissingInputError`.
     """
     def made(mode=None):
         return theano.function(inputs, outputs, mode=mode, updates=updates,
@@ -71,27 +71,28 @@ def function(inputs, outputs, updates=()):
     def call(*values):
         nonlocal computed
         try:
-            with _libraries.limit(limits=1, user_api="blas"):  # more are slower on small matrices
+            # On small matrices, one thread is faster than several.
+            with _libraries.limit(limits=1, user_api="blas"):
                 return computed(*values)
-        except ValueError:  # of shapes that do not fit: C would raise it as well
+        except ValueError:  # shapes do not match: compiled code would raise the same error
             raise
         except Exception:
             if not theano.config.cxx:
                 raise
-            computed = compiled()  # for this call and for all later ones
+            computed = compiled()  # for this call and all later calls
             return computed(*values)
 
     return call
 
 
 def _is_slow():
-    """Whether the patches with which NumPy computes whole arrays have been left out."""
+    """Return whether a patch that lets NumPy compute whole arrays has been left out."""
     return any(patch.left_out for patch in PATCHES.values() if patch.group == "without_compiler")
 
 
 @contextmanager
 def _without_compiler():
-    """Let Theano build functions as if there were no compiler, and keep nothing in its cache."""
+    """Let Theano build functions as if there were no compiler, and write nothing to its cache."""
     config = theano.config
     before = config.cxx, config.cache_optimizations
     try:
@@ -108,9 +109,10 @@ def _numpy_mode():
 
 
 class _OwnInnerFunctions(Optimizer):
-    """Copies the operations that keep a function which they have built, such as loops.
+    """An optimiser that copies operations which store a function that they have built: loops etc.
 
-    Otherwise the student's compiled functions would find the one that NumPy computes there.
+    Without a copy, the student's compiled functions would use the stored function, which NumPy
+    evaluates.
     """
 
     def add_requirements(self, fgraph):

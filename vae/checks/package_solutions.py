@@ -1,4 +1,4 @@
-"""The package `vae` without its solutions of the exercises, while a student's answer is checked."""
+"""Removal of the solutions from the package `vae` while a student's answer is checked."""
 
 import inspect
 import traceback
@@ -17,12 +17,12 @@ _REMOVED = "This solution is removed from the package"
 
 @contextmanager
 def without_solutions(names):
-    """Let the package's solutions of these names raise an error inside a ``with`` statement.
+    """Make the package's solutions raise NotImplementedError inside a ``with`` statement.
 
     Parameters
     ----------
     names : iterable of str
-        What an exercise defines. Names that the package does not have are left out.
+        Names that an exercise defines. Names that the package does not define are ignored.
     """
     solutions = [(function, name) for name in names for function in _solutions(name)]
     codes = [function.__code__ for function, _name in solutions]
@@ -36,7 +36,7 @@ def without_solutions(names):
 
 
 def name_from_package(error):
-    """Return which solution of the package raised an error, None if none did.
+    """Return the name of the removed solution that raised an error.
 
     Parameters
     ----------
@@ -45,6 +45,7 @@ def name_from_package(error):
     Returns
     -------
     str or None
+        None if the error was not raised by a removed solution.
     """
     if error.args != (_REMOVED,):
         return None
@@ -52,7 +53,7 @@ def name_from_package(error):
 
 
 def _solutions(name):
-    """The package's functions that solve an exercise: methods if the name is that of a class."""
+    """Return the package's functions that solve an exercise; methods if the name is a class."""
     value = getattr(vae, name, None)
     functions = vars(value).values() if isinstance(value, type) else [value]
     return [function for function in functions if inspect.isfunction(function)
@@ -60,5 +61,5 @@ def _solutions(name):
 
 
 def _removed(*arguments, **named):
-    # This runs among the names of another module.
+    # This code runs with the globals of another module, so it cannot use `_REMOVED`.
     raise NotImplementedError("This solution is removed from the package")

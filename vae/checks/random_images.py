@@ -1,4 +1,4 @@
-"""Random binary images, on which the exercises' graphs are evaluated."""
+"""Random binary images on which checks evaluate the graphs of exercises."""
 
 
 def binary_images(random, n):
@@ -20,7 +20,7 @@ def draw_images(random, images, hidden_dim):
     -------
     dict
         ``x``: random binary images, bool, shape (50, 1, 28, 28).
-        ``seed``: int, from which the random weights are drawn.
+        ``seed``: int, seed of the random weights.
         ``hidden_dim``: int.
     """
     return dict(x=binary_images(random, 50), seed=random.randint(2 ** 31 - 1),

@@ -1,6 +1,7 @@
-"""Whether the student's updates minimise the loss, and whether the model learns.
+"""Checks that the student's updates minimise the loss, and that the model learns.
 
-Both are compared with Adam, which is written in NumPy here.
+The updates are compared with Adam, and the model is trained by Adam. This module implements Adam in
+NumPy.
 """
 
 import time
@@ -17,47 +18,48 @@ from vae.checks.numpy_functions import function
 from vae.language import _
 from vae.progress import advance, expect_more
 
-#: Steps of Adam in each attempt to train the model, if a batch has 20 images or more. With smaller
-#: batches there are more steps. The reference needs about 70.
+#: Number of steps of Adam in each attempt to train the model, if a batch has 20 images or more.
+#: With smaller batches there are more steps. The reference solution needs about 70 steps.
 TRAINING_STEPS = [300, 900, 900]
-#: After this time no other attempt begins, in seconds.
+#: No new attempt begins after this time, in seconds.
 PATIENCE = 40.
 LEARNING_RATE = 0.003
-#: By how much ELBO exceeds that of models which ignore their code when training may end, in nats.
+#: Training may end when the ELBO exceeds that of models which ignore their code by this much, in
+#: nats.
 ENOUGH_GAIN = 1.
 
 
 def compare_updates_with_adam(graph, x, encoder, decoder, gradients, described, random):
-    """Compare where `updates` take the parameters with where Adam's first step on the loss does.
+    """Compare the step that `updates` make with the first step of Adam on the loss.
 
-    This is done twice: with the model as it is, and with a decoder whose output is the same for all
-    codes, so that only the KL divergence moves the encoder.
+    The comparison is made twice: with the current model, and with a decoder whose output is the
+    same for all codes, so that only the KL divergence changes the encoder.
 
     Parameters
     ----------
     graph : dict
-        What ``build`` of the exercise `elbo` returns.
+        The result of ``build`` of the exercise `elbo`.
     x : numpy.ndarray, shape (batch, 1, 28, 28)
     encoder, decoder : list of Theano shared variables
-        The networks' parameters. They keep their values.
+        Parameters of the networks. They have the same values afterwards.
     gradients : callable
-        A batch of images -> the gradient of the loss with respect to each of `params`.
+        Maps a batch of images to the gradient of the loss with respect to each of `params`.
     described : dict
-        Parameter -> text that helps the student find it.
+        Maps a parameter to a text that helps the student find it.
     random : numpy.random.RandomState
 
     Returns
     -------
     dict
-        ``unmoved``: list of str, the parameters that Adam moves and `updates` do not.
-        ``agreement``: float, positive if `updates` go where Adam goes.
-        ``no_gradient_of_kl``: bool, whether the KL divergence does not move the encoder.
+        ``unmoved``: list of str, the parameters that Adam changes and `updates` do not.
+        ``agreement``: float, positive if the step of `updates` has the direction of Adam's step.
+        ``no_gradient_of_kl``: bool, true if the KL divergence does not change the encoder.
     """
     batch = np.asarray(x, graph["input_x"].dtype)
     apply_updates = function([graph["input_x"]], [], updates=[
         (shared, T.cast(new, shared.dtype) if isinstance(shared.type, T.TensorType) else new)
         for shared, new in graph["updates"]])
-    # Random streams, too: then both steps have the same noise.
+    # Random streams are restored, too, so that both steps have the same noise.
     everything = list(dict.fromkeys([
         *encoder, *decoder, *graph["params"], *(shared for shared, _new in graph["updates"]),
         *shared_variables_of([graph["loss"]])]))
@@ -85,7 +87,7 @@ def compare_updates_with_adam(graph, x, encoder, decoder, gradients, described, 
 
 
 def _changes(parameters, step, batch):
-    """By how much a step on a batch changes each of the parameters, in float64."""
+    """Return the change of each parameter by a step on a batch, in float64."""
     before = [parameter.get_value() for parameter in parameters]
     step(batch)
     return [parameter.get_value().astype(float) - value
@@ -93,19 +95,19 @@ def _changes(parameters, step, batch):
 
 
 def description_of(parameter, described):
-    """Return how the student can find a parameter, or its name if it is in neither network."""
+    """Return the description of a parameter, or its name if it is in neither network."""
     return described.get(parameter, str(parameter.name))
 
 
 class Adam:
-    """Adam as Lasagne has it: Kingma and Ba (2015), algorithm 1.
+    """Adam as implemented in Lasagne: Kingma and Ba (2015), algorithm 1.
 
     Parameters
     ----------
     params : list of Theano shared variables
         The parameters that `step` changes.
     gradients : callable
-        A batch of images -> the gradient of the loss with respect to each parameter.
+        Maps a batch of images to the gradient of the loss with respect to each parameter.
     """
 
     def __init__(self, params, gradients):
@@ -122,7 +124,7 @@ class Adam:
                 self._params, self._gradients(batch), self._means, self._squares):
             mean += 0.1 * (gradient - mean)
             square += 0.001 * (gradient * gradient - square)
-            change = np.sqrt(square)  # from here in place, to save arrays of a network's size
+            change = np.sqrt(square)  # the next steps are in place, to save memory
             change += 1e-8
             np.divide(mean, change, out=change)
             change *= rate
@@ -132,28 +134,29 @@ class Adam:
 
 
 def train(graph, inputs, gradients, random, decode, described):
-    """Train the model with Adam until it learns to use its code, in several attempts if need be.
+    """Train the model with Adam until it has learnt to use its code, if necessary several times.
 
     Each attempt starts with the student's weights, and draws other batches.
 
     Parameters
     ----------
     graph, inputs : dict
-        What ``build`` and ``draw`` of the exercise `elbo` return. The parameters are changed.
+        The results of ``build`` and ``draw`` of the exercise `elbo`. The parameters are changed.
     gradients : callable
-        A batch of images -> the gradient of the loss with respect to each of `params`.
+        Maps a batch of images to the gradient of the loss with respect to each of `params`.
     random : numpy.random.RandomState
     decode : callable
-        Code, shape (n, dim), -> logits, shape (n, 1, 28, 28).
+        Maps codes, shape (n, dim), to logits, shape (n, 1, 28, 28).
     described : dict
-        Parameter -> text that helps the student find it.
+        Maps a parameter to a text that helps the student find it.
 
     Returns
     -------
     dict
-        ``trained_loc``, ``trained_scale``, ``trained_logits``: numpy.ndarray, what the trained
-        networks give for the held-out images; ``irrelevant``: list of str, the parameters that
-        training has not changed; ``n_steps``: int, of the last attempt.
+        ``trained_loc``, ``trained_scale``, ``trained_logits``: numpy.ndarray, the outputs of the
+        trained networks for the held-out images.
+        ``irrelevant``: list of str, the parameters that training has not changed.
+        ``n_steps``: int, the number of steps in the last attempt.
     """
     params, held_out, x = graph["params"], inputs["held_out"], inputs["x"]
     encode = compiled([graph["input_x"]], [graph["loc"], graph["scale"]])
@@ -161,7 +164,7 @@ def train(graph, inputs, gradients, random, decode, described):
     before, start = [parameter.get_value() for parameter in params], time.monotonic()
 
     def trained(n_steps):
-        """Train, and return what the networks give, the number of steps, and whether it learns."""
+        """Train; return the networks' outputs, the number of steps and whether the model learns."""
         adam = Adam(params, gradients)
         for n_done in range(1, n_steps + 1):
             batch = inputs["images"][random.randint(len(inputs["images"]), size=len(x))]
@@ -190,19 +193,25 @@ def train(graph, inputs, gradients, random, decode, described):
 
 
 def held_out_elbo(x, loc, scale, logits):
-    """Return ELBO by one sample an image, with the KL divergence in closed form.
+    """Estimate the ELBO by one sample per image, with the KL divergence in closed form.
 
     Parameters
     ----------
     x : numpy.ndarray, shape (n, 1, 28, 28)
     loc, scale : numpy.ndarray, shape (n, dim)
-        Of q(z | x).
+        Parameters of q(z | x).
     logits : numpy.ndarray, shape (n, 1, 28, 28)
+        The decoder's output for a sample from q(z | x) for each image.
 
     Returns
     -------
     float
-        Nats an image.
+        The mean over the images, in nats.
+
+    Raises
+    ------
+    Mistake
+        If the shapes do not match.
     """
     loc, scale, logits = (np.asarray(values, dtype=float) for values in (loc, scale, logits))
     require(loc.shape == scale.shape == (len(x), loc.shape[-1]) and logits.shape == x.shape,
@@ -211,9 +220,10 @@ def held_out_elbo(x, loc, scale, logits):
 
 
 def elbo_without_code(x):
-    """Return an upper bound of ELBO for all models that ignore their code.
+    """Return an upper bound of the ELBO of all models that ignore their code.
 
-    It is the greatest mean of log p(x) of pixels that are independent of each other and of the code.
+    It is the largest possible mean of log p(x) if the pixels are independent of each other and of
+    the code.
 
     Parameters
     ----------
@@ -222,7 +232,7 @@ def elbo_without_code(x):
     Returns
     -------
     float
-        Nats an image.
+        The mean over the images, in nats.
     """
     p = np.mean(x, axis=0)
     return float(np.sum(xlogy(p, p) + xlogy(1 - p, 1 - p)))

@@ -1,25 +1,25 @@
-"""Theano graphs as data: JSON in which an operation is a name from one table.
+"""Theano graphs as data: JSON in which an operation is a name from a table.
 
 A graph comes from a process that has run a student's code, so nothing in its text may become code.
-`dump_graph` writes which operations the graph has, in what order, and their parameters.
-`load_graph` checks each parameter and builds the operations with the constructors in the table. A
-text holds numbers, arrays, names of operations, and words from lists in this package. It also holds
-the names of shared variables, for hints; Theano never writes them into code.
+`dump_graph` writes the operations of the graph in their order, with their parameters. `load_graph`
+checks each parameter, and builds the operations with the constructors in the table. A text contains
+numbers, arrays, names of operations, and words from lists in this package. It also contains the
+names of shared variables, which appear in hints; Theano never writes these names into code.
 
-An operation that is not in the table is refused with a hint that names it. Equal graphs give equal
-texts.
+If an operation is not in the table, the graph is refused with a hint that names the operation.
+Equal graphs give equal texts.
 
 ``operations``
     the table of operations and their parameters;
 ``parameters``
     converters from JSON to an operation's parameters, and names of types;
 ``writer``, ``reader``
-    graph to text, text to graph;
+    conversion of a graph to text, and of text to a graph;
 ``bounds``
-    the largest text and graph.
+    limits on the size of texts and graphs.
 
-The text is bounded before it is parsed. Parsing it takes less than 500 MB, building the graph less
-than 500 MB more, and its arrays at most `bounds.MAX_ARRAYS` bytes.
+The size of the text is checked before it is parsed. Parsing the text takes less than 500 MB, and
+building the graph less than another 500 MB. The arrays take at most `bounds.MAX_ARRAYS` bytes.
 """
 
 from vae_grading.graphs.reader import load_graph

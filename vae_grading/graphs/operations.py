@@ -1,4 +1,4 @@
-"""The operations that a graph may contain, with their parameters."""
+"""The table of operations that a graph may contain, with their parameters."""
 
 from dataclasses import dataclass
 from typing import Callable
@@ -66,14 +66,14 @@ from vae_grading.graphs.parameters import (
 __all__ = ["OPERATIONS", "OPERATION_CLASSES", "OPERATION_NAMES", "SCALARS", "SCALAR_PARAMETERS",
            "SCAN_PARAMETERS", "TRANSPARENT", "build_scan"]
 
-#: Operations on numbers that have no parameters, by name.
+#: Scalar operations without parameters, by name.
 SCALARS = {
     name: value for module in [scalar, basic_scipy, sigm, xlogx, nnet]
     for name, value in sorted(vars(module).items()) if isinstance(value, scalar.ScalarOp)
     and not isinstance(value, (scalar.Cast, scalar.InRange, scalar.Composite))}
 SCALARS.update({"xlogx": xlogx.xlogx.scalar_op, "xlogy0": xlogx.xlogy0.scalar_op})
 
-#: Classes of operations on numbers that have parameters, with a converter for each parameter.
+#: Classes of scalar operations with parameters, with a converter for each parameter.
 SCALAR_PARAMETERS = {
     scalar.Cast: {"o_type": as_scalar_type},
     scalar.InRange: {"openlow": as_boolean, "openhi": as_boolean},
@@ -94,11 +94,11 @@ def as_scalar_op(value):
 
 @dataclass(frozen=True)
 class _Operation:
-    """How one class of operations is written and built."""
+    """The description of a class of operations, from which they are written and built."""
 
-    parameters: dict  #: a converter for each parameter, by name
+    parameters: dict  #: maps the name of each parameter to its converter
     build: Callable  #: (**parameters) -> operation
-    read: Callable | None = None  #: (operation) -> its parameters; by default its attributes
+    read: Callable | None = None  #: (operation) -> its parameters; by default, attributes are read
 
 
 _CONVOLUTION_3D = {
@@ -219,7 +219,7 @@ def _name_of_random_function(op):
             "ndim_added": op.ndim_added}
 
 
-#: The numbers of a loop's inputs and outputs, by their role.
+#: Parameters with the numbers of inputs and outputs of a loop, one for each role.
 _COUNTS = ("n_seqs", "n_mit_mot", "n_mit_mot_outs", "n_mit_sot", "n_sit_sot", "n_shared_outs",
            "n_nit_sot")
 SCAN_PARAMETERS = {
@@ -235,9 +235,18 @@ def build_scan(inputs, outputs, **parameters):
     Parameters
     ----------
     inputs, outputs : list of Theano variable
-        Of the graph that is computed in each step.
+        Inputs and outputs of the graph that is computed in each step.
     **parameters
-        Those of `SCAN_PARAMETERS`.
+        The parameters in `SCAN_PARAMETERS`.
+
+    Returns
+    -------
+    theano.scan_module.scan_op.Scan
+
+    Raises
+    ------
+    Exception
+        Theano raises errors of various classes if the loop is inconsistent.
     """
     parameters = {name: list(map(list, value)) if isinstance(value, tuple) else value
                   for name, value in parameters.items()}
@@ -248,7 +257,7 @@ def build_scan(inputs, outputs, **parameters):
     return op
 
 
-#: Every operation that a graph may have, by its class.
+#: The classes of all operations that a graph may have, except loops, each with its description.
 OPERATIONS = {
     **{cls: _Operation(parameters, cls) for cls, parameters in _PLAIN.items()},
     compile_ops.Rebroadcast: _Operation(
@@ -269,9 +278,9 @@ OPERATIONS = {
             **{name: getattr(op, name) for name in ["imshp", "kshp", "nkern", "bsize", "dx", "dy"]},
             "output_mode": op.out_mode}),
 }
-#: The names of operations in texts, by class.
+#: Maps each class of operations to its name in texts.
 OPERATION_NAMES = {cls: f"{cls.__module__.rpartition('.')[2]}.{cls.__name__}"
                    for cls in [*OPERATIONS, scan_op.Scan]}
 OPERATION_CLASSES = {name: cls for cls, name in OPERATION_NAMES.items()}
-#: Operations whose value is their first input: the writer leaves them out.
+#: Operations that return their first input. The writer leaves them out.
 TRANSPARENT = (theano.printing.Print, opt.Assert, compile_ops.OutputGuard)

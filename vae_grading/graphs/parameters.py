@@ -1,7 +1,7 @@
 """Converters from JSON to the arguments of an operation's constructor, and names of types.
 
-A converter takes an untrusted value and returns what the constructor takes. It raises ValueError if
-the value is anything else.
+A converter takes an untrusted value and returns an argument of the constructor. It raises
+ValueError if the value is not valid.
 """
 
 import math
@@ -16,12 +16,12 @@ from vae.language import _
 DTYPES = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
            "float16", "float32", "float64", "complex64", "complex128")
 
-#: A name that a shared variable keeps, for hints.
+#: Names of shared variables that match this pattern are kept, because they appear in hints.
 SHARED_VARIABLE_NAME = re.compile(r"[\w .,:()\[\]×→-]{1,100}")
 
 
 class Refused(Exception):
-    """A graph contains something that is not in the tables; the text is for the student."""
+    """A graph contains something that is not in the tables. The message is for the student."""
 
 
 def as_integer(low, high):
@@ -107,7 +107,7 @@ def as_scalar_type(text):
     return scalar.get_scalar_type(as_dtype(text[len("scalar "):]))
 
 
-#: Types that have no parameters, by the names that texts give them.
+#: Maps the names of types in texts to types that have no parameters.
 NAMED_TYPES = {"random state": raw_random.random_state_type, "none": type_other.NoneTypeT(),
                "slice": type_other.slicetype}
 
@@ -141,28 +141,33 @@ as_index = as_any_of(_as_bound, _as_slice)
 
 
 def as_not_inplace(value):
-    """Check whether an operation overwrites its inputs; build one that does not.
+    """Check a flag that makes an operation overwrite its inputs, and return False.
 
-    Its value is the same.
+    Without overwriting, the operation has the same value.
     """
     as_boolean(value)
     return False
 
 
 def converted(converters, values):
-    """Return the parameters that a constructor takes.
+    """Convert the parameters of an operation.
 
     Parameters
     ----------
     converters : dict
-        By the name of a parameter.
+        Maps the name of a parameter to its converter.
     values : object
         Untrusted.
+
+    Returns
+    -------
+    dict
+        Keyword arguments of the constructor.
 
     Raises
     ------
     ValueError
-        If the values are not a dict of exactly these parameters, or one of them is wrong.
+        If `values` is not a dict with exactly these parameters, or if one of them is not valid.
     """
     if type(values) is not dict or set(values) != set(converters):
         raise ValueError(f"Got the parameters {str(values)[:100]}, expected {list(converters)}")

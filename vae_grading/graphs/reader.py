@@ -40,13 +40,13 @@ from vae_grading.graphs.parameters import (
 
 __all__ = ["load_graph"]
 
-_as_bound = as_any_of(as_none, as_int32)  # of a constant slice
+_as_bound = as_any_of(as_none, as_int32)  # a bound of a constant slice
 _as_random_state = as_tuple(as_list(as_integer(0, 2**32 - 1), 624), as_integer(0, 624),
                             as_integer(0, 1), as_number)
 
 
 def load_graph(text):
-    """Return the graph that a text describes.
+    """Build the graph that a text describes.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def load_graph(text):
     Returns
     -------
     dict
-        What `vae_grading.graphs.dump_graph` was given.
+        A graph in the form of the argument of `vae_grading.graphs.dump_graph`.
 
     Raises
     ------
@@ -80,7 +80,7 @@ def _refuse_constant(text):
 
 
 class _Reader:
-    """Builds the variables of a graph one after another, each from earlier ones."""
+    """Builds the variables of a graph one after another, each from earlier variables."""
 
     def __init__(self, parts, depth=0, budget=None):
         if type(parts) is not list or depth > bounds.MAX_DEPTH:
@@ -149,7 +149,7 @@ class _Reader:
         outputs = node.outputs
         if [variable.type for variable in node.inputs] != [variable.type for variable in inputs]:
             raise ValueError(f"Got inputs of {name} that it would not leave as they are")
-        node.inputs = inputs  # `make_node` may take an equal constant, such as 1 for True
+        node.inputs = inputs  # `make_node` may have replaced a constant by an equal one, True by 1
         if [text_of_type(variable.type) for variable in outputs] != types:
             raise ValueError(f"Got {types} from {name}, expected "
                              f"{[str(variable.type) for variable in outputs]}")
@@ -168,7 +168,7 @@ class _Reader:
                           **converted(SCAN_PARAMETERS, data))
 
     def give_updates(self, updates):
-        """Let shared variables change with each call of a function of this graph."""
+        """Give shared variables the updates that each call of a compiled function makes."""
         for variable, update in updates:
             variable, update = self._variable(variable), self._variable(update)
             if not isinstance(variable, theano.compile.SharedVariable) \
@@ -178,7 +178,7 @@ class _Reader:
             variable.default_update = update
 
     def structure(self, value, depth):
-        """Return lists and dicts with variables in place of their numbers."""
+        """Return lists and dicts in which variables replace their numbers."""
         if depth > bounds.MAX_DEPTH:
             raise ValueError("Got too many lists in lists")
         if type(value) is dict:
@@ -192,7 +192,7 @@ class _Reader:
 
 
 class _Budget:
-    """What a graph, together with the graphs inside it, may still take."""
+    """The variables and bytes that a graph, including its inner graphs, may still use."""
 
     def __init__(self):
         self._remaining = {"variables": bounds.MAX_VARIABLES, "bytes of arrays": bounds.MAX_ARRAYS}

@@ -32,7 +32,7 @@ __all__ = ["dump_graph"]
 
 
 def dump_graph(graph):
-    """Return a graph as text.
+    """Convert a graph to text.
 
     Parameters
     ----------
@@ -42,14 +42,14 @@ def dump_graph(graph):
     Returns
     -------
     str
-        JSON: ``parts``, the variables in an order in which they can be computed; ``updates``, pairs
-        of a shared variable and what it becomes after each call; ``graph``, the argument with
-        numbers of variables in place of variables.
+        JSON with three keys. ``parts`` are the variables, in an order in which they can be
+        computed. ``updates`` are pairs of a shared variable and its value after each call.
+        ``graph`` is the argument, in which numbers replace variables.
 
     Raises
     ------
     vae.checks.Mistake
-        If the graph is too large, or something in it is not in the tables.
+        If the graph is too large, or contains something that is not in the tables.
     """
     try:
         writer = _Writer()
@@ -66,7 +66,7 @@ def dump_graph(graph):
 
 
 def _plain(value):
-    """Return a parameter as JSON takes it: numbers, words, and lists of these."""
+    """Convert a parameter to values that JSON allows: numbers, words, and lists of these."""
     if value is None or type(value) in (bool, int, float, str):
         return value
     if type(value) is Text:
@@ -89,7 +89,7 @@ def _plain(value):
 
 
 def _scalar_op(op):
-    """Return an operation on numbers as data: its name, or its class's name and parameters."""
+    """Convert a scalar operation to data: its name, or the name of its class and its parameters."""
     if type(op) in SCALAR_PARAMETERS:
         return [type(op).__name__, _parameters(op, SCALAR_PARAMETERS[type(op)])]
     same_class = [name for name, known_op in SCALARS.items() if type(known_op) is type(op)]
@@ -106,7 +106,7 @@ def _unknown_operation(op):
 
 
 def _parameters(op, converters, read=None):
-    """Return an operation's parameters as data, after checking that the reader will take them."""
+    """Convert the parameters of an operation to data, and check that the reader will accept it."""
     values = read(op) if read else {name: getattr(op, name) for name in converters}
     try:
         values = {name: _plain(value) for name, value in values.items()}
@@ -119,13 +119,13 @@ def _parameters(op, converters, read=None):
 
 
 class _Writer:
-    """Numbers variables in an order in which they can be computed."""
+    """Numbers the variables of a graph in an order in which they can be computed."""
 
     def __init__(self, inputs=(), depth=0):
         self._parts = []
-        self._numbers, self._n = {}, 0  #: of variables; how many have been given
-        self._constants = {}  #: a variable for each constant, by its part
-        self._written_out = {}  #: outputs of graphs that are used as operations, by node
+        self._numbers, self._n = {}, 0  #: the numbers of variables; the next free number
+        self._constants = {}  #: maps the part of a constant, as text, to its variable
+        self._written_out = {}  #: maps nodes that contain a graph to copies of its outputs
         self._updated = []  #: shared variables that change with each call
         self._depth = depth
         for variable in inputs:
@@ -138,7 +138,7 @@ class _Writer:
             self._n += 1
 
     def structure(self, value, depth):
-        """Return lists and dicts with numbers of variables in place of variables."""
+        """Return lists and dicts in which numbers replace variables."""
         if depth > bounds.MAX_DEPTH:
             raise Refused(_("граф вложен слишком глубоко"))
         if isinstance(value, theano.Variable):
@@ -151,7 +151,7 @@ class _Writer:
         return _plain(value)
 
     def number(self, variable):
-        """Return the number of a variable, after numbering what it is computed from."""
+        """Return the number of a variable. First number all variables that it depends on."""
         waiting = [variable]
         while waiting:
             current = waiting[-1]
@@ -175,14 +175,14 @@ class _Writer:
         return self._numbers[variable]
 
     def _number_as(self, variable, value, waiting):
-        """Give a variable the number of another one, or let that be numbered first."""
+        """Give a variable the number of an equal value, or schedule the value to be numbered."""
         if value in self._numbers:
             self._numbers[variable] = self._numbers[value]
         else:
             waiting.append(value)
 
     def _inside(self, variable):
-        """Return the variable that a graph, used as an operation, computes for this output."""
+        """Return the variable that computes this output of an `OpFromGraph`."""
         node = variable.owner
         if node not in self._written_out:
             self._written_out[node] = theano.clone(
@@ -202,7 +202,7 @@ class _Writer:
             known = self._constants.setdefault(str(part), variable)
             if known is variable:
                 self._add([variable], part)
-            else:  # equal graphs give equal texts, with one constant or two of the same value
+            else:  # graphs with one constant or two equal constants give the same text
                 self._numbers[variable] = self._numbers[known]
         else:
             self._add([variable], ["input", type_])

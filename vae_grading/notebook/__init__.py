@@ -1,11 +1,13 @@
 """A student's notebook.
 
 ``cells``
-    its cells and statements, and the orders that they may be run in;
+    splits it into cells and statements, and finds the orders in which they may be run;
 ``execution``
-    running them;
+    runs the cells;
 ``fakes``
-    what replaces training, pictures and downloads;
+    replaces training, pictures and downloads;
+``file_format``
+    reads the file;
 ``package_stubs``
-    the exercises that the package `vae` also solves.
+    handles the exercises that the package `vae` also solves.
 """

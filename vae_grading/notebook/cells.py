@@ -1,4 +1,4 @@
-"""A notebook's code cells, their statements, and the orders that they may be run in."""
+"""A notebook's code cells, their statements, and the orders in which the cells may be run."""
 
 import __future__
 import ast
@@ -28,7 +28,7 @@ _RUNS_ITS_LINE = re.compile(r"^(\s*)%(time|timeit|prun)\s+(?=[^-\s])", re.M)
 
 
 class _Loop(asyncio.SelectorEventLoop):
-    """An event loop without the sockets by which threads wake it: the sandbox allows no sockets."""
+    """An event loop without sockets, which the sandbox forbids. So threads cannot wake it."""
 
     def __init__(self):
         super().__init__(selectors.SelectSelector())
@@ -46,32 +46,39 @@ class Statement:
 
     node: ast.stmt
     code: CodeType
-    binds: set  #: global names
-    uses: set  #: global names
+    binds: set  #: global names that it binds
+    uses: set  #: global names that it uses
 
     @property
     def exercises(self):
-        """The exercises whose names this statement binds."""
+        """The exercises for which this statement binds names."""
         return [number for number, exercise in EXERCISES.items()
                 if self.binds.intersection(exercise.names)]
 
     @property
     def is_import(self):
+        """Whether this is an import statement."""
         return isinstance(self.node, (ast.Import, ast.ImportFrom))
 
     @property
     def future(self):
-        """The compiler's flag for later statements, if it is ``from __future__ import ...``."""
+        """The compiler flag that ``from __future__ import annotations`` sets, or 0."""
         return self.code.co_flags & __future__.annotations.compiler_flag
 
     def run(self, names, future=0):
-        """Run it, as Jupyter would, in a namespace.
+        """Run the statement in a namespace, in the same way as Jupyter.
 
         Parameters
         ----------
         names : dict
+            The namespace, changed in place.
         future : int
-            The flag that earlier statements have set: see the property.
+            The compiler flag that earlier statements have set: see the property `future`.
+
+        Raises
+        ------
+        BaseException
+            Whatever the student's code raises.
         """
         code = _compiled(self.node, self.code.co_filename, future) if future else self.code
         result = eval(code, names)
@@ -80,7 +87,7 @@ class Statement:
 
     @property
     def lines(self):
-        """Its first and last line; decorators are part of it."""
+        """The numbers of its first and last line. Decorators are part of the statement."""
         decorators = getattr(self.node, "decorator_list", [])
         return min(node.lineno for node in [self.node, *decorators]), self.node.end_lineno
 
@@ -89,11 +96,11 @@ class Statement:
 class Cell:
     """A code cell and its statements."""
 
-    name: str  #: the file name in its tracebacks
+    name: str  #: the file name in tracebacks
     source: str
     execution_count: int | None = None
     statements: list[Statement] = field(default_factory=list)
-    error: Exception | None = None  #: why it is not Python
+    error: Exception | None = None  #: the error of the parser, if the cell is not Python
 
     def __post_init__(self):
         try:
@@ -105,13 +112,14 @@ class Cell:
                 nodes = ast.parse(python, self.name).body
                 self.statements = [_statement(node, self.name) for node in nodes]
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-            # ValueError: a null byte. RecursionError and MemoryError: nested too deep for the
-            # parser. The traceback would keep alive the frames that use up the memory.
+            # ValueError means a null byte. RecursionError and MemoryError mean that the code is
+            # nested too deeply for the parser. The traceback is removed, because it would keep the
+            # frames alive that use up the memory.
             self.error = error.with_traceback(None)
 
     @property
     def python(self):
-        """The code whose lines tracebacks name."""
+        """The code to which the line numbers in tracebacks refer."""
         try:
             return python_of(self.source)
         except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -119,7 +127,7 @@ class Cell:
 
     @property
     def exercises(self):
-        """The exercises whose names this cell binds."""
+        """The exercises for which this cell binds names."""
         if self.error is not None:
             return [number for number, exercise in EXERCISES.items()
                     if any(re.search(rf"^\s*((def|class)\s+{name}\b|.*\b{name}\b[^=\n]*=[^=])",
@@ -127,7 +135,17 @@ class Cell:
         return sorted({number for statement in self.statements for number in statement.exercises})
 
     def exercise_at(self, line):
-        """The exercise that a line of this cell is part of, or None."""
+        """Return the exercise that a line of this cell belongs to.
+
+        Parameters
+        ----------
+        line : int
+            Number of the line, from 1.
+
+        Returns
+        -------
+        int or None
+        """
         for statement in self.statements:
             first, last = statement.lines
             if first <= line <= last and statement.exercises:
@@ -141,7 +159,7 @@ class Cell:
         ----------
         exercise : int
         owners : callable
-            (statement) -> the exercises that it defines.
+            (statement) -> list of the exercises that the statement defines or changes.
 
         Returns
         -------
@@ -165,7 +183,23 @@ class Cell:
 
 @lru_cache(maxsize=None)
 def python_of(source):
-    """Return a cell's source as plain Python: magics and shell lines become get_ipython() calls."""
+    """Convert a cell's source to plain Python.
+
+    Magics and shell lines become calls of ``get_ipython()``.
+
+    Parameters
+    ----------
+    source : str
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    SyntaxError
+        IPython may raise it for code that is not Python.
+    """
     match = _WRITES_ITS_BODY.match(source)
     if match:
         append, path = match.groups()
@@ -205,21 +239,25 @@ def _collect_names(code, binds, uses, nested=False):
 # --- reading ---
 
 def cells_of(content):
-    """Return the code cells of a notebook, in the order in which they stand.
+    """Return the code cells of a notebook, from top to bottom.
 
     Parameters
     ----------
     content : bytes
-        The file: see `vae_grading.notebook.file_format`.
+        Content of the file: see `vae_grading.notebook.file_format`.
+
+    Returns
+    -------
+    list of Cell
 
     Raises
     ------
     ValueError
-        If it is not a notebook.
+        If the file is not a notebook.
     """
     try:
         sources = code_cells_in(content)
-    except Exception as error:  # there are many ways not to be one
+    except Exception as error:  # a file that is not a notebook may cause errors of many classes
         raise ValueError(f"{type(error).__name__}: {error}") from None
     if not sources:
         raise ValueError(_("в нём нет ячеек с кодом"))
@@ -229,21 +267,21 @@ def cells_of(content):
 
 
 def orders_of(cells):
-    """Return the orders in which a student may have meant the cells to be run, likeliest first.
+    """Return the orders in which a student may have intended the cells to run, likeliest first.
 
-    1. By execution count. Solutions without a count come first, so that those with one win; other
-       cells without a count come last.
-    2. The same, but as if the kernel had been restarted, which resets the counts: cells above a gap
-       in the counts may be older, so they come first. Only where an exercise has more than one
-       solution, because only then can one of them be older.
+    1. The order of the execution counts. Solutions without a count come first, so that solutions
+       with a count replace them. Other cells without a count come last.
+    2. The same, but under the assumption that the kernel was restarted, which resets the counts.
+       Cells with counts above a gap may be older, so they come first. This order is only returned
+       if an exercise has more than one solution, because only then can a solution be older.
     3. From top to bottom.
 
-    A notebook that gives right answers in any of these orders is right.
+    A notebook is right if it gives right answers in any of these orders.
 
     Parameters
     ----------
     cells : list of Cell
-        As they stand in the notebook.
+        From top to bottom.
 
     Returns
     -------
@@ -262,7 +300,7 @@ def orders_of(cells):
     as_run = sorted(cells, key=count)
     orders = [as_run]
     counts = {cell.execution_count for cell in cells} - {None}
-    last = min(counts)  # before the first gap
+    last = min(counts)  # becomes the last count before the first gap
     while last + 1 in counts:
         last += 1
     solved = [number for cell in solutions for number in cell.exercises]
@@ -273,7 +311,18 @@ def orders_of(cells):
 
 
 def place_of(cell, statement):
-    """Return where a statement stands, for the student."""
+    """Describe the place of a statement for the student.
+
+    Parameters
+    ----------
+    cell : Cell
+    statement : Statement
+
+    Returns
+    -------
+    str
+        Cell and line, in the reader's language.
+    """
     return _("{cell}, строка {line}", cell=cell.name.strip("<>"), line=statement.lines[0])
 
 
@@ -285,19 +334,19 @@ def student_lines(error, cells, number):
     error : BaseException
         Raised by a cell, or by a function that a cell defined.
     cells : list of Cell
-        The student's.
+        The student's cells.
     number : int
-        Of the exercise.
+        Number of the exercise.
 
     Returns
     -------
     text : str
-        The traceback, reduced to those lines and those of functions that belong to no exercise,
-        "" if no line of the exercise is among them.
+        The traceback, reduced to the lines of this exercise and to lines that belong to no
+        exercise. "" if the traceback has no line of this exercise.
     lines : list of tuple of int
-        The numbers of the same cells and lines, from 1.
+        The same lines as pairs of the numbers of a cell and of a line, from 1.
     exercise : int or None
-        The exercise that the innermost of all lines is part of.
+        The exercise that the innermost line of the whole traceback belongs to.
     """
     by_name = {cell.name: cell for cell in cells}
     places = {cell.name: place for place, cell in enumerate(cells, start=1)}

@@ -1,18 +1,19 @@
 """Running a student's notebook.
 
-Notebooks come with cells added, split, merged, reordered, run out of order, and copied from one to
-another. So an exercise is what its names are in the end, however they got there. Every cell is run
-whole, as Jupyter would run it, with these exceptions:
+Students add, split, merge, reorder and copy cells, and run them out of order. So the solution of an
+exercise is the final value of its names, no matter which cells have defined them. Cells are run in
+the same way as in Jupyter, with these exceptions:
 
-* A statement that fails does not stop the rest of its cell, unless it is a ``raise``: a module that
-  the notebook imports may be missing here.
-* A statement that defines no exercise may take half of the time that all such statements have left,
-  then it is interrupted.
-* Where a name is missing, the cell that defines it is run first, if it has not been run yet.
-* Where the reference replaces an exercise, statements that only define this exercise are left out,
-  and changes that others make to its names are undone.
+* If a statement fails, the following statements of its cell still run, because the statement may
+  import a module that is missing here. After a ``raise``, they do not run.
+* A statement that defines no exercise may take half of the remaining time for all such statements.
+  Then it is interrupted.
+* If a name is missing, the cell that defines it is run first, unless it has been run before.
+* If the reference replaces an exercise, statements that define only this exercise do not run.
+  Changes that other statements make to its names are undone.
 
-`vae_grading.notebook.fakes` replaces beforehand what is slow and changes no exercise.
+Before that, `vae_grading.notebook.fakes` has replaced slow functions that do not affect the
+exercises.
 """
 
 import ast
@@ -36,17 +37,22 @@ from vae_grading.notebook.package_stubs import PACKAGE_STUBS
 
 __all__ = ["Execution", "Overdue", "given_by", "main_module"]
 
-_MAX_PARTS = 1000  # of a value that a snapshot holds
-_MIN_PATIENCE = 0.1  # seconds: for a statement after others that caught what interrupts them
+_MAX_PARTS = 1000  # parts of a value in a snapshot
+_MIN_PATIENCE = 0.1  # seconds for a statement, even if earlier ones have caught the interruption
 
 
 def given_by(setup):
-    """Return the names that a notebook may rely on: what its first cell defines.
+    """Return the names that the first cell of the seminar's notebook defines.
 
     Parameters
     ----------
     setup : str
         The code of that cell.
+
+    Returns
+    -------
+    dict
+        Maps names to values.
     """
     names = main_module()
     exec(compile(python_of(setup), "<setup>", "exec"), names)
@@ -54,7 +60,13 @@ def given_by(setup):
 
 
 def main_module():
-    """Return the names of a new module ``__main__``, as a kernel has it."""
+    """Make a new module ``__main__`` that resembles the one in a kernel.
+
+    Returns
+    -------
+    dict
+        The namespace of the module.
+    """
     module = sys.modules["__main__"] = ModuleType("__main__")
     names = vars(module)
     shell = Shell(names)
@@ -69,7 +81,7 @@ class Overdue(StatementInterrupted):
 # --- which exercises a statement has changed ---
 
 def _parts(value):
-    """Return a value and its parts: if these are the same objects later, nothing changed it."""
+    """Return a value and its parts. If these are still the same objects later, it is unchanged."""
     value_type = type(value)
     try:
         if value_type in (list, tuple, set):
@@ -90,7 +102,7 @@ def _parts(value):
 
 
 def _snapshot(names, chosen):
-    """Return the parts of the values that the chosen names have."""
+    """Return the parts of the values of the chosen names."""
     return [part for name in sorted(chosen) for part in _parts(names.get(name))]
 
 
@@ -107,10 +119,10 @@ def _snapshots(names):
 # --- running ---
 
 class _SampleOnce:
-    """The method ``sample`` of q(z | x) that first returns the sample that the reference decodes.
+    """A method ``sample`` of q(z | x) that first returns the sample that the reference decodes.
 
-    A student who calls the sample by another name then has the same variable. It is no change of
-    q(z | x) by the student.
+    If the student's code calls ``sample`` and gives the result another name, this name then refers
+    to the same variable. `_parts` ignores this method, because it is not the student's change.
     """
 
     def __init__(self, sample, z):
@@ -118,7 +130,7 @@ class _SampleOnce:
 
     @classmethod
     def put_into(cls, qz_x, z):
-        """Let the next sample of q(z | x) be z."""
+        """Make the next call of ``qz_x.sample()`` return z."""
         sample = qz_x.sample
         with suppress(AttributeError):  # a student's class may allow no new attributes
             qz_x.sample = cls(sample._sample if type(sample) is cls else sample, z)
@@ -128,14 +140,16 @@ class _SampleOnce:
 
 
 class _Replacement:
-    """The reference's code in place of an exercise.
+    """The code of the reference that replaces an exercise.
 
     Parameters
     ----------
     number : int
+        Number of the exercise.
     source : str
+        The code.
     cells : list of Cell
-        The student's.
+        The student's cells.
     """
 
     def __init__(self, number, source, cells):
@@ -146,11 +160,11 @@ class _Replacement:
         self.binds |= self._own_names.keys()
         self.uses = {name for statement in statements for name in statement.uses - self.binds
                      if not hasattr(builtins, name)}
-        self.is_new = True  #: it has neither run to its end nor been started for a missing name
-        self._snapshot = None  #: of what it used and defined when it last ran to its end
+        self.is_new = True  #: whether it has neither finished nor been started for a missing name
+        self._snapshot = None  #: the values that it had used and defined when it last finished
 
     def is_due(self, names):
-        """Whether all names that it uses exist, and one has changed since it last ran."""
+        """Return whether all names that it uses exist, and one has changed since its last run."""
         return self.uses <= names.keys() and (
             self._snapshot is None
             or not _same(self._snapshot, _snapshot(names, self.binds | self.uses)))
@@ -166,26 +180,27 @@ class _Replacement:
 
 
 def _own_names(number, statements, cells, binds):
-    """Return how the student calls what the reference calls otherwise in an exercise.
+    """Find variables for which the student and the reference use different names.
 
-    Where the reference has ``decoder_logits = vae_decoder_mlp(z)`` and the student ``decoder_logits
-    = vae_decoder_mlp(code)``, ``code`` is the student's name of ``z``, and later exercises use it.
+    Suppose that the reference has ``decoder_logits = vae_decoder_mlp(z)`` and the student has
+    ``decoder_logits = vae_decoder_mlp(code)``. Then ``code`` is the student's name for ``z``, and
+    the student's later exercises use it.
 
     Parameters
     ----------
     number : int
-        Of the exercise.
+        Number of the exercise.
     statements : list of Statement
-        The reference's.
+        The statements of the reference.
     cells : list of Cell
-        The student's.
+        The student's cells.
     binds : set of str
-        What the reference's statements define.
+        Names that the statements of the reference define.
 
     Returns
     -------
     dict of str
-        The reference's name, by the student's.
+        Maps the student's name to the name in the reference.
     """
     exercise_names = {name for exercise in EXERCISES.values() for name in exercise.names}
     own_statements = [statement for cell in cells for statement in cell.statements]
@@ -199,7 +214,10 @@ def _own_names(number, statements, cells, binds):
 
 
 def _arguments(statements):
-    """Return the names that statements pass to functions, by the function and the place."""
+    """Return the names that statements pass to functions.
+
+    The keys are pairs of a function and the position or keyword of the argument.
+    """
     return {(ast.unparse(node.func), place): argument.id
             for statement in statements for node in ast.walk(statement.node)
             if isinstance(node, ast.Call)
@@ -217,33 +235,33 @@ class Execution:
         cell 1    qz_x = MultivariateNormalDiag(mean, scale)
         cell 2    mean, scale = vae_encoder_mlp(input_x)
 
-    ``_run_cell(1)`` runs its statement in ``_execute``. That raises NameError, so ``_execute``
-    calls ``_provide("mean")``. Cell 2 binds this name and has not been started, so ``_provide``
-    calls ``_run_cell(2)``. If the reference replaces exercise 2, that calls
-    ``_provide("vae_encoder_mlp")`` in the same way, which runs the replacement. Then ``_execute``
-    runs the statement of cell 1 again. A cell is started once for a missing name, and so is a
-    replacement, so this ends. A cell that was started in this way before what it needs was there,
-    and so failed to define an exercise, is run again in its place.
+    ``_run_cell(1)`` runs its statement in ``_execute``. The statement raises NameError, so
+    ``_execute`` calls ``_provide("mean")``. Cell 2 binds this name and has not been started, so
+    ``_provide`` calls ``_run_cell(2)``. If the reference replaces exercise 2, the name
+    ``vae_encoder_mlp`` is missing, and ``_provide("vae_encoder_mlp")`` runs the replacement in the
+    same way. Then ``_execute`` runs the statement of cell 1 again. The recursion ends, because a
+    cell or a replacement is started at most once for a missing name. If a cell was started in this
+    way too early, so that it failed to define an exercise, it is run again at its own position.
 
     Attributes
     ----------
     cells : list of Cell
-        The student's, in the order to run them in.
+        The student's cells, in the order in which they are run.
     names : dict
         The namespace, changed in place.
     given : dict
         Names that a notebook may use without defining them, with their values.
     replacements : dict
-        The reference's code for some exercises, by number.
+        Maps the numbers of some exercises to the code of the reference.
     skipped : list of str
-        Places of statements not to run, see `place_of`.
+        Places of statements that must not run: see `place_of`.
     patience : float
         Seconds for all statements that define no exercise.
     before_statement : callable
-        (cell, statement) -> None, called before the student's statement runs.
+        (cell, statement) -> None, called before a statement of the student runs.
     on_change : callable
-        (exercise, cell, statement) -> None, called after a statement that has changed what an
-        exercise defines.
+        (exercise, cell, statement) -> None, called after a statement that has changed a value of a
+        name of an exercise.
     """
 
     cells: list
@@ -257,15 +275,15 @@ class Execution:
     _started: set = field(default_factory=set, init=False)
     _too_early: set = field(default_factory=set, init=False)
     _errors: list = field(default_factory=list, init=False)
-    _future: int = field(default=0, init=False)  #: as `Statement.future`, kept as by a kernel
+    _future: int = field(default=0, init=False)  #: compiler flag, see `Statement.future`
 
     def run(self):
         """Run all cells.
 
         Returns
         -------
-        list of (Cell, exception)
-            What they raised.
+        list of (Cell, BaseException)
+            The errors of the cells.
         """
         signal.signal(signal.SIGALRM, _interrupt)
         self._replacements = [_Replacement(number, source, self.cells)
@@ -301,11 +319,11 @@ class Execution:
                     return
 
     def _all_replaced(self, exercises):
-        """Whether there are exercises, and the reference replaces all of them."""
+        """Return whether the reference replaces all of these exercises; False if there are none."""
         return bool(exercises) and self.replacements.keys() >= set(exercises)
 
     def _run_statement(self, cell, statement):
-        """Run a statement and the replacements that it makes due; return what it raised."""
+        """Run a statement, then the replacements that it makes due; return its error or None."""
         self.before_statement(cell, statement)
         before = _snapshots(self.names)
         values = dict(self.names)
@@ -338,12 +356,12 @@ class Execution:
             self.patience -= time.monotonic() - started
 
     def _restore_solutions(self, before):
-        """Undo an import of the package's stub over what the student has written.
+        """Restore the student's solutions if an import of a package's stub has replaced them.
 
         Parameters
         ----------
         before : dict
-            The values of all names, before the statement that may have imported it.
+            The values of all names before the statement that may have imported a stub.
         """
         for stubs in PACKAGE_STUBS.values():
             for name, stub in stubs.items():
@@ -352,11 +370,11 @@ class Execution:
                     self.names[name] = own
 
     def _run_replacement(self, replacement):
-        """Run the reference's code; return what it raised."""
+        """Run the reference's code; return its error or None."""
         return self._execute(lambda: replacement.run(self.names))
 
     def _execute(self, code):
-        """Run code, and where a name is missing, first what defines it; return what it raised."""
+        """Run code, after other code that defines missing names; return its error or None."""
         while True:
             try:
                 code()
@@ -370,7 +388,7 @@ class Execution:
                 return error
 
     def _provide(self, name):
-        """Run what defines a name; return whether it is worth trying again."""
+        """Run code that defines a name; return whether it is worth trying again."""
         for cell in self.cells:
             if cell not in self._started and any(
                     name in statement.binds for statement in cell.statements):
@@ -381,7 +399,7 @@ class Execution:
                 return True
         for replacement in self._replacements:
             if name in replacement.binds and replacement.is_new:
-                replacement.is_new = False  # it may lack a name that leads back here
+                replacement.is_new = False  # avoids endless recursion if it lacks a name, too
                 return self._run_replacement(replacement) is None
         if name in self.given and name not in self.names:
             self.names[name] = self.given[name]
@@ -395,7 +413,7 @@ def _interrupt(*args):
 
 
 def _is_obsolete_raise(cell, statement, names):
-    """Whether a statement is the exercise's own ``raise``, left in a cell that solves it."""
+    """Return whether a statement is a ``raise`` that was left in a cell with a solved exercise."""
     return (statement is not None and isinstance(statement.node, ast.Raise) and cell.exercises
             and all(names.get(name) is not None for number in cell.exercises
                     for name in EXERCISES[number].names))

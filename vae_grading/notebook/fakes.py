@@ -1,12 +1,12 @@
-"""Fakes, in a student's process, of what is slow and does not affect the exercises.
+"""Fakes that replace slow functions in a student's process. They do not affect the exercises.
 
 Training
-    A compiled function with updates returns zeros. Other functions are compiled when they are first
-    called.
+    A function with updates returns zeros and is never compiled. Other functions are compiled when
+    they are first called.
 Pictures
     Nothing is drawn.
 Downloads
-    A few images take the place of the data set.
+    A few images replace the data set.
 Waiting
     ``time.sleep`` returns at once.
 """
@@ -23,15 +23,15 @@ import vae
 
 __all__ = ["Shell", "StatementInterrupted", "install", "keep_language", "use_few_images"]
 
-_MAX_TRAINING_CALLS = 10000  # a loop that waits until the model is trained would never end
+_MAX_TRAINING_CALLS = 10000  # otherwise a loop that waits for the model to learn would never end
 
 
 class StatementInterrupted(BaseException):
-    """The rest of the statement is left out, because it would not end."""
+    """A statement is interrupted, because it would not end."""
 
 
 class Shell:
-    """IPython's shell, in which only magics that run Python do anything.
+    """A fake of IPython's shell. Only magics that run Python have an effect.
 
     Parameters
     ----------
@@ -43,14 +43,17 @@ class Shell:
         self.user_ns = self.user_global_ns = names
 
     def push(self, variables, *args, **kwargs):
+        """Add variables, a dict, to the notebook's namespace."""
         self.user_ns.update(variables)
 
     def run_cell(self, source, *args, **kwargs):
+        """Run Python code in the notebook's namespace."""
         exec(source, self.user_ns)
 
     ex = run_cell
 
     def run_line_magic(self, name, line, *args, **kwargs):
+        """Run the file of a ``%run`` magic; ignore other magics."""
         if name == "run":
             with open(line.split()[0]) as file:
                 self.run_cell(file.read())
@@ -60,7 +63,7 @@ class Shell:
 
 
 class _Nothing:
-    """A picture or a part of one: nothing that is done to it has an effect."""
+    """A fake of a picture or a part of it. All operations on it succeed and have no effect."""
 
     def __call__(self, *args, **kwargs):
         return self
@@ -83,7 +86,7 @@ class _Nothing:
 
 
 class _Function:
-    """A function that is compiled when it is first called, and never if it trains."""
+    """A Theano function that is compiled at its first call, or never if it has updates."""
 
     _compile = staticmethod(theano.function)
 
@@ -119,8 +122,14 @@ class _Function:
 
 
 def use_few_images(images):
-    """Let `load_dataset` return a few of these images."""
-    import utils  # the copy of ours in the worker's folder: only a worker calls this
+    """Make `load_dataset` return a few of these images.
+
+    Parameters
+    ----------
+    images : numpy.ndarray, shape (n, 1, 28, 28)
+        At least 300 images.
+    """
+    import utils  # the copy of our utils.py in the worker's folder; only a worker runs this
 
     labels = np.arange(100, dtype=np.uint8) % 10
     few = tuple(part for start in (0, 100, 200) for part in (images[start:start + 100], labels))
@@ -128,14 +137,14 @@ def use_few_images(images):
 
 
 def keep_language():
-    """Keep hints in the grader's language, whatever language the notebook chooses."""
+    """Keep hints in the grader's language, even if the notebook chooses another language."""
     vae.use_language(vae.language.language())
     vae.use_language = vae.language.use_language = lambda name: None
 
 
 def install():
-    """Replace pictures, weights, training and waiting in this process."""
-    import utils  # as above
+    """Replace the functions for pictures, weights, training and waiting in this process."""
+    import utils  # the copy of our utils.py, see `use_few_images`
 
     nothing = _Nothing()
     for name in ["plot_model", "TrainingPicture", "plot_learning_curve", "plot_reconstructions",
@@ -149,5 +158,5 @@ def install():
     theano.function = theano.compile.function = _Function
     time.sleep = lambda seconds: None
     for setting in theano.configparser._config_var_list:
-        if setting.fullname == "compute_test_value":  # it would compile each operation alone
+        if setting.fullname == "compute_test_value":  # it would compile each operation separately
             setting.filter = lambda value: "off"

@@ -1,4 +1,4 @@
-"""Reading a notebook's file, also as other programs than Jupyter have saved it."""
+"""Reading a notebook's file, even if a program other than Jupyter has saved it."""
 
 import json
 
@@ -8,25 +8,25 @@ __all__ = ["code_cells_in"]
 
 
 def code_cells_in(content):
-    """Return the code cells of a notebook, in the order in which they stand.
+    """Return the code cells of a notebook, from top to bottom.
 
-    A file that lacks metadata, outputs or other parts is read as well: the source is enough.
+    The source of the cells is enough: metadata, outputs and other parts may be missing.
 
     Parameters
     ----------
     content : bytes
-        The file, of version 2, 3 or 4 of the format, in UTF-8, UTF-16 or UTF-32, with a byte order
-        mark or without, or in cp1251.
+        The file, in version 2, 3 or 4 of the format. The encoding is UTF-8, UTF-16 or UTF-32, with
+        or without a byte order mark, or cp1251.
 
     Returns
     -------
     list of (str, object)
-        The source of each cell, and its execution count as the file has it.
+        The source and the execution count of each cell. The count is not checked.
 
     Raises
     ------
     Exception
-        Of many classes, if it is not a notebook.
+        Errors of many classes, if the file is not a notebook.
     """
     notebook = _json_in(content)
     if "worksheets" in notebook:  # before version 4
@@ -42,6 +42,6 @@ def code_cells_in(content):
 
 def _json_in(content):
     try:
-        return json.loads(content)  # it recognises each encoding of Unicode
+        return json.loads(content)  # recognises all Unicode encodings
     except UnicodeDecodeError:
-        return json.loads(content.decode("cp1251", errors="replace"))  # a Russian Windows
+        return json.loads(content.decode("cp1251", errors="replace"))  # of a Russian Windows

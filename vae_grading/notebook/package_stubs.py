@@ -1,7 +1,7 @@
-"""The exercises whose solutions the package `vae` also contains.
+"""Exercises that the package `vae` also solves.
 
-The copy of the package in the sandbox has stubs in their place (`vae_grading.sandbox.worker`). A
-stub gets its solution back as soon as its exercise has a verdict.
+In the copy of the package in the sandbox, stubs replace these solutions
+(`vae_grading.sandbox.worker`). A stub gets its solution back as soon as its exercise has a verdict.
 """
 
 import vae
@@ -10,14 +10,19 @@ from vae_grading.notebook.cells import python_of
 
 __all__ = ["PACKAGE_STUBS", "fill_package", "in_package"]
 
-#: By exercise, the package's classes and functions with the names that the exercise defines.
+#: Maps an exercise to a dict of the package's classes and functions with the exercise's names.
 PACKAGE_STUBS = {
     number: {name: getattr(vae, name) for name in exercise.names if hasattr(vae, name)}
     for number, exercise in EXERCISES.items()}
 
 
 def in_package():
-    """Return the numbers of the exercises that the package also solves."""
+    """Return the numbers of the exercises that the package also solves.
+
+    Returns
+    -------
+    list of int
+    """
     return [number for number, stubs in PACKAGE_STUBS.items() if stubs]
 
 
@@ -27,9 +32,9 @@ def fill_package(solutions, given):
     Parameters
     ----------
     solutions : dict of str
-        The reference's code, by the number of an exercise.
+        Maps the number of an exercise to the code of the reference.
     given : dict
-        The names that this code may use, with their values.
+        Names that this code may use, with their values.
     """
     for number, source in solutions.items():
         names = dict(given)

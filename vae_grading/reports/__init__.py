@@ -5,19 +5,19 @@
     feedback/<name>.html     a page for the author of a notebook
     results/<name>.json      its grade in Gradescope's format, from which a later run resumes
     grades.xlsx, grades.csv  tables, with a row for each student
-    index.html               the class at a glance
-    moodle_feedback.zip      the students' pages, as Moodle takes them back
+    index.html               an overview of the class
+    moodle_feedback.zip      the students' pages, for uploading to Moodle
     junit.xml                for a CI server
 
 ``notebook_reports``, ``feedback.html``
-    the first two, written as soon as a notebook is graded;
+    write the files in ``feedback`` and ``results`` as soon as a notebook is graded;
 ``class_reports``
-    all others, with ``spreadsheet`` for the tables, and ``class_page`` and ``class_page.html`` for
-    the page;
+    writes all other files, with the help of ``spreadsheet`` for the tables, and of ``class_page``
+    and ``class_page.html`` for the overview;
 ``texts``, ``page.html``
-    what pages and tables say, safe in each format;
+    make texts safe for each format, and fill the templates of pages;
 ``files``
-    where reports are, and how they are written.
+    finds the paths of reports, and writes files.
 """
 
 from vae_grading.reports.class_reports import StudentGrade, write_class_reports

@@ -1,4 +1,4 @@
-"""The class at a glance: a page with pictures, for the lecturer."""
+"""An overview of the class for the lecturer: a page with pictures."""
 
 import io
 import math
@@ -20,13 +20,13 @@ from vae_grading.reports.texts import (
 
 __all__ = ["class_page"]
 
-#: Colours of the page, by those that stand for them in pictures. Blue and orange differ for people
-#: who do not see red or green, too.
+#: Maps placeholder colours in the pictures to colours of the page. Readers who are blind to red or
+#: green can tell blue from orange.
 _COLORS = {"#000001": "var(--text)", "#000002": "var(--quiet)", "#000003": "var(--line)",
            "#000004": "var(--blue)", "#000005": "var(--orange)"}
 _TEXT, _QUIET, _LINE, _BLUE, _ORANGE = _COLORS
-_WIDTH = 7.3  # inches: a letter is as large as those of the page
-_MOST_BARS = 21  # of the histogram
+_WIDTH = 7.3  # inches; with this width, letters are as large as on the page
+_MOST_BARS = 21  # bars of the histogram
 _MOST_HINTS = 8
 _VARYING = re.compile(r"""'[^']*'|"[^"]*"|-?\d+(?:\.\d+)?""")
 
@@ -41,6 +41,7 @@ def class_page(results):
     Returns
     -------
     str
+        HTML.
     """
     rows = [{"name": visible(result.student.name), "page": _link(result.page),
              "grade": printable(result.grade), "n_notebooks": len(result.student.notebooks)}
@@ -67,7 +68,7 @@ def _link(path):
 # --- pictures ---
 
 def _histogram(points):
-    """Return the picture of how many students have how many points, which may be fractions."""
+    """Return a histogram of the students' points, which may be fractions."""
     last = math.floor(MAX_POINTS)
     step = math.ceil((last + 1) / _MOST_BARS)
     counts = Counter(number // step for number in points)
@@ -88,7 +89,7 @@ def _histogram(points):
 
 
 def _outcomes(number, rows):
-    """Return how many students have solved an exercise, have failed, and have not tried."""
+    """Return the numbers of students who have solved an exercise, have failed, and did not try."""
     verdicts = [verdict for row in rows for verdict in row["grade"].verdicts
                 if verdict.exercise == number]
     n_right = sum(verdict.passed for verdict in verdicts)
@@ -101,7 +102,7 @@ def _is_untried(verdict):
 
 
 def _bars(outcomes, n_students):
-    """Return the picture of how many students have solved each exercise."""
+    """Return a bar chart of the numbers of students who have solved each exercise."""
     figure, axes = _figure(height=0.55 + 0.5 * len(outcomes))
     places = range(len(outcomes))
     left = [0] * len(outcomes)
@@ -144,9 +145,14 @@ def _svg(figure, name, described):
     ----------
     figure : matplotlib.figure.Figure
     name : str
-        Distinguishes its ids from those of other pictures on the page.
+        A prefix of the ids in the element, which makes them unique on the page.
     described : str
         The alternative text.
+
+    Returns
+    -------
+    dict of str
+        The keys are ``svg`` and ``described``.
     """
     file = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
@@ -161,7 +167,7 @@ def _svg(figure, name, described):
 # --- hints ---
 
 def _hints(rows):
-    """Return the most frequent hints; those that differ in numbers and names only are one."""
+    """Return the most frequent hints. Hints that differ only in numbers and names are merged."""
     found = defaultdict(list)
     for row in rows:
         for verdict in row["grade"].verdicts:

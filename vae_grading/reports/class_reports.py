@@ -1,4 +1,4 @@
-"""The reports of a class, whose students' own reports exist."""
+"""The reports of a class. They are written after the reports of all notebooks."""
 
 import io
 import zipfile
@@ -22,14 +22,25 @@ class StudentGrade:
     """The result of one student."""
 
     student: Student
-    grade: Grade  #: of the best notebook, which counts; named after the folder if there is none
-    other_grades: list[Grade] = field(default_factory=list)  #: of the other notebooks
+    grade: Grade  #: the grade of the best notebook; named after the folder if there is no notebook
+    other_grades: list[Grade] = field(default_factory=list)  #: the grades of other notebooks
 
     @classmethod
     def best_of(cls, student, grades):
-        """Return the result of a student, whose best notebook counts."""
-        best, *others = sorted(grades, key=lambda grade: -grade.points)
-        return cls(student, best, others)
+        """Return the result of a student. The best notebook counts.
+
+        Parameters
+        ----------
+        student : vae_grading.submissions.Student
+        grades : list of Grade
+            One for each notebook, at least one.
+
+        Returns
+        -------
+        StudentGrade
+        """
+        best, *other_grades = sorted(grades, key=lambda grade: -grade.points)
+        return cls(student, best, other_grades)
 
     @property
     def page(self):
@@ -38,16 +49,16 @@ class StudentGrade:
 
 
 def write_class_reports(folder, results):
-    """Write the reports of a class, whose students' own reports exist.
+    """Write the reports of a class. The reports of all notebooks must exist.
 
     Parameters
     ----------
     folder : path
-        Of all reports; made if it does not exist.
+        Folder of all reports. It is made if it does not exist.
     results : iterable of StudentGrade
     """
     results = sorted(results, key=_alphabetical)
-    write_file(Path(folder, "grades.csv"), table(results).encode("utf-8-sig"))  # BOM: for Excel
+    write_file(Path(folder, "grades.csv"), table(results).encode("utf-8-sig"))  # Excel needs a BOM
     write_file(Path(folder, "grades.xlsx"), workbook(results))
     write_file(Path(folder, "index.html"), class_page(results).encode())
     write_file(Path(folder, "junit.xml"), _junit([printable(result.grade) for result in results]))
@@ -55,7 +66,7 @@ def write_class_reports(folder, results):
     if any(result.student.id for result in results):
         write_file(archive, _moodle_feedback(folder, results))
     else:
-        archive.unlink(missing_ok=True)  # of an earlier run
+        archive.unlink(missing_ok=True)  # an archive of an earlier run
 
 
 def _alphabetical(result):
@@ -65,7 +76,7 @@ def _alphabetical(result):
 def _moodle_feedback(folder, results):
     """Return the archive for Moodle's "Upload multiple feedback files in a zip".
 
-    Moodle finds the student by the name of the folder that it has given to the submission.
+    Moodle identifies the student by the name of the folder, which it has given to the submission.
     """
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -1,4 +1,4 @@
-"""Where reports are, and how they are written."""
+"""The paths of reports, and functions that write them."""
 
 import errno
 import os
@@ -15,6 +15,17 @@ _REPORT = re.compile(r"\.(html|json)_*$", re.I)
 def page_path(folder, name):
     """Return the path of a notebook's page.
 
+    Parameters
+    ----------
+    folder : path
+        Folder of all reports.
+    name : str
+        Name of the notebook in reports.
+
+    Returns
+    -------
+    pathlib.Path
+
     Raises
     ------
     ValueError
@@ -24,7 +35,24 @@ def page_path(folder, name):
 
 
 def results_path(folder, name):
-    """Return the path of a notebook's results; raise ValueError as `page_path` does."""
+    """Return the path of a notebook's results.
+
+    Parameters
+    ----------
+    folder : path
+        Folder of all reports.
+    name : str
+        Name of the notebook in reports.
+
+    Returns
+    -------
+    pathlib.Path
+
+    Raises
+    ------
+    ValueError
+        If the notebook's name leads out of the folder.
+    """
     return Path(folder, "results", f"{_file_name(name)}.json")
 
 
@@ -38,7 +66,17 @@ def _file_name(name):
 
 
 def check_folder(folder):
-    """Make the folder of reports; raise OSError if reports cannot be written into it."""
+    """Make the folder of reports, and check that reports can be written to it.
+
+    Parameters
+    ----------
+    folder : path
+
+    Raises
+    ------
+    OSError
+        If reports cannot be written.
+    """
     for place in [Path(folder), Path(folder, "feedback"), Path(folder, "results")]:
         place.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=place):
@@ -50,9 +88,19 @@ def check_folder(folder):
 
 
 def write_file(path, content):
-    """Write a file atomically: a run that is killed leaves the old file or the whole new one."""
+    """Write a file atomically. If the run is killed, the old file or the whole new file is left.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+    content : bytes
+
+    Raises
+    ------
+    OSError
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")  # short, however long the name is
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")  # short even if the name is long
     try:
         temporary.write_bytes(content)
         os.replace(temporary, path)

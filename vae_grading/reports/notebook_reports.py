@@ -1,4 +1,4 @@
-"""The reports of one notebook, written as soon as it is graded."""
+"""The reports of one notebook. They are written as soon as it is graded."""
 
 import json
 from dataclasses import asdict, astuple
@@ -18,12 +18,12 @@ def write_notebook_reports(folder, grade, digest, limits=Limits()):
     Parameters
     ----------
     folder : path
-        Of all reports; made if it does not exist.
+        Folder of all reports. It is made if it does not exist.
     grade : vae_grading.grader.Grade
     digest : str
-        Of all that the grade depends on except the limits; see `read_grade`.
+        A digest of everything that the grade depends on, except the limits. See `read_grade`.
     limits : vae_grading.sandbox.process.Limits, optional
-        The limits that it was graded under.
+        The limits under which the notebook was graded.
 
     Raises
     ------
@@ -33,7 +33,8 @@ def write_notebook_reports(folder, grade, digest, limits=Limits()):
     page, results = page_path(folder, grade.name), results_path(folder, grade.name)
     grade = printable(grade)
     write_file(page, page_text("feedback.html", grade=grade).encode())
-    write_file(results, results_json(grade, digest, limits).encode())  # last: it marks the end
+    # This file comes last, because it marks the end.
+    write_file(results, results_json(grade, digest, limits).encode())
 
 
 def read_grade(folder, name, digest, limits=Limits()):
@@ -42,11 +43,11 @@ def read_grade(folder, name, digest, limits=Limits()):
     Parameters
     ----------
     folder : path
-        Of all reports.
+        Folder of all reports.
     name : str
-        The notebook's.
+        Name of the notebook in reports.
     digest : str
-        Of everything that the grade depends on, except the limits.
+        A digest of everything that the grade depends on, except the limits.
     limits : vae_grading.sandbox.process.Limits, optional
         The limits of this run.
 
@@ -54,10 +55,10 @@ def read_grade(folder, name, digest, limits=Limits()):
     -------
     vae_grading.grader.Grade or None
         None if there are no reports, if they are damaged, have another digest
-        or come from another version, or if the limits of this run might change
-        the grade: larger limits, if the notebook reached one of them; smaller
-        limits, if it reached none. Characters that cannot be printed are not
-        restored.
+        or come from another version. Also None if the limits of this run might
+        change the grade: if the notebook reached a limit, larger limits might;
+        if it did not, smaller limits might. Characters that cannot be printed
+        are not restored.
 
     Raises
     ------
@@ -80,7 +81,20 @@ def read_grade(folder, name, digest, limits=Limits()):
 
 
 def results_json(grade, digest, limits):
-    """Return a grade and what it depends on, in the format of Gradescope's results.json."""
+    """Convert a grade to the format of Gradescope's results.json.
+
+    Parameters
+    ----------
+    grade : vae_grading.grader.Grade
+    digest : str
+    limits : vae_grading.sandbox.process.Limits
+        See `write_notebook_reports`.
+
+    Returns
+    -------
+    str
+        JSON. Its ``extra_data`` contains the grade, the digest and the limits.
+    """
     grade = printable(grade)
     return json.dumps({
         "output": grade.note,

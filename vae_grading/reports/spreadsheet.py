@@ -1,6 +1,6 @@
-"""A class as tables: for Excel and its like, and as CSV.
+"""Tables of the grades of a class, as an xlsx file and as CSV.
 
-The header is in English in each language, so that other programs can rely on it.
+The header is English in all languages, so that other programs can rely on it.
 """
 
 import csv
@@ -18,8 +18,8 @@ __all__ = ["HEADER", "table", "workbook"]
 HEADER = ["student", "id", "folder", "notebook", *(f"exercise {number}" for number in EXERCISES),
           "total", "of", "note", "other notebooks"]
 
-_LONGEST_CELL, _LONGEST_LINK = 32767, 2000  # characters: Excel's limits
-_NARROWEST, _WIDEST = 6, 60  # columns, in digits
+_LONGEST_CELL, _LONGEST_LINK = 32767, 2000  # characters; these are Excel's limits
+_NARROWEST, _WIDEST = 6, 60  # widths of columns, in digits
 _FORMULA = re.compile(r"\s*[=+\-@＝＋－＠]")
 _NOT_IN_LINKS = re.compile(r"""[\x00-\x20"#%<>?\[\\\]^`{|}\x7f]""")
 
@@ -36,13 +36,14 @@ def table(results):
     str
     """
     file = io.StringIO()
-    # A Russian Excel splits lines at semicolons; quotes keep it from splitting the first name.
+    # A Russian Excel splits lines at semicolons. Quotes keep it from splitting the name, which is
+    # first.
     csv.writer(file, quoting=csv.QUOTE_NONNUMERIC).writerows([HEADER, *map(_row, results)])
     return file.getvalue()
 
 
 def workbook(results):
-    """Return the table of a class as an xlsx file; each student's name is a link to the page.
+    """Return the table of a class as an xlsx file. Each student's name is a link to their page.
 
     Parameters
     ----------
@@ -60,12 +61,12 @@ def workbook(results):
         as_link = book.add_format({"font_color": "#0563C1", "underline": True})
         for column, title in enumerate(HEADER):
             sheet.write_string(0, column, title, bold)
-            # An arrow stands beside a title.
+            # The title needs additional space for the arrow of the filter.
             longest = max([len(title) + 3, *(len(str(row[column])) + 1 for row in rows)])
             sheet.set_column(column, column, min(max(longest, _NARROWEST), _WIDEST))
         for number, (row, result) in enumerate(zip(rows, results), start=1):
             for column, value in enumerate(row):
-                if isinstance(value, str):  # never a formula or a number
+                if isinstance(value, str):  # `write` would make formulas and numbers of some texts
                     sheet.write_string(number, column, value[:_LONGEST_CELL])
                 else:
                     sheet.write_number(number, column, value)
@@ -80,15 +81,17 @@ def workbook(results):
 def _row(result):
     student, grade = result.student, printable(result.grade)
     points = {verdict.exercise: verdict.points for verdict in grade.verdicts}
-    others = ", ".join(f"{visible(other.name)} ({other.points})" for other in result.other_grades)
+    other_notebooks = ", ".join(
+        f"{visible(other_grade.name)} ({other_grade.points})"
+        for other_grade in result.other_grades)
     return [_cell(visible(student.name)), int(student.id) if student.id else "",
             _plain(visible(student.folder)), _plain(grade.name if student.notebooks else ""),
             *(points.get(number, 0) for number in EXERCISES), grade.points, MAX_POINTS,
-            _plain(grade.note), _plain(others)]
+            _plain(grade.note), _plain(other_notebooks)]
 
 
 def _plain(text):
-    """Return a text on one line, without semicolons, that is no formula."""
+    """Return a text on one line without semicolons, changed so that it is not a formula."""
     return _cell(" ".join(text.replace(";", ",").split()))
 
 
@@ -97,7 +100,7 @@ def _cell(text):
 
 
 def _link(path):
-    """Return a link to a file beside the workbook, or None if there can be none."""
+    """Return a link to a file next to the workbook, or None if a link cannot express its path."""
     link = _NOT_IN_LINKS.sub(lambda match: quote(match[0]), path)
     try:
         link.encode()

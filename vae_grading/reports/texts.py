@@ -1,4 +1,4 @@
-"""The texts of reports, and the pages that are made of them.
+"""The texts of reports, and the pages that contain them.
 
 Students choose the names of their notebooks and the texts of their errors. So
 all texts are escaped or cleaned: markup, formulas and control characters in
@@ -17,15 +17,24 @@ from vae.language import _, language
 __all__ = ["MAX_POINTS", "capital", "headline", "output_of", "page_text", "points_text",
            "printable", "sentence", "visible"]
 
-#: Of all exercises together.
+#: The sum of the points of all exercises.
 MAX_POINTS = sum(exercise.points for exercise in EXERCISES.values())
 
-#: Characters that XML 1.0 forbids. Among them is half a surrogate pair, which cannot be encoded.
+#: Characters that XML 1.0 forbids. Among them are lone surrogates, which cannot be encoded.
 _UNPRINTABLE = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def printable(grade):
-    """Return a grade whose texts contain only what all reports can."""
+    """Return a copy of a grade with texts that contain only characters valid in all reports.
+
+    Parameters
+    ----------
+    grade : vae_grading.grader.Grade
+
+    Returns
+    -------
+    vae_grading.grader.Grade
+    """
     def clean(text):
         return _UNPRINTABLE.sub("\ufffd", re.sub("\r\n?", "\n", text))
 
@@ -35,7 +44,19 @@ def printable(grade):
 
 
 def visible(name):
-    r"""Return a name in visible characters: bytes that are not UTF-8 as \xc8, others as \u202e."""
+    r"""Return a name in which escapes replace all characters that cannot be printed.
+
+    Bytes that are not UTF-8 become escapes such as ``\xc8``, other characters such as ``\u202e``.
+
+    Parameters
+    ----------
+    name : str
+        May contain surrogates for bytes that are not UTF-8, as in `os.fsdecode`.
+
+    Returns
+    -------
+    str
+    """
     return "".join(character if character.isprintable() else
                    f"\\x{ord(character) - 0xdc00:02x}" if "\udc80" <= character <= "\udcff" else
                    character.encode("unicode_escape", "surrogatepass").decode()
@@ -43,7 +64,17 @@ def visible(name):
 
 
 def points_text(number):
-    """Return a number with the form of the Russian word for "points" that agrees with it."""
+    """Return a number with the Russian word for "points" in the form that agrees with it.
+
+    Parameters
+    ----------
+    number : int or float
+
+    Returns
+    -------
+    str
+        Translated to the reader's language.
+    """
     if number % 10 == 1 and number % 100 != 11:
         return _("{number} балл", number=number)
     if number % 10 in (2, 3, 4) and number % 100 not in (12, 13, 14):
@@ -52,22 +83,58 @@ def points_text(number):
 
 
 def capital(text):
-    """Return a text whose first letter is a capital."""
+    """Return a text with a capital first letter.
+
+    Parameters
+    ----------
+    text : str
+
+    Returns
+    -------
+    str
+    """
     return text[:1].upper() + text[1:]
 
 
 def sentence(text):
-    """Capitalise a text that begins with a Russian word, but not one that begins with code."""
+    """Capitalise a text if it begins with a Russian word, but not if it begins with code.
+
+    Parameters
+    ----------
+    text : str
+
+    Returns
+    -------
+    str
+    """
     return capital(text) if "а" <= text[:1] <= "ё" else text
 
 
 def headline(verdict):
-    """Return the first line of a verdict's hint."""
+    """Return the first line of a verdict's hint.
+
+    Parameters
+    ----------
+    verdict : vae_grading.grader.Verdict
+
+    Returns
+    -------
+    str
+    """
     return verdict.hint.strip().partition("\n")[0]
 
 
 def output_of(verdict):
-    """Return what a verdict says, as plain text."""
+    """Convert a verdict to plain text: the hint and the student's lines.
+
+    Parameters
+    ----------
+    verdict : vae_grading.grader.Verdict
+
+    Returns
+    -------
+    str
+    """
     if verdict.passed:
         return _("Верно.")
     lines = _("Ваши строки, в которых возникла ошибка") + f":\n{verdict.traceback}"
@@ -83,5 +150,18 @@ _ENVIRONMENT.globals.update(_=_, language=language, exercises=EXERCISES, max_poi
 
 
 def page_text(template, **values):
-    """Return a page, made from a template in this folder."""
+    """Fill a template.
+
+    Parameters
+    ----------
+    template : str
+        Name of an HTML file in this folder.
+    **values
+        Variables of the template.
+
+    Returns
+    -------
+    str
+        HTML.
+    """
     return _ENVIRONMENT.get_template(template).render(values)

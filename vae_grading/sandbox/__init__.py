@@ -1,15 +1,15 @@
-"""Processes for code that is not trusted, and what they do.
+"""Processes for code that is not trusted, and the tasks that run in them.
 
 ``worker``, ``fork_server``
-    the process that forks for each task, seen from the grader and from inside;
+    the server that forks a process for each task, and the grader's side of it;
 ``process``, ``forks``
-    a forked process with limits, isolated where Linux allows it;
+    a forked process with limits, isolated if Linux allows it;
 ``visible_files``, ``landlock``, ``system_calls``
-    what it may read, and what the kernel forbids it;
+    the files that the process may read, and the access and the calls that the kernel forbids it;
 ``usage``, ``control_group``
-    what it uses;
+    the memory, time and files that the process uses;
 ``graph_builder``
     runs a student's notebook and builds the graphs of its exercises;
 ``graph_evaluator``
-    evaluates these graphs, where no student's code has run.
+    evaluates these graphs in a process in which no student's code has run.
 """

@@ -1,8 +1,9 @@
-"""Linux's control groups, version 2, in which the kernel counts all that processes use.
+"""Control groups of Linux, version 2, in which the kernel counts the resources of processes.
 
-It counts more than a look at the processes can: memory of files in memory and of the kernel, and
-the time of processes that have ended between two looks. Groups share the processors equally, however
-many processes each has. Few users may make groups, so they are only an addition to the other limits.
+The kernel counts more than the supervisor can see when it polls the processes: files in memory,
+memory of the kernel, and the time of processes that have ended between two polls. Groups share the
+processors equally, even if they have different numbers of processes. Few users may make groups, so
+groups only supplement the other limits.
 """
 
 import os
@@ -18,24 +19,25 @@ _CONTROLLERS = {"memory", "pids"}
 
 
 class ControlGroup:
-    """A group for one process and all that it starts.
+    """A group for a process and all processes that it starts.
 
     Parameters
     ----------
     place : path
-        What `place_for_groups` returns.
+        The folder that `place_for_groups` returns.
     limits : vae_grading.sandbox.process.Limits, optional
+        By default, the group only counts.
 
     Raises
     ------
     OSError
-        If it can't be made.
+        If the group can't be made.
     """
 
     def __init__(self, place, limits=None):
         self._folder = Path(tempfile.mkdtemp(prefix="vae-grading-", dir=place))
         if limits is not None:
-            self._set("memory.max", limits.memory + limits.disk)  # with files in memory
+            self._set("memory.max", limits.memory + limits.disk)  # files may be in memory
             self._set("memory.swap.max", 0)
             self._set("memory.oom.group", 1)
             self._set("pids.max", limits.processes)
@@ -43,7 +45,7 @@ class ControlGroup:
     def _set(self, name, value):
         try:
             file = os.open(self._folder / name, os.O_WRONLY)
-        except FileNotFoundError:  # an older kernel, or one without swap space
+        except FileNotFoundError:  # the kernel is older, or has no swap space
             return
         try:
             os.write(file, str(value).encode())
@@ -55,11 +57,11 @@ class ControlGroup:
         self._set("cgroup.procs", 0)
 
     def seconds(self):
-        """Return for how many seconds processors have worked for the group."""
+        """Return the time for which processors have worked for the group, in seconds."""
         return self._counts("cpu.stat").get("usage_usec", 0) / 1e6
 
     def has_exceeded_memory(self):
-        """Whether the kernel has killed processes because the group takes too much memory."""
+        """Return whether the kernel has killed processes because the group took too much memory."""
         return self._counts("memory.events").get("oom_kill", 0) > 0
 
     def _counts(self, name):
@@ -70,18 +72,23 @@ class ControlGroup:
         return {key: int(value) for key, value in map(str.split, lines)}
 
     def close(self):
-        """Kill what still runs in the group, and remove it."""
+        """Kill all processes in the group, and remove the group."""
         for attempt in range(50):
             try:
                 self._set("cgroup.kill", 1)
                 os.rmdir(self._folder)
                 return
-            except OSError:  # it is not empty yet
+            except OSError:  # the group is not empty yet
                 time.sleep(0.002 * attempt)
 
 
 def place_for_groups():
-    """Return a folder in which this process may make groups that limit memory, or None."""
+    """Find a folder in which this process may make groups that limit memory.
+
+    Returns
+    -------
+    pathlib.Path or None
+    """
     try:
         mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
         mount = Path(next(fields[1] for fields in mounts if fields[2] == "cgroup2"))

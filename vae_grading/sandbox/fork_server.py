@@ -1,6 +1,6 @@
-"""A server that has imported everything, and forks a process for each task.
+"""A server that imports everything once, and forks a process for each task.
 
-Neither its memory nor any file that its children see contains a solution.
+Neither its memory nor any file that its children can read contains a solution.
 """
 
 import gc
@@ -31,8 +31,8 @@ from vae_grading.sandbox.worker import receive, send
 
 __all__ = ["serve"]
 
-#: Part of the time for a `MeasureTask` after which it stops itself, and says why. The rest remains
-#: for other exercises.
+#: A `MeasureTask` stops itself after this share of its time, and sends the reason. The remaining
+#: time is left for other exercises.
 _OWN_SHARE = 0.8
 
 
@@ -41,8 +41,8 @@ def serve(control, hidden):
 
     Parameters
     ----------
-    control : socket
-        Brings the connections.
+    control : socket.socket
+        The grader sends a file descriptor of a new connection through it for each task.
     hidden : list of str
         Folders that the forked processes may not read.
     """
@@ -94,7 +94,7 @@ def _run_task(connection, given, images, visible, isolated, groups):
 
 
 def _warm_up():
-    """Read a notebook and compile a function: much is imported only then."""
+    """Read a notebook and compile a function, because this imports many more modules."""
     cells_of(b'{"cells": [{"cell_type": "code", "source": "pass", "metadata": {}, "outputs": []}],'
              b' "metadata": {}, "nbformat": 4, "nbformat_minor": 4}')
     codes, x = T.matrix(), T.tensor4()
@@ -109,4 +109,4 @@ if __name__ == "__main__":
         with socket.socket(fileno=int(sys.argv[1])) as control:
             serve(control, json.loads(sys.argv[2]))
     finally:
-        shutil.rmtree(os.getcwd(), ignore_errors=True)  # also when the grader was killed
+        shutil.rmtree(os.getcwd(), ignore_errors=True)  # even if the grader was killed

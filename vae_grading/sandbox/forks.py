@@ -1,4 +1,4 @@
-"""Calling a function in a fork of this process, whose changes of itself do not last."""
+"""Calls of functions in a fork of this process, so that they cannot change this process."""
 
 import os
 import warnings
@@ -7,7 +7,18 @@ __all__ = ["in_another_process", "write_all"]
 
 
 def in_another_process(function):
-    """Return the bytes that a function returns in a fork of this process."""
+    """Call a function in a fork of this process.
+
+    Parameters
+    ----------
+    function : callable
+        Takes no arguments and returns bytes.
+
+    Returns
+    -------
+    bytes
+        The result of the function; empty if it raised an error.
+    """
     end, start = os.pipe()
     pid = _fork()
     if pid == 0:
@@ -23,13 +34,26 @@ def in_another_process(function):
 
 
 def _fork():
-    """Fork without Python 3.12's warning of threads: the child needs no lock that one may hold."""
+    """Fork without the warning about threads of Python 3.12.
+
+    The child does not need any lock that another thread may hold.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         return os.fork()
 
 
 def write_all(descriptor, data):
-    """Write bytes to a descriptor, in several parts if need be."""
+    """Write bytes to a file descriptor, if necessary in several parts.
+
+    Parameters
+    ----------
+    descriptor : int
+    data : bytes
+
+    Raises
+    ------
+    OSError
+    """
     while data:
         data = data[os.write(descriptor, data):]

@@ -1,4 +1,4 @@
-"""What the process of a student's code does: build the graphs of exercises."""
+"""The task of the process for a student's code: build the graphs of exercises."""
 
 import errno
 import sys
@@ -33,7 +33,7 @@ from vae_grading.notebook.package_stubs import fill_package, in_package
 __all__ = ["build"]
 
 _EXHAUSTED = {errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.EAGAIN}
-_MAX_NOTEBOOK = 2**20  # characters of code: of a longer notebook, some hints show no lines
+_MAX_NOTEBOOK = 2**20  # characters of code; if a notebook is longer, some hints show no lines
 _MAX_EARLY = 32 * 2**20  # characters of graphs that are sent before the notebook has run
 _PACKAGE = vae.__file__.removesuffix("__init__.py")
 
@@ -45,7 +45,7 @@ def build(task, given, send):
     ----------
     task : vae_grading.messages.BuildTask
     given : dict
-        What the notebook may rely on where it does not define it.
+        Names that the notebook may use without defining them, with their values.
     send : callable
         Takes a message.
     """
@@ -68,22 +68,23 @@ def build(task, given, send):
 
 
 class _GraphBuilder:
-    """Builds the graphs of exercises while and after the notebook runs.
+    """Builds the graphs of exercises while the notebook runs, and afterwards.
 
-    The graph of an exercise is built early, before the statements that use it and where the
-    notebook checks it. Then it is known whose code has ended the process, and an exercise that is
-    right stays right if the process ends or a training loop puts numbers into its names. An
-    exercise whose names change afterwards is built again.
+    The graph of an exercise is built early: before the statements of later exercises, and when the
+    notebook calls `check`. This has two advantages. If the process ends, it is known which
+    exercise's code has ended it. And a right exercise stays right if the process ends, or if a
+    training loop assigns numbers to its names. If the names of an exercise change later, its graph
+    is built again.
 
     Parameters
     ----------
     task : vae_grading.messages.BuildTask
     order : list of Cell
-        The cells in the order to run them in.
+        The cells in the order in which they are run.
     cells : list of Cell
-        The same cells, as they stand in the notebook.
+        The same cells from top to bottom.
     names : dict
-        The namespace to run them in.
+        The namespace in which they are run.
     send : callable
         Takes a message.
     """
@@ -91,18 +92,18 @@ class _GraphBuilder:
     def __init__(self, task, order, cells, names, send):
         self._task, self._order, self._cells, self._names = task, order, cells, names
         self._send = send
-        #: By exercise, the statements that define or change it.
+        #: Maps exercises to the statements that define or change them.
         self._statements = {
             number: {statement for cell in cells for statement in cell.statements
                      if number in statement.exercises} for number in EXERCISES}
         self._outdated = set(task.wanted)  #: exercises that have changed since they were built
         self._graphs = {}  #: the latest graph of each exercise, as text
-        self._sent = {}  #: those of them that have been sent
+        self._sent = {}  #: the graphs that were sent last
         self._early_budget = _MAX_EARLY
-        self._raised = {}  #: the first error in the code of each exercise, and by None elsewhere
+        self._raised = {}  #: the first error in each exercise's code; other code has the key None
 
     def run(self, given):
-        """Run the notebook and send the graphs of the wanted exercises, or why they fail."""
+        """Run the notebook, and send the graphs or the failures of the wanted exercises."""
         self._send_sources()
         vae.checks.check = self._on_check
         errors = Execution(
@@ -132,7 +133,7 @@ class _GraphBuilder:
             self._statements[number].add(statement)
 
     def _on_check(self, number=None, *args, **kwargs):
-        """Stand for `vae.checks.check` in the notebook."""
+        """Replace `vae.checks.check` in the notebook."""
         if type(number) is int and number in self._task.wanted:
             if number in self._outdated:
                 self._build_early(number)
@@ -151,19 +152,19 @@ class _GraphBuilder:
     # --- afterwards ---
 
     def _finish(self, number):
-        """Send the graph of an exercise, or why there is none."""
+        """Send the graph or the failure of an exercise."""
         try:
             if number in self._outdated or number not in self._graphs:
                 self._graphs[number] = self._build(number)
             self._send_graph(number)
         except BaseException as error:
             if number in self._graphs and isinstance(error, Mistake):
-                self._send_graph(number)  # later cells have put something else into its names
+                self._send_graph(number)  # later cells have assigned other values to its names
             else:
                 self._send(self._explained(number, error))
 
     def _send_if_broken(self, number):
-        """Send whether the code of an exercise that passed earlier fails in this run."""
+        """Send a message if the code of an exercise that passed earlier fails in this run."""
         if number in self._raised:
             try:
                 self._build(number)
@@ -197,7 +198,10 @@ class _GraphBuilder:
     # --- what went wrong ---
 
     def _explained(self, number, error):
-        """Return the failure of an exercise: a name may be missing because its cell failed."""
+        """Return the failure of an exercise.
+
+        If a name is missing and the exercise's code has failed, that error is the cause.
+        """
         if all(self._names.get(name) is not None for name in EXERCISES[number].names):
             return self._failure(number, error)
         if number in self._raised:
@@ -225,7 +229,7 @@ class _GraphBuilder:
 
 
 def _line_in(cell, error):
-    """Return the innermost line of a cell that an error went through, 0 if there is none."""
+    """Return the innermost line of a cell that an error went through, or 0."""
     frames = traceback.extract_tb(error.__traceback__)
     return next((frame.lineno for frame in reversed(frames) if frame.filename == cell.name), 0)
 
@@ -236,6 +240,6 @@ def _is_of_the_package(error):
 
 
 def _missing_from_package(error):
-    """Return the name of the class or function whose solution the package lacks."""
+    """Return the name of the class or function that has no solution in the package."""
     function = traceback.extract_tb(error.__traceback__)[-1].name
     return "MultivariateNormalDiag" if function == "sample" else function

@@ -1,4 +1,4 @@
-"""What the process of the grader's own code does: evaluate the graphs of exercises."""
+"""The task of a process in which only our own code runs: evaluate the graphs of exercises."""
 
 import signal
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ __all__ = ["measure"]
 
 
 class _TooSlow(BaseException):
-    """The graphs take longer than they may."""
+    """Evaluating the graphs takes longer than allowed."""
 
 
 def measure(task, images, send, seconds):
@@ -29,7 +29,7 @@ def measure(task, images, send, seconds):
     send : callable
         Takes a message.
     seconds : float
-        Of the processor, for all graphs together. The one that exceeds them is the last.
+        Limit on the processor time for all graphs together. The graph that exceeds it is the last.
     """
     try:
         with _limited(seconds):
@@ -49,7 +49,7 @@ def measure(task, images, send, seconds):
 
 @contextmanager
 def _limited(seconds):
-    """Raise `_TooSlow` when the processor has worked for some seconds."""
+    """Raise `_TooSlow` after some seconds of processor time."""
     def stop(*args):
         raise _TooSlow
 

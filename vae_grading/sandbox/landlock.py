@@ -1,9 +1,9 @@
-"""Files that the Linux kernel opens to code that is not trusted, where there are no namespaces.
+"""Restriction of file access by Landlock, for code that is not trusted, without namespaces.
 
-Landlock needs no rights, only ``no_new_privs``: Linux has it since version 5.13. Files that it does
-not allow can be neither read nor written, made, removed, renamed or executed. Their names, sizes
-and permissions remain visible. The code can neither trace the processes outside nor read their
-memory. Since Linux 6.12 it can not signal them, either.
+Landlock needs no privileges, only ``no_new_privs``. Linux has it since version 5.13. Files that it
+does not allow cannot be read, written, made, removed, renamed or executed. But their names, sizes
+and permissions remain visible. The code can neither trace processes outside nor read their memory.
+Since Linux 6.12, it cannot send signals to them, either.
 """
 
 import ctypes
@@ -13,14 +13,14 @@ import sys
 
 __all__ = ["allow_only", "version"]
 
-_CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # on all processors
+_CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # the same on all architectures
 _VERSION = 1  # a flag of the first call
 _PATH_BENEATH = 1
 
 _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR, _TRUNCATE, _IOCTL = (
     1 << bit for bit in (0, 1, 2, 3, 14, 15))
 _OF_FILES = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE | _IOCTL
-#: All rights that a version knows: the last bit of each.
+#: Maps a version to the last bit of the rights that it knows.
 _LAST_BIT = {1: 12, 2: 13, 3: 14, 4: 14, 5: 15}
 _SCOPES = 3  # signals and abstract sockets, since version 6
 
@@ -31,7 +31,7 @@ class _Ruleset(ctypes.Structure):
 
 
 class _Rule(ctypes.Structure):
-    _layout_ = "ms"  # which Python 3.15 requires where `_pack_` is set
+    _layout_ = "ms"  # Python 3.15 requires this if `_pack_` is set
     _pack_ = 1
     _fields_ = [("rights", ctypes.c_uint64), ("descriptor", ctypes.c_int32)]
 
@@ -44,7 +44,13 @@ def _call(number, *arguments):
 
 
 def version():
-    """Return the version of Landlock that the kernel has, 0 if it has none."""
+    """Return the version of Landlock in the kernel.
+
+    Returns
+    -------
+    int
+        0 if the kernel has no Landlock.
+    """
     if sys.platform != "linux":
         return 0
     try:
@@ -54,16 +60,18 @@ def version():
 
 
 def allow_only(readable, listed, writable):
-    """Forbid this process and all that it starts all other files. This cannot be undone.
+    """Forbid access to all other files, for this process and all processes that it starts.
+
+    This cannot be undone.
 
     Parameters
     ----------
     readable : list of path
-        Files, and folders with all that is in them, to read and execute.
+        Files, and folders with their whole content, that may be read and executed.
     listed : list of path
-        Folders of which only the names in them may be read, at any depth.
+        Folders in which only names may be listed, at any depth.
     writable : list of path
-        Files, and folders with all that is in them.
+        Files, and folders with their whole content, to which all access is allowed.
 
     Raises
     ------

@@ -1,17 +1,17 @@
-"""A process for code that is not trusted: limited everywhere, isolated where Linux allows it.
+"""A process for code that is not trusted: always limited, and isolated if Linux allows it.
 
-On Linux and macOS the process has limits on time, on the memory of itself and
-all that it starts, on the bytes and the number of files in its working folder,
-and on the number of processes. The working folder is its own and is deleted
-afterwards. The process gets almost no environment variables, and never the
-superuser's rights.
+On Linux and macOS there are limits on time, on the memory of the process and
+of all processes that it starts, on the number of these processes, and on the
+bytes and the number of files in its working folder. The process has its own
+working folder, which is deleted afterwards. It gets almost no environment
+variables, and never the rights of the superuser.
 
 On Linux it gets no sockets, and no kernel memory that its limits do not cover:
-see `vae_grading.sandbox.system_calls`. Of the disk it can read only the system's
-libraries, Python and its packages, and can write only to its working folder:
-namespaces or else Landlock allow nothing more. With namespaces, it also sees no
-other processes, and its folder is in memory and has bounds on its bytes and on
-its files, links and folders.
+see `vae_grading.sandbox.system_calls`. It can only read the system's libraries,
+Python and its packages, and can only write to its working folder. Namespaces
+enforce this, or else Landlock. With namespaces, it cannot see other processes.
+Its folder is then in memory, with limits on the bytes and on the number of
+files, links and folders.
 """
 
 import ctypes
@@ -38,8 +38,8 @@ from vae_grading.sandbox.visible_files import VisibleFiles
 __all__ = ["Limits", "MAX_DELAY", "is_open", "keep_memory_private", "out_of_reach", "run_limited",
            "why_not_isolated"]
 
-#: By how many times its limit on time a process may outlast it on the clock, because others keep
-#: the processors busy.
+#: A process may take this many times its limit on time by the clock, because other processes may
+#: keep the processors busy.
 MAX_DELAY = 10
 
 _MAX_OUTPUT = 64 * 2**20  # bytes
@@ -55,17 +55,18 @@ _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 1, 36, 38
 _PR_SET_DUMPABLE = 4
 _SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 
-#: The exit code after a task. A notebook that ends its process exits with any other, such as 0.
+#: The exit code of a process that has finished its task. If a notebook ends its process, the exit
+#: code is different, such as 0.
 _DONE = 117
 _SHARED_FOLDERS = ["/tmp", "/var/tmp", "/dev/shm"]
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a process, together with all that it starts, may use."""
+    """Limits on a process together with all processes that it starts."""
 
-    timeout: float = 120.  #: seconds, of processors and on the clock
-    total: float = 300.  #: seconds, for all processes of one notebook together
+    timeout: float = 120.  #: seconds of processors, and by the clock
+    total: float = 300.  #: seconds, for all processes of a notebook together
     memory: int = 4 * 2**30  #: bytes
     disk: int = 256 * 2**20  #: bytes, in the working folder
     files: int = 16384  #: files, links and folders in the working folder
@@ -116,7 +117,7 @@ def _bind(path, root):
 
 
 def _hide(path):
-    """Put an empty folder or file in the place of another; it must be closed afterwards."""
+    """Mount an empty folder or file over a path. A folder must be made read-only afterwards."""
     if os.path.isdir(path):
         _libc("mount", "tmpfs", path, "tmpfs", ctypes.c_ulong(_MS_NOSUID | _MS_NODEV),
               "size=64k,nr_inodes=64,mode=755")
@@ -125,7 +126,7 @@ def _hide(path):
 
 
 def _enter_new_root(root, visible, limits):
-    """Replace the root by one with an empty /tmp and, read-only, what may be read."""
+    """Replace the root folder by one with an empty /tmp and the visible files, read-only."""
     _libc("unshare", _CLONE_NEWNS | _CLONE_NEWNET | _CLONE_NEWIPC | _CLONE_NEWUTS)
     _libc("mount", None, "/", None, ctypes.c_ulong(_MS_REC | _MS_PRIVATE), None)
     _libc("mount", "tmpfs", root, "tmpfs", ctypes.c_ulong(_MS_NOSUID | _MS_NODEV),
@@ -151,7 +152,7 @@ def _enter_new_root(root, visible, limits):
         _libc("mount", "proc", root + "/proc", "proc",
               ctypes.c_ulong(_MS_NOSUID | _MS_NODEV | _MS_NOEXEC), None)
     except OSError:
-        pass  # some containers do not allow it, and nothing needs it
+        pass  # some containers do not allow this mount, and nothing needs it
     os.chdir(root)
     _libc("syscall", ctypes.c_long(_SYS_PIVOT_ROOT[os.uname().machine]), b".", b"old")
     os.chdir("/")
@@ -175,9 +176,16 @@ def _drop_rights(user):
 
 
 def _limit(limits, before):
-    """Set the limits that the kernel keeps; `before` is the size of the memory that is there."""
+    """Set the limits that the kernel enforces.
+
+    Parameters
+    ----------
+    limits : Limits
+    before : int
+        Size of the address space before the task, in bytes.
+    """
     processes = limits.processes
-    if os.geteuid() != 0:  # the limit is for all processes of the user
+    if os.geteuid() != 0:  # the kernel's limit applies to all processes of the user
         for process in psutil.process_iter(["uids", "num_threads"]):
             if process.info["uids"] and process.info["uids"].real == os.getuid():
                 processes += process.info["num_threads"] or 1
@@ -187,13 +195,13 @@ def _limit(limits, before):
                         ("RLIMIT_SIGPENDING", 1024), ("RLIMIT_MSGQUEUE", 0),
                         ("RLIMIT_AS", before + limits.memory)]:
         if not hasattr(resource, name):
-            continue  # only Linux has it
+            continue  # only Linux has this limit
         hard = resource.getrlimit(getattr(resource, name))[1]
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
         try:
             resource.setrlimit(getattr(resource, name), (value, value))
         except (ValueError, OSError):
-            pass  # macOS rejects some; the supervisor also watches time and memory
+            pass  # macOS rejects some limits; the supervisor also checks time and memory
 
 
 def _run_here(task, output, folder, user, limits, before, visible, isolated, group):
@@ -228,14 +236,14 @@ def _run_here(task, output, folder, user, limits, before, visible, isolated, gro
         except OSError:
             if isolated:
                 raise
-    if is_superuser or closed:  # no other student's process can read its memory
-        _prctl(_PR_SET_DUMPABLE, 1)  # so that what it shares can be counted
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # after dropping rights, which clears it
+    if is_superuser or closed:  # otherwise, another student's process could read its memory
+        _prctl(_PR_SET_DUMPABLE, 1)  # allows the supervisor to count the memory that it shares
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # must follow the dropping of rights, which clears it
     task(lambda data: write_all(3, data))
 
 
 def _close_other_files(visible, folder):
-    """Forbid this process all files but those that it needs; return whether the kernel can."""
+    """Let this process access only the files that it needs; return whether the kernel can do it."""
     readable, around = visible.without_hidden
     try:
         landlock.allow_only(readable, around, [folder, "/dev/null"])
@@ -245,34 +253,36 @@ def _close_other_files(visible, folder):
 
 
 def run_limited(task, limits, visible=VisibleFiles(), isolated=False, cancel=None, groups=None):
-    """Run a function in a new process, under limits.
+    """Run a function in a new process with limits.
 
-    Call it in a process that does nothing else: it forks, and takes over the
-    handling of child processes and of SIGTERM.
+    The process that calls this function must do nothing else, because the
+    function forks, and takes over the handling of child processes and SIGTERM.
 
     Parameters
     ----------
     task : callable
-        Takes a function that takes bytes, the output.
+        Its only argument is a function that writes bytes to the output.
     limits : Limits
     visible : VisibleFiles
-        What the process may read.
+        The files that the process may read.
     isolated : bool
-        Use namespaces.
-    cancel : socket, optional
-        The process is stopped when the other end is closed.
+        Whether to use namespaces.
+    cancel : socket.socket, optional
+        The process is stopped when the other end of this socket is closed.
     groups : path, optional
-        Where control groups can be made: see `vae_grading.sandbox.control_group`.
+        Folder for control groups: see `vae_grading.sandbox.control_group`.
 
     Returns
     -------
     output : bytearray
+        The bytes that the function has written.
     ended : str
-        "" if the function returned. Otherwise why the process ended: "time",
-        "memory", "disk" or "output" for a limit, "cancelled", or the signal or
-        exit code.
+        "" if the function returned. Otherwise the reason why the process
+        ended: "time", "memory", "disk" or "output" for a limit, "cancelled",
+        or the signal or exit code.
     seconds : float
-        The time that it has taken: see `vae_grading.sandbox.usage.Usage.seconds`.
+        The time that the process has taken: see
+        `vae_grading.sandbox.usage.Usage.seconds`.
     """
     signal.signal(signal.SIGTERM, lambda *args: sys.exit())
     _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
@@ -281,8 +291,8 @@ def run_limited(task, limits, visible=VisibleFiles(), isolated=False, cancel=Non
     else:
         _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     folder = tempfile.mkdtemp(prefix="vae-grading-")
-    user = 2_000_000 + os.getpid()  # instead of the superuser: owns no files, shares no limits
-    before = psutil.Process().memory_info().vms  # not in a namespace, where numbers differ
+    user = 2_000_000 + os.getpid()  # replaces the superuser; owns no files and shares no limits
+    before = psutil.Process().memory_info().vms  # in a namespace, numbers of processes would differ
     group = _make_group(groups, limits)
     end, start = os.pipe()
     pid = os.fork()
@@ -303,7 +313,7 @@ def run_limited(task, limits, visible=VisibleFiles(), isolated=False, cancel=Non
         if group is not None:
             group.close()
         os.close(end)
-        if isolated:  # it is empty here, and no process can be started any more
+        if isolated:  # outside the namespace, this folder is empty
             shutil.rmtree(folder, ignore_errors=True)
         else:
             _remove(folder)
@@ -314,7 +324,7 @@ def run_limited(task, limits, visible=VisibleFiles(), isolated=False, cancel=Non
 def _make_group(place, limits):
     try:
         return None if place is None else ControlGroup(place, limits)
-    except OSError:  # the other limits hold without it
+    except OSError:  # the other limits do not need a group
         return None
 
 
@@ -359,7 +369,7 @@ def _supervise(pid, end, limits, cancel, folder, usage):
 
 
 def _describe(status):
-    """Return how a process ended: "" after a task."""
+    """Return how a process ended; "" if it has finished its task."""
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
         if number == signal.SIGXCPU:
@@ -371,16 +381,16 @@ def _describe(status):
 
 
 def _remove(folder):
-    """Remove a folder, which untrusted code may have nested deeper than functions can be."""
+    """Remove a folder. Untrusted code may have nested it too deeply for a recursive function."""
     if os.geteuid() != 0:  # the superuser may read all folders
         subprocess.run(["chmod", "-R", "u+rwx", folder], stderr=subprocess.DEVNULL)
     subprocess.run(["rm", "-rf", folder], stderr=subprocess.DEVNULL)
 
 
 def _remove_files_of(user):
-    """Remove what a user has left in folders that are open to everyone.
+    """Remove files that a user has left in folders that everyone may write to.
 
-    Where the kernel has Landlock, there is nothing.
+    If the kernel has Landlock, there are no such files.
     """
     for folder in _SHARED_FOLDERS:
         try:
@@ -417,7 +427,13 @@ def _kill_everything():
 
 
 def why_not_isolated():
-    """Return why namespaces are not allowed, as text for a person; None if they are."""
+    """Return the reason why this machine does not allow namespaces.
+
+    Returns
+    -------
+    str or None
+        None if it allows them.
+    """
     if sys.platform != "linux":
         return f"{sys.platform} has no namespaces"
     if os.uname().machine not in _SYS_PIVOT_ROOT:
@@ -431,17 +447,18 @@ def why_not_isolated():
         except BaseException as error:
             return repr(error).encode()
 
-    # In another process, because `run_limited` changes the process that calls it.
+    # This needs another process, because `run_limited` changes the process that calls it.
     return in_another_process(try_it).decode() or None
 
 
 def is_open():
-    """Return what students' code can reach here without namespaces.
+    """Return the resources of this machine that students' code can reach without namespaces.
 
     Returns
     -------
     set of str
-        "files" if it can read what its user can, "network" if it can use sockets.
+        It contains "files" if the code can read all files that its user can read, and "network" if
+        it can use sockets.
     """
     if sys.platform != "linux":
         return {"files", "network"}
@@ -459,14 +476,23 @@ def is_open():
 
 
 def keep_memory_private():
-    """Let only the superuser read this process's memory, and that of processes that it forks."""
+    """Allow only the superuser to read the memory of this process and of its later forks."""
     _prctl(_PR_SET_DUMPABLE, 0)
 
 
 def out_of_reach(paths):
-    """Return the first path that students' code can't enter, or None.
+    """Return the first path that students' code can't enter.
 
-    Only the superuser can have such paths: students' code then runs as another user.
+    This can only happen if this process belongs to the superuser, because students' code then runs
+    as another user.
+
+    Parameters
+    ----------
+    paths : list of str
+
+    Returns
+    -------
+    str or None
     """
     if os.geteuid() != 0:
         return None

@@ -1,25 +1,26 @@
-"""System calls that the Linux kernel refuses to code that is not trusted.
+"""A filter of system calls, for code that is not trusted.
 
-A seccomp filter needs no rights, only ``no_new_privs``. So it also works where
-namespaces are not allowed. The limits in `vae_grading.sandbox.process`
-count the memory and the files of a process; this filter forbids what they do
-not count:
+A seccomp filter needs no privileges, only ``no_new_privs``. So it also works if
+namespaces are not allowed. The limits in `vae_grading.sandbox.process` count
+the memory and the files of a process. This filter forbids the resources that
+they do not count:
 
-* sockets of all families: the network, virtual machines (AF_VSOCK, which
-  namespaces do not separate), services of other processes and of the kernel;
-  and the ways round this: io_uring, and descriptors taken from other processes;
-* memory that belongs to no process: shared memory without a file (its owner can hand it back to
-  the kernel, which keeps it), memfd, queues, segments and semaphores of
-  System V and POSIX, keyrings, BPF, performance events, pages given to pipes,
-  rings of asynchronous input and output;
+* sockets of all families, which give access to the network, to virtual machines
+  (by AF_VSOCK, which namespaces do not separate), and to services of other
+  processes and of the kernel; also ways to get sockets without these calls:
+  io_uring, and descriptors taken from other processes;
+* memory that belongs to no process: shared memory without a file (its owner can
+  release it, but the kernel keeps it), memfd, queues, segments and semaphores
+  of System V and POSIX, keyrings, BPF, performance events, pages given to
+  pipes, rings of asynchronous input and output;
 * lists in the kernel that no limit counts: watches of files and of
   descriptors, locks of ranges, extended attributes, Landlock rules;
 * the memory of other processes, new namespaces, calls of other architectures,
   and calls that are newer than this list.
 
-The limits on processes and open files bound what remains: pipes (a page or two
-each, above the user's share), files and their locks, timers, threads and their
-stacks, and processes that have ended.
+The limits on processes and open files bound the remaining resources: pipes (a
+page or two each, above the user's share), files and their locks, timers,
+threads and their stacks, and processes that have ended.
 """
 
 import ctypes
@@ -29,7 +30,7 @@ import struct
 
 __all__ = ["MACHINES", "forbid_calls"]
 
-#: The known architectures, with their numbers in Linux's audit.h.
+#: The supported architectures, with their numbers in Linux's audit.h.
 MACHINES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 
 #: The numbers of system calls on x86-64 and aarch64.
@@ -52,12 +53,12 @@ _CLONE, _CLONE3, _FCNTL, _MMAP = (56, 220), 435, (72, 25), (9, 222)
 _MAP_SHARED, _MAP_ANONYMOUS = 1, 0x20
 _NEWEST, _X32 = 462, 0x40000000  # mseal, of Linux 6.10
 _NEW_USER_NAMESPACE = 0x10000000
-#: Of fcntl: locks of ranges, leases and watches of folders.
+#: Forbidden commands of fcntl: locks of ranges, leases and watches of folders.
 _FORBIDDEN_OF_FCNTL = [6, 7, 37, 38, 1024, 1026]
 
-_LOAD, _EQUAL, _GREATER, _ANY_BIT, _END = 0x20, 0x15, 0x25, 0x45, 0x06  # of BPF
+_LOAD, _EQUAL, _GREATER, _ANY_BIT, _END = 0x20, 0x15, 0x25, 0x45, 0x06  # instructions of BPF
 _ALLOW, _ERROR = 0x7FFF0000, 0x00050000
-_THE_CALL, _ARCHITECTURE, _ARGUMENT = 0, 4, 16  # where a filter finds them
+_THE_CALL, _ARCHITECTURE, _ARGUMENT = 0, 4, 16  # offsets in the data that a filter gets
 _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 22, 2
 
 
@@ -66,18 +67,20 @@ class _Program(ctypes.Structure):
 
 
 def forbid_calls(all_shared_memory=False):
-    """Forbid the calls to this process and to all that it starts. This cannot be undone.
+    """Forbid the calls to this process and to all processes that it starts.
+
+    This cannot be undone.
 
     Parameters
     ----------
     all_shared_memory : bool
-        Forbid even memory that shares a file. This is necessary where /dev/zero can be opened,
-        which makes it memory without a file.
+        Whether to forbid shared memory with a file, too. This is necessary if /dev/zero can be
+        opened, because mapping it makes shared memory without a file.
 
     Raises
     ------
     OSError
-        If the kernel has no such filters, or the processor is unknown.
+        If the kernel has no such filters, or the architecture is not supported.
     """
     machine = os.uname().machine
     if machine not in MACHINES:
@@ -93,9 +96,9 @@ def forbid_calls(all_shared_memory=False):
 
 def _filter(machine, all_shared_memory):
     """Return the BPF instructions: code, jump if true, jump if false, and operand."""
-    column = list(MACHINES).index(machine)  # of the numbers above
+    column = list(MACHINES).index(machine)  # index of the architecture in the pairs above
     refuse = (_END, 0, 0, _ERROR | errno.EPERM)
-    unknown = (_END, 0, 0, _ERROR | errno.ENOSYS)  # libc then takes an older call
+    unknown = (_END, 0, 0, _ERROR | errno.ENOSYS)  # libc then falls back to an older call
     lines = [(_LOAD, 0, 0, _ARCHITECTURE), (_EQUAL, 1, 0, MACHINES[machine]), refuse,
              (_LOAD, 0, 0, _THE_CALL), (_GREATER, 0, 1, _X32 - 1), refuse,
              (_GREATER, 0, 1, _NEWEST), unknown, (_EQUAL, 0, 1, _CLONE3), unknown]

@@ -1,6 +1,6 @@
-"""Which files code that is not trusted may read: the system, Python and its packages.
+"""The files that code which is not trusted may read: the system, Python and its packages.
 
-Not the project, though, and no copy of it that has been installed among the packages.
+The code may read neither the project nor a copy of it that is installed among the packages.
 """
 
 import json
@@ -17,26 +17,31 @@ __all__ = ["OWN_PACKAGES", "VisibleFiles", "folders_of_python", "folders_with_so
 
 OWN_PACKAGES = ("vae", "vae_grading", "theano_compat")
 
-#: Folders of a prefix, such as /usr or a virtual environment, that programs need. Sources are often
-#: kept in the others, such as ``src``.
+#: Folders that programs need in a prefix, such as /usr or a virtual environment. Other folders in
+#: it, such as ``src``, often contain sources.
 _OF_A_PREFIX = ("bin", "sbin", "lib", "lib32", "lib64", "libx32", "libexec", "share", "etc", "ssl",
                 "include", "pyvenv.cfg")
 _SYSTEM = [*(f"{prefix}/{name}" for prefix in ("/usr", "/usr/local") for name in _OF_A_PREFIX),
            "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc/alternatives", "/etc/ld.so.cache",
-           # Not /dev/zero: mapping it makes memory that belongs to no process.
+           # /dev/zero is left out, because mapping it makes memory that belongs to no process.
            "/dev/null", "/dev/urandom", "/dev/random"]
 _PROJECT = Path(__file__).parents[2]
 
 
 def folders_of_python():
-    """Return where Python and its packages are."""
+    """Return the folders of Python and of its packages.
+
+    Returns
+    -------
+    list of str
+    """
     prefixes = dict.fromkeys([sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix])
     return [*(os.path.join(prefix, name) for prefix in prefixes for name in _OF_A_PREFIX),
             *site.getsitepackages(), site.getusersitepackages()]
 
 
 def folders_with_solutions():
-    """Return the project's folder, and all copies of its packages that have been installed.
+    """Return the project's folder, and the folders of all installed copies of its packages.
 
     Returns
     -------
@@ -53,7 +58,7 @@ def folders_with_solutions():
 
 
 def _edited_projects(sites):
-    """Return the folders of projects that ``pip install -e`` has installed with our name."""
+    """Yield the folders of projects that ``pip install -e`` has installed with our name."""
     for folder in sites:
         for file in folder.glob("vae_seminar-*.dist-info/direct_url.json"):
             try:
@@ -62,7 +67,7 @@ def _edited_projects(sites):
                 continue
             if address.scheme == "file":
                 yield Path(unquote(address.path))
-        for file in folder.glob("*.pth"):  # as older versions of setuptools do it
+        for file in folder.glob("*.pth"):  # files of older versions of setuptools
             try:
                 lines = file.read_text(encoding="utf-8").splitlines()
             except (OSError, ValueError):
@@ -74,34 +79,34 @@ def _edited_projects(sites):
 
 @dataclass(frozen=True)
 class VisibleFiles:
-    """What may be read.
+    """The files that may be read, including those of the system.
 
     Parameters
     ----------
     readable : tuple of str
-        Files, and folders with all that is in them, besides the system. They need not exist.
+        Further files, and folders with their whole content. They need not exist.
     hidden : tuple of str
-        Files and folders in there that may not be read. What is readable may also lie in these, as
-        a virtual environment in a project's folder does.
+        Files and folders that may not be read although a readable folder contains them. A hidden
+        folder may contain readable folders, such as a virtual environment in the project's folder.
     """
 
     readable: tuple = ()
     hidden: tuple = ()
 
     def look(self):
-        """Look at the disk now, so that processes which are forked later need not do it."""
+        """Examine the disk now, so that processes which are forked later need not do it."""
         self.links, self.in_order, self.without_hidden
 
     @cached_property
     def links(self):
-        """Return the readable paths that lead through symbolic links, with their targets."""
+        """Readable paths that lead through symbolic links; a dict to their targets."""
         paths = map(os.path.abspath, [*_SYSTEM, *self.readable])
         return {path: os.path.realpath(path) for path in paths
                 if os.path.realpath(path) != path and os.path.exists(path)}
 
     @cached_property
     def in_order(self):
-        """Return pairs of a path and whether it may be read; what lies in another comes later."""
+        """Pairs of a path and whether it may be read. A path comes after the folders around it."""
         paths = {os.path.realpath(path): True for path in [*_SYSTEM, *self.readable]}
         paths.update((os.path.realpath(path), False) for path in self.hidden)
         return sorted((item for item in paths.items() if os.path.exists(item[0])),
@@ -109,12 +114,13 @@ class VisibleFiles:
 
     @cached_property
     def without_hidden(self):
-        """Return what may be read without the hidden files, and the folders around these.
+        """The readable files without hidden ones, and the folders that contain hidden files.
 
         Returns
         -------
         readable, around : list of str
-            Of the second, only the names may be read.
+            `readable` are files, and folders with their whole content. In the folders `around`,
+            only names may be listed.
         """
         readable, around = [], []
         hidden = {path for path, is_readable in self.in_order if not is_readable}
@@ -122,7 +128,7 @@ class VisibleFiles:
         def add(path):
             if path in hidden:
                 return
-            if not any(other.startswith(path + "/") for other in hidden):
+            if not any(hidden_path.startswith(path + "/") for hidden_path in hidden):
                 readable.append(path)
                 return
             around.append(path)

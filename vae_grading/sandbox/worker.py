@@ -1,4 +1,4 @@
-"""Starting the fork server of the sandbox, and sending tasks to it.
+"""The grader's side of the sandbox: it starts the fork server and sends tasks to it.
 
 The server imports a copy of our packages without the solutions.
 """
@@ -30,10 +30,10 @@ __all__ = ["THEANO_FLAGS", "Worker", "WorkerError", "receive", "send"]
 
 _SOLUTION = re.compile(r"^( *)### BEGIN SOLUTION\n.*?### END SOLUTION\n", re.M | re.S)
 _STARTUP_TIMEOUT = 120  # seconds
-_CLEANUP_TIMEOUT = 120  # seconds: to kill a task's processes and delete its files
+_CLEANUP_TIMEOUT = 120  # seconds in which the processes and files of a task are removed
 
-#: NumPy computes the graphs: a new answer needs no compilation, and there is no compiler to attack.
-#: Of Theano's optimisations, only those are on that keep results finite.
+#: NumPy evaluates the graphs, so that an answer needs no compilation, and students' code cannot
+#: attack the compiler. The only optimisations of Theano are those that keep results finite.
 THEANO_FLAGS = ("cxx=,optimizer=fast_compile,"
                 "optimizer_including=stabilize:BlasOpt:local_pow_specialize,"
                 "traceback.limit=0,base_compiledir=theano,cache_optimizations=False")
@@ -44,7 +44,7 @@ class WorkerError(RuntimeError):
 
 
 def own_files():
-    """Return the files of our packages and utils.py, by their paths in the project."""
+    """Return the files of our packages and utils.py, a dict by their paths in the project."""
     project = Path(__file__).parents[2]
     files = [project / "utils.py", *(
         path for package in OWN_PACKAGES for path in (project / package).rglob("*")
@@ -53,7 +53,7 @@ def own_files():
 
 
 def packages_without_solutions(folder):
-    """Copy our packages and utils.py into a folder, with the solutions of exercises left out."""
+    """Copy our packages and utils.py into a folder, without the solutions of exercises."""
     for name, path in own_files().items():
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -63,9 +63,9 @@ def packages_without_solutions(folder):
 
 
 def _without_solutions(code):
-    """Leave out the solutions in the classes and functions that an exercise defines.
+    """Remove the solutions from the classes and functions that an exercise asks for.
 
-    The others are given to students: no exercise asks for them any more.
+    Other solutions remain, because no exercise asks for them any more.
     """
     asked_for = {name for exercise in EXERCISES.values() for name in exercise.names}
     lines = code.splitlines(keepends=True)
@@ -80,14 +80,14 @@ def _without_solutions(code):
 
 
 class Worker:
-    """A running worker process.
+    """A running fork server.
 
     Parameters
     ----------
     setup : str
         Code of the first cell of a notebook.
     images : numpy.ndarray, shape (n, 1, 28, 28)
-        Real images in [0, 1], to train on.
+        Real images in [0, 1], for training.
 
     Raises
     ------
@@ -97,12 +97,12 @@ class Worker:
     Attributes
     ----------
     not_isolated : str or None
-        Why this machine allows no namespaces; None if it does.
+        The reason why this machine does not allow namespaces; None if it does.
     """
 
     def __init__(self, setup, images):
         self._folder = Path(tempfile.mkdtemp(prefix="vae-grading-worker-"))
-        self._folder.chmod(0o755)  # the processes of students are other users
+        self._folder.chmod(0o755)  # students' processes run as other users
         self._lock = threading.Lock()
         try:
             packages_without_solutions(self._folder)
@@ -133,7 +133,7 @@ class Worker:
             except OSError:
                 hello = b""
             if not hello:
-                self.close()  # waits until the process has written why
+                self.close()  # waits until the process has written the reason
                 log.seek(0)
                 raise WorkerError("The process for students' code did not start:\n"
                                   + log.read().decode(errors="replace")[-2000:])
@@ -153,11 +153,11 @@ class Worker:
         Returns
         -------
         messages : list
-            What the process has sent: see `vae_grading.messages.answers_in`.
+            The messages of the process: see `vae_grading.messages.answers_in`.
         ended : str
             How the process ended: see `vae_grading.sandbox.process.run_limited`.
         seconds : float
-            The time that it has taken: see there.
+            The time that the process has taken, also described there.
 
         Raises
         ------
@@ -178,7 +178,7 @@ class Worker:
         return answers_in(lines_of_json(output), task), ended, seconds
 
     def has_ended(self):
-        """Return whether the process has ended, and not only one of its tasks."""
+        """Return whether the server itself has ended, and not only one of its tasks."""
         try:
             self._process.wait(1)
         except subprocess.TimeoutExpired:
@@ -186,7 +186,7 @@ class Worker:
         return True
 
     def close(self):
-        """Stop the process and all that runs in it, and remove its folder."""
+        """Stop the server and all its tasks, and remove its folder."""
         if hasattr(self, "_control"):
             self._control.close()
         if hasattr(self, "_process"):
@@ -199,13 +199,37 @@ class Worker:
 
 
 def send(connection, data):
-    """Send bytes, after their length."""
+    """Send the length of some bytes, then the bytes.
+
+    Parameters
+    ----------
+    connection : socket.socket
+    data : bytes or bytearray
+
+    Raises
+    ------
+    OSError
+    """
     connection.sendall(struct.pack("!Q", len(data)))
     connection.sendall(data)
 
 
 def receive(connection):
-    """Return the bytes that `send` has sent, as a bytearray."""
+    """Receive bytes that `send` has sent.
+
+    Parameters
+    ----------
+    connection : socket.socket
+
+    Returns
+    -------
+    bytearray
+
+    Raises
+    ------
+    OSError
+        If the connection is closed before the end.
+    """
     size, = struct.unpack("!Q", _receive_exactly(connection, 8))
     return _receive_exactly(connection, size)
 

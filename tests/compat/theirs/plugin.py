@@ -1,8 +1,8 @@
-"""Lets pytest run the tests that Theano 1.0.5 installs, which were written for nose.
+"""A plugin with which pytest runs the tests that Theano 1.0.5 installs. They were written for nose.
 
-`failures.txt` says which of them are expected to fail, and why. The run fails if a
-listed test passes or an unlisted one fails. A heading that ends in "with a compiler"
-or "without a compiler" applies to runs with or without a compiler only.
+`failures.txt` lists the tests that are expected to fail, with reasons. The run fails if
+a listed test passes, or if an unlisted test fails. A heading that ends in "with a
+compiler" or "without a compiler" applies only to runs with or without a compiler.
 """
 
 import functools

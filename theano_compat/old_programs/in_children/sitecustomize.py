@@ -1,13 +1,12 @@
-"""Adapts a process that an old program has started.
+"""Adapt a process that an old program has started.
 
-`children.py` adds this folder to PYTHONPATH, and Python imports a module of this name when it
-starts.
+`children.py` adds this folder to PYTHONPATH. Python imports a module with this name at its start.
 """
 
 import os
 import sys
 
-# Another Python may inherit PYTHONPATH, too: all that it runs of this file is this condition.
+# Another Python may inherit PYTHONPATH, too. It runs only this condition and the imports above.
 if os.environ.get("THEANO_COMPAT_CHILDREN") == os.path.realpath(sys.prefix):
     import importlib.machinery
     import importlib.util
@@ -19,8 +18,8 @@ if os.environ.get("THEANO_COMPAT_CHILDREN") == os.path.realpath(sys.prefix):
         sys.modules["sitecustomize"] = importlib.util.module_from_spec(hidden)
         hidden.loader.exec_module(sys.modules["sitecustomize"])
 
-    if "resource_tracker" not in " ".join(sys.orig_argv):  # which runs nothing of the program's
-        # The copy of theano_compat to which this file belongs, wherever it is.
+    if "resource_tracker" not in " ".join(sys.orig_argv):  # it runs no code of the program
+        # This imports the copy of theano_compat to which this file belongs.
         sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(folder))))
         from theano_compat.old_programs import children
 

@@ -1,7 +1,7 @@
-"""The seminar's exercises: each module in this folder is one, and there is no list of them.
+"""The seminar's exercises. Each module in this folder is an exercise; there is no other list.
 
 Such a module ends with ``EXERCISE = Exercise(number=..., ...)``. ``docs/lecturers.md`` describes how
-to add, remove and reorder them.
+to add, remove and reorder exercises.
 """
 
 import importlib
@@ -14,24 +14,24 @@ __all__ = ["EXERCISES", "by_number"]
 
 
 def by_number(exercises):
-    """Return exercises by their numbers, in ascending order.
+    """Sort exercises by their numbers.
 
     Parameters
     ----------
     exercises : dict of Exercise
-        By the name of their module.
+        Maps the name of a module to its exercise.
 
     Returns
     -------
     dict of Exercise
-        By number. There may be gaps.
+        Maps numbers to exercises, in ascending order. Numbers may be missing.
 
     Raises
     ------
     ValueError
-        If a number is not a positive integer, if two exercises have the same number or define the
-        same name, or if one uses a name that neither an earlier exercise nor the package `vae`
-        defines.
+        If a number is not a positive integer, or if two exercises have the same number or define
+        the same name. Also if an exercise uses a name that neither an earlier exercise nor the
+        package `vae` defines.
     """
     modules, definer = {}, {}
     for module, exercise in exercises.items():
@@ -61,7 +61,7 @@ def by_number(exercises):
 
 
 def _in_this_folder():
-    """Return the exercises of all modules here, by the modules' names."""
+    """Return the exercises in this folder, a dict by the name of the module."""
     found = {}
     for module in pkgutil.iter_modules(__path__):
         exercise = getattr(importlib.import_module(f"{__name__}.{module.name}"), "EXERCISE", None)
@@ -72,5 +72,5 @@ def _in_this_folder():
     return found
 
 
-#: The seminar's exercises, by number.
+#: Maps the number of an exercise to the exercise, in ascending order.
 EXERCISES = by_number(_in_this_folder())

@@ -22,12 +22,12 @@ from vae.progress import expect
 
 
 def build(names):
-    """Return the graph of ELBO, of the loss and of the updates.
+    """Return the graph of the ELBO, of the loss and of the updates.
 
     Parameters
     ----------
     names : Names
-        What the student's cells have defined.
+        The names that the student's cells have defined.
 
     Returns
     -------
@@ -36,10 +36,10 @@ def build(names):
         ``elbo``, ``loss``: symbolic scalars, in nats.
         ``params``: list of shared variables.
         ``updates``: list of pairs of a shared variable and its new value.
-        ``loc``, ``scale``: of q(z | x), symbolic matrices of shape (batch, HIDDEN_DIM).
-        ``z``: what the decoder decodes, a symbolic matrix of shape (K * batch, HIDDEN_DIM).
-        ``code``, ``logits``: a symbolic matrix, and the decoder's output for it in place of ``z``.
-        ``described``: list of pairs of a parameter and how the student can find it, a str.
+        ``loc``, ``scale``: parameters of q(z | x), symbolic matrices of shape (batch, HIDDEN_DIM).
+        ``z``: the decoder's input, a symbolic matrix of shape (K * batch, HIDDEN_DIM).
+        ``code``, ``logits``: a symbolic matrix, and the decoder's output with ``code`` for ``z``.
+        ``described``: list of pairs of a parameter and its description for the student, a str.
         ``batch_size``: int.
 
     Raises
@@ -92,7 +92,7 @@ def _kind_of_no_parameter(params):
 
 
 def _updates(names):
-    """The student's updates as pairs of a shared variable and its new value."""
+    """Return the student's updates as pairs of a shared variable and its new value."""
     updates = names.updates
     try:
         pairs = [list(pair) for pair in (updates.items() if hasattr(updates, "items") else updates)]
@@ -107,7 +107,7 @@ def _updates(names):
 
 
 def _described(*networks):
-    """Pairs of a parameter and how the student can find it."""
+    """Return pairs of a parameter and a description with which the student can find it."""
     return [[parameter, _description(layer, parameter)] for network in networks
             for layer in get_all_layers(network) for parameter in layer.params]
 
@@ -136,8 +136,8 @@ def draw(random, images, batch_size):
     dict
         ``x``: random binary images, bool, shape (batch_size, 1, 28, 28).
         ``held_out``: real binary images, bool, shape (N_HELD_OUT, 1, 28, 28).
-        ``images``: the other real images, to train on.
-        ``seed``: int, of the weights and of the training.
+        ``images``: the remaining real images, for training.
+        ``seed``: int, seed of the random weights and of the training.
     """
     held_out = images[-N_HELD_OUT:]
     return dict(x=binary_images(random, batch_size),
@@ -147,27 +147,28 @@ def draw(random, images, batch_size):
 
 
 def measure(graph, inputs):
-    """Evaluate ELBO and the gradients with random weights, and compare the updates with Adam.
+    """Evaluate the ELBO and the gradients with random weights, and compare the updates with Adam.
 
-    If the gradient of the loss is not the bound's, train the model: does it learn all the same?
-    What comes after a mistake that `judge` is going to find is left out.
+    If the gradient of the loss differs from that of the bound, train the model to see whether it
+    learns nevertheless. Return early after a mistake that `judge` is going to find.
 
     Parameters
     ----------
     graph, inputs : dict
-        What `build` and `draw` return.
+        The results of `build` and `draw`.
 
     Returns
     -------
     dict
-        The fields of `Draws`, by name.
-        ``missing``: two lists of str, the parameters of encoder and decoder that are not in params.
+        All fields of `Draws`.
+        ``missing``: two lists of str, the parameters of the encoder and of the decoder that are not
+        in params.
         ``repeated``: bool, whether a parameter is in params twice.
         ``irrelevant``: list of str, the parameters in params on which the loss does not depend.
-        ``gradients_agree``: bool, whether the gradient of the loss is that of the bound.
-        ``stopped``: two lists of str, the parameters which the gradient of log p(x | z) does not
-        reach, and which that of the KL divergence does not reach.
-        Further what `compare_updates_with_adam` and, without the right gradient, `train` return.
+        ``gradients_agree``: bool, whether the gradient of the loss equals that of the bound.
+        ``stopped``: two lists of str, the parameters that the gradient of log p(x | z) does not
+        reach, and the parameters that the gradient of the KL divergence does not reach.
+        The results of `compare_updates_with_adam` and, if the gradients differ, of `train`.
 
     Raises
     ------
@@ -227,12 +228,12 @@ def measure(graph, inputs):
 
 
 def judge(inputs, measured):
-    """Require that ELBO, params, loss and updates are right, and that the model learns.
+    """Require that elbo, params, loss and updates are right, and that the model learns.
 
     Parameters
     ----------
     inputs, measured : dict
-        What `draw` and `measure` return.
+        The results of `draw` and `measure`.
 
     Raises
     ------
@@ -246,7 +247,7 @@ def judge(inputs, measured):
 
 
 def _judge_bound(inputs, measured):
-    """Require that elbo is a right estimate of the bound, and loss the same with a minus."""
+    """Require that elbo is a right estimate of the bound, and that loss is -elbo."""
     draws, batch_size = Draws.from_measured(measured), len(inputs["x"])
     n_draws, n_posteriors, hidden_dim = draws.loc.shape
     require(n_posteriors == batch_size and draws.scale.shape == draws.loc.shape

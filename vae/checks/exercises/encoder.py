@@ -15,16 +15,16 @@ from vae.checks.graph_tools import (
 from vae.checks.random_images import draw_images
 from vae.language import N_, _
 
-#: Sets of random weights. What holds for all of them holds by construction.
+#: Number of sets of random weights. A property that holds for all sets holds for any weights.
 N_WEIGHTS = 20
 #: A mean that passes these bounds is unbounded.
 UNBOUNDED = 1000.
-#: How often weights are doubled to see whether the mean is bounded.
+#: The largest number of times that weights are doubled to see whether the mean is bounded.
 N_DOUBLINGS = 20
-#: By what part of its range a mean must grow in the second half of the doublings to be unbounded,
-#: if it stays within the bounds. The range of a logarithm doubles.
+#: A mean within these bounds is also unbounded if it grows by this part of its range in the second
+#: half of the doublings. A logarithm grows by the whole of its range.
 GROWTH = 0.1
-#: Sets of random weights with which a part of the images is encoded, too.
+#: Number of sets of random weights with which every second image is also encoded separately.
 N_HALVES = 3
 
 
@@ -34,7 +34,7 @@ def build(names):
     Parameters
     ----------
     names : Names
-        What the student's cells have defined.
+        The names that the student's cells have defined.
 
     Returns
     -------
@@ -76,14 +76,14 @@ def _require_two_layers(heads):
 
 
 def measure(graph, inputs):
-    """Evaluate the encoder with random weights, on all images and on every second one.
+    """Evaluate the encoder with random weights, on all images and on every second image.
 
-    Then double the weights again and again, to see how far the means go.
+    Then double the weights repeatedly, to see whether the means are bounded.
 
     Parameters
     ----------
     graph, inputs : dict
-        What `build` and `draw_images` return.
+        The results of `build` and `draw_images`.
 
     Returns
     -------
@@ -164,12 +164,12 @@ def _double_until_large(means, compute, parameters, x):
 
 
 def judge(inputs, measured):
-    """Require outputs that are a mean and a standard deviation, whatever the weights.
+    """Require that the outputs are a mean and a standard deviation for any weights.
 
     Parameters
     ----------
     inputs, measured : dict
-        What `draw_images` and `measure` return.
+        The results of `draw_images` and `measure`.
 
     Raises
     ------
@@ -206,7 +206,7 @@ def judge(inputs, measured):
 
 
 def _bounds(least, greatest):
-    """Return the bounds of the means as text, None if they have none."""
+    """Return the bounds of the means as text, or None if the means are unbounded."""
     if np.isfinite([least, greatest]).all():
         return _("от {least:.3g} до {greatest:.3g}", least=least, greatest=greatest)
     if np.isfinite(least):

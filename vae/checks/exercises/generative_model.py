@@ -16,7 +16,7 @@ from vae.checks.numpy_functions import function
 from vae.checks.random_images import binary_images
 from vae.language import N_, _
 
-#: How many numbers of the code are drawn to judge its distribution.
+#: The number of elements of the code that are drawn to judge its distribution.
 _N_CODE_NUMBERS = 8000
 
 
@@ -26,16 +26,16 @@ def build(names):
     Parameters
     ----------
     names : Names
-        What the student's cells have defined.
+        The names that the student's cells have defined.
 
     Returns
     -------
     dict
         ``input_x``: the images, a symbolic tensor of shape (batch, 1, 28, 28).
-        ``code``: what the decoder decodes, a symbolic matrix of shape (K * batch, HIDDEN_DIM).
-        ``loc``, ``scale``: of q(z | x), symbolic matrices of shape (batch, HIDDEN_DIM).
-        ``layer_output``, ``logits``: of the decoder and of p(x | z), symbolic tensors of shape
-        (K * batch, 1, 28, 28).
+        ``code``: the decoder's input, a symbolic matrix of shape (K * batch, HIDDEN_DIM).
+        ``loc``, ``scale``: parameters of q(z | x), symbolic matrices of shape (batch, HIDDEN_DIM).
+        ``layer_output``, ``logits``: the output of the decoder and the logits of p(x | z), symbolic
+        tensors of shape (K * batch, 1, 28, 28).
         ``z``, ``prior``: a symbolic matrix, and log p(z) of its rows, in nats.
         ``batch_size``, ``hidden_dim``: int.
 
@@ -92,29 +92,29 @@ def draw(random, images, batch_size, hidden_dim):
     dict
         ``x``: random binary images, bool, shape (batch_size, 1, 28, 28).
         ``z``: codes, float64, shape (batch_size, hidden_dim).
-        ``seed``: int, of the random weights.
+        ``seed``: int, seed of the random weights.
     """
     return dict(x=binary_images(random, batch_size), seed=random.randint(2 ** 31 - 1),
                 z=random.normal(size=(batch_size, hidden_dim)))
 
 
 def measure(graph, inputs):
-    """Evaluate code, logits and prior: first as they are, then with three sets of random weights.
+    """Evaluate code, logits and prior, with the current weights and three sets of random weights.
 
     Parameters
     ----------
     graph, inputs : dict
-        What `build` and `draw` return.
+        The results of `build` and `draw`.
 
     Returns
     -------
     dict
         ``n``: int, the number of codes that are decoded, K * batch.
         ``prior``: list of 3 arrays of shape (n,) or (batch,), log p(z) in nats.
-        ``layer_output``, ``logits``: lists of 4 arrays, each of about 50 of the n outputs.
-        ``again``: the last ``layer_output``, evaluated once more.
-        ``code``, ``loc``, ``scale``: tuples of arrays of shapes (n, HIDDEN_DIM) and
-        (batch, HIDDEN_DIM), an array for each draw.
+        ``layer_output``, ``logits``: lists of 4 arrays. Each array has about 50 of the n outputs.
+        ``again``: a second evaluation of the last ``layer_output``.
+        ``code``: tuple of arrays of shape (n, HIDDEN_DIM), one for each draw.
+        ``loc``, ``scale``: tuples of arrays of shape (batch, HIDDEN_DIM), one for each draw.
         ``gradient_errors``: array of shape (2,), the relative errors of the encoder's gradients
         through the code and the logits.
 
@@ -151,7 +151,7 @@ def measure(graph, inputs):
 def _sampler(graph, x):
     """Return a function that draws codes of the images x, and returns them with loc and scale.
 
-    If the code depends on the images through loc and scale only, these are computed once.
+    If the code depends on the images only through loc and scale, these two are computed once.
     """
     code, parameters = graph["code"], [graph["loc"], graph["scale"]]
     given = [parameter.type() for parameter in parameters]
@@ -168,7 +168,7 @@ def _sampler(graph, x):
 
 
 def _n_draws(code):
-    """Return how often to draw a code of this size, to know its distribution."""
+    """Return the number of draws of such a code that is needed to judge its distribution."""
     return int(np.clip(_N_CODE_NUMBERS // max(code.size, 1), 2, 2000))
 
 
@@ -178,8 +178,9 @@ def _log_prior(graph):
     Returns
     -------
     callable
-        ``(x, z, n) -> log p(z)``, in nats, of n codes: the rows of `z`, shape (batch, HIDDEN_DIM),
-        repeated in their order. If the shape of p(z) does not allow n codes, of `z` itself.
+        ``(x, z, n) -> log p(z)`` in nats. The n codes are the rows of `z`, shape (batch,
+        HIDDEN_DIM), repeated in their order. If the shape of p(z) does not allow n codes, the
+        result is for the rows of `z` without repetition.
     """
     hint = _("pz.log_prob(z) не вычисляется: pz должен быть объектом MultivariateNormalDiag "
              "с параметрами формы (batch, HIDDEN_DIM).")
@@ -204,9 +205,10 @@ def _log_prior(graph):
 def _gradient_errors(graph, x, random, code_shape, logits_shape):
     """Return the relative errors of the encoder's gradients through the code and the logits.
 
-    Each is the gradient of a random combination of these numbers with respect to the encoder's
-    parameters. It is compared with that for the code loc + scale * eps, in the better of the two
-    orders in which K samples for an image may stand.
+    Each is the gradient of a random linear combination of the elements of the code or of the logits
+    with respect to the parameters of the encoder. It is compared with the gradient through the code
+    loc + scale * eps. If there are K samples for each image, they may have one of two orders; the
+    order with the smaller error counts.
     """
     code, loc, scale = graph["code"], graph["loc"], graph["scale"]
     encoder, k = parameters_of([loc, scale]), code_shape[0] // len(x)
@@ -223,7 +225,10 @@ def _gradient_errors(graph, x, random, code_shape, logits_shape):
 
 
 def _gradient_error(input_x, x, parameters, output, expected, weights):
-    """The relative error of the gradient of an output, against the best of those expected."""
+    """Return the relative error of the gradient of an output.
+
+    There is an expected gradient for each of several expected outputs. The smallest error counts.
+    """
     variable = T.TensorType(theano.config.floatX, [False] * weights.ndim)()
 
     def gradient_of(values):
@@ -245,7 +250,7 @@ def judge(inputs, measured):
     Parameters
     ----------
     inputs, measured : dict
-        What `draw` and `measure` return.
+        The results of `draw` and `measure`.
 
     Raises
     ------
@@ -276,7 +281,10 @@ def judge(inputs, measured):
 
 
 def _standard_normal_log_prob(z, shape):
-    """Return the log-density of the codes, repeated in their order, in each row of this shape."""
+    """Return an array of this shape; each row has the log-densities of the codes, in nats.
+
+    If a row is longer than the number of codes, the codes are repeated in their order.
+    """
     n_rows, *row_shape = shape
     return np.array([np.resize(normal_log_prob(z, 0., 1.), row_shape)] * n_rows)
 

@@ -20,14 +20,14 @@ def build(names):
     Parameters
     ----------
     names : Names
-        What the student's cells have defined.
+        The names that the student's cells have defined.
 
     Returns
     -------
     dict
         ``input_x``: the images, a symbolic tensor of shape (batch, 1, 28, 28).
         ``mean``, ``std``: the encoder's outputs, symbolic.
-        ``loc``, ``scale``: of q(z | x), symbolic matrices of shape (batch, HIDDEN_DIM).
+        ``loc``, ``scale``: parameters of q(z | x), symbolic matrices of shape (batch, HIDDEN_DIM).
         ``hidden_dim``: int.
 
     Raises
@@ -62,17 +62,17 @@ def build(names):
 
 
 def measure(graph, inputs):
-    """Evaluate q(z | x) and the encoder: first as they are, then with three sets of random weights.
+    """Evaluate q(z | x) and the encoder, with the current weights and three sets of random weights.
 
     Parameters
     ----------
     graph, inputs : dict
-        What `build` and `draw_images` return.
+        The results of `build` and `draw_images`.
 
     Returns
     -------
     dict of numpy.ndarray, shape (4, batch, HIDDEN_DIM)
-        ``mean``, ``std``, ``loc`` and ``scale``.
+        The keys are ``mean``, ``std``, ``loc`` and ``scale``.
 
     Raises
     ------
@@ -101,7 +101,7 @@ def judge(inputs, measured):
     Parameters
     ----------
     inputs, measured : dict
-        What `draw_images` and `measure` return.
+        The results of `draw_images` and `measure`.
 
     Raises
     ------
@@ -126,8 +126,9 @@ def judge(inputs, measured):
     require((scale > 0).all(),
             _("scale должен быть положительным: передан ли в него выход encoder_scale?"))
     if (std <= 0).any():
-        # The encoder's second output is not a standard deviation, which is a mistake there.
-        # If qz_x turns it into one by an increasing function, such as exp, this exercise is right.
+        # The encoder's second output is not a standard deviation, which is a mistake in the
+        # exercise on the encoder. If qz_x turns it into a standard deviation by an increasing
+        # function, such as exp, the solution of this exercise is right.
         order = np.argsort(std, axis=None)
         ordered = scale.ravel()[order]
         require((np.diff(ordered) >= -1e-5 * ordered[1:]).all() and np.ptp(ordered) > 0,

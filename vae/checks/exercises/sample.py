@@ -1,4 +1,4 @@
-"""A sample of q(z | x)."""
+"""A sample from q(z | x)."""
 
 import inspect
 
@@ -13,7 +13,7 @@ from vae.checks.exercise import (
 from vae.checks.graph_tools import compiled, is_tensor
 from vae.language import N_, _
 
-#: The number of columns of the samples where HIDDEN_DIM is not defined.
+#: The number of columns of the samples if HIDDEN_DIM is not defined.
 _DEFAULT_DIM = 2
 
 
@@ -23,14 +23,14 @@ def build(names):
     Parameters
     ----------
     names : Names
-        What the student's cells have defined.
+        The names that the student's cells have defined.
 
     Returns
     -------
     dict
         ``loc``, ``scale``, ``point``: inputs, symbolic matrices of shape (batch, dim).
         ``z``, ``again``: samples by two calls of ``sample()``, symbolic matrices.
-        ``log_prob``: of ``point``, in nats.
+        ``log_prob``: the log-density at ``point``, in nats, a symbolic vector.
         ``kept_loc``, ``kept_scale``: the distribution's attributes ``loc`` and ``scale``.
         ``hidden_dim``: int.
 
@@ -71,7 +71,7 @@ def build(names):
 
 
 def _distribution(normal, loc, scale):
-    """An object of the student's class, which may have no argument `rng`."""
+    """Return an object of the student's class, whose constructor may lack the argument `rng`."""
     try:
         inspect.signature(normal).bind(loc, scale, rng=None)
     except (TypeError, ValueError):
@@ -82,7 +82,7 @@ def _distribution(normal, loc, scale):
 def _hidden_dim(names):
     try:
         return size_of(names, "HIDDEN_DIM")
-    except Undefined:  # the class does not need it
+    except Undefined:  # the class does not need HIDDEN_DIM
         return _DEFAULT_DIM
 
 
@@ -99,7 +99,8 @@ def draw(random, images, hidden_dim):
     Returns
     -------
     dict of numpy.ndarray, shape (n, hidden_dim), float64
-        ``loc``, ``scale`` and ``point``. There are 20,000 numbers, but at least 211 rows.
+        The keys are ``loc``, ``scale`` and ``point``. Each array has about 20,000 elements, or more
+        if that is needed for 211 rows.
     """
     shape = (max(20000 // hidden_dim, 211), hidden_dim)
     return dict(loc=random.normal(0, 3, shape), scale=random.uniform(0.2, 3, shape),
@@ -112,21 +113,20 @@ def measure(graph, inputs):
     Parameters
     ----------
     graph, inputs : dict
-        What `build` and `draw` return.
+        The results of `build` and `draw`.
 
     Returns
     -------
     dict of numpy.ndarray
-        ``z``, ``again``, ``later``, ``kept_loc``, ``kept_scale``: shape (n, hidden_dim); ``later`` is
-        ``z``, evaluated a second time.
-        ``dz_dloc``, ``dz_dscale``: the gradients of the sum of ``z``, shape
-        (n, hidden_dim).
+        ``z``, ``again``, ``later``, ``kept_loc``, ``kept_scale``: shape (n, hidden_dim). The array
+        ``later`` is a second evaluation of ``z``.
+        ``dz_dloc``, ``dz_dscale``: the gradients of the sum of ``z``, shape (n, hidden_dim).
         ``log_prob``: shape (n,), in nats.
 
     Raises
     ------
     Mistake
-        If one of them cannot be computed.
+        If an array cannot be computed.
     """
     loc, scale, z, again = (graph[name] for name in ["loc", "scale", "z", "again"])
     gradients = [_gradient(z, parameter) for parameter in (loc, scale)]
@@ -158,7 +158,7 @@ def measure(graph, inputs):
 
 
 def _gradient(z, parameter):
-    """The gradient of the sum of z with respect to a parameter, None if there is none."""
+    """Return the gradient of the sum of z with respect to a parameter, or None."""
     try:
         return T.grad(T.sum(z), parameter)
     except (theano.gradient.DisconnectedInputError, theano.gradient.NullTypeGradError):
@@ -166,12 +166,12 @@ def _gradient(z, parameter):
 
 
 def judge(inputs, measured):
-    """Require independent, reparameterised samples, and that the class is otherwise unchanged.
+    """Require independent, reparameterised samples, and that nothing else in the class has changed.
 
     Parameters
     ----------
     inputs, measured : dict
-        What `draw` and `measure` return.
+        The results of `draw` and `measure`.
 
     Raises
     ------
