@@ -4,7 +4,7 @@ import numpy as np
 import theano
 import theano.tensor as T
 
-from vae.checks.graph_tools import compiled, parameters_of
+from vae.checks.graph_tools import array_function, parameters_of
 
 #: After this number of steps, units with equal initial weights differ, or never will. Each step
 #: reaches at least one more layer, starting from the outputs.
@@ -38,7 +38,7 @@ def stays_symmetric(input_x, outputs, x, random):
     suspected = [parameter for parameter in parameters if _has_equal_units(parameter)]
     if not suspected:
         return False
-    shape = (len(outputs), *compiled([input_x], outputs[0])(x).shape)
+    shape = (len(outputs), *array_function([input_x], outputs[0])(x).shape)
     aims = random.normal(size=shape).astype(outputs[0].dtype)
     try:
         gradients = T.grad(
@@ -46,7 +46,7 @@ def stays_symmetric(input_x, outputs, x, random):
             disconnected_inputs="ignore")
     except theano.gradient.NullTypeGradError:
         return False
-    compute_gradients = compiled([input_x], gradients)
+    compute_gradients = array_function([input_x], gradients)
     for _step in range(_N_STEPS):
         for parameter, gradient in zip(parameters, compute_gradients(x)):
             step = 0.1 * gradient / (np.abs(gradient).max() + 1e-9)

@@ -16,7 +16,7 @@ def is_tensor(value, ndim):
     return isinstance(value, theano.Variable) and getattr(value, "ndim", None) == ndim
 
 
-def compiled(inputs, outputs):
+def array_function(inputs, outputs):
     """Return a function of arrays that evaluates outputs, made by `numpy_functions.function`.
 
     Parameters

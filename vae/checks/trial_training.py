@@ -13,7 +13,7 @@ from scipy.special import xlogy
 from vae.checks.closed_forms import bernoulli_log_prob, kl_to_standard_normal
 from vae.checks.exercise import require
 from vae.checks.graph_tools import (
-    compiled, randomise, same_parameters_afterwards, scale_parameters, shared_variables_of)
+    array_function, randomise, same_parameters_afterwards, scale_parameters, shared_variables_of)
 from vae.checks.numpy_functions import function
 from vae.language import _
 from vae.progress import advance, expect_more
@@ -159,7 +159,7 @@ def train(graph, inputs, gradients, random, decode, described):
         ``n_steps``: int, the number of steps in the last attempt.
     """
     params, held_out, x = graph["params"], inputs["held_out"], inputs["x"]
-    encode = compiled([graph["input_x"]], [graph["loc"], graph["scale"]])
+    encode = array_function([graph["input_x"]], [graph["loc"], graph["scale"]])
     enough_elbo = elbo_without_code(held_out) + ENOUGH_GAIN
     before, start = [parameter.get_value() for parameter in params], time.monotonic()
 

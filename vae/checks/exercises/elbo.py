@@ -12,7 +12,7 @@ from vae.checks.elbo_gradients import compare_gradients, compile_gradients
 from vae.checks.exercise import (
     N_HELD_OUT, Exercise, Mistake, input_of, kind_of, require, size_of)
 from vae.checks.graph_tools import (
-    compiled, is_tensor, parameters_of, same_parameters_afterwards)
+    array_function, is_tensor, parameters_of, same_parameters_afterwards)
 from vae.checks.latent_code import judge_code, require_of_the_images
 from vae.checks.random_images import binary_images
 from vae.checks.trial_training import (
@@ -179,7 +179,7 @@ def measure(graph, inputs):
     x, random = inputs["x"], np.random.RandomState(inputs["seed"])
     encoder, decoder = parameters_of([loc, scale]), parameters_of([graph["logits"]])
     expect(N_ENCODERS * DRAWS_PER_ENCODER)
-    decode = compiled([graph["code"]], graph["logits"])
+    decode = array_function([graph["code"]], graph["logits"])
     measured = draw_elbo(graph, x, encoder, decoder, decode, random)
     try:
         _judge_bound(inputs, measured)

@@ -11,7 +11,7 @@ from vae.checks.closed_forms import close
 from vae.checks.exercise import Exercise, kind_of, require, size_of
 from vae.checks.first_weights import stays_symmetric
 from vae.checks.graph_tools import (
-    compiled, parameters_of, randomise, same_parameters_afterwards, scale_parameters)
+    array_function, parameters_of, randomise, same_parameters_afterwards, scale_parameters)
 from vae.checks.random_images import draw_images
 from vae.language import N_, _
 
@@ -102,7 +102,7 @@ def measure(graph, inputs):
     outputs = [graph["loc"], graph["scale"]]
     require(graph["input_x"] in theano.gof.graph.inputs(outputs),
             _("выходы не зависят от input_x: передайте его входному слою (input_var=input_x)."))
-    compute = compiled([graph["input_x"]], outputs)
+    compute = array_function([graph["input_x"]], outputs)
     parameters = parameters_of(outputs)
     random = np.random.RandomState(inputs["seed"])
     x, whole, halves, means = inputs["x"], [], [], _Means()

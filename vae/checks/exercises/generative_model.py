@@ -9,7 +9,7 @@ from vae.checks.closed_forms import close, normal_log_prob
 from vae.checks.exercise import (
     Exercise, Mistake, input_of, kind_of, require, size_of)
 from vae.checks.graph_tools import (
-    compiled, in_both_orders, is_tensor, parameters_of, randomise, reparameterised, replaced,
+    array_function, in_both_orders, is_tensor, parameters_of, randomise, reparameterised, replaced,
     same_parameters_afterwards, shared_variables_of)
 from vae.checks.latent_code import judge_code
 from vae.checks.numpy_functions import function
@@ -125,7 +125,7 @@ def measure(graph, inputs):
     """
     input_x, x, random = graph["input_x"], inputs["x"], np.random.RandomState(inputs["seed"])
     try:
-        compute = compiled([input_x], [graph["layer_output"], graph["logits"]])
+        compute = array_function([input_x], [graph["layer_output"], graph["logits"]])
         sample = _sampler(graph, x)
     except theano.gof.MissingInputError as error:
         raise Mistake(_("p(x | z) должно зависеть от input_x и больше ни от каких входов: "
@@ -160,9 +160,9 @@ def _sampler(graph, x):
     of_given, *states = theano.clone([code, *(stream.default_update for stream in streams)],
                                      dict(zip(parameters, given)))
     if graph["input_x"] in theano.gof.graph.inputs([of_given, *states]):
-        sample = compiled([graph["input_x"]], [code, *parameters])
+        sample = array_function([graph["input_x"]], [code, *parameters])
         return lambda: sample(x)
-    values = compiled([graph["input_x"]], parameters)(x)
+    values = array_function([graph["input_x"]], parameters)(x)
     sample = function(given, of_given, updates=list(zip(streams, states)))
     return lambda: (sample(*values), *values)
 
@@ -185,7 +185,7 @@ def _log_prior(graph):
     hint = _("pz.log_prob(z) не вычисляется: pz должен быть объектом MultivariateNormalDiag "
              "с параметрами формы (batch, HIDDEN_DIM).")
     try:
-        compute = compiled([graph["input_x"], graph["z"]], graph["prior"])
+        compute = array_function([graph["input_x"], graph["z"]], graph["prior"])
     except theano.gof.MissingInputError as error:
         raise Mistake(hint) from error
 
@@ -241,7 +241,7 @@ def _gradient_error(input_x, x, parameters, output, expected, weights):
         return 1.
     errors = [T.sqrt(T.sum((gradient - right) ** 2) / (T.sum(right ** 2) + 1e-20))
               for right in map(gradient_of, expected)]
-    return float(min(compiled([input_x, variable], errors)(x, weights)))
+    return float(min(array_function([input_x, variable], errors)(x, weights)))
 
 
 def judge(inputs, measured):

@@ -8,7 +8,7 @@ from vae.checks.closed_forms import close
 from vae.checks.exercise import (
     Exercise, Mistake, input_of, kind_of, require, size_of)
 from vae.checks.graph_tools import (
-    compiled, is_tensor, parameters_of, randomise, same_parameters_afterwards)
+    array_function, is_tensor, parameters_of, randomise, same_parameters_afterwards)
 from vae.checks.latent_code import require_of_the_images, require_positive
 from vae.checks.random_images import draw_images
 from vae.language import N_, _
@@ -82,7 +82,7 @@ def measure(graph, inputs):
     outputs = ["mean", "std", "loc", "scale"]
     variables = [graph[name] for name in outputs]
     try:
-        compute = compiled([graph["input_x"]], variables)
+        compute = array_function([graph["input_x"]], variables)
     except theano.gof.MissingInputError as error:
         raise Mistake(
             _("q(z | x) должно зависеть от input_x и больше ни от каких входов.")) from error

@@ -10,7 +10,7 @@ from theano.sandbox.rng_mrg import MRG_RandomStreams
 from vae.checks.closed_forms import close, normal_log_prob
 from vae.checks.exercise import (
     Exercise, Mistake, Undefined, first_line, kind_of, require, size_of)
-from vae.checks.graph_tools import compiled, is_tensor
+from vae.checks.graph_tools import array_function, is_tensor
 from vae.language import N_, _
 
 #: The number of columns of the samples if HIDDEN_DIM is not defined.
@@ -138,7 +138,7 @@ def measure(graph, inputs):
     require(not lost, _("сэмпл не зависит от {name}, или градиент до {name} не доходит: в формуле "
                         "нужны и loc, и scale.", name=", ".join(lost)))
     try:
-        compute = compiled([loc, scale], [z, again, *gradients])
+        compute = array_function([loc, scale], [z, again, *gradients])
         values = compute(inputs["loc"], inputs["scale"])
         later = compute(inputs["loc"], inputs["scale"])[0]
     except ValueError as error:
@@ -148,7 +148,7 @@ def measure(graph, inputs):
     measured = dict(zip(["z", "again", "dz_dloc", "dz_dscale"], values), later=later)
     names = ["log_prob", "kept_loc", "kept_scale"]
     try:
-        values = compiled([loc, scale, graph["point"]], [graph[name] for name in names])(
+        values = array_function([loc, scale, graph["point"]], [graph[name] for name in names])(
             inputs["loc"], inputs["scale"], inputs["point"])
     except (TypeError, ValueError, theano.gof.MissingInputError) as error:
         raise Mistake(_("sample() написан, но log_prob(z) этого класса больше не вычисляется: "
