@@ -27,6 +27,7 @@ def broken(folder, line, name="g++"):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line, reason", [
     ('exec {cxx} -nostdinc "$@"', r"fatal error: .*: No such file or directory"),
     ("echo \"g++: fatal error: cannot execute 'cc1plus'\" >&2; exit 1",

@@ -96,6 +96,7 @@ assert utils.load_dataset()[0].shape == (50000, 1, 28, 28)  # from the cache
 """, MNIST_DIR="", NO_PROXY="127.0.0.1")
 
 
+@pytest.mark.slow
 def test_the_notebook_by_the_command(windows, home, mnist_dir):
     notebook = build.solution()
     start = next(cell for cell in notebook.cells if "num_epochs = 10" in cell.source)

@@ -70,6 +70,7 @@ def students(tmp_path):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["utils.py", "tools.py"])
 def test_a_users_file_with_the_name_of_our_module(name, tmp_path):
     (tmp_path / name).write_text("raise SystemExit('the wrong file')")
@@ -282,6 +283,7 @@ def run_while_one_dies(victim, students, output, *arguments, **options):
         process.kill()
 
 
+@pytest.mark.slow
 def test_on_the_workers_of_a_dask_scheduler_one_of_which_dies(dask, students, tmp_path):
     address, (_, first, _) = dask
     output = tmp_path / "grades"
@@ -295,6 +297,7 @@ def test_on_the_workers_of_a_dask_scheduler_one_of_which_dies(dask, students, tm
         assert "Ещё не выполнено." in page and "Not done yet" not in page
 
 
+@pytest.mark.slow
 def test_a_scheduler_that_ends(dask, students, tmp_path):
     address, (scheduler, *_) = dask
     output = tmp_path / "grades"

@@ -120,6 +120,7 @@ def test_an_unfilled_notebook(reference):
     assert failed(result) == list(EXERCISES) and result.points == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WRONG)
 def test_a_mistake_costs_its_own_points_and_is_named(name, reference):
     number, source, expected = WRONG[name]
@@ -147,6 +148,7 @@ def test_a_mistake_that_is_made_consistently_costs_once(reference):
     assert failed(result) == [2], result
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OWN_NAMES)
 def test_one_mistake_is_paid_once(name, reference):
     """A later exercise is right either for the student's own names or with the reference's."""

@@ -91,6 +91,7 @@ LAYERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LAYERS)
 def test_layers(name, monkeypatch):
     """Their outputs and the gradients of their parameters."""
@@ -250,6 +251,7 @@ EXPRESSIONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXPRESSIONS)
 def test_expressions(name):
     outputs = []
@@ -523,6 +525,7 @@ BOMBS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BOMBS)
 def test_the_memory_for_lines_is_bounded(name):
     """Ten times the largest output of a process. Without the bound on parts, lists take thirty."""

@@ -186,6 +186,7 @@ def grades(course):
     return ask(course, GRADES)
 
 
+@pytest.mark.slow
 def test_an_untouched_notebook_gets_nothing(grades):
     assert grades["idle"] == {cell: [0, False] for cell in [*POINTS, *QUESTIONS]}
 

@@ -43,6 +43,7 @@ def test_the_tables_of_exercises_are_made_from_the_exercises():
         assert build._TABLE.search(text)
 
 
+@pytest.mark.slow
 def test_every_command_of_a_module_has_help():
     """Each command `python -m ...` of this project that a page names exists."""
     text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)

@@ -779,6 +779,7 @@ def with_encoder(names, function):
         exec(source, names)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("function", [
     pytest.param(encoder(units=(256, 256, 128, 64, 32), activation=T.tanh), id="five tanh"),
     pytest.param(encoder(units=(64,) * 12, activation=T.tanh), id="twelve tanh"),
@@ -800,6 +801,7 @@ def test_a_gradient_with_less_noise(names):
     check(5, names)
 
 
+@pytest.mark.slow
 def test_a_model_that_does_not_learn(names, monkeypatch):
     """The loss is -elbo, but its gradient is mainly that of a penalty which is always 0."""
     monkeypatch.setattr("vae.checks.trial_training.TRAINING_STEPS", [25, 50])
@@ -817,6 +819,7 @@ def test_elbo_as_a_sum_over_the_batch_size(names):
     check(5, names)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bound, hint", [
     pytest.param(lambda names, log: -T.mean(log.px_z + log.pz - log.qz_x), "неверный знак",
                  id="negative"),
@@ -942,6 +945,7 @@ def test_several_samples(names):
     check(5, names)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bound, hint", [
     pytest.param(importance_weighted, "это IWAE", id="IWAE"),
     pytest.param(lambda weights: T.mean(T.sum(weights, axis=0)),
@@ -954,6 +958,7 @@ def test_wrong_bounds_of_several_samples(bound, hint, names):
     assert re.search(hint, hint_of(5, names), re.S)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("in_loop", [
     pytest.param(lambda names: T.mean(names["input_x"]), id="a loop"),
     pytest.param(lambda names: T.sum(names["px_z"].logits), id="a loop with the decoder"),

@@ -800,6 +800,7 @@ def test_interrupted_training_leaves_a_usable_state(student):
     assert student.epochs(student.run("training")) == [n_epochs + 1]
 
 
+@pytest.mark.slow
 def test_every_cell_can_be_run_twice(kernel):
     for cell in code_cells(short(build.solution())):
         for _ in range(2):
