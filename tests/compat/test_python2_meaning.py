@@ -180,7 +180,7 @@ xyc
 """
 
 PROGRAMS["files"] = r"""
-import cPickle, csv, json, os
+import cPickle, csv, io, json, os
 f = open("a.csv", "wb")
 rows = csv.writer(f, delimiter=";")
 rows.writerow(["a b", 1, 2.5])
@@ -200,12 +200,16 @@ print json.load(open("a.json", "rb"))["a"], file("a.json").read()
 with open("a.pkl", "wb") as f:
     cPickle.dump([1, "a"], f, -1)
 print cPickle.load(open("a.pkl", "rb"))
+with io.open("a.txt", "w", encoding="utf-8-sig") as f:
+    f.write(u"\u043c")
+print repr(open("a.txt").read().decode("utf-8-sig")) == repr(u"\u043c")
 """, r"""
 24
 [['a b', '1', '2.5'], ['x\ny', ''], ['last']]
 [[('a', '1'), ('b', '2')]]
 1 {"a": 1}
 [1, 'a']
+True
 """
 
 PROGRAMS["names"] = r"""

@@ -216,7 +216,7 @@ def _decode(text, encoding="ascii", errors="strict"):
     try:
         return text.encode("latin1").decode(encoding)
     except UnicodeError:
-        return text
+        return text.removeprefix("\ufeff") if name == "utf-8-sig" else text
 
 
 class _Writer(io.BufferedWriter):
