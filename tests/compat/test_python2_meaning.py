@@ -160,6 +160,13 @@ for convert in lambda: u"é".encode("ascii"), lambda: "".encode("none"):
         print error
 print u"é!".encode("ascii", "ignore"), len(u"a".encode("utf-16"))
 print "abc".translate(string.maketrans("ab", "xy"))
+print "{:8}|{x:<6}|{:>5}|{:.2f}".format((1, 2), None, 2.5, x=[]), format({}, "4") + "|"
+for convert in lambda: "{:d}".format([1]), lambda: "{:d} {}".format(1), lambda: format(None, "f"):
+    try:
+        convert()
+    except (IndexError, ValueError), error:
+        print type(error).__name__,
+print "{:08.3f} {!r} {0}".replace("{0}", "{}").format(1.5, "a", u"b")
 print string.split("a b"), string.replace("abc", "b", "x"), string.join(["1", "2"], "-")
 print string.atoi("12"), string.upper("a"), string.letters[:3].lower(), string.lowercase
 class Own(object):
@@ -174,6 +181,8 @@ abc é abc
 cannot encode unknown encoding: none
 ! 4
 xyc
+(1, 2)  |[]    | None|2.50 {}  |
+ValueError IndexError ValueError 0001.500 'a' b
 ['a', 'b'] axc 1-2
 12 A abc abcdefghijklmnopqrstuvwxyz
 3 6

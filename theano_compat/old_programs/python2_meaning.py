@@ -219,6 +219,26 @@ def _decode(text, encoding="ascii", errors="strict"):
         return text.removeprefix("\ufeff") if name == "utf-8-sig" else text
 
 
+def _format_value(value, spec=""):
+    """Format a value; one of a type without a format of its own, such as a tuple, as its text."""
+    try:
+        return format(value, spec)
+    except TypeError:
+        return format(str(value), spec)
+
+
+class _Formatter(string.Formatter):
+    def format_field(self, value, spec):
+        return _format_value(value, spec)
+
+
+def _format(text, *arguments, **options):
+    try:
+        return text.format(*arguments, **options)
+    except TypeError:
+        return _Formatter().vformat(text, arguments, options)
+
+
 class _Writer(io.BufferedWriter):
     """A binary file to which texts can be written."""
 
@@ -237,11 +257,12 @@ def _open(name, mode="r", *arguments, **options):
 
 #: For functions of Python 3 those that a program in Python 2 means.
 MEANINGS = {
-    open: _open, round: _round, sorted: _sorted,
+    format: _format_value, open: _open, round: _round, sorted: _sorted,
     math.ceil: lambda x: float(np.ceil(float(x))), math.floor: lambda x: float(np.floor(float(x)))}
 _MEANINGS_BY_ID = {id(function): meaning for function, meaning in MEANINGS.items()}
 #: By the name of a method the type whose objects have another one in Python 2, and that method.
-METHODS = {"decode": (str, _decode), "encode": ((bytes, str), _encode), "sort": (list, _sort)}
+METHODS = {"decode": (str, _decode), "encode": ((bytes, str), _encode), "format": (str, _format),
+           "sort": (list, _sort)}
 
 
 def meaning(value):
