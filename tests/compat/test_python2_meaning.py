@@ -190,6 +190,7 @@ ValueError IndexError ValueError 0001.500 'a' b
 
 PROGRAMS["files"] = r"""
 import cPickle, csv, io, json, os
+import numpy as np
 f = open("a.csv", "wb")
 rows = csv.writer(f, delimiter=";")
 rows.writerow(["a b", 1, 2.5])
@@ -209,6 +210,10 @@ print json.load(open("a.json", "rb"))["a"], file("a.json").read()
 with open("a.pkl", "wb") as f:
     cPickle.dump([1, "a"], f, -1)
 print cPickle.load(open("a.pkl", "rb"))
+with open("a.npz", "w") as f:
+    np.savez(f, a=np.arange(200))
+with open("a.npz") as f:
+    print np.load(f)["a"].sum()
 with io.open("a.txt", "w", encoding="utf-8-sig") as f:
     f.write(u"\u043c")
 print repr(open("a.txt").read().decode("utf-8-sig")) == repr(u"\u043c")
@@ -218,6 +223,7 @@ print repr(open("a.txt").read().decode("utf-8-sig")) == repr(u"\u043c")
 [[('a', '1'), ('b', '2')]]
 1 {"a": 1}
 [1, 'a']
+19900
 True
 """
 
