@@ -327,12 +327,14 @@ np.hstack(np.ones(n) for n in (1, 2)).shape == np.concatenate(map(np.ones, [1, 2
 np.sum(n for n in range(4)) == 6 and np.sum([1, 2], axis=0) == 3
 np.histogram([1, 2], bins=2, range=(0, 2), normed=True)[0].tolist() == [0., 1.]
 np.linspace(0, 1, np.sqrt(9.)).tolist() == [0, 0.5, 1]
+np.zeros(np.sqrt(9.)).shape == (3,) and np.ones((2, 7 / 2.), "int8").shape == (2, 3)
 np.reshape([1, 2], newshape=(2, 1)).shape == (2, 1)
 np.percentile([1, 2], 50, interpolation="lower") == 1
 np.fromstring(b"ab", np.uint8).tolist() == [97, 98] == np.fromstring("97 98", sep=" ").tolist()
 np.array([[1, 2], [3]]).dtype == object and np.asarray([[1], [2]]).dtype != object
 np.array([1., 2.], copy=False).tolist() == [1, 2]
 repr(np.float64(3)) == "3.0" and str([np.float32(1)]) == "[1.0]"
+repr(f([1.5])) == "array([3.])"
 float(f([1.5])) == 3 and int(f([1.5])) == 3 and "%.2f" % f([1.5]) == "3.00"
 type(f([1, 2])) is np.ndarray and math.exp(f([0])) == 1 and [10, 20][g([0])] == 10
 [a.__setitem__(0, f([2.])), a[0]][1] == 4

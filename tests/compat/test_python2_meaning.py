@@ -160,6 +160,13 @@ for convert in lambda: u"é".encode("ascii"), lambda: "".encode("none"):
         print error
 print u"é!".encode("ascii", "ignore"), len(u"a".encode("utf-16"))
 print "abc".translate(string.maketrans("ab", "xy"))
+print "{:8}|{x:<6}|{:>5}|{:.2f}".format((1, 2), None, 2.5, x=[]), format({}, "4") + "|"
+for convert in lambda: "{:d}".format([1]), lambda: "{:d} {}".format(1), lambda: format(None, "f"):
+    try:
+        convert()
+    except (IndexError, ValueError), error:
+        print type(error).__name__,
+print "{:08.3f} {!r} {0}".replace("{0}", "{}").format(1.5, "a", u"b")
 print string.split("a b"), string.replace("abc", "b", "x"), string.join(["1", "2"], "-")
 print string.atoi("12"), string.upper("a"), string.letters[:3].lower(), string.lowercase
 class Own(object):
@@ -174,13 +181,16 @@ abc é abc
 cannot encode unknown encoding: none
 ! 4
 xyc
+(1, 2)  |[]    | None|2.50 {}  |
+ValueError IndexError ValueError 0001.500 'a' b
 ['a', 'b'] axc 1-2
 12 A abc abcdefghijklmnopqrstuvwxyz
 3 6
 """
 
 PROGRAMS["files"] = r"""
-import cPickle, csv, json, os
+import cPickle, csv, io, json, os
+import numpy as np
 f = open("a.csv", "wb")
 rows = csv.writer(f, delimiter=";")
 rows.writerow(["a b", 1, 2.5])
@@ -200,12 +210,21 @@ print json.load(open("a.json", "rb"))["a"], file("a.json").read()
 with open("a.pkl", "wb") as f:
     cPickle.dump([1, "a"], f, -1)
 print cPickle.load(open("a.pkl", "rb"))
+with open("a.npz", "w") as f:
+    np.savez(f, a=np.arange(200))
+with open("a.npz") as f:
+    print np.load(f)["a"].sum()
+with io.open("a.txt", "w", encoding="utf-8-sig") as f:
+    f.write(u"\u043c")
+print repr(open("a.txt").read().decode("utf-8-sig")) == repr(u"\u043c")
 """, r"""
 24
 [['a b', '1', '2.5'], ['x\ny', ''], ['last']]
 [[('a', '1'), ('b', '2')]]
 1 {"a": 1}
 [1, 'a']
+19900
+True
 """
 
 PROGRAMS["names"] = r"""

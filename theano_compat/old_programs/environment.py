@@ -373,6 +373,19 @@ def _accept_float_number(function):
     return with_float
 
 
+def _accept_float_shape(function):
+    """NumPy 1.12 refuses floats as the lengths of a new array's axes."""
+    def with_floats(shape, *args, **kwargs):
+        try:
+            return function(shape, *args, **kwargs)
+        except TypeError:
+            lengths = shape if isinstance(shape, (list, tuple)) else [shape]
+            if not any(isinstance(length, (float, np.floating)) for length in lengths):
+                raise
+            return function([int(length) for length in lengths], *args, **kwargs)
+    return with_floats
+
+
 def _accept_old_name(old, new):
     """Accept the name `old` for the parameter `new`, if NumPy's function has this parameter."""
     def accept(function):
@@ -427,6 +440,7 @@ _OLD_MEANINGS = {
     **dict.fromkeys(["array", "asarray"], _accept_ragged_rows),
     "fromstring": _accept_binary,
     "linspace": _accept_float_number,
+    **dict.fromkeys(["empty", "full", "ones", "zeros"], _accept_float_shape),
 }
 
 
@@ -447,6 +461,9 @@ class _Result(np.ndarray):
 
     def __reduce__(self):
         return self.view(np.ndarray).__reduce__()
+
+    def __repr__(self):
+        return repr(self.view(np.ndarray))
 
 
 def _return_numbers(function_class):

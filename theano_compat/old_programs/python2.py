@@ -14,7 +14,7 @@ import pickle
 import re
 import sys
 from difflib import SequenceMatcher
-from functools import lru_cache
+from functools import lru_cache, wraps
 from importlib.machinery import PathFinder, SourceFileLoader
 
 import numpy as np
@@ -246,6 +246,8 @@ def as_python2(folder):
     operator.div = _divide
     restore_names()
     _restore_pickle()
+    for name in "load", "save", "savez", "savez_compressed":
+        setattr(np, name, _accept_text_file(getattr(np, name)))
     adapt_children(folder)
     # It is put directly before Python's finder, so that the finder of the patches is still first.
     sys.meta_path.insert(sys.meta_path.index(PathFinder), _Finder(folder))
@@ -265,6 +267,14 @@ def _restore_pickle():
     @replace(pickle)
     def dump(value, file, *args, **options):
         return dump.original(value, getattr(file, "buffer", file), *args, **options)
+
+
+def _accept_text_file(function):
+    """Let a function of NumPy accept files opened as text."""
+    @wraps(function)
+    def with_text_file(file, *args, **options):
+        return function(getattr(file, "buffer", file), *args, **options)
+    return with_text_file
 
 
 class _Finder:

@@ -221,7 +221,27 @@ def _decode(text, encoding="ascii", errors="strict"):
     try:
         return text.encode("latin1").decode(encoding)
     except UnicodeError:
-        return text
+        return text.removeprefix("\ufeff") if name == "utf-8-sig" else text
+
+
+def _format_value(value, spec=""):
+    """Format a value; one of a type without a format of its own, such as a tuple, as its text."""
+    try:
+        return format(value, spec)
+    except TypeError:
+        return format(str(value), spec)
+
+
+class _Formatter(string.Formatter):
+    def format_field(self, value, spec):
+        return _format_value(value, spec)
+
+
+def _format(text, *arguments, **options):
+    try:
+        return text.format(*arguments, **options)
+    except TypeError:
+        return _Formatter().vformat(text, arguments, options)
 
 
 class _Writer(io.BufferedWriter):
@@ -242,12 +262,13 @@ def _open(name, mode="r", *arguments, **options):
 
 #: Maps functions of Python 3 to functions that have the meaning of Python 2.
 MEANINGS = {
-    open: _open, round: _round, sorted: _sorted,
+    format: _format_value, open: _open, round: _round, sorted: _sorted,
     math.ceil: lambda x: float(np.ceil(float(x))), math.floor: lambda x: float(np.floor(float(x)))}
 _MEANINGS_BY_ID = {id(function): meaning for function, meaning in MEANINGS.items()}
 #: Maps the name of a method to a type and a function. For objects of this type, the method has
 #: another meaning in Python 2, which the function has.
-METHODS = {"decode": (str, _decode), "encode": ((bytes, str), _encode), "sort": (list, _sort)}
+METHODS = {"decode": (str, _decode), "encode": ((bytes, str), _encode), "format": (str, _format),
+           "sort": (list, _sort)}
 
 
 def meaning(value):
