@@ -12,7 +12,8 @@ two functions and called three times. The program runs in several ways, each in 
 - without a file of patches, and without another file of patches;
 - as the reference: without optimiser, compiler and patches for speed, one operation after another;
 - if a result differs from the reference, also with the optimiser, but without patches for speed. If
-  the result agrees with this run, Theano itself causes the difference, which is then only counted.
+  the result agrees with this run, Theano itself causes the difference, which is then only counted;
+- if it still differs, also with `merge_gradients`: an infinity or nan that this causes is counted.
 
 The allowed difference is measured. For this, the reference is computed another `SHAKES` times. Each
 time, each result of each operation is changed by a few units in its last place; for sums and
@@ -440,6 +441,16 @@ def trouble_with(answer, expected, plain=None, tally=None):
                       tally)
 
 
+def where_finite(answer, expected):
+    """Return an answer with the expected numbers wherever it or these are nan or infinite."""
+    if not (answer.runs and expected.runs):
+        return answer
+    run = [[np.where(np.isfinite(value) & np.isfinite(known), value, known)
+            if value.dtype.kind in "fc" and value.shape == known.shape else value
+            for value, known in zip(*arrays)] for arrays in zip(answer.runs[0], expected.runs[0])]
+    return answer._replace(runs=[run])
+
+
 def files_of(group):
     """Return the files of patches in a group."""
     return list(dict.fromkeys(
@@ -543,26 +554,32 @@ class Fuzzer:
         return answers
 
     def _judged(self, seed, suspects, results, expected):
-        """Return the suspects whose results Theano itself does not give, as lines."""
-        wrong, theanos_own, asked = [], set(), collections.defaultdict(set)
-        for number, name in suspects:
-            asked[self._theanos_own(name)].add(number)
-        plain = {}
-        for left_out, numbers in asked.items():
-            ways = {"": self._without(left_out)}
-            result = self._asked(ways, "evaluate", seed, sorted(numbers))[""]
-            if isinstance(result, str):
-                wrong.append(self._report(seed, None, f"without {left_out}", result))
-            else:
-                plain[left_out] = result.answers
-        for (number, name), trouble in suspects.items():
-            answer, left_out = results[name].answers[number], self._theanos_own(name)
-            if left_out in plain and not trouble_with(
-                    answer, expected.answers[number], plain[left_out][number]):
-                self.counts[self._kind(seed, number)]["own"] += 1
-                theanos_own.add(number)
-            else:
-                wrong.append(self._report(seed, number, name, trouble))
+        """Return the suspects whose results nothing below explains, as lines."""
+        wrong, theanos_own = [], set()
+        for column, left_out_for in [("own", self._theanos_own), ("merged", self._merging_only)]:
+            asked, plain = collections.defaultdict(set), {}
+            for number, name in suspects:
+                asked[left_out_for(name)].add(number)
+            for left_out, numbers in asked.items():
+                ways = {"": self._without(left_out)}
+                result = self._asked(ways, "evaluate", seed, sorted(numbers))[""]
+                if isinstance(result, str):
+                    wrong.append(self._report(seed, None, f"without {left_out}", result))
+                else:
+                    plain[left_out] = result.answers
+            for number, name in list(suspects):
+                answer, left_out = results[name].answers[number], left_out_for(name)
+                agrees = left_out in plain and not trouble_with(
+                    answer, expected.answers[number], plain[left_out][number])
+                if column == "merged" and agrees:  # finite numbers must be Theano's
+                    agrees = not trouble_with(
+                        where_finite(answer, expected.answers[number]), expected.answers[number])
+                if agrees:
+                    self.counts[self._kind(seed, number)][column] += 1
+                    theanos_own |= {number} if column == "own" else set()
+                    del suspects[number, name]
+        wrong += [self._report(seed, number, name, trouble)
+                  for (number, name), trouble in suspects.items()]
         if theanos_own and self.with_compiler and "as we are" in results:
             self._compare_with_numpy(seed, sorted(theanos_own), results["as we are"], expected)
         return wrong
@@ -584,6 +601,15 @@ class Fuzzer:
         """
         file = name.removeprefix("without ")
         return f"speed,{file}" if file in files_of("without_compiler") else "speed"
+
+    def _merging_only(self, name):
+        """Return what to leave out so that `merge_gradients` is the only file of patches for speed.
+
+        The sum of two gradients may be finite or infinite where Theano, which propagates each of
+        them, gets nan: see docs/theano.md.
+        """
+        own = self._theanos_own(name).split(",")[1:]
+        return ",".join([*(file for file in self.speed if file != "merge_gradients"), *own])
 
     def _compare_with_numpy(self, seed, numbers, with_compiler, expected):
         """Count and note results that are different with a compiler and without."""
@@ -631,7 +657,7 @@ class Fuzzer:
 
     def table(self):
         """Return the table of what was compared and what has failed."""
-        columns = ["parts", "failed", "own", "apart", "unwritten", "raised"]
+        columns = ["parts", "failed", "own", "merged", "apart", "unwritten", "raised"]
         minutes = (time.monotonic() - self._begun) / 60
         lines = [f"{self.seeds} programs in {minutes:.1f} minutes",
                  "".join([f"{'':16}", *(f"{name:>10}" for name in columns),
@@ -645,7 +671,8 @@ class Fuzzer:
                                   *(f"{share:10.2%}" for share in shares)]))
         lines += [
             "own: Theano itself gives something else than its unoptimised graph",
-            "apart: so it does, and not the same with a compiler and without",
+            "merged: an infinity or nan that is due to merged gradients",
+            "apart: as own, and not the same with a compiler and without",
             "unwritten, raised: the generator, or the reference, has raised an error",
             "unsure: of the numbers, where rounding decides of nan, infinity, integers, shapes",
             "loose: where rounding makes another number altogether"]

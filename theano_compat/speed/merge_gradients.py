@@ -46,7 +46,8 @@ _INTEGERS = {"bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint
 
 @around_import("theano.gradient", speed=Speed(
     acts_on="equal operations on real numbers, from a list of Theano's own, while the program has "
-            "replaced nothing in Theano",
+            "replaced nothing in Theano; infinite numbers may lead to an infinity where Theano "
+            "gets nan",
     brings="VAE 1.09",
     edge="tests/compat/test_merge_gradients.py::test_what_is_derived_as_it_is_written"))
 def merge_equal_operations(gradient):
