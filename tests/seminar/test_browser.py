@@ -76,7 +76,11 @@ def serve(tmp_path):
     yield start
     for server in servers:
         server.terminate()
-        server.wait()
+        try:
+            server.wait(30)
+        except subprocess.TimeoutExpired:  # at its end, a thread may wait for a lock forever
+            server.kill()
+            server.wait()
 
 
 @pytest.fixture
