@@ -554,35 +554,50 @@ class Fuzzer:
         return answers
 
     def _judged(self, seed, suspects, results, expected):
-        """Return the suspects whose results nothing below explains, as lines."""
-        wrong, theanos_own = [], set()
-        for column, left_out_for in [("own", self._theanos_own), ("merged", self._merging_only)]:
-            asked, plain = collections.defaultdict(set), {}
-            for number, name in suspects:
-                asked[left_out_for(name)].add(number)
-            for left_out, numbers in asked.items():
-                ways = {"": self._without(left_out)}
-                result = self._asked(ways, "evaluate", seed, sorted(numbers))[""]
-                if isinstance(result, str):
-                    wrong.append(self._report(seed, None, f"without {left_out}", result))
-                else:
-                    plain[left_out] = result.answers
-            for number, name in list(suspects):
-                answer, left_out = results[name].answers[number], left_out_for(name)
-                agrees = left_out in plain and not trouble_with(
-                    answer, expected.answers[number], plain[left_out][number])
-                if column == "merged" and agrees:  # finite numbers must be Theano's
-                    agrees = not trouble_with(
-                        where_finite(answer, expected.answers[number]), expected.answers[number])
-                if agrees:
-                    self.counts[self._kind(seed, number)][column] += 1
-                    theanos_own |= {number} if column == "own" else set()
-                    del suspects[number, name]
+        """Return the suspects whose results neither Theano nor merged gradients explain, as lines."""
+        wrong = []
+
+        def explained(chosen, left_out_for):
+            """Return the suspects that agree with a run that leaves out other patches."""
+            plain = self._without_patches(seed, chosen, left_out_for, wrong)
+            return {(number, name) for number, name in chosen if (number, name) in plain
+                    and not trouble_with(results[name].answers[number], expected.answers[number],
+                                         plain[number, name])}
+
+        own = explained(set(suspects), self._theanos_own)
+        merged = {(number, name) for number, name in explained(set(suspects) - own,
+                                                               self._merging_only)
+                  if not trouble_with(where_finite(results[name].answers[number],
+                                                   expected.answers[number]),
+                                      expected.answers[number])}  # finite numbers are Theano's
+        for column, found in [("own", own), ("merged", merged)]:
+            for number, _name in found:
+                self.counts[self._kind(seed, number)][column] += 1
         wrong += [self._report(seed, number, name, trouble)
-                  for (number, name), trouble in suspects.items()]
-        if theanos_own and self.with_compiler and "as we are" in results:
-            self._compare_with_numpy(seed, sorted(theanos_own), results["as we are"], expected)
+                  for (number, name), trouble in suspects.items()
+                  if (number, name) not in own | merged]
+        if own and self.with_compiler and "as we are" in results:
+            self._compare_with_numpy(seed, sorted({number for number, _name in own}),
+                                     results["as we are"], expected)
         return wrong
+
+    def _without_patches(self, seed, suspects, left_out_for, wrong):
+        """Return the answers of runs that leave out for each suspect what `left_out_for` says.
+
+        A run that gives no answers is added to `wrong`, as a line.
+        """
+        asked, answers = collections.defaultdict(set), {}
+        for number, name in suspects:
+            asked[left_out_for(name)].add(number)
+        for left_out, numbers in asked.items():
+            ways = {"": self._without(left_out)}
+            result = self._asked(ways, "evaluate", seed, sorted(numbers))[""]
+            if isinstance(result, str):
+                wrong.append(self._report(seed, None, f"without {left_out}", result))
+            else:
+                answers.update(((number, name), result.answers[number])
+                               for number, name in suspects if left_out_for(name) == left_out)
+        return answers
 
     def _is_raised_by_theano(self, seed, numbers, name, error):
         """Whether the whole program raises the same exception without our patches for speed.
