@@ -467,6 +467,19 @@ def test_operations(table, dtype, layout):
     assert not [*filter(None, table(dtype).failures(LAYOUTS[layout]))]
 
 
+@pytest.mark.parametrize("mode", [SEPARATE, TOGETHER], ids=["separate", "together"])
+@pytest.mark.parametrize("dtype, limit", [("float32", 15), ("float64", 19)])
+def test_sigmoid_is_exactly_1_where_theanos_c_code_says_so(dtype, limit, mode):
+    """Programs add a small number in log(1 - sigmoid(x) + 1e-8): this decides the result."""
+    x = T.vector(dtype=dtype)
+    function = theano.function([x], T.nnet.sigmoid(x), mode=mode)
+    above = np.nextafter(np.array(limit, dtype), np.array(np.inf, dtype))
+    numbers = np.tile(np.array([limit, above, limit + 1, np.inf, np.nan, -90], dtype), 100)
+    results = function(numbers).reshape(100, 6)
+    assert (results == 1).tolist() == [[False, True, True, True, False, False]] * 100
+    assert np.isnan(results[:, 4]).all() and (results[:, 5] < 1e-38).all()
+
+
 @pytest.fixture(scope="module")
 def unpatched(tmp_path_factory):
     """The results of Theano's own loops, by type and operation, from this file run as a program."""

@@ -4,8 +4,8 @@
    The usual ways: exp by halving the interval around a multiple of log 2 and Taylor's series; log
    by 2 artanh((m - 1) / (m + 1)) and its series.  Results that are not denormal are within 2 units
    in the last place of the exact ones, those of sigmoid and softplus within 2.6, whether or not
-   denormal results are flushed to zero, and whether or not products and sums are fused.  Infinities
-   and NaN are as in the C library.
+   denormal results are flushed to zero, and whether or not products and sums are fused.  Sigmoid
+   is exactly 0 or 1 beyond Theano's limits.  Infinities and NaN are as in the C library.
 
    All this holds if the compiler keeps to IEEE's rules.  If its options break them, the C library
    computes: `elementwise_loops.py` lists the options; this file knows those that define a macro. */
@@ -42,7 +42,10 @@ template <typename T> static inline auto tanh(T x) -> decltype(std::tanh(x))
     || defined(__ASSOCIATIVE_MATH__) || defined(__RECIPROCAL_MATH__) \
     || defined(__NO_SIGNED_ZEROS__)
 
-VECTOR_MATH float sigmoid(float x) { return 1 / (1 + std::exp(-x)); }
+VECTOR_MATH float sigmoid(float x)
+{
+    return x < -88.0f ? 0.0f : x > 15.0f ? 1.0f : 1 / (1 + std::exp(-x));
+}
 
 VECTOR_MATH float softplus(float x)
 {
@@ -133,9 +136,12 @@ VECTOR_MATH float tanh(float x)
     return __builtin_copysignf(size < 0.625f ? size - lost : far, x);
 }
 
+/* Exactly 0 or 1 where Theano's is: log(1 - sigmoid(x)) depends on that. */
 VECTOR_MATH float sigmoid(float x)
 {
-    return 1 / (1 + vector_math::exp(-x));
+    float result = 1 / (1 + vector_math::exp(-x));
+    result = x > 15.0f ? 1.0f : result;
+    return x < -88.0f ? 0.0f : result;
 }
 
 /* log(1 + exp(x)) */
