@@ -459,6 +459,7 @@ def test_a_loop_is_checked_too():
             load_graph(changed("parts", number, 2, name, value=value))
 
 
+@pytest.mark.slow
 def test_changed_graphs_are_graphs_or_refused():
     """A short run of `fuzz_graphs.py`."""
     tried, loaded, _ = fuzz(examples=400)
@@ -541,6 +542,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
     assert float(used) < 640
 
 
+@pytest.mark.slow
 def test_as_many_parts_as_are_allowed():
     """They take less than 500 MB."""
     for unit in ("[],", '"%d":{},'):

@@ -240,6 +240,7 @@ def test_one_seed_gives_equal_samples(seed):
     assert not np.array_equal(first, samples())
 
 
+@pytest.mark.process
 def test_two_processes_with_one_seed_agree():
     program = ("import vae, numpy as np; np.random.seed(3); print(repr(vae.MultivariateNormalDiag("
                "np.zeros((3, 2)), np.ones((3, 2))).sample().eval().tolist()))")
@@ -248,6 +249,7 @@ def test_two_processes_with_one_seed_agree():
     assert first == second and b"[[" in first
 
 
+@pytest.mark.process
 def test_float64_on_request():
     program = """
 import vae, numpy as np, scipy.stats, theano, theano.tensor as T

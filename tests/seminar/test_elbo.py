@@ -74,6 +74,7 @@ def test_exact_when_the_posterior_is_the_prior(model, images):
     np.testing.assert_allclose(model["elbo"](images)[0], log_px, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_below_the_likelihood_found_on_a_grid(model, images):
     """E[ELBO] <= log p(x), where log p(x) is integrated over z numerically."""
     random = np.random.RandomState(3)

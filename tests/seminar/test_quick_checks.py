@@ -44,6 +44,7 @@ print(theano.config.cxx != "", len(modules() - before), file=sys.__stdout__)
 """
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_checks_compile_nothing(session, mnist_dir):
     shown = session.quietly(NOTEBOOK, MNIST_DIR=str(mnist_dir), MPLBACKEND="Agg")
@@ -75,7 +76,8 @@ GRAPHS = {
 }
 
 
-@pytest.mark.parametrize("name", GRAPHS)
+@pytest.mark.parametrize("name", [
+    pytest.param(name, marks=pytest.mark.slow) if "loop" in name else name for name in GRAPHS])
 def test_numbers_are_those_of_other_functions(name):
     x = T.matrix("x")
     values = np.random.RandomState(0).normal(size=(4, 6)).astype(x.dtype)

@@ -102,6 +102,7 @@ def test_each_text_of_the_code_is_marked():
     assert not RUSSIAN.search(re.sub(r'_\("[^"]*"\)', "", page))
 
 
+@pytest.mark.process
 def test_an_outdated_catalogue_is_found(tmp_path, monkeypatch):
     """A text that has changed keeps its translation, marked as fuzzy; a new one has none."""
     path = tmp_path / "en.po"
@@ -143,6 +144,7 @@ def test_an_unknown_language(monkeypatch):
         language.language()
 
 
+@pytest.mark.process
 def test_russian_needs_no_catalogue(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", "import sys, vae; from vae.checks import EXERCISES; "
@@ -159,6 +161,7 @@ def test_values_in_the_placeholders_of_a_text(speak):
     assert language._("{text}", text=1) == "1" and language._("{}") == "{}"
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("name, expected", [
     ("ru", r"Нет компилятора C\+\+ \(\S+\): обучение идёт в три-четыре раза дольше. "
            r"Что поможет: \S.*"),
@@ -329,6 +332,7 @@ def test_plots_and_warnings_speak_english(speak):
         vae.MultivariateNormalDiag()
 
 
+@pytest.mark.process
 def test_grading_in_english(speak):
     """The hints of all three processes and the page are English, though the notebook is Russian."""
     speak("en")

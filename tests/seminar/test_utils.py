@@ -363,6 +363,7 @@ def start_loading(mirror, cache):
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
+@pytest.mark.process
 def test_killed_download(mnist_dir, raw, cache, serve, monkeypatch):
     server = serve("hangs_halfway")
     process = start_loading(server.url, cache)
@@ -387,6 +388,7 @@ def test_interrupted_download(mnist_dir, cache, serve, monkeypatch):
     assert list(cache.iterdir()) == []
 
 
+@pytest.mark.process
 def test_two_processes_download_at_once(mnist_dir, raw, cache, serve):
     server = serve("good_for_two_at_once")
     processes = [start_loading(server.url, cache) for _ in range(2)]
@@ -848,6 +850,7 @@ assert alts in (["(0.00, 0.00)", "(1.50, 0.00)"], ["(0.00, 0.00)", "(0.00, 1.50)
 """
 
 
+@pytest.mark.process
 def test_live_pictures_in_a_notebook(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(PROJECT))
     notebook = nbformat.v4.new_notebook(cells=list(map(nbformat.v4.new_code_cell, LIVE)))
@@ -1130,6 +1133,7 @@ def test_no_learning_curve_yet(capsys):
     assert plt.get_fignums() == []
 
 
+@pytest.mark.process
 def test_works_without_display():
     code = ("import io, sys, utils\n"
             "utils.plot_learning_curve([-1], [-2]).savefig(io.BytesIO())\n"
@@ -1162,6 +1166,7 @@ NOTEBOOK = [  # cells and the heights, in inches, of the pictures that each has 
 ]
 
 
+@pytest.mark.process
 def test_notebook_draws_each_figure_once(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(PROJECT))
     cells = [nbformat.v4.new_code_cell(source) for source, _ in NOTEBOOK]
