@@ -5,23 +5,21 @@ import math
 import numpy as np
 from matplotlib.colors import hsv_to_rgb, to_rgb
 from matplotlib.patches import Patch
-from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
-from scipy.special import ndtr, ndtri
+from scipy.special import ndtr
 
 from vae.arguments import check_array, check_count, check_images
+from vae.code_grid import decoded_grid, print_needs_a_plane
 from vae.diagram import plot_model
 from vae.divergence import stop_if_diverged
 from vae.language import _
 from vae.mnist import load_dataset
 from vae.pictures import (
-    DIGIT_COLORS, figure_with_alt, plane_with_sliders, png, show, show_images, still_figure)
+    DIGIT_COLORS, figure_with_alt, plane_with_sliders, png, show, show_images, show_thumbnails,
+    still_figure, write_digits)
 from vae.progress import progress_bar
 from vae.training_picture import TrainingPicture
 from vae.weights import TRAINED_WEIGHTS, learning_curves, load_weights, save_weights
-
-#: If a decoder rejects two-dimensional codes, dimensions from 1 to this one are tried.
-_MAX_DIMENSION = 256
 
 __all__ = [
     "load_dataset",
@@ -159,7 +157,7 @@ def plot_hidden_space(X, encode, y=None, name=None):
             raise ValueError(f"Got y with values {np.unique(y)}, expected digits from 0 to 9")
     codes = encode(X)
     if np.ndim(codes) == 2 and np.shape(codes)[1] != 2:
-        _print_needs_a_plane(np.shape(codes)[1])
+        print_needs_a_plane(np.shape(codes)[1])
         return None
     check_array("encode(X)", codes, (len(X), 2))
 
@@ -179,44 +177,15 @@ def plot_hidden_space(X, encode, y=None, name=None):
 
     alt = _("{title}. Изображения стоят там, где находятся их коды", title=title)
     figure, ax = figure_with_alt(alt, figsize=(6.6, 6))
-    _show_thumbnails(ax, X, codes, colors)
+    show_thumbnails(ax, X, codes, colors)
     ax.set(title=title, xlabel="$z_1$", ylabel="$z_2$")
     ax.grid(alpha=0.3)
     if y is not None:
-        _write_digits(ax, codes, y)
+        write_digits(ax, codes, y)
         patches = [Patch(color=color, label=digit) for digit, color in enumerate(DIGIT_COLORS)]
         ax.legend(handles=patches, title=_("Цифра"), loc="center left", bbox_to_anchor=(1, 0.5),
                   frameon=False)
     return figure
-
-
-def _write_digits(ax, codes, y):
-    """Write each digit, in its colour, into one of the squares of a grid.
-
-    That square has many images of this digit and few images of other digits.
-    """
-    edges = [np.linspace(*limits, 16) for limits in (ax.get_xlim(), ax.get_ylim())]
-    centers = [(borders[:-1] + borders[1:]) / 2 for borders in edges]
-    n_images = np.histogram2d(*codes.T, bins=edges)[0]
-    for digit in np.unique(y).astype(int):
-        n_own = np.histogram2d(*codes[y == digit].T, bins=edges)[0]
-        column, row = np.unravel_index(
-            np.argmax(n_own**2 / np.maximum(n_images, 1)), n_own.shape)
-        n_images[column, row] = np.inf  # taken
-        ax.text(centers[0][column], centers[1][row], digit, color=DIGIT_COLORS[digit], fontsize=20,
-                weight="bold", ha="center", va="center_baseline", zorder=4,
-                path_effects=[withStroke(linewidth=4, foreground="white")])
-
-
-def _show_thumbnails(ax, X, codes, colors):
-    """Show each image at its code, in its colour, and set the limits of the axes to fit them."""
-    low, high = np.min(codes, axis=0), np.max(codes, axis=0)
-    half = 0.017 * (np.max(high - low) or 1)
-    for image, (z_1, z_2), color in zip(X[:, 0], codes, colors):
-        thumbnail = np.dstack([np.broadcast_to(color, (28, 28, 3)), 0.8 * image])
-        ax.imshow(thumbnail, extent=(z_1 - half, z_1 + half, z_2 - half, z_2 + half), zorder=2)
-    center, reach = (low + high) / 2, np.max(high - low) / 2 + 1.5 * half
-    ax.set(xlim=(center[0] - reach, center[0] + reach), ylim=(center[1] - reach, center[1] + reach))
 
 
 def plot_manifold(decode, n=20):
@@ -244,7 +213,7 @@ def plot_manifold(decode, n=20):
         other than images.
     """
     check_count("n", n)
-    grid = _grid_of_codes(decode, n)
+    grid = decoded_grid(decode, n)
     if grid is None:
         return None
     z, images = grid
@@ -259,41 +228,6 @@ def plot_manifold(decode, n=20):
     ax.set_yticks(28 * n - 1 - ticks, labels)
     ax.set(title=_("Что декодировщик рисует по коду"), xlabel="$z_1$", ylabel="$z_2$")
     return figure
-
-
-def _grid_of_codes(decode, n):
-    """Return the quantiles, and the image decoded from each pair of them, from the top row down.
-
-    If the codes do not have two dimensions, print a line that says so and return None.
-    """
-    z = ndtri((np.arange(n) + 0.5) / n)
-    z_1, z_2 = np.meshgrid(z, z[::-1])  # the top row has the largest z_2
-    try:
-        images = decode(np.column_stack([z_1.ravel(), z_2.ravel()]).astype(np.float32))
-    except ValueError:
-        dimension = _dimension_of_codes(decode)
-        if dimension is None:
-            raise
-        _print_needs_a_plane(dimension)
-        return None
-    check_images("decode(z)", images, n * n)
-    return z, images
-
-
-def _dimension_of_codes(decode):
-    """Return the smallest dimension of codes that a decoder accepts, or None if it accepts none."""
-    for dimension in range(1, _MAX_DIMENSION + 1):
-        try:
-            decode(np.zeros((1, dimension), np.float32))
-        except ValueError:
-            continue
-        return dimension
-    return None
-
-
-def _print_needs_a_plane(dimension):
-    print(_("Этот рисунок возможен только при HIDDEN_DIM = 2, а здесь HIDDEN_DIM = {dimension}.",
-            dimension=dimension))
 
 
 def explore_manifold(decode, n=15):
@@ -318,7 +252,7 @@ def explore_manifold(decode, n=15):
         other than images.
     """
     check_count("n", n)
-    grid = _grid_of_codes(decode, n)
+    grid = decoded_grid(decode, n)
     if grid is None:
         return
     _z, images = grid

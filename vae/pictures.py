@@ -9,12 +9,14 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from PIL import Image
 
 from vae.kernel import ipython_shell
 
 __all__ = ["DIGIT_COLORS", "as_html", "figure_with_alt", "in_rows", "plane_with_sliders", "png",
-           "show", "show_images", "still_figure", "with_palette"]
+           "show", "show_images", "show_thumbnails", "still_figure", "with_palette",
+           "write_digits"]
 
 #: A colour for each digit. They all differ in hue and in lightness, so that readers with colour
 #: blindness and readers of a greyscale print can tell them apart. Digits that models often confuse
@@ -114,6 +116,55 @@ def show_images(ax, images, n_rows):
     matplotlib.image.AxesImage
     """
     return ax.imshow(in_rows(images, n_rows), cmap="gray_r", vmin=0, vmax=1)
+
+
+def show_thumbnails(ax, X, codes, colors):
+    """Show each image at its code, in its colour, and set the limits of the axes to fit them.
+
+    Parameters
+    ----------
+    ax : matplotlib.axes.Axes
+    X : numpy.ndarray
+        Images, ``(n, 1, 28, 28)`` in [0, 1].
+    codes : numpy.ndarray
+        ``(n, 2)``.
+    colors : sequence of tuple of float
+        Red, green and blue in [0, 1], one colour for each image.
+    """
+    low, high = np.min(codes, axis=0), np.max(codes, axis=0)
+    half = 0.017 * (np.max(high - low) or 1)
+    for image, (z_1, z_2), color in zip(X[:, 0], codes, colors):
+        thumbnail = np.dstack([np.broadcast_to(color, (28, 28, 3)), 0.8 * image])
+        ax.imshow(thumbnail, extent=(z_1 - half, z_1 + half, z_2 - half, z_2 + half), zorder=2)
+    center, reach = (low + high) / 2, np.max(high - low) / 2 + 1.5 * half
+    ax.set(xlim=(center[0] - reach, center[0] + reach), ylim=(center[1] - reach, center[1] + reach))
+
+
+def write_digits(ax, codes, y):
+    """Write each digit, in its colour, into one of the squares of a grid.
+
+    That square has many images of this digit and few images of other digits.
+
+    Parameters
+    ----------
+    ax : matplotlib.axes.Axes
+        Its limits are the borders of the grid.
+    codes : numpy.ndarray
+        ``(n, 2)``.
+    y : numpy.ndarray
+        Digits, ``(n,)``.
+    """
+    edges = [np.linspace(*limits, 16) for limits in (ax.get_xlim(), ax.get_ylim())]
+    centers = [(borders[:-1] + borders[1:]) / 2 for borders in edges]
+    n_images = np.histogram2d(*codes.T, bins=edges)[0]
+    for digit in np.unique(y).astype(int):
+        n_own = np.histogram2d(*codes[y == digit].T, bins=edges)[0]
+        column, row = np.unravel_index(
+            np.argmax(n_own**2 / np.maximum(n_images, 1)), n_own.shape)
+        n_images[column, row] = np.inf  # taken
+        ax.text(centers[0][column], centers[1][row], digit, color=DIGIT_COLORS[digit], fontsize=20,
+                weight="bold", ha="center", va="center_baseline", zorder=4,
+                path_effects=[withStroke(linewidth=4, foreground="white")])
 
 
 def in_rows(images, n_rows):
