@@ -102,6 +102,7 @@ class Verdict:
     hint: str = ""  #: a hint for the student, in the reader's language
     traceback: str = ""  #: reduced to the student's own lines
     code: str = ""  #: the student's own source of the exercise
+    untried: bool = False  #: whether the exercise was not done, or not checked
 
     @property
     def points(self):
@@ -133,7 +134,8 @@ class Grade:
         -------
         Grade
         """
-        return cls(name, [Verdict(number, False, _("не проверено.")) for number in EXERCISES], note)
+        return cls(name, [Verdict(number, False, _("не проверено."), untried=True)
+                          for number in EXERCISES], note)
 
     @property
     def points(self):
@@ -405,7 +407,7 @@ class _Attempt:
                      "проверка остановлена: нет ли в нём долгих вычислений или "
                      "бесконечного цикла?", total=self._clock.limits.total)
             unchecked = _("не проверено: не хватило времени, отведённого на весь ноутбук.")
-        verdicts = [self._verdicts.get(number) or Verdict(number, False, unchecked)
+        verdicts = [self._verdicts.get(number) or Verdict(number, False, unchecked, untried=True)
                     for number in EXERCISES]
         for verdict in verdicts:
             verdict.code = self._code.get(verdict.exercise, "")
@@ -437,8 +439,9 @@ class _Attempt:
         failures = run.final_failures(package_is_filled)
         self._replaced.update(failure.exercise for failure in failures)
         for failure in failures:
-            self._verdicts[failure.exercise] = Verdict(failure.exercise, False, failure.hint,
-                                                       failure.traceback)
+            self._verdicts[failure.exercise] = Verdict(
+                failure.exercise, False, failure.hint, failure.traceback,
+                untried=failure.undone is not None)
         if run.death is not None and not failures and run.death.place not in self._skipped:
             self._skipped.append(run.death.place)
             self._note = ": ".join(filter(None, [run.death.place.capitalize(), run.death.reason]))

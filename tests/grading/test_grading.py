@@ -113,6 +113,7 @@ def test_an_unfilled_exercise_costs_its_own_points(number, reference):
     result = grade("", notebook(unfilled(number)), reference)
     assert failed(result) == [number] and result.points == points_without(number)
     assert hint(result, number) == "ещё не выполнено."
+    assert [verdict.exercise for verdict in result.verdicts if verdict.untried] == [number]
 
 
 def test_an_unfilled_notebook(reference):

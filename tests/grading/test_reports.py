@@ -49,9 +49,11 @@ NAMES = ["petrov", "Иванов Пётр/vae_seminar", "a/b/c/d", "-rf", "--hel
          " spaces  ", "я" * 124, "x" * 249, "=1+1/+x", "a.html", "{{ 7 * 7 }}"]
 
 
-def some_grade(name="petrov", failed=(3, 4), hint=HINT, traceback=TRACEBACK, note=NOTE):
-    return Grade(name, [Verdict(number, False, hint, traceback) if number in failed
-                        else Verdict(number, True) for number in EXERCISES], note)
+def some_grade(name="petrov", failed=(3, 4), hint=HINT, traceback=TRACEBACK, note=NOTE,
+               untried=False):
+    return Grade(name, [Verdict(number, False, hint, traceback, untried=untried)
+                        if number in failed else Verdict(number, True) for number in EXERCISES],
+                 note)
 
 
 def paths(folder, name="petrov"):
@@ -752,8 +754,10 @@ def test_the_most_frequent_hints_are_first(tmp_path):
     hints = ["ELBO после обучения -212.5, а нужно -210", "ELBO после обучения -231, а нужно -210",
              "нет параметра 'W'", "нет параметра 'b'", "нет параметра 'W'", "другое",
              "ещё не выполнено.", "ещё не выполнено.", "ещё не выполнено.", "ещё не выполнено."]
-    page = glance_at(tmp_path, [result_of(some_grade(f"s{number}", failed=[5], hint=hint))
-                                for number, hint in enumerate(hints)])
+    page = glance_at(tmp_path, [
+        result_of(some_grade(f"s{number}", failed=[5], hint=hint,
+                             untried=hint == "ещё не выполнено."))
+        for number, hint in enumerate(hints)])
     assert page.all("div", "number") == ["3", "2", "1"]
     assert page.all("p", "exercise") == [TITLES[4]] * 3
     assert [text for text in page.all("p") if text[:4] in ("Нет ", "ELBO", "Друг")] == [

@@ -54,8 +54,7 @@ def class_page(results):
         median=format_decimal(median(points or [0]), "0.#", language()),
         n_best=sum(number == MAX_POINTS for number in points),
         n_without=sum(not row["n_notebooks"] for row in rows),
-        histogram=_histogram(points), bars=_bars(outcomes, len(rows)), hints=_hints(rows),
-        is_untried=_is_untried)
+        histogram=_histogram(points), bars=_bars(outcomes, len(rows)), hints=_hints(rows))
 
 
 def _link(path):
@@ -93,12 +92,8 @@ def _outcomes(number, rows):
     verdicts = [verdict for row in rows for verdict in row["grade"].verdicts
                 if verdict.exercise == number]
     n_right = sum(verdict.passed for verdict in verdicts)
-    n_wrong = sum(not verdict.passed and not _is_untried(verdict) for verdict in verdicts)
+    n_wrong = sum(not verdict.passed and not verdict.untried for verdict in verdicts)
     return n_right, n_wrong, len(rows) - n_right - n_wrong
-
-
-def _is_untried(verdict):
-    return verdict.hint.startswith((_("ещё не выполнено."), _("не проверено.").rstrip(".")))
 
 
 def _bars(outcomes, n_students):
@@ -171,7 +166,7 @@ def _hints(rows):
     found = defaultdict(list)
     for row in rows:
         for verdict in row["grade"].verdicts:
-            if not verdict.passed and verdict.hint and not _is_untried(verdict):
+            if not verdict.passed and verdict.hint and not verdict.untried:
                 text = headline(verdict)
                 found[verdict.exercise, _VARYING.sub("…", text)].append((text, row))
     commonest = sorted(found.items(), key=lambda item: (-len(item[1]), item[0]))[:_MOST_HINTS]
