@@ -100,7 +100,7 @@ class _AsImported(MetaPathFinder):
             self._unnoted.append(module)
             if name == "theano":
                 self._is_imported = True
-            self._accept_all_but(changed_before)
+            self._accept_changes_except(changed_before)
 
         spec.loader.exec_module = exec_and_note
         return spec
@@ -116,13 +116,13 @@ class _AsImported(MetaPathFinder):
 
     def accept_changes(self) -> None:
         """Treat all changes so far as parts of Theano, because this package has made them."""
-        self._accept_all_but(set())
+        self._accept_changes_except(set())
 
     def _changed_places(self) -> set[str]:
         """Return the places that the program has changed before it imports another module."""
         return {where for where, *_ in self.changes()} if self._is_imported else set()
 
-    def _accept_all_but(self, places: set[str]) -> None:
+    def _accept_changes_except(self, places: set[str]) -> None:
         """Treat changes as parts of Theano, except at some places; record the new modules.
 
         Theano's modules change each other during the import of Theano. So they are recorded at its

@@ -306,13 +306,16 @@ class _Class:
         for depth, part in enumerate(path.parts):
             match = _MOODLES.fullmatch(part)
             if match:
-                is_last = depth == len(path.parts) - 1 and not is_folder
-                folder = match["folder"] if is_last else part
-                inner = part[len(folder) + 1:] if is_last else "/".join(path.parts[depth + 1:])
-                parents = path.parts[:depth]
-                key = (*parents, match["name"], match["id"])
+                parents, inner = path.parts[:depth], path.parts[depth + 1:]
+                if inner or is_folder:
+                    folder, inner = part, "/".join(inner)
+                else:  # Moodle can put the folder's name before the file's
+                    folder = match["folder"]
+                    inner = part[len(folder) + 1:]
                 name = unicodedata.normalize("NFC", match["name"])
-                return self._known(key, "/".join([*parents, folder]), name, match["id"]), inner
+                student = self._known((*parents, match["name"], match["id"]),
+                                      "/".join([*parents, folder]), name, match["id"])
+                return student, inner
         depth = len(top) + 1
         if len(path.parts) > depth or is_folder and len(path.parts) == depth:
             folder = "/".join(path.parts[:depth])

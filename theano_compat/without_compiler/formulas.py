@@ -312,24 +312,27 @@ def _of_integers_or_floats(of_integers, of_mixed, of_floats):
     of_floats : callable
         Used for floats. Its arguments are `do`, the dtype of the result, and two `_Value`.
     """
-    def checked(function):
-        def divide(x, y):
-            if not np.all(y):
-                raise ZeroDivisionError("integer division or modulo by zero")
-            return function(x, y)
-        return divide
+    of_integers, of_mixed = _refusing_zeros(of_integers), _refusing_zeros(of_mixed)
 
     def formula(do, op, dtype, x, y):
-        if x.dtype.kind in "biu" and y.dtype.kind in "biu":
-            common = _dtype_in_c(x.dtype, y.dtype)
-            if np.dtype(dtype).kind == "f":
-                return do.call(checked(of_mixed), x, y, dtype="float64")
-            if _mixes_signs(x, y) and common.itemsize == 4:
-                return do.call(checked(of_mixed), x, y, dtype="uint32")
-            return do.call(checked(of_integers), do.cast(x, common), do.cast(y, common),
-                           dtype=common)
-        return of_floats(do, dtype, _exact(do, x), _exact(do, y))
+        if x.dtype.kind not in "biu" or y.dtype.kind not in "biu":
+            return of_floats(do, dtype, _exact(do, x), _exact(do, y))
+        common = _dtype_in_c(x.dtype, y.dtype)
+        if np.dtype(dtype).kind == "f":
+            return do.call(of_mixed, x, y, dtype="float64")
+        if _mixes_signs(x, y) and common.itemsize == 4:
+            return do.call(of_mixed, x, y, dtype="uint32")
+        return do.call(of_integers, do.cast(x, common), do.cast(y, common), dtype=common)
     return formula
+
+
+def _refusing_zeros(divide):
+    """Return a division, or a remainder, that raises an error if a divisor is 0."""
+    def checked(x, y):
+        if not np.all(y):
+            raise ZeroDivisionError("integer division or modulo by zero")
+        return divide(x, y)
+    return checked
 
 
 def _floor_divide_floats(do, dtype, x, y):

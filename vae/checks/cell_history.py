@@ -229,25 +229,37 @@ class CellHistory:
         ``(exercise, "")`` means that this exercise was run again after the step. ``(exercise,
         size)`` means that this size had another value when the exercise was run.
         """
-        run, causes = self._run_of(step), set()
+        run = self._run_of(step)
         if run is None:
-            return causes
+            return set()
         if step in self._exercises:
-            for earlier in self._used_by(step):
-                if self._is_newer(earlier, run):
-                    causes.add((earlier, ""))
-                causes |= self._causes(earlier)
-            used = _words(run.cell) | ({"BATCH_SIZE"} if self._exercises[step].trains else set())
-            causes |= {(step, size) for size, value in run.sizes.items()
-                       if size in used and repr(value) != repr(self._shell.user_ns.get(size))}
-        else:
-            for name in filter(self._exercise_of.get, _MADE_FROM.get(step, ())):
-                number = self._exercise_of[name]
-                if self._is_newer(name, run):
-                    causes |= {(earlier, "") for earlier in [*self._used_by(number), number]
-                               if self._is_newer(earlier, run)}
-                causes |= self._causes(number)
+            return self._causes_of_exercise(step, run)
+        return self._causes_of_name(step, run)
+
+    def _causes_of_exercise(self, number, run):
+        causes = set()
+        for earlier in self._used_by(number):
+            causes |= self._newer([earlier], run) | self._causes(earlier)
+        used_sizes = _words(run.cell)
+        if self._exercises[number].trains:
+            used_sizes.add("BATCH_SIZE")
+        for size, value in run.sizes.items():
+            if size in used_sizes and repr(value) != repr(self._shell.user_ns.get(size)):
+                causes.add((number, size))
         return causes
+
+    def _causes_of_name(self, name, run):
+        causes = set()
+        for source in filter(self._exercise_of.get, _MADE_FROM.get(name, ())):
+            number = self._exercise_of[source]
+            if self._is_newer(source, run):
+                causes |= self._newer([*self._used_by(number), number], run)
+            causes |= self._causes(number)
+        return causes
+
+    def _newer(self, exercises, run):
+        """Return a cause for each of these exercises that was run again after a run."""
+        return {(number, "") for number in exercises if self._is_newer(number, run)}
 
     def _is_newer(self, step, run):
         last = self._run_of(step)

@@ -389,18 +389,19 @@ class Execution:
 
     def _provide(self, name):
         """Run code that defines a name; return whether it is worth trying again."""
-        for cell in self.cells:
-            if cell not in self._started and any(
-                    name in statement.binds for statement in cell.statements):
-                self._run_cell(cell)
-                if any(failed is cell and statement is not None and statement.exercises
-                       for failed, statement, _error in self._errors):
-                    self._too_early.add(cell)
-                return True
-        for replacement in self._replacements:
-            if name in replacement.binds and replacement.is_new:
-                replacement.is_new = False  # avoids endless recursion if it lacks a name, too
-                return self._run_replacement(replacement) is None
+        cell = next((cell for cell in self.cells if cell not in self._started and any(
+            name in statement.binds for statement in cell.statements)), None)
+        if cell is not None:
+            self._run_cell(cell)
+            if any(failed is cell and statement is not None and statement.exercises
+                   for failed, statement, _error in self._errors):
+                self._too_early.add(cell)
+            return True
+        replacement = next((replacement for replacement in self._replacements
+                            if name in replacement.binds and replacement.is_new), None)
+        if replacement is not None:
+            replacement.is_new = False  # avoids endless recursion if it lacks a name, too
+            return self._run_replacement(replacement) is None
         if name in self.given and name not in self.names:
             self.names[name] = self.given[name]
             return True

@@ -97,22 +97,38 @@ def forbid_calls(all_shared_memory=False):
 def _filter(machine, all_shared_memory):
     """Return the BPF instructions: code, jump if true, jump if false, and operand."""
     column = list(MACHINES).index(machine)  # index of the architecture in the pairs above
-    refuse = (_END, 0, 0, _ERROR | errno.EPERM)
-    unknown = (_END, 0, 0, _ERROR | errno.ENOSYS)  # libc then falls back to an older call
-    lines = [(_LOAD, 0, 0, _ARCHITECTURE), (_EQUAL, 1, 0, MACHINES[machine]), refuse,
-             (_LOAD, 0, 0, _THE_CALL), (_GREATER, 0, 1, _X32 - 1), refuse,
-             (_GREATER, 0, 1, _NEWEST), unknown, (_EQUAL, 0, 1, _CLONE3), unknown]
-    for numbers in _FORBIDDEN.values():
-        if numbers[column] is not None:
-            lines += [(_EQUAL, 0, 1, numbers[column]), refuse]
-    anonymous = [] if all_shared_memory else [(_ANY_BIT, 0, 1, _MAP_ANONYMOUS)]
-    lines += [(_EQUAL, 0, 3 + len(anonymous), _MMAP[column]), (_LOAD, 0, 0, _ARGUMENT + 8 * 3),
-              (_ANY_BIT, 0, 1 + len(anonymous), _MAP_SHARED), *anonymous, refuse,
-              (_LOAD, 0, 0, _THE_CALL)]
-    lines += [(_EQUAL, 0, 3, _CLONE[column]), (_LOAD, 0, 0, _ARGUMENT),
-              (_ANY_BIT, 0, 1, _NEW_USER_NAMESPACE), refuse, (_LOAD, 0, 0, _THE_CALL),
-              (_EQUAL, 0, 1 + 2 * len(_FORBIDDEN_OF_FCNTL), _FCNTL[column]),
-              (_LOAD, 0, 0, _ARGUMENT + 8)]
-    for command in _FORBIDDEN_OF_FCNTL:
-        lines += [(_EQUAL, 0, 1, command), refuse]
-    return [*lines, (_END, 0, 0, _ALLOW)]
+    refuse = [(_END, 0, 0, _ERROR | errno.EPERM)]
+    unknown = [(_END, 0, 0, _ERROR | errno.ENOSYS)]  # libc then falls back to an older call
+    load_call = (_LOAD, 0, 0, _THE_CALL)
+
+    def load_argument(number):  # its lower half
+        return (_LOAD, 0, 0, _ARGUMENT + 8 * number)
+
+    def refuse_any(values):
+        return [line for value in values for line in _if(_EQUAL, value, refuse)]
+
+    shared = refuse if all_shared_memory else _if(_ANY_BIT, _MAP_ANONYMOUS, refuse)
+    return [
+        (_LOAD, 0, 0, _ARCHITECTURE), *_unless(_EQUAL, MACHINES[machine], refuse),
+        load_call,
+        *_if(_GREATER, _X32 - 1, refuse),
+        *_if(_GREATER, _NEWEST, unknown),
+        *_if(_EQUAL, _CLONE3, unknown),
+        *refuse_any(numbers[column] for numbers in _FORBIDDEN.values()
+                    if numbers[column] is not None),
+        *_if(_EQUAL, _MMAP[column],
+             [load_argument(3), *_if(_ANY_BIT, _MAP_SHARED, shared), load_call]),
+        *_if(_EQUAL, _CLONE[column],
+             [load_argument(0), *_if(_ANY_BIT, _NEW_USER_NAMESPACE, refuse), load_call]),
+        *_if(_EQUAL, _FCNTL[column], [load_argument(1), *refuse_any(_FORBIDDEN_OF_FCNTL)]),
+        (_END, 0, 0, _ALLOW)]
+
+
+def _if(test, operand, block):
+    """Return instructions that run a block of instructions if a test succeeds."""
+    return [(test, 0, len(block), operand), *block]
+
+
+def _unless(test, operand, block):
+    """Return instructions that run a block of instructions if a test fails."""
+    return [(test, len(block), 0, operand), *block]
