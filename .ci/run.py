@@ -124,11 +124,12 @@ def try_in_tox(name, all_tests, absent):
         return [name.replace("py3", "3."), "", "not tried", "", "", ""]
     installed = all(step["retcode"] == 0 for step in outcome["setup"])
     commands = outcome.get("test", [])
-    if all_tests:
-        commands += commands[-1:]  # the test of the notebook is one of these tests
     versions = commands[0]["output"].split()[-2:] if commands else []
+    imports, *tests = [step["retcode"] == 0 for step in commands] or [False]
+    # The last command tests the notebook. A single command runs all tests, the notebook included.
+    notebook = tests.pop() if len(tests) > 1 else all(tests)
     return [*(versions or [name.replace("py3", "3."), "?"]),
-            *yes_or_no([installed, *(step["retcode"] == 0 for step in commands)])]
+            *yes_or_no([installed, imports, all(tests), notebook])]
 
 
 def tox(environment, command=TOX, **variables):
