@@ -299,6 +299,12 @@ print eval("8 / 2")  # eval reads its text as Python 3
     assert all(words in text for words, (_, text) in zip(expected.values(), warned))
 
 
+def test_an_own_function_called_eval_is_not_pythons(warm, tmp_path):
+    program = "def eval(model):\n    return model / 2\nprint eval(7)\n"
+    done = run(tmp_path, environment=warm.environment, main=program)
+    assert done.stdout == "3\n" and "UserWarning" not in done.stderr
+
+
 def test_arrays_and_libraries_keep_their_meaning(warm, tmp_path):
     """Modules of Python 3 keep its functions; what NumPy and Theano define is not replaced."""
     library = tmp_path / "site-packages"

@@ -50,6 +50,18 @@ class Meanings(ast.NodeTransformer):
     def __init__(self, path):
         self._path = path
         self._names = {function.__name__ for function in MEANINGS}
+        self._defined = set()  # names of the program's own functions, classes and variables
+
+    def visit_Module(self, node):
+        """Note what the program defines itself."""
+        for inner in ast.walk(node):
+            if isinstance(inner, (ast.FunctionDef, ast.ClassDef)):
+                self._defined.add(inner.name)
+            elif isinstance(inner, ast.alias):
+                self._defined.add(inner.asname or inner.name)
+            elif isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store):
+                self._defined.add(inner.id)
+        return self.generic_visit(node)
 
     def visit_Name(self, node):
         """Replace a function by its replacement, if the name has one."""
@@ -83,7 +95,7 @@ class Meanings(ast.NodeTransformer):
             return node
         if function.id == "str" and len(node.args) > 1:  # unicode(text, "utf-8")
             return _call("call", node.args[0], ast.Constant("decode"), *node.args[1:])
-        if function.id in ("eval", "exec"):
+        if function.id in ("eval", "exec") and function.id not in self._defined:
             self._warn(node, f"{function.id} reads its text as Python 3, in which 7 / 2 is 3.5")
         return node
 
