@@ -94,6 +94,7 @@ def test_right_notebooks_of_any_form(form, reference):
     assert result.name == f"{form} (копия 2).ipynb" and result.note == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", OTHER_WAYS)
 def test_exercises_defined_in_other_ways(way, reference):
     result = grade(way, notebook(OTHER_WAYS[way]), reference, Limits(timeout=20.))
