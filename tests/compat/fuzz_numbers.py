@@ -19,7 +19,7 @@ two functions and called three times. The program runs in several ways, each in 
 
 The allowed difference is measured. For this, the reference is computed another `SHAKES` times. Each
 time, each result of each operation is changed by a few units in its last place; for sums and
-products, each argument is changed. A float may differ by a multiple of the change that this causes.
+products, each argument is changed, too. A float may differ by a multiple of the change that this causes.
 Integers, infinity and nan may differ only if this changes them. A table at the end counts these
 cases.
 """
@@ -74,7 +74,8 @@ PATIENCE = 600
 class Shaker:
     """Changes the results of operations by a few units in their last place.
 
-    For sums, products and the like it changes the arguments: their error is that of their terms.
+    For sums, products and the like it also changes the arguments, because the error of a sum is that
+    of its terms.
     """
 
     #: Scalar operations whose result is exact, or the nearest number of its type.
@@ -126,6 +127,7 @@ class Shaker:
             thunk()
             for x, value in zip(node.inputs, before):
                 storage_map[x][0] = value
+            self._shake(node.outputs, storage_map)
 
     def _shake(self, variables, storage_map):
         for x in variables:
@@ -427,18 +429,20 @@ def difference(run, references, runs, tally=None):
     return None
 
 
-def trouble_with(answer, expected, plain=None, tally=None):
-    """Return what is wrong with an answer, or None if it agrees with `expected` or `plain`."""
+def trouble_with(answer, *accepted, tally=None):
+    """Return what is wrong with an answer, or None if each number agrees with an accepted answer.
+
+    The first accepted answer also gives the allowed differences.
+    """
     if answer.overwritten:
         return f"overwritten: {', '.join(answer.overwritten)}"
-    accepted = [known for known in (expected, plain) if known is not None]
     if answer.error:
         if answer.error_type in [known.error_type for known in accepted]:
             return None
         return f"{answer.error[:1500]}, not {accepted[0].error or 'without an error'}"
     with_runs = [known for known in accepted if known.runs]
     if not with_runs:
-        return f"no error, not {expected.error[:1500]}"
+        return f"no error, not {accepted[0].error[:1500]}"
     return difference(answer.runs[0], [known.runs[0] for known in with_runs], with_runs[0].runs,
                       tally)
 
@@ -558,21 +562,20 @@ class Fuzzer:
     def _judged(self, seed, suspects, results, expected):
         """Return the suspects whose results neither Theano nor merged gradients explain, as lines."""
         wrong = []
-
-        def explained(chosen, left_out_for):
-            """Return the suspects that agree with a run that leaves out other patches."""
-            plain = self._without_patches(seed, chosen, left_out_for, wrong)
-            return {(number, name) for number, name in chosen if (number, name) in plain
-                    and not trouble_with(results[name].answers[number], expected.answers[number],
-                                         plain[number, name])}
-
-        own = explained(set(suspects), self._theanos_own)
-        own |= self._explained_by_rounding(seed, set(suspects) - own, results, wrong)
-        merged = {(number, name) for number, name in explained(set(suspects) - own,
-                                                               self._merging_only)
-                  if not trouble_with(where_finite(results[name].answers[number],
-                                                   expected.answers[number]),
-                                      expected.answers[number])}  # finite numbers are Theano's
+        plain = self._without_patches(seed, suspects, self._theanos_own, wrong)
+        own = {(number, name) for number, name in plain if not trouble_with(
+            results[name].answers[number], expected.answers[number], plain[number, name])}
+        shaken = self._optimised(seed, {number for number, _name in plain.keys() - own}, wrong)
+        own |= {(number, name) for number, name in plain.keys() - own if number in shaken
+                and not trouble_with(results[name].answers[number], shaken[number],
+                                     expected.answers[number], plain[number, name])}
+        merging = self._without_patches(seed, suspects.keys() - own, self._merging_only, wrong)
+        merged = {(number, name) for number, name in merging
+                  if not trouble_with(results[name].answers[number], expected.answers[number],
+                                      merging[number, name])
+                  and not trouble_with(where_finite(results[name].answers[number],
+                                                    expected.answers[number]),
+                                       expected.answers[number])}  # finite numbers are Theano's
         for column, found in [("own", own), ("merged", merged)]:
             for number, _name in found:
                 self.counts[self._kind(seed, number)][column] += 1
@@ -602,21 +605,19 @@ class Fuzzer:
                                for number, name in suspects if left_out_for(name) == left_out)
         return answers
 
-    def _explained_by_rounding(self, seed, suspects, results, wrong):
-        """Return the suspects that agree with Theano's optimised graph, up to its rounding.
+    def _optimised(self, seed, numbers, wrong):
+        """Return the answers of Theano's optimised graphs, with shakes, by the number of the part.
 
         The unoptimised graph does not show the rounding errors of a number that is nan in it.
         """
-        if not suspects:
-            return set()
+        if not numbers:
+            return {}
         worker = self._worker("cxx=,linker=vm,optimizer_excluding=inplace", "speed", True)
-        numbers = sorted({number for number, _name in suspects})
-        shaken = self._asked({"": worker}, "evaluate", seed, numbers)[""]
-        if isinstance(shaken, str):
-            wrong.append(self._report(seed, None, "Theano's optimised graph", shaken))
-            return set()
-        return {(number, name) for number, name in suspects
-                if not trouble_with(results[name].answers[number], shaken.answers[number])}
+        result = self._asked({"": worker}, "evaluate", seed, sorted(numbers))[""]
+        if isinstance(result, str):
+            wrong.append(self._report(seed, None, "Theano's optimised graph", result))
+            return {}
+        return result.answers
 
     def _is_raised_by_theano(self, seed, numbers, name, error):
         """Whether the whole program raises the same exception without our patches for speed.
