@@ -897,6 +897,18 @@ def test_elbo_as_a_sum_over_the_batch_size(names):
                  "среднее по пикселям", id="mean over the pixels"),
     pytest.param(lambda names, log: T.mean(log.px_z + T.sum(log.pz - log.qz_x)),
                  "KL-дивергенции — 20, .*сумма по батчу", id="KL summed"),
+    pytest.param(lambda names, log: T.mean(-log.px_z + log.pz - log.qz_x),
+                 r"\): log p\(x \| z\) входит с неверным знаком", id="sign of the likelihood"),
+    pytest.param(lambda names, log: T.mean(log.px_z - closed_form_kl(names)) - 1,
+                 "на постоянную -1.0", id="KL without the constant"),
+    pytest.param(
+        lambda names, log: T.mean(log.px_z - closed_form_kl(names)
+                                  + T.sum(names["qz_x"].scale ** 2, axis=1) / 2),
+        "elbo = ", id="KL without the variance"),
+    pytest.param(
+        lambda names, log: (T.mean(log.px_z) + T.mean(
+            names["pz"].log_prob(names["qz_x"].loc) - names["qz_x"].log_prob(names["qz_x"].loc))),
+        "вошло pz.log_prob\\(qz_x.loc\\), qz_x.log_prob\\(qz_x.loc\\)", id="both at the mean"),
     pytest.param(lambda names, log: T.mean(log.px_z) - T.mean(reverse_kl(names)),
                  "в обратную сторону", id="the other KL"),
     pytest.param(lambda names, log: T.mean(log.px_z + log.pz - log.qz_x) + 2,
@@ -1023,6 +1035,9 @@ def test_loss_with_the_wrong_sign(names):
                  id="KL by a sample"),
     pytest.param(lambda names: -T.mean(log_probs(names).px_z),
                  "равна -elbo.*\\nЧем -loss отличается от elbo: нет KL", id="likelihood"),
+    pytest.param(lambda names: -names["elbo"] / 784,
+                 "равна -elbo.*\\nЧем -loss отличается от elbo: множителем 0.00128",
+                 id="mean over the pixels"),
 ])
 def test_losses_that_are_no_multiple_of_elbo(loss, hint, names):
     names["loss"] = loss(names)

@@ -20,8 +20,8 @@ __all__ = ["CellHistory", "bound_by", "why_failed"]
 
 #: Finds the names that a line seems to define, in a cell that cannot be parsed.
 _DEFINITION = re.compile(r"^\s*(?:(?:class|def)\s+(?=\w)|(?=[\w, ]+=(?!=)))([\w, ]+)", re.M)
-#: The first line of a cell with a magic that runs the following lines in the notebook's namespace.
-_RUN_BY_MAGIC = re.compile(r"\A\s*%%(time|capture|prun)\b.*\n")
+#: The first lines of a cell: magics that run the following lines in the notebook's namespace.
+_RUN_BY_MAGIC = re.compile(r"\A(\s*%%(time|capture|prun)\b.*\n)+")
 #: Names that later cells of the notebook define, each with the exercises' names it is made from.
 _MADE_FROM = {
     "train": ("elbo", "updates"),

@@ -34,7 +34,7 @@ class Estimate(NamedTuple):
     samples_entropy: bool  #: the same for the entropy of q(z | x)
 
 
-_ESTIMATES = [Estimate(order, *is_sampled) for order in range(2)
+ESTIMATES = [Estimate(order, *is_sampled) for order in range(2)
               for is_sampled in [(True, True), (False, False), (False, True), (True, False)]]
 
 
@@ -101,7 +101,7 @@ class Draws:
 
     @cached_property
     def estimates(self):
-        """The terms of the ELBO by each of `_ESTIMATES`, averaged over the batch.
+        """The terms of the ELBO by each of `ESTIMATES`, averaged over the batch.
 
         Returns
         -------
@@ -120,7 +120,7 @@ class Draws:
         log_px_z = np.mean(self.log_px_z, axis=2)
         return [(log_px_z[:, order], sampled_prior if samples_prior else prior,
                  sampled_entropies[order] if samples_entropy else entropy)
-                for order, samples_prior, samples_entropy in _ESTIMATES]
+                for order, samples_prior, samples_entropy in ESTIMATES]
 
     @cached_property
     def rounding(self):
@@ -130,7 +130,7 @@ class Draws:
     @cached_property
     def estimate(self):
         """The first `Estimate` that elbo equals, or None."""
-        return next((estimate for estimate, terms in zip(_ESTIMATES, self.estimates)
+        return next((estimate for estimate, terms in zip(ESTIMATES, self.estimates)
                      if self.elbo_equals(sum(terms))), None)
 
     def elbo_equals(self, bound):

@@ -22,7 +22,7 @@ from vae_grading.notebook.file_format import code_cells_in
 
 __all__ = ["Cell", "Statement", "cells_of", "orders_of", "place_of", "python_of", "student_lines"]
 
-_RUNS_ITS_BODY = re.compile(r"\A\s*%%(time|timeit|capture|prun)\b.*\n?")
+_RUNS_ITS_BODY = re.compile(r"\A(\s*%%(time|timeit|capture|prun)\b.*\n?)+")
 _WRITES_ITS_BODY = re.compile(r"\A\s*%%(?:writefile|file)\s+(-a\s+)?(\S+)\s*\n")
 _RUNS_ITS_LINE = re.compile(r"^(\s*)%(time|timeit|prun)\s+(?=[^-\s])", re.M)
 
