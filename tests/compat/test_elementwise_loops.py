@@ -468,16 +468,18 @@ def test_operations(table, dtype, layout):
 
 
 @pytest.mark.parametrize("mode", [SEPARATE, TOGETHER], ids=["separate", "together"])
-@pytest.mark.parametrize("dtype, limit", [("float32", 15), ("float64", 19)])
-def test_sigmoid_is_exactly_1_where_theanos_c_code_says_so(dtype, limit, mode):
+@pytest.mark.parametrize("dtype, low, high", [("float32", -88, 15), ("float64", -709, 19)])
+def test_sigmoid_is_exactly_0_or_1_where_theanos_c_code_says_so(dtype, low, high, mode):
     """Programs add a small number in log(1 - sigmoid(x) + 1e-8): this decides the result."""
     x = T.vector(dtype=dtype)
     function = theano.function([x], T.nnet.sigmoid(x), mode=mode)
-    above = np.nextafter(np.array(limit, dtype), np.array(np.inf, dtype))
-    numbers = np.tile(np.array([limit, above, limit + 1, np.inf, np.nan, -90], dtype), 100)
-    results = function(numbers).reshape(100, 6)
-    assert (results == 1).tolist() == [[False, True, True, True, False, False]] * 100
-    assert np.isnan(results[:, 4]).all() and (results[:, 5] < 1e-38).all()
+    low, high = np.array([low, high], dtype)
+    numbers = [high, np.nextafter(high, np.inf, dtype=dtype), high + 1, np.inf,
+               low + 10, np.nextafter(low, -np.inf, dtype=dtype), low - 1, -np.inf, np.nan]
+    results = function(np.tile(np.array(numbers, dtype), 100)).reshape(100, 9)
+    assert (results == 1).tolist() == [[False, True, True, True] + [False] * 5] * 100
+    assert (results == 0).tolist() == [[False] * 5 + [True, True, True, False]] * 100
+    assert np.isnan(results[:, 8]).all()
 
 
 @pytest.fixture(scope="module")

@@ -385,6 +385,13 @@ def test_results_are_those_of_compiled_code(tmp_path):
         np.testing.assert_allclose(value, expected, rtol=1e-5, atol=3e-6 * scale, err_msg=name)
 
 
+def test_uniform_draws_of_float16():
+    """The numbers of unpatched Theano 1.0.5 with NumPy 1.19, which has no C code for them, either."""
+    draw = theano.function([], MRG_RandomStreams(1).uniform((12,), dtype="float16"))
+    expected = [128.75, 2266, 11808, 17184, 19984, 21520, 12256, 31856, 6232, 1164, 8208, 18448]
+    assert (draw().astype(float) * 2**15).tolist() == expected
+
+
 @pytest.mark.slow
 def test_loops_without_a_compiler():
     """The tests of compiled loops also pass without a compiler."""

@@ -429,9 +429,10 @@ def _sigmoid(do, op, dtype, x):
     wide = np.result_type(dtype, "float32")
     x = do.cast(x, wide)
     result = do(np.reciprocal, do(np.add, do(np.exp, do(np.negative, x)), 1))
-    if wide.kind == "f":  # Theano's shortcut, also where log(1 - sigmoid(x)) depends on it
-        limit = 15 if wide == np.float32 else 19
-        result = do.call(_where, do(np.greater, x, limit), do.constant(1, wide), result, dtype=wide)
+    if wide.kind == "f":  # Theano's shortcuts: log(1 - sigmoid(x)) and log(sigmoid(x)) show them
+        low, high = (-88, 15) if wide == np.float32 else (-709, 19)
+        result = do.call(_where, do(np.greater, x, high), do.constant(1, wide), result, dtype=wide)
+        result = do.call(_where, do(np.less, x, low), do.constant(0, wide), result, dtype=wide)
     return result
 
 

@@ -118,6 +118,8 @@ def _perform_mrg_uniform(self, node, inputs, outputs, params):
     mask, offset, norm = {
         "float16": (0x7fff, 1, 3.0458e-05), "float32": (0xffffffff, 0, 4.6566126e-10),
         "float64": (0xffffffff, 0, 4.656612873077392578125e-10)}[dtype.name]
+    # For float16 Theano has no C code, and its Python code rounds only the product.
+    product_type = np.float64 if dtype == "float16" else dtype.type
     states = states if self.inplace else states.copy()
     result = np.empty(n, dtype)
     for start in range(0, n, len(states)):
@@ -126,7 +128,8 @@ def _perform_mrg_uniform(self, node, inputs, outputs, params):
         active_states[...] = np.transpose(state)
         difference = state[0] - state[3]
         integers = (np.where(difference <= 0, difference + _M1, difference) & mask) + offset
-        result[start:start + len(active_states)] = integers.astype(dtype) * dtype.type(norm)
+        result[start:start + len(active_states)] = (
+            integers.astype(product_type) * product_type(dtype.type(norm)))
     outputs[0][0], outputs[1][0] = states, result.reshape(size)
 
 
