@@ -321,7 +321,7 @@ def _with_magics():
     return notebook({
         0: SETUP + "\nimport matplotlib.pylab as plt\n%load_ext autoreload\n%autoreload 2\n%config InlineBackend.figure_format = 1",
         1: "!pip install --quiet theano lasagne\n" + SOLVED[1],
-        2: "%%time\n" + SOLVED[2],
+        2: "%%time\n%%capture\n" + SOLVED[2],
         3: "%%capture printed\n" + changed(SOLVED[3], "qz_x =", "%time qz_x ="),
         4: "?BinaryVector\nfiles = !ls\n%env THEANO_FLAGS\n" + SOLVED[4],
         5: "%matplotlib notebook\n" + SOLVED[5] + "\n!nvidia-smi\nBinaryVector??\nplt.plot([1]);",

@@ -402,6 +402,7 @@ def convolutional_encoder(input_x):
     pytest.param(encoder(head_weights=ZERO), id="zeros in the last layer"),
     pytest.param(encoder(hidden_weights=[ZERO]), id="zeros in the first layer"),
     pytest.param(lambda input_x: iter(encoder()(input_x)), id="generator"),
+    pytest.param(lambda input_x: dict(enumerate(encoder()(input_x))).values(), id="dict"),
     pytest.param(convolutional_encoder, id="convolutional"),
 ])
 def test_other_right_encoders(function):
@@ -598,6 +599,11 @@ def without_gradient(names):
                                    theano.gradient.disconnected_grad(names["z"])))
 
 
+def with_nonlinearity(names, nonlinearity):
+    logits = lasagne.layers.NonlinearityLayer(names["decoder_logits"], nonlinearity)
+    names.update(decoder_logits=logits, px_z=BinaryVector(lasagne.layers.get_output(logits)))
+
+
 def with_prior(names, loc, scale):
     z = names["z"]
     names["pz"] = MultivariateNormalDiag(loc + T.zeros_like(z), scale + T.zeros_like(z))
@@ -631,6 +637,9 @@ def with_prior(names, loc, scale):
     pytest.param(
         lambda names: names.update(px_z=BinaryVector(T.nnet.sigmoid(names["px_z"].logits))),
         "вероятности, а нужны логиты", id="sigmoid"),
+    pytest.param(
+        lambda names: with_nonlinearity(names, lasagne.nonlinearities.rectify),
+        "все логиты одного знака", id="logits that are not negative"),
     pytest.param(
         lambda names: names.update(px_z=BinaryVector(2 * names["px_z"].logits)),
         "logits у px_z", id="doubled"),
@@ -1231,7 +1240,7 @@ def test_an_error_is_forgotten_when_other_code_defines_the_names(kernel):
     kernel.run(f"exec({source_of_exercise(3)!r})")
     assert "верно" in verdict_of(kernel, 3)
     kernel.run(source_of_exercise(3) + "\n1 / 0")
-    kernel.run("%%capture\n" + source_of_exercise(3))
+    kernel.run("%%time\n%%capture\n" + source_of_exercise(3))
     assert "верно" in verdict_of(kernel, 3)
 
 

@@ -1,6 +1,6 @@
 """The encoder."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, ValuesView
 
 import numpy as np
 import theano
@@ -53,7 +53,7 @@ def build(names):
             _("vae_encoder_mlp сейчас — {kind}, а должно быть функцией.",
               kind=kind_of(names.vae_encoder_mlp)))
     heads = names.vae_encoder_mlp(input_x)
-    if isinstance(heads, Iterator):
+    if isinstance(heads, (Iterator, ValuesView)):
         heads = list(heads)
     _require_two_layers(heads)
     for name, head in zip(["l_out_loc", "l_out_scale"], heads):

@@ -270,6 +270,9 @@ def judge(inputs, measured):
     require(not (close(logits, 1 / (1 + np.exp(-expected.astype(float))))
                  or logits.min() >= 0 and logits.max() <= 1),
             _("в BinaryVector переданы вероятности, а нужны логиты: сигмоида здесь лишняя."))
+    require(logits.min() < 0 < logits.max(),
+            _("все логиты одного знака при любых весах, и вероятности пикселей всегда по одну "
+              "сторону от 1/2: у последнего слоя декодировщика нужна nonlinearity=None."))
     judge_code(len(x), *(np.array(measured[name], float) for name in ["code", "loc", "scale"]))
     require(not np.allclose(expected[-1], measured["again"], rtol=1e-6, atol=1e-6),
             _("выход декодировщика не случаен: на вход ему нужен сэмпл из q(z | x), а не среднее."))
