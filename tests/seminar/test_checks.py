@@ -416,6 +416,41 @@ def test_right_deep_encoders(head):
     check(2, dict(HIDDEN_DIM=2, vae_encoder_mlp=deep_encoder))
 
 
+class Scaled(lasagne.layers.Layer):
+    """A layer with a parameter that is not trained."""
+
+    def __init__(self, incoming):
+        super().__init__(incoming)
+        self.factor = self.add_param(lasagne.init.Constant(3.), (), name="factor", trainable=False)
+
+    def get_output_for(self, input, **kwargs):
+        return input * self.factor
+
+
+def encoder_with_constants(input_x):
+    mean, std = (theano.shared(np.full((28, 28), value, "float32")) for value in (0.13, 0.3))
+    floor = theano.shared(np.float32(1e-3))
+    layer = Scaled(lasagne.layers.InputLayer((None, 1, 28, 28), input_var=(input_x - mean) / std))
+    layer = DenseLayer(layer, 32)
+    return (DenseLayer(layer, 2, nonlinearity=None),
+            DenseLayer(layer, 2, nonlinearity=lambda x: T.nnet.softplus(x) + floor))
+
+
+def test_shared_variables_that_are_constants():
+    imports, sample, _encoder, *others = solved_cells()
+    names = dict(BATCH_SIZE=20, HIDDEN_DIM=2, X_train=real_images(),
+                 vae_encoder_mlp=encoder_with_constants)
+    for source in [imports, sample, *others]:
+        exec(source, names)
+    names["params"] = lasagne.layers.get_all_params(
+        [names["encoder_mean"], names["encoder_scale"], names["decoder_logits"]], trainable=True)
+    names["updates"] = lasagne.updates.adam(names["loss"], names["params"])
+    for exercise in EXERCISES:
+        check(exercise, names)
+    del names["params"][0]
+    assert "params нет параметров кодировщика: W формы 784×32" in hint_of(5, names)
+
+
 def encoder_of_another_input(input_x):
     return encoder()(T.tensor4())
 

@@ -58,6 +58,29 @@ def parameters_of(outputs):
             if isinstance(variable.type, T.TensorType) and variable.dtype.startswith("float")]
 
 
+def trained_parameters_of(outputs, networks, trainable):
+    """Return the parameters on which outputs depend, without the constants of the networks.
+
+    Shared variables in a network that are not trainable are constants, such as the mean by which it
+    normalises its input.
+
+    Parameters
+    ----------
+    outputs, networks : list of Theano variables
+        `networks` are the outputs of the networks.
+    trainable : list of Theano shared variables
+        The trainable parameters of the networks.
+
+    Returns
+    -------
+    list of Theano shared variables
+        If no parameter would be left, none is taken for a constant.
+    """
+    parameters = parameters_of(outputs)
+    constants = set(parameters_of(networks)).difference(trainable)
+    return [parameter for parameter in parameters if parameter not in constants] or parameters
+
+
 def nodes_of(output):
     """Return the nodes of the graph that computes a variable, in topological order."""
     return theano.gof.graph.io_toposort(theano.gof.graph.inputs([output]), [output])

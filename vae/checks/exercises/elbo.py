@@ -3,7 +3,7 @@
 import numpy as np
 import theano
 import theano.tensor as T
-from lasagne.layers import InputLayer, Layer, get_all_layers, get_output
+from lasagne.layers import InputLayer, Layer, get_all_layers, get_all_params, get_output
 
 from vae.checks.closed_forms import close
 from vae.checks.elbo_diagnosis import diagnose, diagnose_loss
@@ -12,7 +12,7 @@ from vae.checks.elbo_gradients import compare_gradients, compile_gradients
 from vae.checks.exercise import (
     N_HELD_OUT, Exercise, Mistake, input_of, kind_of, require, size_of)
 from vae.checks.graph_tools import (
-    array_function, is_tensor, parameters_of, same_parameters_afterwards)
+    array_function, is_tensor, same_parameters_afterwards, trained_parameters_of)
 from vae.checks.latent_code import judge_code, require_of_the_images
 from vae.checks.random_images import binary_images
 from vae.checks.trial_training import (
@@ -40,6 +40,7 @@ def build(names):
         ``z``: the decoder's input, a symbolic matrix of shape (K * batch, HIDDEN_DIM).
         ``code``, ``logits``: a symbolic matrix, and the decoder's output with ``code`` for ``z``.
         ``described``: list of pairs of a parameter and its description for the student, a str.
+        ``trainable``: list of shared variables, the trainable parameters of the networks' layers.
         ``batch_size``: int.
 
     Raises
@@ -83,6 +84,8 @@ def build(names):
                 z=code_layer.input_var, code=code, logits=get_output(names.decoder_logits, code),
                 described=_described([names.encoder_mean, names.encoder_scale],
                                      names.decoder_logits),
+                trainable=get_all_params([names.encoder_mean, names.encoder_scale,
+                                          names.decoder_logits], trainable=True),
                 batch_size=size_of(names, "BATCH_SIZE"))
 
 
@@ -177,7 +180,9 @@ def measure(graph, inputs):
     """
     loc, scale, params = (graph[name] for name in ["loc", "scale", "params"])
     x, random = inputs["x"], np.random.RandomState(inputs["seed"])
-    encoder, decoder = parameters_of([loc, scale]), parameters_of([graph["logits"]])
+    trained = [*graph["trainable"], *params]
+    encoder, decoder = (trained_parameters_of(outputs, outputs, trained)
+                        for outputs in ([loc, scale], [graph["logits"]]))
     expect(N_ENCODERS * DRAWS_PER_ENCODER)
     decode = array_function([graph["code"]], graph["logits"])
     measured = draw_elbo(graph, x, encoder, decoder, decode, random)

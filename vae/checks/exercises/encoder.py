@@ -5,13 +5,13 @@ from collections.abc import Iterator, ValuesView
 import numpy as np
 import theano
 import theano.tensor as T
-from lasagne.layers import Layer, get_output, get_output_shape
+from lasagne.layers import Layer, get_all_params, get_output, get_output_shape
 
 from vae.checks.closed_forms import close
 from vae.checks.exercise import Exercise, kind_of, require, size_of
 from vae.checks.first_weights import stays_symmetric
 from vae.checks.graph_tools import (
-    array_function, parameters_of, randomise, same_parameters_afterwards, scale_parameters)
+    array_function, randomise, same_parameters_afterwards, scale_parameters, trained_parameters_of)
 from vae.checks.random_images import draw_images
 from vae.language import N_, _
 
@@ -42,6 +42,7 @@ def build(names):
         ``input_x``: the images, a symbolic tensor of shape (batch, 1, 28, 28).
         ``loc``, ``scale``: the encoder's outputs, symbolic matrices of shape (batch, HIDDEN_DIM).
         ``hidden_dim``: int.
+        ``trainable``: list of shared variables, the trainable parameters of the encoder's layers.
 
     Raises
     ------
@@ -62,7 +63,8 @@ def build(names):
                 _("форма выхода {name} — {shape}, а нужна (None, {hidden_dim}): по HIDDEN_DIM "
                   "чисел на объект.", name=name, shape=shape, hidden_dim=hidden_dim))
     loc, scale = get_output(heads)
-    return dict(input_x=input_x, loc=loc, scale=scale, hidden_dim=hidden_dim)
+    return dict(input_x=input_x, loc=loc, scale=scale, hidden_dim=hidden_dim,
+                trainable=get_all_params(list(heads), trainable=True))
 
 
 def _require_two_layers(heads):
@@ -103,7 +105,7 @@ def measure(graph, inputs):
     require(graph["input_x"] in theano.gof.graph.inputs(outputs),
             _("выходы не зависят от input_x: передайте его входному слою (input_var=input_x)."))
     compute = array_function([graph["input_x"]], outputs)
-    parameters = parameters_of(outputs)
+    parameters = trained_parameters_of(outputs, outputs, graph["trainable"])
     random = np.random.RandomState(inputs["seed"])
     x, whole, halves, means = inputs["x"], [], [], _Means()
     with same_parameters_afterwards(parameters):

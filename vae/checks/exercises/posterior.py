@@ -2,13 +2,13 @@
 
 import numpy as np
 import theano
-from lasagne.layers import InputLayer, Layer, get_all_layers, get_output
+from lasagne.layers import InputLayer, Layer, get_all_layers, get_all_params, get_output
 
 from vae.checks.closed_forms import close
 from vae.checks.exercise import (
     Exercise, Mistake, input_of, kind_of, require, size_of)
 from vae.checks.graph_tools import (
-    array_function, is_tensor, parameters_of, randomise, same_parameters_afterwards)
+    array_function, is_tensor, randomise, same_parameters_afterwards, trained_parameters_of)
 from vae.checks.latent_code import require_of_the_images, require_positive
 from vae.checks.random_images import draw_images
 from vae.language import N_, _
@@ -29,6 +29,7 @@ def build(names):
         ``mean``, ``std``: the encoder's outputs, symbolic.
         ``loc``, ``scale``: parameters of q(z | x), symbolic matrices of shape (batch, HIDDEN_DIM).
         ``hidden_dim``: int.
+        ``trainable``: list of shared variables, the trainable parameters of the encoder's layers.
 
     Raises
     ------
@@ -58,7 +59,8 @@ def build(names):
                   "с input_x выполнена заново, выполните и все следующие.", name=name))
     mean, std = get_output(heads)
     return dict(input_x=input_x, mean=mean, std=std, loc=qz_x.loc, scale=qz_x.scale,
-                hidden_dim=size_of(names, "HIDDEN_DIM"))
+                hidden_dim=size_of(names, "HIDDEN_DIM"),
+                trainable=get_all_params(heads, trainable=True))
 
 
 def measure(graph, inputs):
@@ -86,7 +88,9 @@ def measure(graph, inputs):
     except theano.gof.MissingInputError as error:
         raise Mistake(
             _("q(z | x) должно зависеть от input_x и больше ни от каких входов.")) from error
-    parameters, random = parameters_of(variables), np.random.RandomState(inputs["seed"])
+    parameters = trained_parameters_of(
+        variables, [graph["mean"], graph["std"]], graph["trainable"])
+    random = np.random.RandomState(inputs["seed"])
     values = [compute(inputs["x"])]
     with same_parameters_afterwards(parameters):
         for _weights in range(3):  # what holds before training must hold after it
