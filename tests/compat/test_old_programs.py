@@ -348,6 +348,7 @@ imresize(np.zeros((10, 20)), 50).shape == (5, 10)
 scipy.signal.gaussian(3, 1)[1] == 1 and scipy.signal.hamming(3)[1] == 1
 scipy.stats.itemfreq([1, 1, 2]).tolist() == [[1, 2], [2, 1]]
 scipy.stats.binom_test(1, 2) == 1
+scipy.stats.mode(np.array([[1, 2], [1, 2], [0, 3]]), axis=0)[0][0].tolist() == [1, 2]
 scipy.linalg.pinv2(np.eye(2)).tolist() == [[1, 0], [0, 1]]
 scipy.integrate.simps([1, 1, 1]) == scipy.integrate.trapz([1, 1, 1]) == 2
 matplotlib.cm.get_cmap("gray").name == "gray" and matplotlib.style.core.USER_LIBRARY_PATHS

@@ -102,6 +102,8 @@ def _restore_names(module):
     for name, value in DROPPED[module.__name__].items():
         if name not in vars(module):
             setattr(module, name, resolve_name(value) if isinstance(value, str) else value)
+    if module.__name__ == "scipy.stats":
+        module.mode = functools.partial(module.mode, keepdims=True)  # the default before SciPy 1.11
 
 
 @around_import("scipy", "scipy.misc", "scipy.ndimage", "scipy.stats", "scipy.linalg",
