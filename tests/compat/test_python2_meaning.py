@@ -37,6 +37,47 @@ print round(2.5), map(round, [1])
 own ['own']
 """
 
+PROGRAMS["dividing"] = r"""
+import numpy as np
+calls = []
+def called(value):
+    calls.append(value)
+    return value
+values = [100, 50, 20]
+values[called(1)] /= 7
+called(values)[called(-1)] /= called(3)
+w = np.arange(12).reshape(3, 4)
+w[1:, called(2)] /= 2
+w[...] /= 2
+print values, w.tolist(), len(calls), [name for name in dir() if name.startswith("_old")]
+class Vector:
+    def __init__(self, *values): self.values = values
+    def __div__(self, x): return Vector(*[value / x for value in self.values])
+    def __idiv__(self, x):
+        self.values = [value / x for value in self.values]
+        return self
+class Unknown:
+    x = 9
+    x /= 2
+    def __div__(self, other): return NotImplemented
+    __idiv__ = __div__
+class Known:
+    def __rdiv__(self, other): return "known"
+v = same = Vector(7, 9)
+v /= 2
+print v is same, v.values, (v / 2).values, Unknown() / Known(), Unknown.x
+unknown = Unknown()
+unknown.x /= 2
+unknown /= Known()
+print unknown
+print np.bool_(True) / 2, (np.array([True, False]) / 2).tolist()
+""", r"""
+[100, 7, 6] [[0, 0, 1, 1], [2, 2, 1, 3], [4, 4, 2, 5]] 5 []
+True [3, 4] (1, 2) known 4
+known
+0 [0, 0]
+"""
+
 PROGRAMS["drawing"] = r"""
 import random
 from random import randint

@@ -198,12 +198,30 @@ class _Divisions(ast.NodeTransformer):
         return ast.copy_location(_call("__old_division__", node.left, node.right), node)
 
     def visit_AugAssign(self, node):
+        """Replace ``object[index] /= x``, and evaluate the object and the index only once."""
         self.generic_visit(node)
         if not isinstance(node.op, ast.Div):
             return node
-        value = ast.parse(ast.unparse(node.target), mode="eval").body
-        return ast.copy_location(ast.Assign(
-            [node.target], _call("__old_division_in_place__", value, node.value)), node)
+        target, names, statements = node.target, [], []
+        if isinstance(target, (ast.Attribute, ast.Subscript)):
+            names.append("_old_object")
+            statements.append(_assign("_old_object", target.value))
+            target.value = ast.Name("_old_object", ast.Load())
+        if isinstance(target, ast.Subscript):
+            names.append("_old_index")
+            index = ast.Subscript(ast.Name("__old_index__", ast.Load()), target.slice, ast.Load())
+            statements.append(_assign("_old_index", index))
+            target.slice = ast.Name("_old_index", ast.Load())
+        value = ast.parse(ast.unparse(target), mode="eval").body
+        statements.append(
+            ast.Assign([target], _call("__old_division_in_place__", value, node.value)))
+        if names:
+            statements.append(ast.Delete([ast.Name(name, ast.Del()) for name in names]))
+        return [ast.copy_location(statement, node) for statement in statements]
+
+
+def _assign(name, value):
+    return ast.Assign([ast.Name(name, ast.Store())], value)
 
 
 def _call(name, *arguments):
@@ -211,23 +229,30 @@ def _call(name, *arguments):
 
 
 def _are_integers(a, b):
-    return all(isinstance(x, (int, np.integer))
+    return all(isinstance(x, (int, np.integer, np.bool_))
                or isinstance(x, np.ndarray) and x.dtype.kind in "iub" for x in (a, b))
 
 
 def _divide(a, b):
     if _are_integers(a, b):
         return a // b
-    if hasattr(a, "__div__"):  # Theano's variables have it, for example
-        return a.__div__(b)
-    if hasattr(b, "__rdiv__"):
-        return b.__rdiv__(a)
+    for value, other, name in (a, b, "__div__"), (b, a, "__rdiv__"):
+        if hasattr(value, name):  # Theano's variables have `__div__`, for example
+            result = getattr(value, name)(other)
+            if result is not NotImplemented:
+                return result
     return a / b
 
 
 def _divide_in_place(a, b):
     if isinstance(a, np.ndarray):
         return np.floor_divide(a, b, out=a) if _are_integers(a, b) else np.divide(a, b, out=a)
+    # Classes of Python 3, such as those of pandas, have only `__itruediv__`.
+    for name in ("__idiv__",) if hasattr(a, "__div__") else ("__idiv__", "__itruediv__"):
+        if hasattr(a, name):
+            result = getattr(a, name)(b)
+            if result is not NotImplemented:
+                return result
     return _divide(a, b)
 
 
@@ -242,7 +267,8 @@ def as_python2(folder):
         The folder of the program. Modules in this folder are translated, too.
     """
     vars(builtins).update(
-        __old_division__=_divide, __old_division_in_place__=_divide_in_place)
+        __old_division__=_divide, __old_division_in_place__=_divide_in_place,
+        __old_index__=np.s_)
     operator.div = _divide
     restore_names()
     _restore_pickle()
