@@ -282,6 +282,114 @@ True True True
 3 True
 """
 
+PROGRAMS["own_names"] = r"""
+import sys
+def where(lat, long):
+    return {"lat": lat, "long": long}
+print sorted(where(1.5, long=2.5).items()), isinstance(long(3), long)
+long = 3.25
+print long, "%s" % long
+def filter(xs, k): return tuple(x * k for x in xs)
+def map(rows): return "%d rows" % len(rows)
+def zip(*names): return ".".join(names)
+def range(lo, hi, n): return (lo, hi, n)
+def apply(image, kernel): return image * kernel
+def input(shape): return shape
+from operator import add as reduce
+print filter([1, 2], 3), map([1]), zip("a", "b"), range(0, 1., 5), apply(3, 4), input(5)
+print reduce(1, 2)
+class Layer(object):
+    def keys(self): return "k"
+    def items(self, n=1): return n
+    def iteritems(self): return "own"
+    def has_key(self, key): return "has " + key
+    def map(self, x): return x
+layer = Layer()
+class Node:
+    def __init__(self, next=None): self.next = next
+node, n = Node(Node()), 0
+while node:
+    node = node.next
+    n += 1
+class Iterator:
+    n = 0
+    def __iter__(self): return self
+    def next(self, step=1):
+        self.n += step
+        if self.n > 4: raise StopIteration
+        return self.n
+print n, list(Iterator()), Iterator().next(step=2), iter([5]).next(), [f() for f in [iter([1, 2]).next]]
+print layer.keys(), layer.items(n=3), layer.iteritems(), layer.has_key("k"), layer.map(2)
+""", r"""
+[('lat', 1.5), ('long', 2.5)] True
+3.25 3.25
+(3, 6) 1 rows a.b (0, 1.0, 5) 12 5
+3
+2 [1, 2, 3, 4] 2 5 [1]
+k 3 own has k 2
+"""
+
+PROGRAMS["lists"] = r"""
+import itertools
+from itertools import izip as zip2, imap, count
+def load(n):
+    print "load", n,
+    return n * n
+for x in map(load, [1, 2]):
+    print "got", x
+todo = [1, 2, 3, 4, 5, 6]
+for k in filter(lambda v: v % 2 or v > 3, todo):
+    todo.remove(k)
+queue = [1, 2, 3]
+for a, b in zip(queue, [10, 20, 30, 40, 50]):
+    queue.append(a + b)
+print todo, queue
+print any(map(load, [0, 1, 2]))
+print map(None, [1, 2], "a"), map(None, [1]), map(lambda a, b: [a, b], [1, 2], [3]), zip()
+print filter(None, (0, 1)), filter(str.isdigit, "a1b2"), range(3)[::-1], xrange(3)[1]
+print itertools.izip("ab", count()).next(), list(zip2("ab", count())), imap(abs, count()).next()
+print list(itertools.izip_longest("a", "bc")), list(itertools.ifilter(None, [0, 1]))
+d = {"a": 1}
+for key in d.keys():
+    del d[key]
+d.update(b=2)
+print d, d.keys(), d.values() + [3], d.items(), d.iteritems().next(), list(d.itervalues())
+print d.has_key("b"), not d.has_key("c"), dict.keys(d), len(d.viewkeys()), sorted(d.iterkeys())
+print reduce(lambda a, b: a / b, [100, 7, 2]), apply(max, [1, 3]), 10L / 4
+def flat(x):
+    return sum(map(flat, x), []) if hasattr(x, "__iter__") else [x]
+print flat(["abc", ["d", ("e", 1)]]), hasattr("", "join"), list(iter([3, ""].pop, ""))
+with open("parts", "wb") as f:
+    f.write("hello 12")
+f = open("parts", "rb")
+print len(list(iter(lambda: f.read(3), "")))
+open("half.py", "w").write("half = 7 / 2; print map(abs, [half]), __name__ == 'other'")
+def scope():
+    execfile("half.py")
+    execfile("half.py", {"__name__": "other"})
+scope()
+execfile("half.py")
+print half
+""", r"""
+load 1 load 2 got 1
+got 4
+[2] [1, 2, 3, 11, 22, 33]
+load 0 load 1 load 2 True
+[(1, 'a'), (2, None)] [1] [[1, 3], [2, None]] []
+(1,) 12 [2, 1, 0] 1
+('a', 0) [('a', 0), ('b', 1)] 0
+[('a', 'b'), (None, 'c')] [1]
+{'b': 2} ['b'] [2, 3] [('b', 2)] ('b', 2) [2]
+True True ['b'] 1 ['b']
+7 3 2
+['abc', 'd', 'e', 1] True []
+3
+[3] False
+[3] True
+[3] False
+3
+"""
+
 
 @pytest.fixture(scope="module")
 def outputs(warm, tmp_path_factory):

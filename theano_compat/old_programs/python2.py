@@ -16,6 +16,7 @@ import sys
 from difflib import SequenceMatcher
 from functools import lru_cache, wraps
 from importlib.machinery import PathFinder, SourceFileLoader
+from io import StringIO
 
 import numpy as np
 
@@ -25,14 +26,17 @@ from theano_compat.old_programs.python2_meaning import Meanings, restore_names
 
 __all__ = ["is_python2", "code_of", "tree_of", "as_python2"]
 
-#: Fixers of fissix that are not used. They only improve style, or `python2_meaning` replaces them.
-_FIXERS_LEFT_OUT = {"asserts", "buffer", "idioms", "set_literal", "sorted", "types", "ws_comma"}
+#: Fixers of fissix that are not used. They only improve style, or `python2_meaning` replaces them,
+#: in programs that define these names themselves, too.
+_FIXERS_LEFT_OUT = {
+    "apply", "asserts", "buffer", "dict", "execfile", "filter", "has_key", "idioms", "input",
+    "itertools", "itertools_imports", "long", "map", "next", "raw_input", "reduce", "set_literal",
+    "sorted", "types", "ws_comma", "xrange", "zip"}
 #: Names, modules and methods that exist only in Python 2.
 _NAMES = {"xrange", "raw_input", "unicode", "basestring", "unichr", "reduce", "execfile", "long"}
 _MODULES = {"cPickle", "StringIO", "cStringIO", "urllib2", "urlparse", "httplib", "ConfigParser",
             "Queue", "Tkinter", "__builtin__", "commands", "copy_reg"}
 _METHODS = {"iteritems", "iterkeys", "itervalues", "has_key"}
-_IMPORT_OF_DIVISION = re.compile(r"^\s*from\s+__future__\s+import\b[^\n]*\bdivision\b", re.M)
 #: Exceptions that a program for both versions handles, to find out which names exist.
 _MISSING_NAME_ERRORS = re.compile("NameError|ImportError|AttributeError")
 
@@ -117,7 +121,7 @@ def code_of(source, path, is_in_package=False):
     return compile(tree_of(text, path, is_in_package), path, "exec", dont_inherit=True)
 
 
-def tree_of(text, path, is_in_package=False):
+def tree_of(text, path, is_in_package=False, features=None):
     """Translate a text, and return its syntax tree, with the line numbers of the original text.
 
     Parameters
@@ -125,6 +129,9 @@ def tree_of(text, path, is_in_package=False):
     text, path : str
     is_in_package : bool, optional
         See `code_of`.
+    features : set of str, optional
+        What earlier cells of a notebook have imported from ``__future__``. What this text imports
+        from it is added.
 
     Returns
     -------
@@ -135,17 +142,19 @@ def tree_of(text, path, is_in_package=False):
     SyntaxError, ModuleNotFoundError
         See `code_of`.
     """
-    text = text.expandtabs(8).rstrip() + "\n"  # Python 2 allows tabs and spaces to be mixed
-    translator = _translator(is_in_package)
+    features = set() if features is None else features
+    _translator(is_in_package, False)  # it checks that fissix is installed
     from fissix.pgen2.parse import ParseError
     from fissix.pgen2.tokenize import TokenError
     try:
+        text = _read(text.rstrip() + "\n", features)
+        translator = _translator(is_in_package, "print_function" in features)
         translated = str(translator.refactor_string(text, path))
     except (ParseError, TokenError) as error:
         raise SyntaxError(f"{path} is no Python 2: {error}") from None
     tree = ast.parse(translated, path)
     _restore_line_numbers(tree, text.splitlines(), translated.splitlines())
-    if not _IMPORT_OF_DIVISION.search(text):
+    if "division" not in features:
         tree = _Divisions().visit(tree)
     return ast.fix_missing_locations(Meanings(path).visit(tree))
 
@@ -160,8 +169,32 @@ def load_ipython_extension(shell):
     notebooks.load(shell, is_python2=True)
 
 
+def _read(text, features):
+    """Return a text with its indentation in spaces, and add what it imports from ``__future__``.
+
+    Python 2 allows tabs and spaces to be mixed in the indentation.
+    """
+    from fissix.pgen2 import token, tokenize
+
+    lines, statement, in_text = text.split("\n"), [], set()
+    for kind, word, (start, _), (end, _), _ in tokenize.generate_tokens(StringIO(text).readline):
+        if kind == token.STRING:
+            in_text.update(range(start, end))  # all lines of the string but the first, from 0
+        if kind == token.NEWLINE or word == ";":
+            if statement[:3] == ["from", "__future__", "import"]:
+                features.update(statement[3:])
+            statement = []
+        elif kind in (token.NAME, token.STRING, token.NUMBER):
+            statement.append(word)
+    for number, line in enumerate(lines):
+        content = line.lstrip(" \t")
+        if number not in in_text:
+            lines[number] = line[:len(line) - len(content)].expandtabs(8) + content
+    return "\n".join(lines)
+
+
 @lru_cache(maxsize=None)
-def _translator(is_in_package):
+def _translator(is_in_package, has_print_function):
     try:
         from fissix import refactor
     except ModuleNotFoundError as error:
@@ -172,7 +205,7 @@ def _translator(is_in_package):
         left_out = left_out | {"import"}
     return refactor.RefactoringTool([
         name for name in refactor.get_fixers_from_package("fissix.fixes")
-        if name.rpartition("fix_")[2] not in left_out])
+        if name.rpartition("fix_")[2] not in left_out], {"print_function": has_print_function})
 
 
 def _restore_line_numbers(tree, lines, translated):
@@ -271,12 +304,22 @@ def as_python2(folder):
         __old_index__=np.s_)
     operator.div = _divide
     restore_names()
+    builtins.execfile = _execfile
     _restore_pickle()
     for name in "load", "save", "savez", "savez_compressed":
         setattr(np, name, _accept_text_file(getattr(np, name)))
     adapt_children(folder)
     # It is put directly before Python's finder, so that the finder of the patches is still first.
     sys.meta_path.insert(sys.meta_path.index(PathFinder), _Finder(folder))
+
+
+def _execfile(path, global_names=None, local_names=None):
+    """Run a file in Python 2, by default in the scope of the caller."""
+    if global_names is None:
+        caller = sys._getframe(1)
+        global_names, local_names = caller.f_globals, caller.f_locals
+    with open(path, "rb") as file:
+        exec(code_of(file.read(), path), global_names, local_names)
 
 
 def _restore_pickle():
