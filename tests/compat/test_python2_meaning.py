@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from theano_compat.old_programs import python2
+
 pytestmark = pytest.mark.process
 
 MAIN = """
@@ -486,6 +488,78 @@ print np.random.randint(0, 100, 3).tolist()
 [[0.0, 1.0], [False, True], [True, True], 1.5]
 [37, 12, 72]
 """, done.stderr
+
+
+def test_what_is_imported_from_the_future_is_read_as_in_python2(warm, tmp_path):
+    """All ways to write these imports work, and words in comments and texts do not count."""
+    done = run(
+        tmp_path, environment=warm.environment, main='''\
+"""A docstring.
+
+    from __future__ import division
+"""
+from __future__ import with_statement  # no division, no print_function
+import both, division, function
+print 7 / 2, "from __future__ import division"
+''', both="""\
+'A docstring.'
+from __future__ import (absolute_import,  # print_function comes later
+                        division,
+                        print_function)
+print(7 / 2, "a", end=" ")
+for i in xrange(1): print(i)
+""", division="""\
+from __future__ import absolute_import, \\
+    division
+print 7 / 2, "b"
+""", function="""\
+from __future__ import (absolute_import,
+    print_function)
+from __future__ import with_statement; from __future__ import unicode_literals
+print(7 / 2, "c")
+""")
+    assert done.stdout == "3.5 a 0\n3.5 b\n3 c\n3 from __future__ import division\n", done.stderr
+
+
+def test_tabs_in_texts_are_kept(warm, tmp_path):
+    done = run(tmp_path, environment=warm.environment, main="""\
+rows = "1\t2".split("\\t")
+if True:
+\tprint len(rows), "tab",\t[1]
+        print "spaces"
+print repr('''
+\ta
+    \t'''), repr("b\\
+\tc")
+""")
+    assert done.stdout == "2 tab [1]\nspaces\n'\\n\\ta\\n    \\t' 'b\\tc'\n", done.stderr
+
+
+def test_files_that_a_program_loads_are_translated(warm, tmp_path):
+    done = run(tmp_path, environment=warm.environment, main="""
+import os, runpy, sys
+print runpy.run_path("part.py")["half"],
+if sys.version_info < (3, 12):
+    import imp
+    print imp.load_source("one", "part.py").half, os.path.basename(sys.modules["one"].__file__),
+    print imp.load_module("part", *imp.find_module("part", ["."])).items
+""", part="half = 7 / 2\nitems = map(str, range(2))\n")
+    expected = "3 3 part.py ['0', '1']\n" if sys.version_info < (3, 12) else "3"
+    assert done.stdout.strip() == expected.strip() and not done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("text, expected", [
+    ("x = raw_input()", True), ("d.has_key(1)", True), ("import cPickle", True),
+    ("reduce(max, x)", True), ("#!/usr/bin/python2\nx = 1", True), ("print 1", True),
+    ("import six\nsix.iteritems(d)", False), ("def reduce(f): pass\nreduce(x)", False),
+    ("class D(dict):\n    def has_key(self): pass\nd.has_key()", False),
+    ("print(f'{unicode}')", False), ("def f(x: int): xrange(x)", False),
+    ("def f(long): return long", False), ("x: int = 1\nxrange(x)", False),
+    ("def f(x) -> int: xrange(x)", False), ("from six.moves import cPickle", False),
+    ("import sys\nif sys.version_info[0] >= 3:\n    import pickle\nelse:\n    import cPickle", False),
+    ("#!/usr/bin/env python3\nx = unicode", False), ("#!/usr/bin/env python3\nprint 1", True)])
+def test_python2_is_told_from_python3(text, expected):
+    assert python2.is_python2(text.encode(), "main.py") is expected
 
 
 def test_what_cannot_be_told_is_an_error(warm, tmp_path):

@@ -13,6 +13,7 @@ import os
 import pickle
 import re
 import sys
+import warnings
 from difflib import SequenceMatcher
 from functools import lru_cache, wraps
 from importlib.machinery import PathFinder, SourceFileLoader
@@ -21,7 +22,7 @@ from io import StringIO
 import numpy as np
 
 from theano_compat.hooks import replace
-from theano_compat.old_programs.children import adapt_children
+from theano_compat.old_programs.children import adapt_children, translate_scripts
 from theano_compat.old_programs.python2_meaning import Meanings, restore_names
 
 __all__ = ["is_python2", "code_of", "tree_of", "as_python2"]
@@ -29,14 +30,19 @@ __all__ = ["is_python2", "code_of", "tree_of", "as_python2"]
 #: Fixers of fissix that are not used. They only improve style, or `python2_meaning` replaces them,
 #: in programs that define these names themselves, too.
 _FIXERS_LEFT_OUT = {
-    "apply", "asserts", "buffer", "dict", "execfile", "filter", "has_key", "idioms", "input",
-    "itertools", "itertools_imports", "long", "map", "next", "raw_input", "reduce", "set_literal",
-    "sorted", "types", "ws_comma", "xrange", "zip"}
+    "apply", "asserts", "buffer", "dict", "execfile", "filter", "future", "has_key", "idioms",
+    "input", "itertools", "itertools_imports", "long", "map", "next", "raw_input", "reduce",
+    "set_literal", "sorted", "types", "ws_comma", "xrange", "zip"}
 #: Names, modules and methods that exist only in Python 2.
 _NAMES = {"xrange", "raw_input", "unicode", "basestring", "unichr", "reduce", "execfile", "long"}
 _MODULES = {"cPickle", "StringIO", "cStringIO", "urllib2", "urlparse", "httplib", "ConfigParser",
             "Queue", "Tkinter", "__builtin__", "commands", "copy_reg"}
 _METHODS = {"iteritems", "iterkeys", "itervalues", "has_key"}
+#: Syntax that Python 2 does not have. `ast.parse` accepts it only in Python 3.
+_SYNTAX_OF_PYTHON3 = (ast.AnnAssign, ast.AsyncFunctionDef, ast.JoinedStr, ast.Nonlocal,
+                      ast.YieldFrom)
+#: Conditions of a program for both versions.
+_VERSION_CHECKS = re.compile(r"version_info.*\b3\b|\bPY[23]\b")
 #: Exceptions that a program for both versions handles, to find out which names exist.
 _MISSING_NAME_ERRORS = re.compile("NameError|ImportError|AttributeError")
 
@@ -45,7 +51,7 @@ def is_python2(source, path):
     """Return whether a file is Python 2.
 
     This is so if the first line of the file says so, if only Python 2 can parse the file, or if the
-    file uses names that exist only in Python 2.
+    file uses names that exist only in Python 2, and its first line does not say Python 3.
 
     Parameters
     ----------
@@ -56,10 +62,11 @@ def is_python2(source, path):
     -------
     bool
     """
-    if re.match(rb"#![^\n]*python2", source):
+    first_line = re.match(rb"(?:#![^\n]*(python[23]))?", source)[1]
+    if first_line == b"python2":
         return True
     try:
-        return _has_names_of_python2(ast.parse(source, path))
+        return _has_names_of_python2(ast.parse(source, path)) and first_line is None
     except (SyntaxError, ValueError):
         pass
     try:
@@ -70,26 +77,39 @@ def is_python2(source, path):
 
 
 def _has_names_of_python2(tree):
-    """Return whether a program uses names of Python 2, and was not written for both versions."""
-    used, assigned, imported, modules, attributes = set(), set(), set(), set(), set()
+    """Return whether a program uses names of Python 2, and was not written for both versions.
+
+    What the program defines or imports itself under such a name does not count.
+    """
+    used, defined, modules, attributes = set(), set(), set(), set()
     for node in ast.walk(tree):
+        if isinstance(node, _SYNTAX_OF_PYTHON3):
+            return False
+        if isinstance(node, (ast.If, ast.IfExp)) and _VERSION_CHECKS.search(ast.unparse(node.test)):
+            return False
         if isinstance(node, ast.ExceptHandler) and node.type is not None:
             if _MISSING_NAME_ERRORS.search(ast.unparse(node.type)):
                 return False
         elif isinstance(node, ast.Name):
-            used.add(node.id)
-            if isinstance(node.ctx, ast.Store):
-                assigned.add(node.id)
+            (used if isinstance(node.ctx, ast.Load) else defined).add(node.id)
         elif isinstance(node, ast.Attribute):
-            attributes.add(node.attr)
+            if not (isinstance(node.value, ast.Name) and node.value.id == "six"):
+                attributes.add(node.attr)
+        elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            if getattr(node, "returns", None):
+                return False
+            defined.add(node.name)
+        elif isinstance(node, ast.arg):
+            if node.annotation:
+                return False
+            defined.add(node.arg)
         elif isinstance(node, ast.Import):
             modules.update(alias.name for alias in node.names)
-            imported.update(alias.asname or alias.name for alias in node.names)
+            defined.update(alias.asname or alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             modules.add(node.module)
-            imported.update(alias.asname or alias.name for alias in node.names)
-    undefined = used - assigned - imported
-    return bool(undefined & _NAMES or modules & _MODULES or attributes & _METHODS)
+            defined.update(alias.asname or alias.name for alias in node.names)
+    return bool(((used & _NAMES) | (attributes & _METHODS)) - defined or modules & _MODULES)
 
 
 @lru_cache(maxsize=1)  # `is_python2` calls this function first, with the same file
@@ -309,6 +329,8 @@ def as_python2(folder):
     for name in "load", "save", "savez", "savez_compressed":
         setattr(np, name, _accept_text_file(getattr(np, name)))
     adapt_children(folder)
+    translate_scripts(code_of)
+    _translate_loaded_files()
     # It is put directly before Python's finder, so that the finder of the patches is still first.
     sys.meta_path.insert(sys.meta_path.index(PathFinder), _Finder(folder))
 
@@ -320,6 +342,22 @@ def _execfile(path, global_names=None, local_names=None):
         global_names, local_names = caller.f_globals, caller.f_locals
     with open(path, "rb") as file:
         exec(code_of(file.read(), path), global_names, local_names)
+
+
+def _translate_loaded_files():
+    """Let `imp` translate the files that it loads, before Python 3.12, which dropped it."""
+    if sys.version_info >= (3, 12):
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        import imp
+
+    @replace(imp)
+    def load_source(name, path, file=None):
+        spec = importlib.util.spec_from_file_location(name, path, loader=_ProgramLoader(name, path))
+        module = sys.modules.setdefault(name, importlib.util.module_from_spec(spec))
+        spec.loader.exec_module(module)
+        return module
 
 
 def _restore_pickle():

@@ -68,6 +68,10 @@ class Meanings(ast.NodeTransformer):
                 self._defined.add(inner.id)
         return self.generic_visit(node)
 
+    def visit_ImportFrom(self, node):
+        """Leave out what the translator has read already."""
+        return ast.copy_location(ast.Pass(), node) if node.module == "__future__" else node
+
     def visit_Name(self, node):
         """Replace a function by its replacement, if the name has one."""
         if node.id in self._names and isinstance(node.ctx, ast.Load):
