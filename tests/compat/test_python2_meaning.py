@@ -361,6 +361,7 @@ print reduce(lambda a, b: a / b, [100, 7, 2]), apply(max, [1, 3]), 10L / 4
 def flat(x):
     return sum(map(flat, x), []) if hasattr(x, "__iter__") else [x]
 print flat(["abc", ["d", ("e", 1)]]), hasattr("", "join"), list(iter([3, ""].pop, ""))
+print hasattr({}, "iteritems"), hasattr([], "next"), hasattr(iter([]), "next"), hasattr([], "keys")
 with open("parts", "wb") as f:
     f.write("hello 12")
 f = open("parts", "rb")
@@ -385,6 +386,7 @@ load 0 load 1 load 2 True
 True True ['b'] 1 ['b']
 7 3 2
 ['abc', 'd', 'e', 1] True []
+True False True False
 3
 [3] False
 [3] True

@@ -189,6 +189,11 @@ def _sort(values, *arguments, **options):
 
 # --- lists ---
 
+#: Maps methods of Python 2 to methods that objects with the same purpose have in Python 3.
+_NEW_NAMES = {"has_key": "keys", "iteritems": "items", "iterkeys": "keys", "itervalues": "values",
+              "next": "__next__"}
+
+
 def _map(function, *sequences):
     if function is None:
         return list(itertools.zip_longest(*sequences)) if sequences[1:] else list(sequences[0])
@@ -217,7 +222,9 @@ def _iter(value, *sentinel):
 
 
 def _hasattr(value, name):
-    return hasattr(value, name) and not (name == "__iter__" and isinstance(value, (bytes, str)))
+    if name == "__iter__" and isinstance(value, (bytes, str)):
+        return False
+    return hasattr(value, name) or name in _NEW_NAMES and hasattr(value, _NEW_NAMES[name])
 
 
 def _listed(name):
