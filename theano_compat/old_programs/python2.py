@@ -38,7 +38,7 @@ _NAMES = {"xrange", "raw_input", "unicode", "basestring", "unichr", "reduce", "e
 _MODULES = {"cPickle", "StringIO", "cStringIO", "urllib2", "urlparse", "httplib", "ConfigParser",
             "Queue", "Tkinter", "__builtin__", "commands", "copy_reg"}
 _METHODS = {"iteritems", "iterkeys", "itervalues", "has_key"}
-#: Syntax that Python 2 does not have. `ast.parse` accepts it only in Python 3.
+#: Syntax that Python 2 does not have.
 _SYNTAX_OF_PYTHON3 = (ast.AnnAssign, ast.AsyncFunctionDef, ast.JoinedStr, ast.Nonlocal,
                       ast.YieldFrom)
 #: Conditions of a program for both versions.
