@@ -76,6 +76,17 @@ def test_an_option_or_metadata_tells_python_2(tmp_path, arguments, metadata):
     assert done.returncode == 0 and outputs(cells) == [["3"]], done.stderr
 
 
+def test_imports_from_the_future_hold_in_later_cells(tmp_path):
+    """They also hold if the first cell could be Python 3, and is not translated."""
+    cells = ["from __future__ import (division,\n    print_function)", "print(7/2, end='!')",
+             "xrange(3)[1]/2"]
+    done, cells = run(tmp_path, cells)
+    assert done.returncode == 0 and outputs(cells)[1:] == [["3.5!"], ["0.5"]], done.stdout
+    *_, text = texts_in_jupyter(
+        "%load_ext theano_compat", "from __future__ import division", "print 7 / 2", "print 1 / 2")
+    assert text == "0.5"
+
+
 def test_clear_errors(tmp_path):
     (tmp_path / "text.ipynb").write_text("text")
     for arguments, message in [(["old.ipynb"], "say where the result goes"),

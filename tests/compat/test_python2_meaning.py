@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from theano_compat.old_programs import python2
+
 pytestmark = pytest.mark.process
 
 MAIN = """
@@ -35,6 +37,47 @@ print round(2.5), map(round, [1])
 0.13 2.67 1200.0 5e-324 1.0
 0.5 -3.0 2.0 inf 4
 own ['own']
+"""
+
+PROGRAMS["dividing"] = r"""
+import numpy as np
+calls = []
+def called(value):
+    calls.append(value)
+    return value
+values = [100, 50, 20]
+values[called(1)] /= 7
+called(values)[called(-1)] /= called(3)
+w = np.arange(12).reshape(3, 4)
+w[1:, called(2)] /= 2
+w[...] /= 2
+print values, w.tolist(), len(calls), [name for name in dir() if name.startswith("_old")]
+class Vector:
+    def __init__(self, *values): self.values = values
+    def __div__(self, x): return Vector(*[value / x for value in self.values])
+    def __idiv__(self, x):
+        self.values = [value / x for value in self.values]
+        return self
+class Unknown:
+    x = 9
+    x /= 2
+    def __div__(self, other): return NotImplemented
+    __idiv__ = __div__
+class Known:
+    def __rdiv__(self, other): return "known"
+v = same = Vector(7, 9)
+v /= 2
+print v is same, v.values, (v / 2).values, Unknown() / Known(), Unknown.x
+unknown = Unknown()
+unknown.x /= 2
+unknown /= Known()
+print unknown
+print np.bool_(True) / 2, (np.array([True, False]) / 2).tolist()
+""", r"""
+[100, 7, 6] [[0, 0, 1, 1], [2, 2, 1, 3], [4, 4, 2, 5]] 5 []
+True [3, 4] (1, 2) known 4
+known
+0 [0, 0]
 """
 
 PROGRAMS["drawing"] = r"""
@@ -241,6 +284,116 @@ True True True
 3 True
 """
 
+PROGRAMS["own_names"] = r"""
+import sys
+def where(lat, long):
+    return {"lat": lat, "long": long}
+print sorted(where(1.5, long=2.5).items()), isinstance(long(3), long)
+long = 3.25
+print long, "%s" % long
+def filter(xs, k): return tuple(x * k for x in xs)
+def map(rows): return "%d rows" % len(rows)
+def zip(*names): return ".".join(names)
+def range(lo, hi, n): return (lo, hi, n)
+def apply(image, kernel): return image * kernel
+def input(shape): return shape
+from operator import add as reduce
+print filter([1, 2], 3), map([1]), zip("a", "b"), range(0, 1., 5), apply(3, 4), input(5)
+print reduce(1, 2)
+class Layer(object):
+    def keys(self): return "k"
+    def items(self, n=1): return n
+    def iteritems(self): return "own"
+    def has_key(self, key): return "has " + key
+    def map(self, x): return x
+layer = Layer()
+class Node:
+    def __init__(self, next=None): self.next = next
+node, n = Node(Node()), 0
+while node:
+    node = node.next
+    n += 1
+class Iterator:
+    n = 0
+    def __iter__(self): return self
+    def next(self, step=1):
+        self.n += step
+        if self.n > 4: raise StopIteration
+        return self.n
+print n, list(Iterator()), Iterator().next(step=2), iter([5]).next(), [f() for f in [iter([1, 2]).next]]
+print layer.keys(), layer.items(n=3), layer.iteritems(), layer.has_key("k"), layer.map(2)
+""", r"""
+[('lat', 1.5), ('long', 2.5)] True
+3.25 3.25
+(3, 6) 1 rows a.b (0, 1.0, 5) 12 5
+3
+2 [1, 2, 3, 4] 2 5 [1]
+k 3 own has k 2
+"""
+
+PROGRAMS["lists"] = r"""
+import itertools
+from itertools import izip as zip2, imap, count
+def load(n):
+    print "load", n,
+    return n * n
+for x in map(load, [1, 2]):
+    print "got", x
+todo = [1, 2, 3, 4, 5, 6]
+for k in filter(lambda v: v % 2 or v > 3, todo):
+    todo.remove(k)
+queue = [1, 2, 3]
+for a, b in zip(queue, [10, 20, 30, 40, 50]):
+    queue.append(a + b)
+print todo, queue
+print any(map(load, [0, 1, 2]))
+print map(None, [1, 2], "a"), map(None, [1]), map(lambda a, b: [a, b], [1, 2], [3]), zip()
+print filter(None, (0, 1)), filter(str.isdigit, "a1b2"), range(3)[::-1], xrange(3)[1]
+print itertools.izip("ab", count()).next(), list(zip2("ab", count())), imap(abs, count()).next()
+print list(itertools.izip_longest("a", "bc")), list(itertools.ifilter(None, [0, 1]))
+d = {"a": 1}
+for key in d.keys():
+    del d[key]
+d.update(b=2)
+print d, d.keys(), d.values() + [3], d.items(), d.iteritems().next(), list(d.itervalues())
+print d.has_key("b"), not d.has_key("c"), dict.keys(d), len(d.viewkeys()), sorted(d.iterkeys())
+print reduce(lambda a, b: a / b, [100, 7, 2]), apply(max, [1, 3]), 10L / 4
+def flat(x):
+    return sum(map(flat, x), []) if hasattr(x, "__iter__") else [x]
+print flat(["abc", ["d", ("e", 1)]]), hasattr("", "join"), list(iter([3, ""].pop, ""))
+print hasattr({}, "iteritems"), hasattr([], "next"), hasattr(iter([]), "next"), hasattr([], "keys")
+with open("parts", "wb") as f:
+    f.write("hello 12")
+f = open("parts", "rb")
+print len(list(iter(lambda: f.read(3), "")))
+open("half.py", "w").write("half = 7 / 2; print map(abs, [half]), __name__ == 'other'")
+def scope():
+    execfile("half.py")
+    execfile("half.py", {"__name__": "other"})
+scope()
+execfile("half.py")
+print half
+""", r"""
+load 1 load 2 got 1
+got 4
+[2] [1, 2, 3, 11, 22, 33]
+load 0 load 1 load 2 True
+[(1, 'a'), (2, None)] [1] [[1, 3], [2, None]] []
+(1,) 12 [2, 1, 0] 1
+('a', 0) [('a', 0), ('b', 1)] 0
+[('a', 'b'), (None, 'c')] [1]
+{'b': 2} ['b'] [2, 3] [('b', 2)] ('b', 2) [2]
+True True ['b'] 1 ['b']
+7 3 2
+['abc', 'd', 'e', 1] True []
+True False True False
+3
+[3] False
+[3] True
+[3] False
+3
+"""
+
 
 @pytest.fixture(scope="module")
 def outputs(warm, tmp_path_factory):
@@ -337,6 +490,78 @@ print np.random.randint(0, 100, 3).tolist()
 [[0.0, 1.0], [False, True], [True, True], 1.5]
 [37, 12, 72]
 """, done.stderr
+
+
+def test_what_is_imported_from_the_future_is_read_as_in_python2(warm, tmp_path):
+    """All ways to write these imports work, and words in comments and texts do not count."""
+    done = run(
+        tmp_path, environment=warm.environment, main='''\
+"""A docstring.
+
+    from __future__ import division
+"""
+from __future__ import with_statement  # no division, no print_function
+import both, division, function
+print 7 / 2, "from __future__ import division"
+''', both="""\
+'A docstring.'
+from __future__ import (absolute_import,  # print_function comes later
+                        division,
+                        print_function)
+print(7 / 2, "a", end=" ")
+for i in xrange(1): print(i)
+""", division="""\
+from __future__ import absolute_import, \\
+    division
+print 7 / 2, "b"
+""", function="""\
+from __future__ import (absolute_import,
+    print_function)
+from __future__ import with_statement; from __future__ import unicode_literals
+print(7 / 2, "c")
+""")
+    assert done.stdout == "3.5 a 0\n3.5 b\n3 c\n3 from __future__ import division\n", done.stderr
+
+
+def test_tabs_in_texts_are_kept(warm, tmp_path):
+    done = run(tmp_path, environment=warm.environment, main="""\
+rows = "1\t2".split("\\t")
+if True:
+\tprint len(rows), "tab",\t[1]
+        print "spaces"
+print repr('''
+\ta
+    \t'''), repr("b\\
+\tc")
+""")
+    assert done.stdout == "2 tab [1]\nspaces\n'\\n\\ta\\n    \\t' 'b\\tc'\n", done.stderr
+
+
+def test_files_that_a_program_loads_are_translated(warm, tmp_path):
+    done = run(tmp_path, environment=warm.environment, main="""
+import os, runpy, sys
+print runpy.run_path("part.py")["half"],
+if sys.version_info < (3, 12):
+    import imp
+    print imp.load_source("one", "part.py").half, os.path.basename(sys.modules["one"].__file__),
+    print imp.load_module("part", *imp.find_module("part", ["."])).items
+""", part="half = 7 / 2\nitems = map(str, range(2))\n")
+    expected = "3 3 part.py ['0', '1']\n" if sys.version_info < (3, 12) else "3"
+    assert done.stdout.strip() == expected.strip() and not done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("text, expected", [
+    ("x = raw_input()", True), ("d.has_key(1)", True), ("import cPickle", True),
+    ("reduce(max, x)", True), ("#!/usr/bin/python2\nx = 1", True), ("print 1", True),
+    ("import six\nsix.iteritems(d)", False), ("def reduce(f): pass\nreduce(x)", False),
+    ("class D(dict):\n    def has_key(self): pass\nd.has_key()", False),
+    ("print(f'{unicode}')", False), ("def f(x: int): xrange(x)", False),
+    ("def f(long): return long", False), ("x: int = 1\nxrange(x)", False),
+    ("def f(x) -> int: xrange(x)", False), ("from six.moves import cPickle", False),
+    ("import sys\nif sys.version_info[0] >= 3:\n    import pickle\nelse:\n    import cPickle", False),
+    ("#!/usr/bin/env python3\nx = unicode", False), ("#!/usr/bin/env python3\nprint 1", True)])
+def test_python2_is_told_from_python3(text, expected):
+    assert python2.is_python2(text.encode(), "main.py") is expected
 
 
 def test_what_cannot_be_told_is_an_error(warm, tmp_path):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from theano_compat.hooks import replace
 
-__all__ = ["adapt_children", "adapt_this_process"]
+__all__ = ["adapt_children", "adapt_this_process", "translate_scripts"]
 
 _FOLDER = str(Path(__file__).resolve().parent / "in_children")
 
@@ -43,10 +43,9 @@ def adapt_this_process():
     python2_folder = os.environ.get("THEANO_COMPAT_PYTHON2")
     if python2_folder is not None:
         python2.as_python2(python2_folder)
-        _translate_scripts(python2.code_of)
 
 
-def _translate_scripts(code_of):
+def translate_scripts(code_of):
     """Let `runpy` translate scripts. A child of multiprocessing runs the program's script by it."""
     @replace(runpy)
     def _get_code_from_file(*arguments):

@@ -5,6 +5,7 @@ this cell and all cells that run after it are translated. ``%load_ext
 theano_compat.old_programs.python2`` translates all cells.
 """
 
+import ast
 import importlib.util
 import re
 import sys
@@ -42,6 +43,7 @@ def load(shell, is_python2=False):
         # Only the class of the object changes, because it has a state, and others refer to it.
         shell.compile.__class__ = type("Compiler", (_Compiler, type(shell.compile)), {})
         shell.compile.is_python2 = False
+        shell.compile.features = set()
         shell.set_custom_exc((Exception,), _show_with_advice)
         shell.input_transformers_cleanup.append(_install_in_kernel)
     if is_python2:
@@ -49,7 +51,10 @@ def load(shell, is_python2=False):
 
 
 class _Compiler:
-    """Compiles cells, and translates cells in Python 2. Tracebacks show the lines of the cell."""
+    """Compiles cells, and translates cells in Python 2. Tracebacks show the lines of the cell.
+
+    What a cell imports from ``__future__`` also holds in later cells.
+    """
 
     def ast_parse(self, source, filename="<unknown>", symbol="exec"):
         if symbol != "exec":
@@ -58,12 +63,16 @@ class _Compiler:
             if not self.is_python2 and python2.is_python2(source.encode(), filename):
                 self.use_python2()
             if self.is_python2:
-                return python2.tree_of(source, filename)
+                return python2.tree_of(source, filename, features=self.features)
         except SyntaxError:  # the call below raises Python 3's error, which is clearer
             pass
         except ModuleNotFoundError as error:  # the shell can only show a SyntaxError
             raise SyntaxError(f"This is Python 2. {error}") from None
-        return super().ast_parse(source, filename, symbol)
+        tree = super().ast_parse(source, filename, symbol)
+        for node in tree.body:
+            if isinstance(node, ast.ImportFrom) and node.module == "__future__":
+                self.features.update(alias.name for alias in node.names)
+        return tree
 
     def use_python2(self):
         if not self.is_python2:

@@ -10,7 +10,9 @@ import ast
 import builtins
 import codecs
 import csv
+import functools
 import io
+import itertools
 import math
 import operator
 import random
@@ -18,6 +20,7 @@ import string
 import sys
 import types
 import warnings
+from collections.abc import MappingView
 from decimal import ROUND_HALF_UP, Context, Decimal
 from functools import cmp_to_key
 
@@ -49,7 +52,7 @@ class Meanings(ast.NodeTransformer):
 
     def __init__(self, path):
         self._path = path
-        self._names = {function.__name__ for function in MEANINGS}
+        self._names = {"input", *(function.__name__ for function in MEANINGS)}
         self._defined = set()  # names of the program's own functions, classes and variables
 
     def visit_Module(self, node):
@@ -59,9 +62,15 @@ class Meanings(ast.NodeTransformer):
                 self._defined.add(inner.name)
             elif isinstance(inner, ast.alias):
                 self._defined.add(inner.asname or inner.name)
+            elif isinstance(inner, ast.ImportFrom) and inner.module in ("builtins", "six.moves"):
+                self._names -= {alias.asname or alias.name for alias in inner.names}
             elif isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store):
                 self._defined.add(inner.id)
         return self.generic_visit(node)
+
+    def visit_ImportFrom(self, node):
+        """Leave out what the translator has read already."""
+        return ast.copy_location(ast.Pass(), node) if node.module == "__future__" else node
 
     def visit_Name(self, node):
         """Replace a function by its replacement, if the name has one."""
@@ -70,8 +79,10 @@ class Meanings(ast.NodeTransformer):
         return node
 
     def visit_Attribute(self, node):
-        """Replace ``math.ceil`` and ``math.floor``."""
+        """Replace ``math.ceil``, ``math.floor`` and the ``next`` of iterators."""
         self.generic_visit(node)
+        if node.attr == "next" and isinstance(node.ctx, ast.Load):
+            return _call("next_of", node.value)
         if node.attr in ("ceil", "floor") and isinstance(node.ctx, ast.Load):
             return _call("meaning", node)
         return node
@@ -97,6 +108,15 @@ class Meanings(ast.NodeTransformer):
             return _call("call", node.args[0], ast.Constant("decode"), *node.args[1:])
         if function.id in ("eval", "exec") and function.id not in self._defined:
             self._warn(node, f"{function.id} reads its text as Python 3, in which 7 / 2 is 3.5")
+        return node
+
+    def visit_ClassDef(self, node):
+        """Let Python 3 call the method ``next`` of an iterator."""
+        self.generic_visit(node)
+        methods = {inner.name for inner in node.body if isinstance(inner, ast.FunctionDef)}
+        if "next" in methods and "__next__" not in methods:
+            node.body.append(ast.copy_location(ast.Assign(
+                [ast.Name("__next__", ast.Store())], ast.Name("next", ast.Load())), node))
         return node
 
     def visit_FunctionDef(self, node):
@@ -165,6 +185,63 @@ def _sorted(values, cmp=None, key=None, reverse=False):
 
 def _sort(values, *arguments, **options):
     values[:] = _sorted(values, *arguments, **options)
+
+
+# --- lists ---
+
+#: Maps methods of Python 2 to methods that objects with the same purpose have in Python 3.
+_NEW_NAMES = {"has_key": "keys", "iteritems": "items", "iterkeys": "keys", "itervalues": "values",
+              "next": "__next__"}
+
+
+def _map(function, *sequences):
+    if function is None:
+        return list(itertools.zip_longest(*sequences)) if sequences[1:] else list(sequences[0])
+    return [function(*values) for values in itertools.zip_longest(*sequences)]
+
+
+def _filter(function, values):
+    kept = list(filter(function, values))
+    if isinstance(values, str):
+        return "".join(kept)
+    return tuple(kept) if isinstance(values, tuple) else kept
+
+
+def _zip(*sequences):
+    return list(zip(*sequences))
+
+
+def _range(*numbers):
+    return list(range(*numbers))
+
+
+def _iter(value, *sentinel):
+    if sentinel == ("",):  # a file opened as "rb" returns b"" at its end
+        return itertools.takewhile(lambda x: not isinstance(x, bytes) or x, iter(value, ""))
+    return iter(value, *sentinel)
+
+
+def _hasattr(value, name):
+    if name == "__iter__" and isinstance(value, (bytes, str)):
+        return False
+    return hasattr(value, name) or name in _NEW_NAMES and hasattr(value, _NEW_NAMES[name])
+
+
+def _listed(name):
+    """Return a function that calls a method, and copies a view of a dictionary to a list."""
+    def call_method(value, *arguments, **options):
+        result = getattr(value, name)(*arguments, **options)
+        return list(result) if isinstance(result, MappingView) else result
+    return call_method
+
+
+def _renamed(name, old_name, function):
+    """Return a function that calls the method with the old name, if there is one."""
+    def call_method(value, *arguments, **options):
+        if hasattr(value, old_name):
+            return getattr(value, old_name)(*arguments, **options)
+        return function(getattr(value, name)(*arguments, **options))
+    return call_method
 
 
 # --- numbers ---
@@ -270,21 +347,43 @@ def _open(name, mode="r", *arguments, **options):
     return open(name, mode, *arguments, **options)
 
 
+def _raw_input(*prompt):
+    return builtins.input(*prompt)
+
+
+def _input(*prompt):
+    caller = sys._getframe(1)
+    return eval(builtins.input(*prompt), caller.f_globals, caller.f_locals)
+
+
 # --- replacements for functions of Python 3, and names of Python 2's library ---
 
 #: Maps functions of Python 3 to functions that have the meaning of Python 2.
 MEANINGS = {
-    format: _format_value, open: _open, round: _round, sorted: _sorted,
+    filter: _filter, format: _format_value, hasattr: _hasattr, iter: _iter, map: _map, open: _open,
+    range: _range, round: _round, sorted: _sorted, zip: _zip,
     math.ceil: lambda x: float(np.ceil(float(x))), math.floor: lambda x: float(np.floor(float(x)))}
 _MEANINGS_BY_ID = {id(function): meaning for function, meaning in MEANINGS.items()}
 #: Maps the name of a method to a type and a function. For objects of this type, the method has
 #: another meaning in Python 2, which the function has.
 METHODS = {"decode": (str, _decode), "encode": ((bytes, str), _encode), "format": (str, _format),
-           "sort": (list, _sort)}
+           "has_key": (object, _renamed("__contains__", "has_key", bool)), "sort": (list, _sort)}
+for _name in "keys", "values", "items":
+    METHODS.update({
+        _name: (object, _listed(_name)),
+        f"iter{_name}": (object, _renamed(_name, f"iter{_name}", iter)),
+        f"view{_name}": (object, _renamed(_name, f"view{_name}", lambda view: view))})
+
+
+def next_of(value):
+    """Return ``value.next``, which Python 3 calls ``__next__`` in its own iterators."""
+    return value.next if hasattr(value, "next") else value.__next__
 
 
 def meaning(value):
     """Return the replacement for a function of Python 3; return any other value unchanged."""
+    if value is builtins.input:  # in Jupyter, this is another function for each cell
+        return _input
     return _MEANINGS_BY_ID.get(id(value), value)
 
 
@@ -310,8 +409,14 @@ _LIBRARY = {
         "TupleType": tuple, "TypeType": type, "UnicodeType": str, "XRangeType": range},
     sys: {"setdefaultencoding": lambda encoding: None},
     builtins: {
-        "__python2__": sys.modules[__name__], "cmp": _cmp, "file": _open, "raw_input": input,
-        "buffer": lambda data: memoryview(_bytes(data))},
+        "__python2__": sys.modules[__name__], "cmp": _cmp, "file": _open, "raw_input": _raw_input,
+        "buffer": lambda data: memoryview(_bytes(data)), "long": int, "xrange": range,
+        "reduce": functools.reduce,
+        "apply": lambda function, arguments=(), options={}: function(*arguments, **options)},
+    itertools: {
+        # These are not the functions of Python 3 themselves, which have another meaning here.
+        **{f"i{cls.__name__}": type(f"i{cls.__name__}", (cls,), {}) for cls in (filter, map, zip)},
+        "ifilterfalse": itertools.filterfalse, "izip_longest": itertools.zip_longest},
 }
 
 
