@@ -150,7 +150,7 @@ check(1)
 # %% [markdown]
 # ### Две сети
 #
-# Для параметров распределений построим две сети из слоёв Lasagne. Первый аргумент слоя — слой, который стоит перед ним. Все слои и функции активации описаны в документации: [слои](https://lasagne.readthedocs.io/en/latest/modules/layers.html), [функции активации](https://lasagne.readthedocs.io/en/latest/modules/nonlinearities.html).
+# Для параметров распределений построим две сети из слоёв Lasagne. Первый аргумент слоя — слой, который стоит перед ним. Все слои и функции активации описаны в документации: [слои](https://lasagne.readthedocs.io/en/latest/modules/layers.html), [функции активации](https://lasagne.readthedocs.io/en/latest/modules/nonlinearities.html). Документация описывает более новую Lasagne, чем версия 0.1, с которой работаем мы: например, `elu` у нас — `T.nnet.elu`.
 #
 # Вторая сеть, декодировщик, готова. Она возвращает логиты, поэтому на её выходе нет нелинейности.
 
