@@ -52,10 +52,8 @@ def as_old_program():
         if name in sys.modules or not name.startswith(("scipy", "matplotlib")):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DeprecationWarning)
-                _restore_names(importlib.import_module(name))
-    for name, restore in _OLD_MEANINGS.items():
-        original = getattr(np, name)
-        setattr(np, name, functools.wraps(original)(restore(original)))
+                _restore(importlib.import_module(name))
+    _restore(np)
     np.set_printoptions(legacy="1.25")  # NumPy 2.0 prints a number with its type
     # Since NumPy 2.0, `from numpy import *` also replaces these functions and types of Python.
     np.__all__ = [name for name in np.__all__
@@ -97,13 +95,14 @@ def _exists(module):
         return False
 
 
-def _restore_names(module):
-    """Set the names of a module that are in `DROPPED` and that it does not have."""
-    for name, value in DROPPED[module.__name__].items():
+def _restore(module):
+    """Set names in `DROPPED` that a module does not have, and decorate those in `_OLD_MEANINGS`."""
+    for name, value in DROPPED.get(module.__name__, {}).items():
         if name not in vars(module):
             setattr(module, name, resolve_name(value) if isinstance(value, str) else value)
-    if module.__name__ == "scipy.stats":
-        module.mode = functools.partial(module.mode, keepdims=True)  # the default before SciPy 1.11
+    for name, restore in _OLD_MEANINGS.get(module.__name__, {}).items():
+        original = getattr(module, name)
+        setattr(module, name, functools.wraps(original)(restore(original)))
 
 
 @around_import("scipy", "scipy.misc", "scipy.ndimage", "scipy.stats", "scipy.linalg",
@@ -116,7 +115,7 @@ def restore_scipy_names(module):
     """
     yield
     if _is_old_program:
-        _restore_names(module)
+        _restore(module)
 
 
 # --- names ---
@@ -429,20 +428,28 @@ def _accept_binary(function):
     return with_binary
 
 
-#: Maps the name of a function to a decorator that restores its old meaning.
+def _keep_dimensions(function):
+    """Keep the axis over which a function computes, as a dimension of length 1."""
+    return functools.partial(function, keepdims=True)
+
+
+#: Maps the name of a function, by its module, to a decorator that restores its old meaning.
 _OLD_MEANINGS = {
-    **dict.fromkeys(["concatenate", "vstack", "hstack", "dstack", "stack", "column_stack",
-                     "row_stack"], _accept_iterators),
-    "sum": _accept_generators,
-    "reshape": _accept_old_name("newshape", "shape"),  # NumPy 2.4
-    **dict.fromkeys(["histogram", "histogram2d", "histogramdd"],  # NumPy 1.24
-                    _accept_old_name("normed", "density")),
-    **dict.fromkeys(["percentile", "quantile", "nanpercentile", "nanquantile"],  # NumPy 2.4
-                    _accept_old_name("interpolation", "method")),
-    **dict.fromkeys(["array", "asarray"], _accept_ragged_rows),
-    "fromstring": _accept_binary,
-    "linspace": _accept_float_number,
-    **dict.fromkeys(["empty", "full", "ones", "zeros"], _accept_float_shape),
+    "numpy": {
+        **dict.fromkeys(["concatenate", "vstack", "hstack", "dstack", "stack", "column_stack",
+                         "row_stack"], _accept_iterators),
+        "sum": _accept_generators,
+        "reshape": _accept_old_name("newshape", "shape"),  # NumPy 2.4
+        **dict.fromkeys(["histogram", "histogram2d", "histogramdd"],  # NumPy 1.24
+                        _accept_old_name("normed", "density")),
+        **dict.fromkeys(["percentile", "quantile", "nanpercentile", "nanquantile"],  # NumPy 2.4
+                        _accept_old_name("interpolation", "method")),
+        **dict.fromkeys(["array", "asarray"], _accept_ragged_rows),
+        "fromstring": _accept_binary,
+        "linspace": _accept_float_number,
+        **dict.fromkeys(["empty", "full", "ones", "zeros"], _accept_float_shape),
+    },
+    "scipy.stats": {"mode": _keep_dimensions},  # SciPy 1.11
 }
 
 
