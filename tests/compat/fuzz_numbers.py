@@ -19,9 +19,9 @@ two functions and called three times. The program runs in several ways, each in 
 
 The allowed difference is measured. For this, the reference is computed another `SHAKES` times. Each
 time, each result of each operation is changed by a few units in its last place; for sums and
-products, each argument is changed, too. A float may differ by a multiple of the change that this causes.
-Integers, infinity and nan may differ only if this changes them. A table at the end counts these
-cases.
+products, each argument is changed, too. A float may differ by a multiple of the change that this
+causes. Integers, infinity and nan may differ only if this changes them. A table at the end counts
+these cases.
 """
 
 import argparse

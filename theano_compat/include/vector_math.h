@@ -42,11 +42,6 @@ template <typename T> static inline auto tanh(T x) -> decltype(std::tanh(x))
     || defined(__ASSOCIATIVE_MATH__) || defined(__RECIPROCAL_MATH__) \
     || defined(__NO_SIGNED_ZEROS__)
 
-VECTOR_MATH float sigmoid(float x)
-{
-    return x < -88.0f ? 0.0f : x > 15.0f ? 1.0f : 1 / (1 + std::exp(-x));
-}
-
 VECTOR_MATH float softplus(float x)
 {
     return (x > 0 ? x : 0) + std::log1p(std::exp(-std::fabs(x)));
@@ -136,14 +131,6 @@ VECTOR_MATH float tanh(float x)
     return __builtin_copysignf(size < 0.625f ? size - lost : far, x);
 }
 
-/* Exactly 0 or 1 where Theano's is: log(1 - sigmoid(x)) depends on that. */
-VECTOR_MATH float sigmoid(float x)
-{
-    float result = 1 / (1 + vector_math::exp(-x));
-    result = x > 15.0f ? 1.0f : result;
-    return x < -88.0f ? 0.0f : result;
-}
-
 /* log(1 + exp(x)) */
 VECTOR_MATH float softplus(float x)
 {
@@ -152,6 +139,14 @@ VECTOR_MATH float softplus(float x)
 }
 
 #endif
+
+/* Exactly 0 or 1 where Theano's is: log(1 - sigmoid(x)) depends on that. */
+VECTOR_MATH float sigmoid(float x)
+{
+    float result = 1 / (1 + vector_math::exp(-x));
+    result = x > 15.0f ? 1.0f : result;
+    return x < -88.0f ? 0.0f : result;
+}
 
 /* While this object exists, if `on`, float results below 1.2e-38 become 0: with such numbers SSE
    and AVX compute up to a hundred times slower, and moving averages decay to them.  Arguments that

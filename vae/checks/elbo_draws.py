@@ -35,7 +35,7 @@ class Estimate(NamedTuple):
 
 
 ESTIMATES = [Estimate(order, *is_sampled) for order in range(2)
-              for is_sampled in [(True, True), (False, False), (False, True), (True, False)]]
+             for is_sampled in [(True, True), (False, False), (False, True), (True, False)]]
 
 
 @dataclass(frozen=True)
