@@ -56,9 +56,29 @@ def test_each_version_of_the_format(version):
     assert found[0][0].strip() == SOURCES[0].strip()
 
 
+MALFORMED = [None, "source", 5, 1.5, True, [], ["cell"], {}, {"source": ["1"]},
+             {"cell_type": "code", "source": None}, {"cell_type": "code", "source": 5},
+             {"cell_type": "code", "source": {"0": "1"}},
+             {"cell_type": "code", "source": ["1", None]},
+             {"cell_type": ["code"], "source": "1"}]
+
+
+@pytest.mark.parametrize("cell", MALFORMED, ids=json.dumps)
+@pytest.mark.parametrize("version", [3, 4])
+def test_malformed_cells_are_skipped(cell, version):
+    content = json.loads(notebook(counts=list(range(1, len(SOURCES) + 1)), version=(version, 0)))
+    cells = content["cells"] if version == 4 else content["worksheets"][0]["cells"]
+    for place in [0, len(cells) // 2, len(cells)]:
+        cells.insert(place, cell)
+    if version == 3:
+        content["worksheets"].append(cell)
+    found = sources_of(json.dumps(content).encode())
+    assert [number for _source, number in found] == [number for _source, number in EXPECTED]
+
+
 @pytest.mark.parametrize("content", [
     b"", b"{}", b"[]", b"null", b'{"cells": 5}', b'{"cells": [5]}', b'{"worksheets": [{}]}',
-    b'{"cells": [{"cell_type": "code", "source": 5}]}', b"\xff\xfe\x00", b"\xff" * 100])
+    b'{"cells": [{"cell_type": "code", "source": 5}]}', b'{"cells": [null, null]}', b"\xff\xfe\x00", b"\xff" * 100])
 def test_what_is_not_a_notebook(content):
     with pytest.raises(ValueError):
         cells_of(content)

@@ -10,7 +10,8 @@ __all__ = ["code_cells_in"]
 def code_cells_in(content):
     """Return the code cells of a notebook, from top to bottom.
 
-    The source of the cells is enough: metadata, outputs and other parts may be missing.
+    The source of the cells is enough: metadata, outputs and other parts may be missing. Malformed
+    cells are skipped.
 
     Parameters
     ----------
@@ -30,14 +31,26 @@ def code_cells_in(content):
     """
     notebook = _json_in(content)
     if "worksheets" in notebook:  # before version 4
-        cells = [cell for sheet in notebook["worksheets"] for cell in sheet["cells"]]
+        cells = [cell for sheet in notebook["worksheets"] if isinstance(sheet, dict)
+                 for cell in sheet.get("cells", [])]
     elif "cells" in notebook:
         cells = notebook["cells"]
     else:
         raise ValueError(_("в нём нет ячеек"))
-    return [("".join(cell.get("source", cell.get("input", ""))),
-             cell.get("execution_count", cell.get("prompt_number")))
-            for cell in cells if cell.get("cell_type") == "code"]
+    return [("".join(_source_of(cell)), cell.get("execution_count", cell.get("prompt_number")))
+            for cell in cells if _is_well_formed(cell) and cell.get("cell_type") == "code"]
+
+
+def _is_well_formed(cell):
+    if not isinstance(cell, dict):
+        return False
+    source = _source_of(cell)
+    return isinstance(source, str) or (
+        isinstance(source, list) and all(isinstance(line, str) for line in source))
+
+
+def _source_of(cell):
+    return cell.get("source", cell.get("input", ""))
 
 
 def _json_in(content):
