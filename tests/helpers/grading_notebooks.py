@@ -3,6 +3,7 @@
 All of them are made from the code of the solved notebook and of the student's notebook.
 """
 
+import json
 import re
 import textwrap
 from itertools import cycle, islice
@@ -160,6 +161,12 @@ loss = -elbo
 updates = list(lasagne.updates.rmsprop(loss, params).items())
 """}
 
+_PRIOR = "pz = MultivariateNormalDiag(loc=T.zeros_like(z), scale=T.ones_like(z))"
+_SHARED_PRIOR = """\
+zeros, ones = (theano.shared(values((BATCH_SIZE, HIDDEN_DIM), dtype="float32"))
+               for values in (np.zeros, np.ones))
+pz = MultivariateNormalDiag(loc=zeros, scale=ones)"""
+
 #: Right answers unlike the reference's, by what is unusual in them.
 RIGHT = {
     "avg and std, deep, exp of half, closed KL, sum as loss": {
@@ -168,6 +175,7 @@ RIGHT = {
     "convolutional, softplus with a floor, K samples in a loop": {
         2: _CONVOLUTIONAL, 5: _K_SAMPLES_IN_A_LOOP},
     "K samples in a batch, parameters one by one": _K_SAMPLES_IN_A_BATCH,
+    "shared constants in the prior": {4: changed(SOLVED[4], _PRIOR, _SHARED_PRIOR)},
 }
 
 
@@ -225,6 +233,10 @@ WRONG = {
     "encoder's parameters forgotten": (
         5, changed(SOLVED[5], NETWORKS, "[decoder_logits]"),
         "нет параметров кодировщика: e_hid1.W"),
+    "a prior that is trained": (
+        5, f"{_SHARED_PRIOR}\n" + changed(SOLVED[5], "trainable=True)",
+                                          "trainable=True) + [zeros, ones]"),
+        "params или updates меняют pz.loc, pz.scale"),
     "KL of the wrong sign": (
         5, changed(SOLVED[5], "+ pz.log_prob(z) - qz_x", "- pz.log_prob(z) + qz_x"),
         "KL-дивергенция входит с неверным знаком"),
@@ -340,6 +352,14 @@ def _with_other_cells():
     return to_bytes(sources, version=(3, 0))
 
 
+def _with_malformed_cells():
+    written = json.loads(notebook())
+    for place, cell in enumerate([None, "code", 5, [], {"cell_type": "code", "source": None},
+                                  {"cell_type": "code", "source": [1]}]):
+        written["cells"].insert(3 * place, cell)
+    return json.dumps(written).encode()
+
+
 def _only_the_exercises():
     return to_bytes(list(SOLVED.values()))
 
@@ -409,6 +429,7 @@ FORMS = {
     "with outputs": _with_outputs,
     "magics, format 4.0": _with_magics,
     "other cells, format 3": _with_other_cells,
+    "malformed cells": _with_malformed_cells,
     "only the exercises": _only_the_exercises,
     "one cell": _one_cell,
     "split over cells": _split,

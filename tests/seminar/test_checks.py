@@ -708,6 +708,39 @@ def test_right_priors_of_one_row_and_of_a_batch(rows, names):
     check(5, names)
 
 
+def with_shared_prior(names):
+    """Return the shared zeros and ones that are the parameters of p(z)."""
+    zeros, ones = (theano.shared(values((20, 2), "float32")) for values in (np.zeros, np.ones))
+    names["pz"] = MultivariateNormalDiag(zeros, ones)
+    with_elbo(names, right_bound(names))
+    names["updates"] = lasagne.updates.adam(names["loss"], names["params"])
+    return zeros, ones
+
+
+def test_a_prior_of_shared_constants(names):
+    with_shared_prior(names)
+    check(4, names)
+    check(5, names)
+
+
+@pytest.mark.parametrize("value", [0.1, 2.])
+def test_a_prior_of_wrong_shared_constants(value, names):
+    zeros, _ones = with_shared_prior(names)
+    zeros.set_value(np.full((20, 2), value, "float32"))
+    assert "стандартным нормальным" in hint_of(4, names)
+
+
+@pytest.mark.parametrize("by", ["params", "updates"])
+def test_a_prior_that_is_trained(by, names):
+    zeros, ones = with_shared_prior(names)
+    both = names["params"] + [zeros, ones]
+    if by == "params":
+        names["params"] = both
+    names["updates"] = lasagne.updates.adam(names["loss"], both)
+    check(4, names)
+    assert "меняют pz.loc, pz.scale, а p(z)" in hint_of(5, names)
+
+
 # --- 4: the decoder's input ---
 
 @pytest.mark.parametrize("spoil", [
@@ -1188,7 +1221,10 @@ def test_mistakes_that_only_training_would_show(names):
     shift = theano.shared(np.float32(0), "shift")
     z, px_z = names["z"], names["px_z"]
     shifted_prior = MultivariateNormalDiag(T.zeros_like(z) + shift, T.ones_like(z))
-    assert "N(0, I), и до обучения" in hint_of(4, {**names, "pz": shifted_prior})
+    assert "меняют pz.loc, а p(z)" in hint_of(
+        5, {**names, "pz": shifted_prior, "params": [*names["params"], shift]})
+    trained = MultivariateNormalDiag(T.zeros_like(z) + names["params"][1][0], T.ones_like(z))
+    assert "N(0, I), и до обучения" in hint_of(4, {**names, "pz": trained})
     assert "не выход слоя" in hint_of(4, {**names, "px_z": BinaryVector(px_z.logits + shift)})
     names["qz_x"] = MultivariateNormalDiag(names["qz_x"].loc + shift, names["qz_x"].scale)
     assert "loc у qz_x — не выход слоя" in hint_of(3, names)

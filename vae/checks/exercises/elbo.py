@@ -12,7 +12,7 @@ from vae.checks.elbo_gradients import compare_gradients, compile_gradients
 from vae.checks.exercise import (
     N_HELD_OUT, Exercise, Mistake, input_of, kind_of, require, size_of)
 from vae.checks.graph_tools import (
-    array_function, is_tensor, same_parameters_afterwards, trained_parameters_of)
+    array_function, is_tensor, parameters_of, same_parameters_afterwards, trained_parameters_of)
 from vae.checks.latent_code import judge_code, require_of_the_images
 from vae.checks.random_images import binary_images
 from vae.checks.trial_training import (
@@ -41,6 +41,8 @@ def build(names):
         ``code``, ``logits``: a symbolic matrix, and the decoder's output with ``code`` for ``z``.
         ``described``: list of pairs of a parameter and its description for the student, a str.
         ``trainable``: list of shared variables, the trainable parameters of the networks' layers.
+        ``prior``: list of pairs of a shared variable and ``pz.loc`` or ``pz.scale``, which depends
+        on it. Parameters of the networks are left out.
         ``batch_size``: int.
 
     Raises
@@ -86,7 +88,7 @@ def build(names):
                                      names.decoder_logits),
                 trainable=get_all_params([names.encoder_mean, names.encoder_scale,
                                           names.decoder_logits], trainable=True),
-                batch_size=size_of(names, "BATCH_SIZE"))
+                prior=_constants_of_prior(names), batch_size=size_of(names, "BATCH_SIZE"))
 
 
 def _kind_of_no_parameter(params):
@@ -107,6 +109,19 @@ def _updates(names):
               "lasagne.updates.adam(loss, params).", kind=kind_of(updates)))
     return [[shared, T.as_tensor_variable(new) if isinstance(shared.type, T.TensorType) else new]
             for shared, new in pairs]
+
+
+def _constants_of_prior(names):
+    """Return pairs of a shared variable and the attribute of pz that depends on it."""
+    try:
+        pz = names.pz
+    except Mistake:  # a mistake in exercise 4: elbo may do without pz
+        return []
+    of_networks = parameters_of([names.qz_x.loc, names.qz_x.scale, get_output(names.decoder_logits)])
+    attributes = [(name, getattr(pz, name, None)) for name in ["loc", "scale"]]
+    return [[shared, f"pz.{name}"] for name, value in attributes
+            if isinstance(value, theano.Variable)
+            for shared in parameters_of([value]) if shared not in of_networks]
 
 
 def _described(*networks):
@@ -166,6 +181,7 @@ def measure(graph, inputs):
         All fields of `Draws`.
         ``missing``: two lists of str, the parameters of the encoder and of the decoder that are not
         in params.
+        ``trained_prior``: list of str, what `params` or `updates` would change in p(z).
         ``repeated``: bool, whether a parameter is in params twice.
         ``irrelevant``: list of str, the parameters in params on which the loss does not depend.
         ``gradients_agree``: bool, whether the gradient of the loss equals that of the bound.
@@ -206,9 +222,11 @@ def measure(graph, inputs):
                         "без градиента.")) from error
     irrelevant = descriptions(parameter for parameter, gradient in zip(params, gradients)
                               if gradient is None)
+    changed = {*params, *(shared for shared, _new in graph["updates"])}
+    trained_prior = sorted({name for shared, name in graph["prior"] if shared in changed})
     measured.update(missing=missing, repeated=len(set(params)) < len(params),
-                    irrelevant=irrelevant)
-    if any(missing) or measured["repeated"] or irrelevant:
+                    irrelevant=irrelevant, trained_prior=trained_prior)
+    if any(missing) or measured["repeated"] or irrelevant or trained_prior:
         return measured
 
     draws = Draws.from_measured(measured)
@@ -284,6 +302,9 @@ def _judge_bound(inputs, measured):
 
 
 def _judge_params(measured):
+    require(not measured["trained_prior"],
+            _("params или updates меняют {names}, а p(z) = N(0, I) не обучается: уберите из них "
+              "параметры априорного распределения.", names=", ".join(measured["trained_prior"])))
     networks = [_("кодировщика"), _("декодировщика")]
     for network, missing in zip(networks, measured["missing"]):
         require(not missing, _("в params нет параметров {network}: {names}.",
