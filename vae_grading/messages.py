@@ -153,7 +153,7 @@ class Checked:
 
 @dataclass(frozen=True)
 class Broken:
-    """An exercise that passed earlier fails when the reference replaces earlier exercises."""
+    """An exercise that passed earlier does not run with the reference's code of other exercises."""
 
     exercise: int
 

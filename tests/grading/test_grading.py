@@ -132,6 +132,13 @@ def test_a_mistake_costs_its_own_points_and_is_named(name, reference):
     assert re.search(expected, hint(result, number), re.S), hint(result, number)
 
 
+@pytest.mark.parametrize("number", [1, 3, 4])
+def test_a_mistake_beside_an_encoder_without_a_default(number, reference):
+    """The reference's call does not fit the student's encoder."""
+    answers = {**notebooks.WITHOUT_DEFAULT, **unfilled(number)}
+    assert failed(grade("", notebook(answers), reference)) == [number]
+
+
 def test_mistakes_in_several_exercises(reference):
     mistakes = ["not reparameterised", "scale of any sign", "decoder's parameters forgotten"]
     result = grade("", notebook({**{WRONG[name][0]: WRONG[name][1] for name in mistakes},

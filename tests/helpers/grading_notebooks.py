@@ -167,6 +167,10 @@ zeros, ones = (theano.shared(values((BATCH_SIZE, HIDDEN_DIM), dtype="float32"))
                for values in (np.zeros, np.ones))
 pz = MultivariateNormalDiag(loc=zeros, scale=ones)"""
 
+#: An encoder whose second argument has no default, and the student's own call.
+WITHOUT_DEFAULT = {2: changed(SOLVED[2], "hidden_dim=HIDDEN_DIM", "hidden_dim"),
+                   3: changed(SOLVED[3], "mlp(input_x)", "mlp(input_x, HIDDEN_DIM)")}
+
 #: Right answers unlike the reference's, by what is unusual in them.
 RIGHT = {
     "avg and std, deep, exp of half, closed KL, sum as loss": {
@@ -175,6 +179,7 @@ RIGHT = {
     "convolutional, softplus with a floor, K samples in a loop": {
         2: _CONVOLUTIONAL, 5: _K_SAMPLES_IN_A_LOOP},
     "K samples in a batch, parameters one by one": _K_SAMPLES_IN_A_BATCH,
+    "no default for the size of the code": WITHOUT_DEFAULT,
     "shared constants in the prior": {4: changed(SOLVED[4], _PRIOR, _SHARED_PRIOR)},
 }
 

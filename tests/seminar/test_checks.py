@@ -416,6 +416,26 @@ def test_right_deep_encoders(head):
     check(2, dict(HIDDEN_DIM=2, vae_encoder_mlp=deep_encoder))
 
 
+@pytest.mark.parametrize("signature", [
+    "input_x, hidden_dim", "x, latent_dim", "images, n", "hidden_dim, input_x", "x, *, hidden_dim",
+    "x, hidden_dim, /", "input_x, units, hidden_dim", "input_x, code_size, num_units",
+    "encoder_input, z_dim, hidden_dim", "batch_size, input_x, dim", "input_x, hidden_dim=10",
+    "input_x, units=32, latent_dim=20", "input_x, hidden_dim=2, activation=None",
+    "input_x=None, hidden_dim=2", "*arguments", "x, *more, **options"])
+def test_signatures_of_encoders(signature):
+    """The student's own call, in a later cell, gives the arguments that have no default."""
+    names = re.findall(r"\w+", signature)
+    images = next((name for name in names if name.endswith(("input_x", "input", "x", "images"))),
+                  "arguments[0]")
+    size = next((name for name in ["latent_dim", "code_size", "z_dim", "hidden_dim", "dim", "n"]
+                 if name in names), "2")
+    units = next((name for name in ["num_units", "units"] if name in names), "32")
+    cell = (f"def vae_encoder_mlp({signature}):\n"
+            f"    assert not isinstance({images}, int)\n"
+            f"    return encoder(units=({units},), hidden_dim={size})({images})\n")
+    check(2, dict(defined_by_a_cell(cell, encoder=encoder), HIDDEN_DIM=2))
+
+
 class Scaled(lasagne.layers.Layer):
     """A layer with a parameter that is not trained."""
 

@@ -262,6 +262,8 @@ class Execution:
     on_change : callable
         (exercise, cell, statement) -> None, called after a statement that has changed a value of a
         name of an exercise.
+    failed : set of int
+        After `run`, the exercises whose code of the reference has failed.
     """
 
     cells: list
@@ -272,6 +274,7 @@ class Execution:
     patience: float
     before_statement: Callable
     on_change: Callable
+    failed: set = field(default_factory=set, init=False)
     _started: set = field(default_factory=set, init=False)
     _too_early: set = field(default_factory=set, init=False)
     _errors: list = field(default_factory=list, init=False)
@@ -371,7 +374,9 @@ class Execution:
 
     def _run_replacement(self, replacement):
         """Run the reference's code; return its error or None."""
-        return self._execute(lambda: replacement.run(self.names))
+        error = self._execute(lambda: replacement.run(self.names))
+        (self.failed.discard if error is None else self.failed.add)(replacement.number)
+        return error
 
     def _execute(self, code):
         """Run code, after other code that defines missing names; return its error or None."""

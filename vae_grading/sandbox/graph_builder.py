@@ -106,14 +106,18 @@ class _GraphBuilder:
         """Run the notebook, and send the graphs or the failures of the wanted exercises."""
         self._send_sources()
         vae.checks.check = self._on_check
-        errors = Execution(
+        execution = Execution(
             self._order, self._names, {**given, "check": self._on_check}, self._task.replacements,
-            self._task.skipped, self._task.patience, self._before_statement, self._on_change).run()
-        for cell, error in errors:
+            self._task.skipped, self._task.patience, self._before_statement, self._on_change)
+        for cell, error in execution.run():
             self._raised.setdefault(cell.exercise_at(_line_in(cell, error)), error)
         self._send_sources()
         for number in EXERCISES.keys() - {*self._task.wanted, *self._task.replacements}:
-            self._send_if_broken(number)
+            if any(set(EXERCISES[number].names) & set(EXERCISES[failed].uses)
+                   for failed in execution.failed):
+                self._send(Broken(number))  # the reference's later code does not run with it
+            else:
+                self._send_if_broken(number)
         for number in self._task.wanted:
             self._finish(number)
 

@@ -1,5 +1,7 @@
 """The encoder."""
 
+import inspect
+import re
 from collections.abc import Iterator, ValuesView
 
 import numpy as np
@@ -24,6 +26,11 @@ N_DOUBLINGS = 20
 #: A mean within these bounds is also unbounded if it grows by this part of its range in the second
 #: half of the doublings. A logarithm grows by the whole of its range.
 GROWTH = 0.1
+#: Names of arguments that are the size of the code, the likeliest first, and of other sizes.
+_CODE_SIZES = ["latent|(?<!en)code|^n?_?z", "^hidden_?(dim|size)|^dims?$"]
+_ANY_SIZE = "|".join([*_CODE_SIZES, "dim|hid|size|units|batch|^n_|^num"])
+#: The value of an argument without a default that seems to be the size of another layer.
+_LAYER_SIZE = 64
 #: Number of sets of random weights with which every second image is also encoded separately.
 N_HALVES = 3
 
@@ -53,7 +60,7 @@ def build(names):
     require(callable(names.vae_encoder_mlp),
             _("vae_encoder_mlp сейчас — {kind}, а должно быть функцией.",
               kind=kind_of(names.vae_encoder_mlp)))
-    heads = names.vae_encoder_mlp(input_x)
+    heads = _applied(names.vae_encoder_mlp, input_x, hidden_dim)
     if isinstance(heads, (Iterator, ValuesView)):
         heads = list(heads)
     _require_two_layers(heads)
@@ -65,6 +72,36 @@ def build(names):
     loc, scale = get_output(heads)
     return dict(input_x=input_x, loc=loc, scale=scale, hidden_dim=hidden_dim,
                 trainable=get_all_params(list(heads), trainable=True))
+
+
+def _applied(encoder, input_x, hidden_dim):
+    """Call the student's encoder, whose arguments may have other names, order and defaults.
+
+    The student's own call is in a later cell, so only their names show what the arguments are.
+    """
+    try:
+        signature = inspect.signature(encoder)
+    except (TypeError, ValueError):
+        return encoder(input_x)
+    arguments = {name: argument.default for name, argument in signature.parameters.items()
+                 if argument.kind not in (argument.VAR_POSITIONAL, argument.VAR_KEYWORD)}
+    needed = [name for name, default in arguments.items() if default is inspect.Parameter.empty]
+    images = next((name for name in needed if not re.search(_ANY_SIZE, name, re.I)),
+                  next(iter(needed or arguments), None))
+    if images is None:
+        return encoder(input_x)
+    values = {name: None if "batch" in name else _LAYER_SIZE for name in needed}
+    values[images] = input_x
+    sizes = [name for name, default in arguments.items()
+             if name != images and (name in needed or type(default) is int)]
+    code = next((name for pattern in _CODE_SIZES for name in sizes
+                 if re.search(pattern, name, re.I)),
+                next((name for name in reversed(needed) if name != images), None))
+    if code is not None:
+        values[code] = hidden_dim
+    call = inspect.BoundArguments(signature, {
+        name: values[name] for name in arguments if name in values})
+    return encoder(*call.args, **call.kwargs)
 
 
 def _require_two_layers(heads):
