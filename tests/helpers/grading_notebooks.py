@@ -179,6 +179,10 @@ RIGHT = {
     "convolutional, softplus with a floor, K samples in a loop": {
         2: _CONVOLUTIONAL, 5: _K_SAMPLES_IN_A_LOOP},
     "K samples in a batch, parameters one by one": _K_SAMPLES_IN_A_BATCH,
+    "a learning rate that grows from 0": {5: changed(
+        SOLVED[5], "updates = lasagne.updates.adam(loss, params)",
+        "step = theano.shared(0)\nrate = 0.001 * T.minimum(step / 1000., 1)\n"
+        "updates = lasagne.updates.adam(loss, params, rate)\nupdates[step] = step + 1")},
     "no default for the size of the code": WITHOUT_DEFAULT,
     "shared constants in the prior": {4: changed(SOLVED[4], _PRIOR, _SHARED_PRIOR)},
 }

@@ -1218,7 +1218,31 @@ def test_other_optimisers(rule, names):
     check(5, names)
 
 
+def warm_up(names, rule, n_steps=100, first=0, loss=None):
+    """Return updates with a rate that grows from 0."""
+    step = theano.shared(np.float32(first))
+    rate = 0.001 * T.minimum(1., T.maximum(step, 0) / n_steps)
+    updates = rule(names["loss"] if loss is None else loss, names["params"], rate)
+    updates[step] = step + 1
+    return updates
+
+
+@pytest.mark.parametrize("updates", [
+    pytest.param(lambda names: warm_up(names, lasagne.updates.adam), id="adam"),
+    pytest.param(lambda names: warm_up(names, lasagne.updates.sgd, 1000), id="sgd"),
+    pytest.param(lambda names: warm_up(names, lasagne.updates.nesterov_momentum, 1, first=-50),
+                 id="50 steps of size 0"),
+])
+def test_updates_whose_first_step_is_zero(updates, names):
+    names["updates"] = updates(names)
+    check(5, names)
+
+
 @pytest.mark.parametrize("updates, hint", [
+    pytest.param(lambda names: warm_up(names, lasagne.updates.adam, loss=names["elbo"]),
+                 "updates увеличивают loss", id="warm-up on elbo"),
+    pytest.param(lambda names: lasagne.updates.sgd(names["loss"], names["params"], 0.),
+                 "updates не меняют параметров", id="a rate of 0"),
     pytest.param(lambda names: lasagne.updates.adam(names["elbo"], names["params"]),
                  "updates увеличивают loss", id="updates of elbo"),
     pytest.param(lambda names: lasagne.updates.sgd(names["loss"], names["params"][:3], .1),

@@ -24,13 +24,17 @@ TRAINING_STEPS = [300, 900, 900]
 #: No new attempt begins after this time, in seconds.
 PATIENCE = 40.
 LEARNING_RATE = 0.003
+#: The number of steps in which `updates` must have changed each parameter.
+_MOST_STEPS = 100
 #: Training may end when the ELBO exceeds that of models which ignore their code by this much, in
 #: nats.
 ENOUGH_GAIN = 1.
 
 
 def compare_updates_with_adam(graph, x, encoder, decoder, gradients, described, random):
-    """Compare the step that `updates` make with the first step of Adam on the loss.
+    """Compare the first change that `updates` make with the first step of Adam on the loss.
+
+    A schedule of the learning rate may begin with steps of size 0.
 
     The comparison is made twice: with the current model, and with a decoder whose output is the
     same for all codes, so that only the KL divergence changes the encoder.
@@ -64,12 +68,16 @@ def compare_updates_with_adam(graph, x, encoder, decoder, gradients, described, 
         *encoder, *decoder, *graph["params"], *(shared for shared, _new in graph["updates"]),
         *shared_variables_of([graph["loss"]])]))
 
+    updated = {shared for shared, _new in graph["updates"]}
+
     def compare(parameters):
         adam = Adam(graph["params"], gradients)
         with same_parameters_afterwards(everything):
-            by_student = _changes(parameters, apply_updates, batch)
+            by_adam = _first_changes(parameters, adam.step, batch, awaited=[])
+        awaited = [parameter in updated and np.any(expected)
+                   for parameter, expected in zip(parameters, by_adam)]
         with same_parameters_afterwards(everything):
-            by_adam = _changes(parameters, adam.step, batch)
+            by_student = _first_changes(parameters, apply_updates, batch, awaited)
         unmoved = [description_of(parameter, described) for parameter, change, expected
                    in zip(parameters, by_student, by_adam)
                    if np.any(expected) and not np.any(change)]
@@ -86,12 +94,22 @@ def compare_updates_with_adam(graph, x, encoder, decoder, gradients, described, 
                 agreement=min(agreement, agreement_of_kl))
 
 
-def _changes(parameters, step, batch):
-    """Return the change of each parameter by a step on a batch, in float64."""
+def _first_changes(parameters, step, batch, awaited):
+    """Return the change of each parameter by the first step that changes it, in float64.
+
+    `awaited` has a truth value for each parameter. There are more steps on the same batch while an
+    awaited parameter has not changed, at most `_MOST_STEPS` in all.
+    """
     before = [parameter.get_value() for parameter in parameters]
-    step(batch)
-    return [parameter.get_value().astype(float) - value
-            for parameter, value in zip(parameters, before)]
+    changes = [np.zeros(value.shape) for value in before]
+    for _step in range(_MOST_STEPS):
+        step(batch)
+        for index, (parameter, value) in enumerate(zip(parameters, before)):
+            if not changes[index].any():
+                changes[index] = parameter.get_value().astype(float) - value
+        if all(change.any() for change, is_awaited in zip(changes, awaited) if is_awaited):
+            break
+    return changes
 
 
 def description_of(parameter, described):
