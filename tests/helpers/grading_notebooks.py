@@ -183,6 +183,9 @@ RIGHT = {
         SOLVED[5], "updates = lasagne.updates.adam(loss, params)",
         "step = theano.shared(0)\nrate = 0.001 * T.minimum(step / 1000., 1)\n"
         "updates = lasagne.updates.adam(loss, params, rate)\nupdates[step] = step + 1")},
+    "the score function left out of the gradient": {5: "fixed = [theano.gradient."
+        "disconnected_grad(value) for value in (qz_x.loc, qz_x.scale)]\n" + changed(
+            SOLVED[5], "qz_x.log_prob(z)", "MultivariateNormalDiag(*fixed).log_prob(z)")},
     "no default for the size of the code": WITHOUT_DEFAULT,
     "shared constants in the prior": {4: changed(SOLVED[4], _PRIOR, _SHARED_PRIOR)},
 }
@@ -242,6 +245,10 @@ WRONG = {
     "encoder's parameters forgotten": (
         5, changed(SOLVED[5], NETWORKS, "[decoder_logits]"),
         "нет параметров кодировщика: e_hid1.W"),
+    "the gradient of the entropy lost": (
+        5, changed(SOLVED[5], "qz_x.log_prob(z)",
+                   "qz_x.log_prob(theano.gradient.disconnected_grad(z))"),
+        r"градиент от log q\(z \| x\) в среднем не доходит"),
     "a prior that is trained": (
         5, f"{_SHARED_PRIOR}\n" + changed(SOLVED[5], "trainable=True)",
                                           "trainable=True) + [zeros, ones]"),

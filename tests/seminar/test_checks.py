@@ -889,13 +889,55 @@ def test_exercise_5_with_encoders_that_learn_slowly(function, names):
     check(5, names)
 
 
-def test_a_gradient_with_less_noise(names):
-    """Roeder, Wu and Duvenaud (2017): the score function of q is left out."""
-    loc, scale = map(theano.gradient.disconnected_grad, [names["qz_x"].loc, names["qz_x"].scale])
-    log, fixed = log_probs(names), MultivariateNormalDiag(loc, scale)
-    with_elbo(names, T.mean(log.px_z + log.pz - fixed.log_prob(names["z"])))
+def fixed(value):
+    """Return a value without a gradient."""
+    return theano.gradient.disconnected_grad(value)
+
+
+def with_q(names, log_qz_x):
+    """Put another expression for log q(z | x) into elbo, loss and updates."""
+    log = log_probs(names)
+    with_elbo(names, T.mean(log.px_z + log.pz - log_qz_x))
     names["updates"] = lasagne.updates.adam(names["loss"], names["params"])
+
+
+def log_q(names, loc, scale):
+    return MultivariateNormalDiag(loc, scale).log_prob(names["z"])
+
+
+@pytest.mark.parametrize("hidden_dim, batch_size", [(2, 20), (1, 20), (10, 20), (2, 1), (2, 100)])
+def test_a_gradient_with_less_noise(hidden_dim, batch_size):
+    """Roeder, Wu and Duvenaud (2017): the score function of q is left out."""
+    names = {**right_answers(hidden_dim), "BATCH_SIZE": batch_size}
+    with_q(names, log_q(names, fixed(names["qz_x"].loc), fixed(names["qz_x"].scale)))
     check(5, names)
+    with_q(names, log_q(names, names["qz_x"].loc, fixed(names["qz_x"].scale)))
+    check(5, names)
+
+
+@pytest.mark.parametrize("hidden_dim, batch_size", [(2, 20), (1, 20), (10, 20), (2, 1), (2, 100)])
+def test_a_score_function_for_the_gradient_of_the_entropy(hidden_dim, batch_size):
+    """The mean of the score function is 0, so the gradient of the entropy is lost."""
+    names = {**right_answers(hidden_dim), "BATCH_SIZE": batch_size}
+    with_q(names, names["qz_x"].log_prob(fixed(names["z"])))
+    assert "градиент от log q(z | x) в среднем не доходит до кодировщика" in hint_of(5, names)
+
+
+@pytest.mark.parametrize("log_qz_x", [
+    pytest.param(lambda names: fixed(log_probs(names).qz_x), id="all of it"),
+    pytest.param(lambda names: log_probs(names).qz_x + T.sum(
+        T.log(names["qz_x"].scale) - T.log(fixed(names["qz_x"].scale)), axis=1), id="log scale"),
+])
+def test_an_entropy_without_a_gradient(log_qz_x, names):
+    with_q(names, log_qz_x(names))
+    assert "градиент от log q(z | x) в среднем не доходит до кодировщика" in hint_of(5, names)
+
+
+def test_a_log_p_of_z_without_a_gradient(names):
+    log = log_probs(names)
+    with_elbo(names, T.mean(log.px_z + names["pz"].log_prob(fixed(names["z"])) - log.qz_x))
+    names["updates"] = lasagne.updates.adam(names["loss"], names["params"])
+    assert "не доходит до кодировщика" in hint_of(5, names)
 
 
 @pytest.mark.slow
@@ -1042,6 +1084,17 @@ def log_weights(names, k):
         weights.append(log_prob_with_code(names, z) + names["pz"].log_prob(z)
                        - names["qz_x"].log_prob(z))
     return T.stack(weights)
+
+
+def test_several_samples_for_the_entropy_without_a_gradient(names):
+    elbo = 0
+    for _sample in range(3):
+        z = names["qz_x"].sample()
+        elbo += T.mean(log_prob_with_code(names, z) + names["pz"].log_prob(z)
+                       - names["qz_x"].log_prob(fixed(z))) / 3
+    with_elbo(names, elbo)
+    names["updates"] = lasagne.updates.adam(names["loss"], names["params"])
+    assert "градиент от log q(z | x) в среднем не доходит" in hint_of(5, names)
 
 
 def importance_weighted(weights):

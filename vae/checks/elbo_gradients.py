@@ -17,6 +17,10 @@ _TOLERANCE = 0.01
 #: Number of sets of random weights. In the last set, all weights of the decoder are 0, so that the
 #: encoder has only the gradient of the KL divergence.
 _N_WEIGHTS = 3
+#: Fewer numbers than these may be fitted by chance.
+_FEWEST_NUMBERS = 10
+#: Numbers of gradients over which their mean is taken.
+_FEWEST_DRAWS, _MOST_DRAWS = 50, 1000
 
 
 @dataclass(frozen=True)
@@ -127,6 +131,58 @@ def compare_gradients(graph, x, encoder, decoder, gradients, factor, random):
                          for part in range(2)])
 
 
+def lost_on_average(graph, x, encoder, decoder, of_loss, factor, random):
+    """Return the terms of the KL divergence whose gradient is missing in the mean of the loss's.
+
+    The gradient of a sample of log q(z | x) may differ from that of its mean, the closed form, by
+    noise. So the gradient of the loss is drawn until its mean is known, with a decoder whose
+    weights are all 0. Each draw is fitted to the gradients of the closed forms.
+
+    Parameters
+    ----------
+    graph : dict
+        The result of ``build`` of the exercise `elbo`.
+    x : numpy.ndarray, shape (batch, 1, 28, 28)
+    encoder, decoder : list of Theano shared variables
+        Parameters of the networks. They have the same values afterwards.
+    of_loss : callable
+        Maps a batch of images to the gradient of the loss with respect to each of `params`.
+    factor : float
+        The ratio of the loss to -elbo.
+    random : numpy.random.RandomState
+
+    Returns
+    -------
+    list of str
+        Among ``log p(z)`` and ``log q(z | x)``.
+    """
+    loc, scale, params = graph["loc"], graph["scale"], graph["params"]
+    batch = np.asarray(x, graph["input_x"].dtype)
+    parts = {"log p(z)": 0.5 * T.sum(loc ** 2 + scale ** 2, axis=1),
+             "log q(z | x)": -T.sum(T.log(scale), axis=1)}
+    of_parts = [_function(graph, T.grad(T.mean(part), encoder, disconnected_inputs="ignore"))
+                for part in parts.values()]
+    places = [params.index(parameter) for parameter in encoder]
+
+    def flat(gradients):
+        return np.concatenate([np.array(gradient, float).ravel() for gradient in gradients])
+
+    with same_parameters_afterwards(list(dict.fromkeys([*encoder, *decoder]))):
+        randomise(encoder, random)
+        scale_parameters(encoder, 0.5)  # the noise is large if some standard deviations are small
+        scale_parameters(decoder, 0)
+        matrix = np.column_stack([flat(compute(batch)) for compute in of_parts])
+        solve = np.linalg.pinv(matrix)
+        factors = []
+        for _draw in range(_MOST_DRAWS):
+            gradients = of_loss(batch)
+            factors.append(solve @ flat(gradients[place] for place in places) / factor)
+            mean, error = np.mean(factors, axis=0), np.std(factors, axis=0) / np.sqrt(len(factors))
+            if len(factors) >= _FEWEST_DRAWS and (np.abs(mean - 0.5) > 5 * error).all():
+                break
+    return [name for name, upper in zip(parts, mean + 5 * error) if upper < 0.5]
+
+
 @dataclass(frozen=True)
 class _Fit:
     """A fit of a gradient of the loss to the gradients of the two parts of the bound.
@@ -156,6 +212,7 @@ class _Fit:
         present = [part for part, size in enumerate(sizes) if size > _TOLERANCE * sum(sizes)]
         matrix = np.array([parts[part] for part in present]).reshape(-1, of_loss.size).T
         factors = np.linalg.lstsq(matrix, of_loss, rcond=None)[0]
-        fits = np.linalg.norm(matrix @ factors - of_loss) < tolerance
+        fits = (of_loss.size >= _FEWEST_NUMBERS
+                and np.linalg.norm(matrix @ factors - of_loss) < tolerance)
         return cls(is_right=False, stopped=[part for part, factor in zip(present, factors)
                                             if fits and abs(factor) < 0.05])

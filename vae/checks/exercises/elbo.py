@@ -8,7 +8,7 @@ from lasagne.layers import InputLayer, Layer, get_all_layers, get_all_params, ge
 from vae.checks.closed_forms import close
 from vae.checks.elbo_diagnosis import diagnose, diagnose_loss
 from vae.checks.elbo_draws import DRAWS_PER_ENCODER, N_ENCODERS, Draws, draw_elbo
-from vae.checks.elbo_gradients import compare_gradients, compile_gradients
+from vae.checks.elbo_gradients import compare_gradients, compile_gradients, lost_on_average
 from vae.checks.exercise import (
     N_HELD_OUT, Exercise, Mistake, input_of, kind_of, require, size_of)
 from vae.checks.graph_tools import (
@@ -187,7 +187,9 @@ def measure(graph, inputs):
         ``gradients_agree``: bool, whether the gradient of the loss equals that of the bound.
         ``stopped``: two lists of str, the parameters that the gradient of log p(x | z) does not
         reach, and the parameters that the gradient of the KL divergence does not reach.
-        The results of `compare_updates_with_adam` and, if the gradients differ, of `train`.
+        The results of `compare_updates_with_adam`.
+        ``lost``: if the gradients differ, the result of `lost_on_average`. If it is empty, also the
+        results of `train`.
 
     Raises
     ------
@@ -245,6 +247,10 @@ def measure(graph, inputs):
     except Mistake:
         return measured
     if not measured["gradients_agree"]:
+        measured["lost"] = lost_on_average(
+            graph, x, encoder, decoder, gradients.of_loss, factor, random)
+        if measured["lost"]:
+            return measured
         with same_parameters_afterwards(list(dict.fromkeys([*encoder, *decoder, *params]))):
             measured.update(train(graph, inputs, gradients.of_loss, random, decode, described))
     return measured
@@ -266,6 +272,10 @@ def judge(inputs, measured):
     _judge_params(measured)
     _judge_updates(measured)
     if not measured["gradients_agree"]:
+        require(not measured["lost"],
+                _("значение elbo верно, но градиент от {terms} в среднем не доходит до кодировщика: "
+                  "не остановлен ли он в z? (Останавливать его в loc и scale у q(z | x) можно: "
+                  "среднее градиента от этого не меняется.)", terms=", ".join(measured["lost"])))
         _judge_training(inputs["held_out"], measured)
 
 
