@@ -216,6 +216,10 @@ WRONG = {
     "noise shared by the batch": (
         1, changed(SOLVED[1], _EPS, "self.rng.normal((self.loc.shape[1],))"),
         "шум один на весь батч"),
+    "noise that repeats in the second half of the batch": (
+        1, changed(SOLVED[1], _EPS, "self.rng.normal((self.loc.shape[0] // 2, self.loc.shape[1]))",
+                   _SAMPLE, _SAMPLE.replace("eps", "T.concatenate([eps, eps])")),
+        "должен быть независимым"),
     "scale of any sign": (
         2, changed(SOLVED[2], "nonlinearity=T.nnet.softplus", "nonlinearity=None"),
         "строго положительным"),

@@ -358,6 +358,48 @@ def test_wrong_samples(sample, hint):
     assert re.search(hint, hint_of(1, with_sample(sample)))
 
 
+def normal(self, *shape):
+    return self.rng.normal(shape)
+
+
+#: Noise of variance 1 whose numbers depend on each other: a function of the student's object and of
+#: the numbers of rows and columns.
+DEPENDENT = {
+    "the batch's second half repeats the first": lambda self, n, dim: T.tile(
+        normal(self, n // 2, dim), (2, 1)),
+    "the second half is the first with the other sign": lambda self, n, dim: (
+        lambda eps: T.concatenate([eps, -eps]))(normal(self, n // 2, dim)),
+    "the second half is the first in reverse": lambda self, n, dim: (
+        lambda eps: T.concatenate([eps, eps[::-1]]))(normal(self, n // 2, dim)),
+    "ten rows again and again": lambda self, n, dim: T.tile(normal(self, 10, dim), (n // 10, 1)),
+    "each row twice": lambda self, n, dim: T.repeat(normal(self, n // 2, dim), 2, axis=0),
+    "the last tenth repeats the first": lambda self, n, dim: (
+        lambda eps: T.concatenate([eps, eps[:n - 9 * (n // 10)]]))(normal(self, 9 * (n // 10), dim)),
+    "a part that rows share": lambda self, n, dim: (
+        normal(self, n, dim) + normal(self, 1, dim).repeat(n, 0)) / np.sqrt(2),
+    "a part that distant rows share": lambda self, n, dim: (
+        normal(self, n, dim) + T.tile(normal(self, n // 2, dim), (2, 1))) / np.sqrt(2),
+    "a part that columns share": lambda self, n, dim: (
+        normal(self, n, dim) + normal(self, n, 1).repeat(dim, 1)) / np.sqrt(2),
+    "the last column repeats the first": lambda self, n, dim: (
+        lambda eps: T.concatenate([eps, eps[:, :1]], axis=1))(normal(self, n, dim - 1)),
+    "columns that are shifted": lambda self, n, dim: (
+        lambda eps: T.concatenate([T.roll(eps, 3 * k, 0) for k in range(4)], axis=1))(
+            normal(self, n, 1)),
+}
+
+
+@pytest.mark.parametrize("noise", DEPENDENT)
+def test_noise_whose_numbers_depend_on_each_other(noise):
+    def sample(self):
+        n, dim = self.loc.shape[0], 4
+        eps = T.cast(DEPENDENT[noise](self, n, dim), "float32")
+        return self.loc + self.scale * eps
+
+    hint = hint_of(1, dict(with_sample(sample), HIDDEN_DIM=4))
+    assert "должен быть независимым" in hint or noise == "a part that rows share"
+
+
 # --- 2: the encoder ---
 
 RANDOM = lasagne.init.GlorotUniform()
@@ -767,6 +809,8 @@ def test_a_prior_that_is_trained(by, names):
     pytest.param(lambda z, q: (z + q.sample() + q.sample()) / 3, id="mean of samples"),
     pytest.param(lambda z, q: q.loc + 0.9 * (z - q.loc), id="cooled"),
     pytest.param(lambda z, q: T.repeat(z[:1], 20, axis=0), id="one for the batch"),
+    pytest.param(lambda z, q: q.loc + q.scale * T.tile(((z - q.loc) / q.scale)[:10], (2, 1)),
+                 id="noise that repeats in the second half"),
     pytest.param(lambda z, q: q.loc + q.scale * T.sgn(z - q.loc), id="signs"),
     pytest.param(
         lambda z, q: q.loc + q.scale * T.repeat(((z - q.loc) / q.scale)[:, :1], 2, axis=1),

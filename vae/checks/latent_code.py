@@ -46,9 +46,29 @@ def judge_code(batch_size, code, loc, scale):
               "не нормальное."))
     products = [eps[1:] * eps[:-1], eps[:, 1:] * eps[:, :-1], eps[:, :, 1:] * eps[:, :, :-1]]
     require(all(abs(np.nanmean(product)) < 6 / np.sqrt(product.size)
-                for product in products if product.size > 100),
+                for product in products if product.size > 100)
+            and (eps.size <= 100
+                 or (np.abs(autocorrelations(np.nan_to_num(eps))) < 8 / np.sqrt(eps.size)).all()),
             _("сэмплы кода зависят друг от друга: у каждого объекта, у каждой координаты и при "
               "каждом вычислении шум должен быть свой."))
+
+
+def autocorrelations(noise):
+    """Return the correlations of the numbers of each draw at all distances, averaged over draws.
+
+    Parameters
+    ----------
+    noise : numpy.ndarray, shape (draws, n, dim)
+        Numbers of mean 0 and variance 1.
+
+    Returns
+    -------
+    numpy.ndarray, shape (n * dim - 1,)
+        The numbers of a draw are taken row by row, and its end is followed by its start.
+    """
+    size = noise[0].size
+    powers = np.mean(np.abs(np.fft.rfft(noise.reshape(-1, size))) ** 2, axis=0)
+    return np.fft.irfft(powers, size)[1:] / size
 
 
 def require_of_the_images(name, values):
