@@ -226,6 +226,10 @@ WRONG = {
     "scale that can be zero": (
         2, changed(SOLVED[2], "T.nnet.softplus", "lasagne.nonlinearities.rectify"),
         "строго положительным"),
+    "the scale computed from the mean": (
+        2, changed(SOLVED[2], "    return l_out_loc, l_out_scale", "    l_out_scale = lasagne.layers."
+                   "NonlinearityLayer(l_out_loc, T.exp)\n    return l_out_loc, l_out_scale"),
+        "нужно по своему слою"),
     "variance for scale": (
         3, changed(SOLVED[3], "get_output(encoder_scale)", "get_output(encoder_scale) ** 2"),
         "scale у qz_x.*стандартное отклонение, без квадратов"),

@@ -478,6 +478,60 @@ def test_signatures_of_encoders(signature):
     check(2, dict(defined_by_a_cell(cell, encoder=encoder), HIDDEN_DIM=2))
 
 
+def encoder_with_one_head(scale_of):
+    """An encoder whose second output is computed from the layer of the first, l_loc."""
+    def vae_encoder_mlp(input_x):
+        l_loc, _ = encoder()(input_x)
+        return l_loc, scale_of(l_loc)
+    return vae_encoder_mlp
+
+
+ONE_HEAD = {
+    "exp": encoder_with_one_head(lambda l_loc: lasagne.layers.NonlinearityLayer(l_loc, T.exp)),
+    "exp of half": encoder_with_one_head(
+        lambda l_loc: lasagne.layers.NonlinearityLayer(l_loc, lambda v: T.exp(v / 2))),
+    "softplus": encoder_with_one_head(
+        lambda l_loc: lasagne.layers.NonlinearityLayer(l_loc, T.nnet.softplus)),
+    "square": encoder_with_one_head(
+        lambda l_loc: lasagne.layers.NonlinearityLayer(l_loc, lambda v: v ** 2 + 1e-3)),
+    "another layer after it": encoder_with_one_head(
+        lambda l_loc: DenseLayer(l_loc, 2, nonlinearity=T.nnet.softplus)),
+    "the same weights": encoder_with_one_head(
+        lambda l_loc: DenseLayer(l_loc.input_layer, 2, W=l_loc.W, b=l_loc.b, nonlinearity=T.exp)),
+}
+
+
+@pytest.mark.parametrize("function", ONE_HEAD.values(), ids=ONE_HEAD)
+def test_a_scale_that_is_computed_from_the_mean(function, names):
+    assert "нужно по своему слою" in hint_of(2, dict(HIDDEN_DIM=2, vae_encoder_mlp=function))
+    names["encoder_mean"], names["encoder_scale"] = function(names["input_x"])
+    names["qz_x"] = MultivariateNormalDiag(
+        *get_output([names["encoder_mean"], names["encoder_scale"]]))
+    assert "нужно по своему слою" in hint_of(3, names)
+
+
+def halves_of_one_layer(input_x):
+    layer = DenseLayer(lasagne.layers.InputLayer((None, 1, 28, 28), input_x), 32)
+    both = DenseLayer(layer, 4, nonlinearity=None)
+    return (lasagne.layers.SliceLayer(both, slice(0, 2), 1),
+            lasagne.layers.NonlinearityLayer(
+                lasagne.layers.SliceLayer(both, slice(2, 4), 1), T.exp))
+
+
+def from_mean_and_hidden_layer(input_x):
+    l_loc, l_scale = encoder()(input_x)
+    return l_loc, DenseLayer(lasagne.layers.ConcatLayer([l_loc, l_scale.input_layer]), 2,
+                             nonlinearity=T.nnet.softplus)
+
+
+@pytest.mark.parametrize("function", [
+    halves_of_one_layer, from_mean_and_hidden_layer, encoder(units=(2,)), encoder(units=(1,)),
+    encoder(units=(8, 1), activation=T.tanh), encoder(units=(16,) * 12, hidden_dim=1)],
+    ids=["halves", "mean and hidden", "two units", "one unit", "one tanh", "images almost equal"])
+def test_a_mean_and_a_scale_of_shared_layers(function):
+    check(2, dict(HIDDEN_DIM=function(T.tensor4())[0].output_shape[1], vae_encoder_mlp=function))
+
+
 class Scaled(lasagne.layers.Layer):
     """A layer with a parameter that is not trained."""
 

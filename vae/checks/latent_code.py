@@ -1,6 +1,7 @@
 """Checks that the decoder's input is a sample from q(z | x)."""
 
 import numpy as np
+import theano
 
 from vae.checks.exercise import require
 from vae.language import _
@@ -88,6 +89,60 @@ def require_of_the_images(name, values):
     require(values.shape[1] == 1 or np.ptp(values, axis=1).max() > 1e-4 * np.abs(values).max(),
             _("{name} у qz_x при любых весах одинаково для всех изображений, а q(z | x) должно "
               "зависеть от x: это выходы кодировщика.", name=name))
+
+
+def only_through(output, variable, source):
+    """Return whether an output depends on a source only through a variable.
+
+    Parameters
+    ----------
+    output, variable, source : Theano variables
+
+    Returns
+    -------
+    bool
+    """
+    given = theano.clone(output, {variable: variable.type()})
+    return source not in theano.gof.graph.inputs([given])
+
+
+def require_own_layers(through_loc, loc, scale):
+    """Require that the standard deviations are not computed from the means.
+
+    Parameters
+    ----------
+    through_loc : bool
+        Whether the standard deviations depend on the images only through the means.
+    loc, scale : numpy.ndarray, shape (n, batch, dim)
+        Values with n sets of random weights.
+
+    Raises
+    ------
+    Mistake
+    """
+    require(not through_loc and not _is_function_of(scale, loc),
+            _("стандартное отклонение вычисляется из среднего, а не из x: двум изображениям с одним "
+              "средним досталось бы одно отклонение. Среднему и отклонению нужно по своему слою, "
+              "скрытые слои у них могут быть общими."))
+
+
+def _is_function_of(values, arguments):
+    """Return whether values are a smooth function of arguments, the same for any weights.
+
+    In the order of the arguments, the ranks of neighbouring values then differ little. Only
+    neighbours of other weights or coordinates count: with the same weights, both may be functions
+    of one hidden unit, or almost equal for all images.
+
+    Parameters
+    ----------
+    values, arguments : numpy.ndarray, shape (n, batch, dim)
+    """
+    n, batch, dim = values.shape
+    order = np.argsort(arguments, axis=None)
+    ranks = np.argsort(np.argsort(values.ravel()[order]))
+    origins = np.broadcast_to(np.arange(n * dim).reshape(n, 1, dim), values.shape).ravel()[order]
+    differences = np.abs(np.diff(ranks))[origins[1:] != origins[:-1]]
+    return differences.size >= 10 and np.median(differences) < 0.03 * ranks.size
 
 
 def require_positive(scale, loc):

@@ -14,6 +14,7 @@ from vae.checks.exercise import Exercise, kind_of, require, size_of
 from vae.checks.first_weights import stays_symmetric
 from vae.checks.graph_tools import (
     array_function, randomise, same_parameters_afterwards, scale_parameters, trained_parameters_of)
+from vae.checks.latent_code import only_through, require_own_layers
 from vae.checks.random_images import draw_images
 from vae.language import N_, _
 
@@ -131,6 +132,7 @@ def measure(graph, inputs):
         ``half_loc``, ``half_scale``: the same for every second image, for the first 3 sets.
         ``least_loc``, ``greatest_loc``: float, bounds of the means with all these and larger
         weights; infinite if there are none.
+        ``through_loc``: bool, whether the scale depends on the images only through the mean.
         ``symmetric``: bool, whether the first weights make units that stay the same.
 
     Raises
@@ -158,7 +160,8 @@ def measure(graph, inputs):
     half_loc, half_scale = np.swapaxes(halves, 0, 1)
     least, greatest = means.bounds()
     return dict(loc=loc, scale=scale, half_loc=half_loc, half_scale=half_scale,
-                least_loc=least, greatest_loc=greatest, symmetric=symmetric)
+                least_loc=least, greatest_loc=greatest, symmetric=symmetric,
+                through_loc=only_through(graph["scale"], graph["loc"], graph["input_x"]))
 
 
 class _Means:
@@ -234,6 +237,7 @@ def judge(inputs, measured):
     for name, values in [(_("среднее"), loc), (_("стандартное отклонение"), scale)]:
         require(np.ptp(values, axis=1).max() > 1e-4,
                 _("{name} не зависит от входного изображения.", name=name))
+    require_own_layers(measured["through_loc"], loc, scale)
     require(close(measured["half_loc"], loc[:N_HALVES, ::2], 1e-3)
             and close(measured["half_scale"], scale[:N_HALVES, ::2], 1e-3),
             _("выход для изображения зависит от того, какие ещё изображения в батче, "

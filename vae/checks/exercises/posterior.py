@@ -9,7 +9,8 @@ from vae.checks.exercise import (
     Exercise, Mistake, input_of, kind_of, require, size_of)
 from vae.checks.graph_tools import (
     array_function, is_tensor, randomise, same_parameters_afterwards, trained_parameters_of)
-from vae.checks.latent_code import require_of_the_images, require_positive
+from vae.checks.latent_code import (
+    only_through, require_of_the_images, require_own_layers, require_positive)
 from vae.checks.random_images import draw_images
 from vae.language import N_, _
 
@@ -73,8 +74,9 @@ def measure(graph, inputs):
 
     Returns
     -------
-    dict of numpy.ndarray, shape (4, batch, HIDDEN_DIM)
-        The keys are ``mean``, ``std``, ``loc`` and ``scale``.
+    dict
+        ``mean``, ``std``, ``loc``, ``scale``: arrays of shape (4, batch, HIDDEN_DIM).
+        ``through_loc``: bool, whether the scale depends on the images only through the mean.
 
     Raises
     ------
@@ -96,7 +98,8 @@ def measure(graph, inputs):
         for _weights in range(3):  # what holds before training must hold after it
             randomise(parameters, random)
             values.append(compute(inputs["x"]))
-    return {name: np.array(arrays) for name, *arrays in zip(outputs, *values)}
+    return dict({name: np.array(arrays) for name, *arrays in zip(outputs, *values)},
+                through_loc=only_through(graph["scale"], graph["loc"], graph["input_x"]))
 
 
 def judge(inputs, measured):
@@ -125,6 +128,7 @@ def judge(inputs, measured):
     require(close(loc, mean, 1e-3),
             _("loc у qz_x — не выход слоя encoder_mean. Не построен ли кодировщик дважды? (Если в "
               "нём есть dropout, уберите его: здесь он не нужен.)"))
+    require_own_layers(measured["through_loc"], loc[1:], scale[1:])
     if close(scale, std, 1e-3):
         require_positive(scale, loc)
     require((scale > 0).all(),
