@@ -26,7 +26,7 @@ from vae_grading.reports import (
     write_notebook_reports,
 )
 from vae_grading.reports.class_page import class_page
-from vae_grading.reports.texts import points_text
+from vae_grading.reports.texts import points_text, students_text
 from vae_grading.sandbox.process import Limits
 from vae_grading.submissions import Student, Submission
 
@@ -427,6 +427,19 @@ def test_students_markup_is_text(name, tmp_path):
     (101, "101 балл"), (111, "111 баллов"), (112, "112 баллов"), (122, "122 балла")])
 def test_points_in_russian(number, expected):
     assert points_text(number) == expected
+
+
+@pytest.mark.parametrize("number, russian, english", [
+    (0, "студентов", "students"), (1, "студент", "student"), (2, "студента", "students"),
+    (5, "студентов", "students"), (11, "студентов", "students"), (21, "студент", "students"),
+    (22, "студента", "students"), (40, "студентов", "students"), (112, "студентов", "students")])
+def test_the_word_for_students_agrees_with_their_number(number, russian, english, monkeypatch):
+    page = class_page([result_of(some_grade(f"s{index}")) for index in range(number)])
+    assert f"<dt>{russian}</dt><dd>{number}</dd>" in page
+    assert students_text(number) == russian
+    monkeypatch.setenv("VAE_LANGUAGE", "en")
+    assert students_text(number) == english
+    assert points_text(21) == "21 points" and points_text(1) == "1 point"
 
 
 @pytest.mark.parametrize("hint, expected", [

@@ -9,13 +9,14 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+from babel import Locale
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from vae.checks import EXERCISES
-from vae.language import _, language
+from vae.language import N_, _, language
 
 __all__ = ["MAX_POINTS", "capital", "headline", "output_of", "page_text", "points_text",
-           "printable", "sentence", "visible"]
+           "printable", "sentence", "students_text", "visible"]
 
 #: The sum of the points of all exercises.
 MAX_POINTS = sum(exercise.points for exercise in EXERCISES.values())
@@ -64,7 +65,7 @@ def visible(name):
 
 
 def points_text(number):
-    """Return a number with the Russian word for "points" in the form that agrees with it.
+    """Return a number with the word for "points" in the form that agrees with it.
 
     Parameters
     ----------
@@ -75,11 +76,33 @@ def points_text(number):
     str
         Translated to the reader's language.
     """
-    if number % 10 == 1 and number % 100 != 11:
-        return _("{number} балл", number=number)
-    if number % 10 in (2, 3, 4) and number % 100 not in (12, 13, 14):
-        return _("{number} балла", number=number)
-    return _("{number} баллов", number=number)
+    form = _form(number, N_("{number} балл"), N_("{number} балла"), N_("{number} баллов"))
+    return _(form, number=number)
+
+
+def students_text(number):
+    """Return the word for "students" in the form that agrees with a number, without the number.
+
+    Parameters
+    ----------
+    number : int
+
+    Returns
+    -------
+    str
+        Translated to the reader's language.
+    """
+    form = _form(number, N_("студент"), N_("студента"), N_("студентов"))
+    return _(form)
+
+
+def _form(number, one, few, many):
+    """Return the form of a word that agrees with a number in the reader's language.
+
+    See Unicode's plural rules. Russian uses `few` for fractions, too.
+    """
+    category = Locale.parse(language()).plural_form(number)
+    return {"one": one, "many": many}.get(category, few)
 
 
 def capital(text):
@@ -145,7 +168,7 @@ def output_of(verdict):
 
 _ENVIRONMENT = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True,
                            undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-_ENVIRONMENT.filters.update(points=points_text, sentence=sentence, capital=capital)
+_ENVIRONMENT.filters.update(points=points_text, students=students_text, sentence=sentence, capital=capital)
 _ENVIRONMENT.globals.update(_=_, language=language, exercises=EXERCISES, max_points=MAX_POINTS)
 
 
