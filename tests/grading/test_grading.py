@@ -132,6 +132,13 @@ def test_a_mistake_costs_its_own_points_and_is_named(name, reference):
     assert re.search(expected, hint(result, number), re.S), hint(result, number)
 
 
+@pytest.mark.parametrize("name", ["a prior that is trained", "the gradient of the entropy lost"])
+def test_hints_of_a_run_that_was_given_a_solution_name_the_term(name, reference):
+    number, source, expected = WRONG[name]
+    result = grade("", notebook({number: source, **unfilled(3)}), reference)
+    assert re.search(expected, hint(result, number)), result
+
+
 @pytest.mark.parametrize("number", [1, 3, 4])
 def test_a_mistake_beside_an_encoder_without_a_default(number, reference):
     """The reference's call does not fit the student's encoder."""

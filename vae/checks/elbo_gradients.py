@@ -132,7 +132,7 @@ def compare_gradients(graph, x, encoder, decoder, gradients, factor, random):
 
 
 def lost_on_average(graph, x, encoder, decoder, of_loss, factor, random):
-    """Return the terms of the KL divergence whose gradient is missing in the mean of the loss's.
+    """Find terms of the KL divergence whose gradient is missing in the mean gradient of the loss.
 
     The gradient of a sample of log q(z | x) may differ from that of its mean, the closed form, by
     noise. So the gradient of the loss is drawn until its mean is known, with a decoder whose
@@ -153,15 +153,15 @@ def lost_on_average(graph, x, encoder, decoder, of_loss, factor, random):
 
     Returns
     -------
-    list of str
-        Among ``log p(z)`` and ``log q(z | x)``.
+    dict of bool
+        ``prior_lost``, ``entropy_lost``: whether the gradient of E log p(z) is missing, and that of
+        the entropy of q(z | x).
     """
     loc, scale, params = graph["loc"], graph["scale"], graph["params"]
     batch = np.asarray(x, graph["input_x"].dtype)
-    parts = {"log p(z)": 0.5 * T.sum(loc ** 2 + scale ** 2, axis=1),
-             "log q(z | x)": -T.sum(T.log(scale), axis=1)}
+    parts = [0.5 * T.sum(loc ** 2 + scale ** 2, axis=1), -T.sum(T.log(scale), axis=1)]
     of_parts = [_function(graph, T.grad(T.mean(part), encoder, disconnected_inputs="ignore"))
-                for part in parts.values()]
+                for part in parts]
     places = [params.index(parameter) for parameter in encoder]
 
     def flat(gradients):
@@ -180,7 +180,8 @@ def lost_on_average(graph, x, encoder, decoder, of_loss, factor, random):
             mean, error = np.mean(factors, axis=0), np.std(factors, axis=0) / np.sqrt(len(factors))
             if len(factors) >= _FEWEST_DRAWS and (np.abs(mean - 0.5) > 5 * error).all():
                 break
-    return [name for name, upper in zip(parts, mean + 5 * error) if upper < 0.5]
+    prior_lost, entropy_lost = mean + 5 * error < 0.5
+    return dict(prior_lost=bool(prior_lost), entropy_lost=bool(entropy_lost))
 
 
 @dataclass(frozen=True)

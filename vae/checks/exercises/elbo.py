@@ -41,8 +41,8 @@ def build(names):
         ``code``, ``logits``: a symbolic matrix, and the decoder's output with ``code`` for ``z``.
         ``described``: list of pairs of a parameter and its description for the student, a str.
         ``trainable``: list of shared variables, the trainable parameters of the networks' layers.
-        ``prior``: list of pairs of a shared variable and ``pz.loc`` or ``pz.scale``, which depends
-        on it. Parameters of the networks are left out.
+        ``prior``: list of pairs of a shared variable and the attribute of ``pz`` that depends on
+        it, ``loc`` or ``scale``. Parameters of the networks are left out.
         ``batch_size``: int.
 
     Raises
@@ -119,7 +119,7 @@ def _constants_of_prior(names):
         return []
     of_networks = parameters_of([names.qz_x.loc, names.qz_x.scale, get_output(names.decoder_logits)])
     attributes = [(name, getattr(pz, name, None)) for name in ["loc", "scale"]]
-    return [[shared, f"pz.{name}"] for name, value in attributes
+    return [[shared, name] for name, value in attributes
             if isinstance(value, theano.Variable)
             for shared in parameters_of([value]) if shared not in of_networks]
 
@@ -181,15 +181,15 @@ def measure(graph, inputs):
         All fields of `Draws`.
         ``missing``: two lists of str, the parameters of the encoder and of the decoder that are not
         in params.
-        ``trained_prior``: list of str, what `params` or `updates` would change in p(z).
+        ``trained_prior``: list of str, the attributes of pz that `params` or `updates` change.
         ``repeated``: bool, whether a parameter is in params twice.
         ``irrelevant``: list of str, the parameters in params on which the loss does not depend.
         ``gradients_agree``: bool, whether the gradient of the loss equals that of the bound.
         ``stopped``: two lists of str, the parameters that the gradient of log p(x | z) does not
         reach, and the parameters that the gradient of the KL divergence does not reach.
         The results of `compare_updates_with_adam`.
-        ``lost``: if the gradients differ, the result of `lost_on_average`. If it is empty, also the
-        results of `train`.
+        If the gradients differ, also the results of `lost_on_average` and, if none is lost, of
+        `train`.
 
     Raises
     ------
@@ -247,9 +247,9 @@ def measure(graph, inputs):
     except Mistake:
         return measured
     if not measured["gradients_agree"]:
-        measured["lost"] = lost_on_average(
-            graph, x, encoder, decoder, gradients.of_loss, factor, random)
-        if measured["lost"]:
+        measured.update(lost_on_average(
+            graph, x, encoder, decoder, gradients.of_loss, factor, random))
+        if measured["prior_lost"] or measured["entropy_lost"]:
             return measured
         with same_parameters_afterwards(list(dict.fromkeys([*encoder, *decoder, *params]))):
             measured.update(train(graph, inputs, gradients.of_loss, random, decode, described))
@@ -272,10 +272,12 @@ def judge(inputs, measured):
     _judge_params(measured)
     _judge_updates(measured)
     if not measured["gradients_agree"]:
-        require(not measured["lost"],
+        lost = [term for term, name in [("log p(z)", "prior"), ("log q(z | x)", "entropy")]
+                if measured[f"{name}_lost"]]
+        require(not lost,
                 _("значение elbo верно, но градиент от {terms} в среднем не доходит до кодировщика: "
                   "не остановлен ли он в z? (Останавливать его в loc и scale у q(z | x) можно: "
-                  "среднее градиента от этого не меняется.)", terms=", ".join(measured["lost"])))
+                  "среднее градиента от этого не меняется.)", terms=", ".join(lost)))
         _judge_training(inputs["held_out"], measured)
 
 
@@ -312,9 +314,10 @@ def _judge_bound(inputs, measured):
 
 
 def _judge_params(measured):
-    require(not measured["trained_prior"],
+    of_prior = ", ".join(f"pz.{name}" for name in measured["trained_prior"])
+    require(not of_prior,
             _("params или updates меняют {names}, а p(z) = N(0, I) не обучается: уберите из них "
-              "параметры априорного распределения.", names=", ".join(measured["trained_prior"])))
+              "параметры априорного распределения.", names=of_prior))
     networks = [_("кодировщика"), _("декодировщика")]
     for network, missing in zip(networks, measured["missing"]):
         require(not missing, _("в params нет параметров {network}: {names}.",
