@@ -314,14 +314,14 @@ def _judge_bound(inputs, measured):
 
 
 def _judge_params(measured):
-    of_prior = ", ".join(f"pz.{name}" for name in measured["trained_prior"])
-    require(not of_prior,
-            _("params или updates меняют {names}, а p(z) = N(0, I) не обучается: уберите из них "
-              "параметры априорного распределения.", names=of_prior))
     networks = [_("кодировщика"), _("декодировщика")]
     for network, missing in zip(networks, measured["missing"]):
         require(not missing, _("в params нет параметров {network}: {names}.",
                                network=network, names=", ".join(missing)))
+    of_prior = ", ".join(f"pz.{name}" for name in measured["trained_prior"])
+    require(not of_prior,
+            _("params или updates меняют {names}, а p(z) = N(0, I) не обучается: уберите из них "
+              "параметры априорного распределения.", names=of_prior))
     require(not measured["repeated"], _("некоторые параметры попали в params дважды."))
     require(not measured["irrelevant"],
             _("loss не зависит от параметров {names} из params, или градиент до них не "
