@@ -159,7 +159,8 @@ def main():
     model = getattr(framework, task["model"])(task["width"])
     classifies = getattr(model, "classifies", False)
     batch = np.random.rand(batch_size, 1, 28, 28) < 0.5
-    model.train(*([batch, np.zeros(batch_size, np.int32)] if classifies else [batch]))
+    model.train(*([batch.astype(np.float32), np.zeros(batch_size, np.int32)] if classifies
+                  else [batch]))
     model.finish()
     reply(imports=import_time,
           memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)

@@ -13,7 +13,7 @@ Markdown:
 ``growth``
     an epoch with larger batches, wider layers and more threads;
 ``graphs``
-    this package compared with Theano, on several networks;
+    a step of other networks: classifiers by an MLP, a CNN and an LSTM;
 ``patches``
     the gain of each patch for speed: the time without this patch, divided by the time with all
     patches.
@@ -59,13 +59,16 @@ CONTESTANTS = {
     "JAX, jit": ("on_jax", "VAE", "", ""),
 }
 FRAMEWORKS = [name for name in CONTESTANTS if name != UNPATCHED_BLAS]
+#: Contestants that have all networks of `MODELS`.
+WITH_CLASSIFIERS = [OURS, NO_COMPILER, UNPATCHED, UNPATCHED_BLAS, "PyTorch", "JAX, jit"]
 
-#: Networks on which this package is compared with Theano, and on which its patches are measured.
+#: Networks of the table ``graphs``. The patches are measured on them, too.
 MODELS = {
     "VAE": {"width": WIDTH},
     "VAE, 1024 units": {"width": 1024},
     "MLP, 800 and 800 units, dropout": {"model": "MLP", "width": 800, "batch_size": 500},
     "CNN, 32 and 32 filters": {"model": "CNN", "width": 256, "batch_size": 500},
+    "LSTM, 100 units": {"model": "LSTM", "width": 100, "batch_size": 100},
 }
 
 #: Maps the state of the cache to the model whose first step is measured.
@@ -194,9 +197,8 @@ class Benchmark:
                f"is stated; medians of {n_rounds} parts of an epoch at the start of a training.")
 
     def graphs(self):
-        names = [UNPATCHED, UNPATCHED_BLAS, OURS, NO_COMPILER]
-        yield ["a step, ms", *names, f"{OURS} to {UNPATCHED_BLAS}", f"{NO_COMPILER} to {OURS}",
-               "loss, in this order"]
+        names = WITH_CLASSIFIERS
+        yield ["a step, ms", *names, "loss, in this order"]
         n_rounds = 2 if self._quick else 7
         for label, options in MODELS.items():
             seconds, values = ({name: [] for name in names} for _ in range(2))
@@ -205,11 +207,13 @@ class Benchmark:
                 result = contestant.train(seed=turn, n_steps=n_steps, restart=turn == 0)
                 seconds[name].append(result["seconds"])
                 values[name].append(abs(result["value"]))
-            medians = [1000 * statistics.median(seconds[name]) for name in names]
-            yield [label, *(f"{time:.2f}" for time in medians),
-                   f"{medians[2] / medians[1]:.2f}", f"{medians[3] / medians[2]:.2f}",
+            medians = {name: statistics.median(seconds[name]) for name in names}
+            yield [label, *(f"{1000 * time:.2f} ({time / medians[OURS]:.2f})"
+                            for time in medians.values()),
                    ", ".join(f"{values[name][-1]:.4g}" for name in names)]
-        yield f"Medians of {n_rounds} parts of an epoch, in one thread."
+        yield (f"Medians of {n_rounds} parts of an epoch, in one thread. In brackets: the time "
+               "divided by the time of this package. The loss is the mean of the last part: the "
+               "negative ELBO or the cross-entropy, in nats.")
 
     def patches(self):
         rows = [*MODELS, *STARTS]

@@ -1,5 +1,8 @@
 """The seminar's variational autoencoder, written for each framework as its users would write it.
 
+Some modules also have three classifiers: ``MLP``, ``CNN`` and ``LSTM``. The MLP and the CNN are
+those of Lasagne's tutorial on MNIST. All frameworks start from the same weights.
+
 Each module has a class ``VAE`` with four methods:
 
 ``restart(seed)``
@@ -15,6 +18,9 @@ Each module has a class ``VAE`` with four methods:
 The encoder has layers of 784, width and width/2 units, and two heads for the mean and the standard
 deviation of the code. The decoder has layers of 2, width/2, width and 784 units. If width is 128,
 it is the seminar's decoder.
+
+The ``train`` and ``test`` of a classifier take images, float32, and digits, ``(batch,)`` int32.
+They return the cross-entropy in nats.
 """
 
 import numpy as np
@@ -46,3 +52,25 @@ def glorot_uniform(shapes, seed):
         bound = np.sqrt(6 / (sum(shape[:2]) * np.prod(shape[2:]))) if len(shape) > 1 else 0
         weights.append(rng.uniform(-bound, bound, size=shape).astype(np.float32))
     return weights
+
+
+def lstm_weights(n_units, seed):
+    """Draw the weights of the class ``LSTM``.
+
+    Parameters
+    ----------
+    n_units : int
+        Number of units.
+    seed : int
+        Seed of the generator.
+
+    Returns
+    -------
+    list of numpy.ndarray
+        The weights of the inputs, ``(28, 4 * n_units)``, those of the previous output,
+        ``(n_units, 4 * n_units)``, and biases, ``(4 * n_units,)``, for the gates in the order
+        input, forget, cell, output; then the matrix and the biases of the output layer.
+    """
+    gate = [(28, n_units), (n_units, n_units), (n_units,)]
+    weights = glorot_uniform([*gate * 4, (n_units, 10), (10,)], seed)
+    return [np.concatenate(weights[part:12:3], axis=-1) for part in range(3)] + weights[12:]

@@ -1,9 +1,4 @@
-"""Theano and Lasagne with the patches of this package: the seminar's model and two classifiers.
-
-The classifiers are those of Lasagne's tutorial on MNIST: an MLP of two layers of 800 units with
-dropout, and two convolutions with pooling before a layer of 256 units. Their ``train`` and ``test``
-also take the digits, and return the cross-entropy in nats.
-"""
+"""Theano and Lasagne with the patches of this package: the seminar's model and other programs."""
 
 import vae  # must come before Theano
 
@@ -13,8 +8,8 @@ import lasagne
 import numpy as np
 import theano
 import theano.tensor as T
-from lasagne.layers import Conv2DLayer, DenseLayer, DropoutLayer, InputLayer, MaxPool2DLayer
-from lasagne.layers import get_all_params, get_output
+from lasagne.layers import Conv2DLayer, DenseLayer, DropoutLayer, InputLayer, LSTMLayer
+from lasagne.layers import MaxPool2DLayer, ReshapeLayer, SliceLayer, get_all_params, get_output
 
 from frameworks import CODE_DIM, LEARNING_RATE, N_PIXELS, glorot_uniform
 
@@ -104,6 +99,10 @@ class _Classifier(_Model):
 
     classifies = True
 
+    @staticmethod
+    def _updates(loss, parameters):
+        return lasagne.updates.nesterov_momentum(loss, parameters, 0.01, 0.9)
+
     def __init__(self, width):
         images, digits = T.tensor4("images"), T.ivector("digits")
         network = self._hidden_layers(InputLayer(IMAGES, images), width)
@@ -116,7 +115,7 @@ class _Classifier(_Model):
         loss = cross_entropy(deterministic=False)
         super().__init__(
             [images, digits], loss, cross_entropy(deterministic=True), [network],
-            lambda parameters: lasagne.updates.nesterov_momentum(loss, parameters, 0.01, 0.9))
+            lambda parameters: self._updates(loss, parameters))
 
 
 class MLP(_Classifier):
@@ -135,3 +134,15 @@ class CNN(_Classifier):
         for _ in range(2):
             network = MaxPool2DLayer(Conv2DLayer(network, 32, 5), 2)
         return DropoutLayer(DenseLayer(DropoutLayer(network, 0.5), width), 0.5)
+
+
+class LSTM(_Classifier):
+    """An LSTM without peepholes, whose steps are the rows of an image, trained with Adam."""
+
+    def _hidden_layers(self, network, width):
+        rows = ReshapeLayer(network, ([0], 28, 28))
+        return SliceLayer(LSTMLayer(rows, width, peepholes=False), -1, axis=1)
+
+    @staticmethod
+    def _updates(loss, parameters):
+        return lasagne.updates.adam(loss, parameters, LEARNING_RATE)
