@@ -145,13 +145,15 @@ class CNN(_Classifier):
 
     def _value(self, weights, key, training, images, digits):
         keys = jax.random.split(key, 2)
-        features = images
+        # Channels last, and pooling without `reduce_window`: three quarters of the time otherwise.
+        features = images.reshape(-1, 28, 28, 1)
         for filters, biases in (weights[:2], weights[2:4]):
-            features = jax.lax.conv(features, filters, (1, 1), "VALID")
-            features = jax.nn.relu(features + biases[:, None, None])
-            features = jax.lax.reduce_window(features, -jnp.inf, jax.lax.max, (1, 1, 2, 2),
-                                             (1, 1, 2, 2), "VALID")
-        features = _dropout(features.reshape(len(images), -1), 0.5, keys[0], training)
+            features = jax.nn.relu(biases + jax.lax.conv_general_dilated(
+                features, filters, (1, 1), "VALID", dimension_numbers=("NHWC", "OIHW", "NHWC")))
+            n, height, width, channels = features.shape
+            features = features.reshape(n, height // 2, 2, width // 2, 2, channels).max((2, 4))
+        features = features.transpose(0, 3, 1, 2).reshape(n, -1)
+        features = _dropout(features, 0.5, keys[0], training)
         features = _dropout(jax.nn.relu(_dense(features, *weights[4:6])), 0.5, keys[1], training)
         return _cross_entropy(_dense(features, *weights[6:]), digits)
 

@@ -139,7 +139,8 @@ class CNN(_Classifier):
             nn.Conv2d(32, 32, 5), nn.ReLU(), nn.MaxPool2d(2),
             nn.Flatten(),
             nn.Dropout(0.5), nn.Linear(32 * 4 * 4, width), nn.ReLU(),
-            nn.Dropout(0.5), nn.Linear(width, 10)))
+            nn.Dropout(0.5), nn.Linear(width, 10),
+        ).to(memory_format=torch.channels_last))  # three quarters of the time otherwise
 
 
 class _LastState(nn.Module):
