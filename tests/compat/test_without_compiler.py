@@ -624,6 +624,55 @@ def test_blocks_cover_the_arrays(n, layout):
     np.testing.assert_allclose(result, expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("layout", ["C", "F"])
+@pytest.mark.parametrize("in_place", [{}, {0: 0}])
+@pytest.mark.parametrize("patterns", [
+    ["xy", "xy", ".."], ["xy", ".y", "x."], ["x.", ".y", ".."], ["..", "..", ".."],
+    ["xy", "x.", "xy"], ["x", ".", "x"], ["", "", ""], ["xyz", ".y.", "x.z"]])
+def test_small_and_large_arrays_have_the_same_results(patterns, in_place, layout):
+    """Small arrays have a function of their own."""
+    broadcast = [tuple(letter == "." for letter in pattern) for pattern in patterns]
+    if tuple(map(all, zip(*broadcast))) != broadcast[0]:
+        in_place = {}  # the first argument has not the shape of the result
+    compute = expression(lambda x, y, a: scalar.exp(-scalar.sqr(x)) * y + a * x, *broadcast,
+                         in_place=in_place)
+    random = np.random.RandomState(0)
+    for lengths in ({"x": 3, "y": 2, "z": 4}, {"x": 1, "y": 5, "z": 1}, {"x": 0, "y": 2, "z": 3},
+                    {"x": 90, "y": 80, "z": 2}):
+        x, y, a = (np.array(random.rand(*(lengths.get(letter, 1) for letter in pattern)),
+                            "float32", order=layout) for pattern in patterns)
+        expected = np.exp(-x**2) * y + a * x
+        result, = compute([x, y, a])
+        assert result.shape == expected.shape and (result is x) == bool(in_place)
+        if all(array.flags.fnc for array in (x, y, a) if array.size > 1) and result.size > 1:
+            assert result.flags.f_contiguous
+        np.testing.assert_allclose(result, expected, rtol=1e-5)
+
+
+def test_small_arrays_that_share_memory():
+    """The first result overwrites what the second would read."""
+    x, y = scalar.float32(), scalar.float32()
+    compute = expressions.Expression(
+        scalar.Composite([x, y], [x * 2, y + 1]), [("float32", (False,))] * 2, ["float32"] * 2,
+        {0: 0})
+    memory = np.arange(5, dtype="float32")
+    doubled, increased = compute([memory[:4], memory[1:]])
+    np.testing.assert_array_equal(doubled, [0, 2, 4, 6])
+    np.testing.assert_array_equal(increased, [2, 3, 4, 5])
+
+
+@pytest.mark.parametrize("patterns, shapes, message", [
+    (["xx", "xx"], [(3, 2), (2, 2)], r"input\[0\].shape\[0\] = 3, input\[1\].shape\[0\] = 2"),
+    (["xx", ".x"], [(3, 2), (1, 3)], r"input\[0\].shape\[1\] = 2, input\[1\].shape\[1\] = 3"),
+    ([".xx", "x.x"], [(1, 3, 2), (3, 1, 1)], "shape"), (["x", "x"], [(1,), (2,)], "shape")])
+def test_small_arrays_of_other_lengths_are_refused(patterns, shapes, message):
+    """NumPy would broadcast a length of 1."""
+    compute = expression(lambda x, y: x * y + x,
+                         *(tuple(letter == "." for letter in pattern) for pattern in patterns))
+    with pytest.raises(ValueError, match=message):
+        compute([np.ones(shape, "float32") for shape in shapes])
+
+
 @pytest.mark.skipif(sys.platform != "linux" or platform.machine() != "x86_64",
                     reason="the processor's mode is set on Linux x86-64 only")
 def test_denormal_results_become_zero():

@@ -32,7 +32,7 @@ from theano_compat.without_compiler.formulas import (
 #: blocks fit into the cache.
 _BLOCK_SIZE = 2**14
 #: Smaller arrays do not benefit from reused registers or from flushing denormals.
-_MIN_SIZE_FOR_REGISTERS = 2**12
+_SMALL_SIZE = 2**12
 #: Memory of unused registers. Each has the size of a block of the widest dtype.
 _spare = []
 
@@ -227,7 +227,8 @@ class Expression:
         self._flushes_denormals = float_dtypes == {np.dtype("float32")}
         program = Program(inputs)
         results = program.enter(scalar_op, nfunc_spec, program.inputs, dtypes)
-        self._run, self._register_dtypes = program.compiled(results, self._dtypes, in_place)
+        self._run, self._run_small, self._register_dtypes = program.compiled(
+            results, self._dtypes, in_place)
         self._has_several_steps = len(program.steps) > 1
 
     def __call__(self, inputs):
@@ -248,6 +249,9 @@ class Expression:
         ValueError
             If the lengths of arguments differ in a dimension that is not broadcast.
         """
+        results = self._run_small(*inputs)
+        if results is not None:
+            return results
         shape = self._shape_of_results(inputs)
         arrays = [inputs[i] for i in self._arrays]
         size = math.prod(shape)
@@ -265,14 +269,11 @@ class Expression:
 
     def _compute(self, arrays, numbers, shape, size):
         """Compute the results, which are the last arrays in the list."""
-        if size < _MIN_SIZE_FOR_REGISTERS:
-            self._run([(*arrays, *[None] * len(self._register_dtypes))], *numbers)
-            return
         memory = [_memory_of_a_register() for _ in self._register_dtypes]
         blocks = [arrays]
         if size > _BLOCK_SIZE and self._has_several_steps:
             blocks = self._blocks(arrays, shape, size)
-        with flushed_to_zero(self._flushes_denormals):
+        with flushed_to_zero(self._flushes_denormals and size >= _SMALL_SIZE):
             self._run((block + self._registers(memory, block) for block in blocks), *numbers)
         _spare.extend(memory)
 
@@ -327,14 +328,17 @@ class Expression:
 
 def _have_separate_memory(arrays):
     """Return whether all arrays are known to have separate memory; False if this is uncertain."""
-    owners = set()
-    for x in arrays:
-        while x.base is not None:
-            x = x.base
-            if type(x) is not np.ndarray:
-                return False
-        owners.add(id(x))
-    return len(owners) == len(arrays)
+    owners = {id(x if x.base is None else _owner(x)) for x in arrays}
+    return len(owners) == len(arrays) and id(None) not in owners
+
+
+def _owner(x):
+    """Return the array that owns the memory of an array, or None if no array owns it."""
+    while x.base is not None:
+        x = x.base
+        if type(x) is not np.ndarray:
+            return None
+    return x
 
 
 def _memory_of_a_register():
@@ -542,16 +546,19 @@ class Program:
 
         Returns
         -------
-        callable
+        run : callable
             Its first argument is an iterable of blocks: sequences with the parts of array arguments
             and of results, and with registers. The following arguments are the numbers.
-        list of numpy.dtype
+        run_small : callable
+            Does all that an expression does with its arguments if they are small. It returns the
+            results, or None if `run` must compute them, or if the shapes do not match.
+        register_dtypes : list of numpy.dtype
             The dtypes of the registers.
         """
         if len(results) > 1:  # a result may overwrite an argument that is also a result
             results = [self._result_of_step(np.copy, [x], {}, x.dtype) if x in self.inputs else x
                        for x in results]
-        return _CodeGenerator(self, results, dtypes, in_place).function()
+        return _CodeGenerator(self, results, dtypes, in_place).functions()
 
 
 def _is_fused(scalar_op):
@@ -607,10 +614,27 @@ class _CodeGenerator:
 
     A register may be None. Then the ufunc makes a new array for ``out=r0``, and the name `r0`
     refers to this array from then on.
+
+    A second function is for small arrays, where looking at the arguments takes longer than
+    computing. It does everything with the same statements::
+
+        def run_small(i0, i1, i2):
+            shape = i0.shape
+            if i1.shape != shape or not 0 < prod(shape) < 4096:
+                return None
+            if not _have_separate_memory([i0, i1, i2]):
+                return None
+            o0 = i1
+            i2 = i2.reshape(())
+            r0 = r1 = None
+            n2 = multiply(c1, i2)
+            ...
+            return [o0]
     """
 
     def __init__(self, program, results, dtypes, in_place):
         self._program, self._results = program, results
+        self._dtypes, self._in_place = dtypes, in_place
         self._globals = {}
         self._result_pattern = tuple(map(all, zip(*(x.broadcast for x in program.inputs))))
         self._register_dtypes = []
@@ -633,8 +657,8 @@ class _CodeGenerator:
         argument = self._program.inputs[i]
         return self._last_use.get(argument, -1) > computed_by or argument in self._results
 
-    def function(self):
-        """Return the function and the dtypes of its registers."""
+    def functions(self):
+        """Return the two functions, and the dtypes of the registers."""
         for constant in self._program.constants.values():
             self._globals[constant.name] = constant.constant
         before_loop, in_loop = [], []
@@ -648,18 +672,64 @@ class _CodeGenerator:
             if value.name != f"o{k}":
                 in_loop.append(f"o{k}[...] = {value.name}")
         inputs = self._program.inputs
+        outputs = [f"o{k}" for k in range(len(self._results))]
+        registers = [f"r{k}" for k in range(len(self._register_dtypes))]
         parameters = ["blocks", *(x.name for x in inputs if x.is_number)]
-        arrays = [x.name for x in inputs if not x.is_number]
-        arrays += [f"o{k}" for k in range(len(self._results))]
-        arrays += [f"r{k}" for k in range(len(self._register_dtypes))]
-        source = "\n".join([f"def run({', '.join(parameters)}):",
-                            *(f"    {line}" for line in before_loop),
-                            f"    for {', '.join(arrays)}, in blocks:",
-                            *(f"        {line}" for line in in_loop)])
+        parts = [*(x.name for x in inputs if not x.is_number), *outputs, *registers]
+        run = self._function(
+            "run", parameters, [*before_loop, f"for {', '.join(parts)}, in blocks:",
+                                *(f"    {line}" for line in in_loop)])
+        run_small = self._function("run_small", [x.name for x in inputs], [
+            *self._preparation(),
+            *([f"{' = '.join(registers)} = None"] if registers else []),
+            *before_loop, *in_loop, f"return [{', '.join(outputs)}]"])
+        return run, run_small, self._register_dtypes
+
+    def _function(self, name, parameters, statements):
+        source = "\n".join([f"def {name}({', '.join(parameters)}):",
+                            *(f"    {line}" for line in statements)])
         exec(compile(source, "<expression>", "exec"), self._globals)
-        run = self._globals["run"]
-        run.source = source
-        return run, self._register_dtypes
+        function = self._globals.pop(name)
+        function.source = source
+        return function
+
+    def _preparation(self):
+        """Return the statements of the second function that look at its arguments."""
+        inputs, pattern = self._program.inputs, self._result_pattern
+        arrays = [x for x in inputs if not x.is_number]
+        first_with_length = [next((x for x in arrays if not x.broadcast[dim]), None)
+                             for dim in range(len(pattern))]
+        whole = next((x for x in arrays if x.broadcast == pattern), None)
+        lengths = [f"{x.name}.shape[{dim}]" if x else "1"
+                   for dim, x in enumerate(first_with_length)]
+        refusals = []
+        for x in arrays:
+            if whole and x.broadcast == pattern:
+                refusals += [f"{x.name}.shape != shape"] if x is not whole else []
+            else:
+                refusals += [f"{x.name}.shape[{dim}] != shape[{dim}]"
+                             for dim, length in enumerate(lengths)
+                             if not x.broadcast[dim] and not length.startswith(f"{x.name}.")]
+        prod = self._global_name("prod", math.prod)
+        refusals.append(f"not 0 < {prod}(shape) < {_SMALL_SIZE}")
+        if len(pattern) > 1 and arrays and len(self._in_place) < len(self._results):
+            refusals.append(f"{arrays[0].name}.flags.fnc")
+        statements = [f"shape = {whole.name}.shape" if whole else
+                      f"shape = ({''.join(f'{length}, ' for length in lengths)})",
+                      f"if {' or '.join(refusals)}:", "    return None"]
+        if self._in_place:
+            are_separate = self._global_name("_have_separate_memory", _have_separate_memory)
+            statements += [f"if not {are_separate}([{', '.join(x.name for x in inputs)}]):",
+                           "    return None"]
+        for k, dtype in enumerate(self._dtypes):
+            if k in self._in_place:
+                statements.append(f"o{k} = i{self._in_place[k]}")
+            else:
+                empty = self._global_name("empty", np.empty)
+                statements.append(f"o{k} = {empty}(shape, {self._global_name('dtype', dtype)})")
+        if pattern:
+            statements += [f"{x.name} = {x.name}.reshape(())" for x in inputs if x.is_number]
+        return statements
 
     def _statement(self, number, step):
         """Allocate memory for the value of a step on arrays, and return the step's statement."""
