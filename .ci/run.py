@@ -17,6 +17,7 @@ tried".
 import json
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -215,7 +216,9 @@ def main():
           *(f"| {' | '.join(row)} |" for row in table), "", sep="\n")
     failed = [name for name in names if "NO" in rows[name]] + ["ruff"] * (not lint_passes)
     seconds = time.monotonic() - STARTED
-    print(f"{seconds:.0f} s in all; failed: {', '.join(failed) or 'nothing'}")
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    print(f"{seconds:.0f} s in all, {usage.ru_utime + usage.ru_stime:.0f} s of processor time; "
+          f"failed: {', '.join(failed) or 'nothing'}")
     sys.exit(bool(failed))
 
 

@@ -281,6 +281,7 @@ VARIANTS = [
 ]
 
 
+@pytest.mark.slow
 def test_any_difference_makes_another_graph(folder, monkeypatch):
     """With all of them kept, each is the same as where nothing is kept."""
     import theano.gpuarray

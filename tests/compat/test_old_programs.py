@@ -16,6 +16,7 @@ pytestmark = pytest.mark.process
 
 # --- what Theano and Lasagne need of what NumPy has dropped ---
 
+@pytest.mark.slow
 def test_dropped_names_in_gradients(warm):
     """Theano calls np.cast, np.sctype2char, np.product and others."""
     warm.quietly(PRELUDE + """
@@ -171,6 +172,7 @@ np.testing.assert_allclose(convolved[1, 1], expected, rtol=1e-4, atol=1e-5)
 """)
 
 
+@pytest.mark.slow
 def test_recurrent_layers_and_their_gradients(warm):
     warm.quietly(PRELUDE + """
 from lasagne.layers import InputLayer, LSTMLayer, get_all_params, get_output
