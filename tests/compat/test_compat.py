@@ -222,6 +222,7 @@ def test_no_compiler_because_the_user_says_so(session):
     assert session.quietly(SMALL, THEANO_FLAGS="cxx=") == SMALL_ANSWER
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_with_nothing_compiled(session, first_step):
     processes = [session.start(TRAINING_STEP) for _ in range(2)]
     for process in processes:
@@ -241,6 +242,7 @@ def test_a_process_killed_while_compiling(session, first_step):
     assert session.quietly(TRAINING_STEP) == first_step
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="a system without fork")
 def test_a_forked_process_compiles(warm):
     """It does not hold the lock of its parent."""
@@ -296,6 +298,7 @@ def test_a_key_is_never_half_written(tmp_path):
     assert path.read_bytes() == before and pickle.loads(before).keys == {"key"}
 
 
+@pytest.mark.slow
 def test_a_damaged_module_is_compiled_again(session):
     session.quietly(SMALL)
     library, = session.cache.glob("**/lazylinker_ext/lazylinker_ext.so")
@@ -327,6 +330,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", str(folder)], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk(session, small_disk):
     (small_disk / "filler").write_bytes(bytes(79 * 2**20))
     out, err = session.run(SMALL)
@@ -336,6 +340,7 @@ def test_a_full_disk(session, small_disk):
     assert session.quietly(SMALL) == SMALL_ANSWER
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_while_compiling(session, small_disk):
     fill = PRELUDE + f"""
 import os
@@ -358,6 +363,7 @@ theano.function([x], T.exp(x))
 
 # --- patches for speed ---
 
+@pytest.mark.slow
 @pytest.mark.parametrize("off", ["elementwise_loops", "vectorise_loops",
                                  "compile_together,fast_import"])
 def test_patches_can_be_left_out(warm, off):
@@ -401,6 +407,7 @@ x = T.dvector()
 """
 
 
+@pytest.mark.slow
 def test_modules_with_names_in_common(warm, tmp_path):
     """Each has its own macros, also of its headers, static variables and functions."""
     warm.quietly(OPERATION_IN_C + f"folder = {str(tmp_path)!r}" + r"""
@@ -429,6 +436,7 @@ for k, value in enumerate(f([1, 10]), 1):
 """)
 
 
+@pytest.mark.slow
 def test_errors_in_c_are_raised(warm):
     """Exceptions that C has set, failures without an exception, and errors of the compiler."""
     warm.quietly(OPERATION_IN_C + """

@@ -104,6 +104,7 @@ def test_the_solved_notebook_has_its_results():
     assert "widget-view" not in build.SOLUTION.read_text(encoding="utf-8")  # which needs a kernel
 
 
+@pytest.mark.slow
 def test_the_trained_weights(mnist_dir, capsys):
     """With them, the package's networks reach the ELBO of the solved notebook."""
     x = T.tensor4()
@@ -318,6 +319,7 @@ def warnings_of(cell):
     return "".join(output.text for output in cell.outputs if output.get("name") == "stderr")
 
 
+@pytest.mark.slow
 def test_the_notebook_learns_without_any_network(no_network, tmp_path):
     """On 5,000 images, after a warning."""
     notebook = execute(short(build.solution()), tmp_path)
@@ -442,6 +444,7 @@ def test_no_word_of_utils_outside_a_kernel(tmp_path):
     assert process.returncode == 0 and process.stdout + process.stderr == ""
 
 
+@pytest.mark.slow
 def test_each_unfilled_exercise_says_which_it_is(kernel):
     student, solution = build.student(), build.solution()
     for cell, solved in zip(student.cells, solution.cells):
@@ -532,6 +535,7 @@ def test_a_check_that_is_interrupted_takes_one_line(kernel):
     assert traceback == ["Проверка упражнения 5 прервана."]
 
 
+@pytest.mark.slow
 def test_training_can_be_interrupted_continued_and_repeated(kernel):
     notebook = short(build.solution())
     training = notebook.cells.index(tagged(notebook, "training"))
@@ -607,6 +611,7 @@ utils.plot_manifold = utils.explore_manifold = lambda *arguments: None
 FUNCTIONS = "ячейку, в которой определяются train, elbo_at_test и reconstruct."
 
 
+@pytest.mark.slow
 def test_later_cells_know_which_exercises_were_run_again(student):
     student.run(NO_PICTURES, 1, 2, 3, 4, 5)
     assert student.fail("training") == f"✗ Сначала выполните {FUNCTIONS}"
@@ -681,6 +686,7 @@ def test_later_cells_know_the_sizes(student):
     assert student.epochs(output) == [3]  # the networks are the same
 
 
+@pytest.mark.slow
 def test_later_cells_raise_no_false_alarm(student):
     rest = ["functions", "training", "codes", *student.plots, "load-weights"]
     student.run(NO_PICTURES, 1, 2, 3, 4, 5, *rest)
@@ -710,6 +716,7 @@ def test_later_cells_raise_no_false_alarm(student):
     student.run("%%time\n" + "\n".join(student.cells[number] for number in EXERCISES), *rest)
 
 
+@pytest.mark.slow
 def test_curves_belong_to_the_weights(student):
     student.run(1, 2, 3, 4, 5)
     for cells, epochs in [
@@ -730,6 +737,7 @@ def test_curves_belong_to_the_weights(student):
             else "Оригиналы и реконструкции до обучения")
 
 
+@pytest.mark.slow
 def test_weights_are_not_lost(student, tmp_path):
     student.run(1, 2, 3, 4, 5, "functions", "training", "training")
     saved = student.run("save-weights")
@@ -763,6 +771,7 @@ def test_weights_are_not_lost(student, tmp_path):
     assert names == ["weights.npz", "weights1.npz"]
 
 
+@pytest.mark.slow
 def test_everything_can_be_drawn_without_training(student):
     load = student.cells["load-weights"].replace("# load_weights(TRAINED", "load_weights(TRAINED")
     output = student.run(1, 2, 3, 4, 5, "functions", load)
@@ -774,6 +783,7 @@ def test_everything_can_be_drawn_without_training(student):
     assert output.count("Этот рисунок возможен только при HIDDEN_DIM = 2, а здесь HIDDEN_DIM = 10.\n") == 4
 
 
+@pytest.mark.slow
 def test_training_that_diverges(student):
     wrong = student.cells[5].replace("adam(loss, params)", "adam(loss, params, 1.)")
     assert wrong != student.cells[5]
