@@ -46,7 +46,7 @@ from theano_compat.old_programs import environment
 from theano_compat.originals import as_imported
 from theano_compat.speed import (  # noqa: F401
     compile_together, elementwise_loops, fast_import, fuse_updates, keep_graphs, matrix_products,
-    merge_gradients)
+    merge_gradients, scan_loop)
 from theano_compat.without_compiler import (  # noqa: F401
     conv_and_pool, expressions, other_operations)
 

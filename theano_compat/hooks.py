@@ -18,17 +18,21 @@ To find the patch that causes a fault, leave patches out. The environment variab
 them.
 """
 
+import inspect
 import os
+import re
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import lru_cache
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
-from inspect import getattr_static
 from types import ModuleType
 from typing import NamedTuple
 
-__all__ = ["around_import", "replace", "activate", "Patch", "Speed", "GROUPS", "ORDER", "PATCHES"]
+__all__ = ["around_import", "replace", "rewrite", "activate", "Patch", "Speed", "GROUPS", "ORDER",
+           "PATCHES"]
 
 #: The groups of patches by purpose. Each group is a folder next to this file.
 GROUPS: tuple[str, ...] = ("needed", "speed", "without_compiler", "old_programs")
@@ -46,7 +50,8 @@ ORDER: dict[str, tuple[str, ...]] = {
     "theano.gof.cmodule": (
         "adapt_c_to_numpy_2", "link_without_libpython", "write_keys_atomically",
         "refresh_while_others_delete", "rebuild_damaged_modules", "detect_processor_by_compiler",
-        "compile_modules_together", "restore_distutils", "restore_numpy_distutils"),
+        "compile_modules_together", "compare_addresses_in_scan", "restore_distutils",
+        "restore_numpy_distutils"),
     "theano.compile.function_module": ("keep_optimised_graphs", "finish_interrupted_calls"),
     "theano.gof.cc": ("version_operations_by_code", "call_thunks_by_ctypes"),
     "theano.scalar.basic": (
@@ -169,10 +174,40 @@ def replace(owner: object) -> Callable[[Callable], Callable]:
     def replace_by(function: Callable) -> Callable:
         name = function.__name__
         function.original = getattr(owner, name)
-        is_static = isinstance(getattr_static(owner, name), staticmethod)
+        is_static = isinstance(inspect.getattr_static(owner, name), staticmethod)
         setattr(owner, name, staticmethod(function) if is_static else function)
         return function
     return replace_by
+
+
+def rewrite(owner: object, name: str, pattern: str, replacement: str) -> None:
+    """Replace parts of a function's source code when the function is first called.
+
+    Parameters
+    ----------
+    owner : module or class
+        The object with the function.
+    name : str
+        Name of the function.
+    pattern, replacement : str
+        See `re.sub`.
+    """
+    original = getattr(owner, name)
+
+    @lru_cache(maxsize=None)
+    def rewritten() -> Callable:
+        lines, first = inspect.getsourcelines(original)
+        source = re.sub(pattern, replacement, textwrap.dedent("".join(lines)))
+        namespace = {}
+        exec(compile("\n" * (first - 1) + source, inspect.getsourcefile(original), "exec"),
+             original.__globals__, namespace)
+        return namespace[name]
+
+    def function(*args, **kwargs):
+        return rewritten()(*args, **kwargs)
+
+    function.original = original
+    setattr(owner, name, function)
 
 
 def patches_of(module: str) -> list[str]:

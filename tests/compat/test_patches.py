@@ -371,6 +371,10 @@ assert not calls, "optimised again"
         import sys, vae
         assert "scipy.stats" not in sys.modules, "scipy.stats is imported"
     """),
+    "compare_addresses_in_scan": Need("elements are compared", PRELUDE + """
+from theano.scan_module import scan_op
+assert hasattr(scan_op.Scan.execute, "original"), "elements are compared"
+"""),
     "call_thunks_by_ctypes": Need("a module is compiled", PRELUDE + """
 from theano.gof import cutils
 assert not hasattr(cutils, "__file__"), "a module is compiled"

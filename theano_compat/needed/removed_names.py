@@ -5,15 +5,11 @@ notebooks use them, too.
 """
 
 import ast
-import inspect
 import math
 import pickle
-import re
 import sys
-import textwrap
 import warnings
 from copy import deepcopy
-from functools import lru_cache
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -24,7 +20,7 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import numpy.version as version_of_numpy
 
-from theano_compat.hooks import around_import, replace
+from theano_compat.hooks import around_import, replace, rewrite
 
 
 class _Cast:
@@ -237,22 +233,6 @@ def import_pydot_lazily(module):
         "pydot", find_graphviz=lambda: True, __getattr__=look_up))
 
 
-def _rewrite(owner, name, pattern, replacement):
-    """Replace a part of a function's source code when the function is first called."""
-    original = getattr(owner, name)
-
-    @lru_cache(maxsize=None)
-    def rewritten():
-        lines, first = inspect.getsourcelines(original)
-        source = re.sub(pattern, replacement, textwrap.dedent("".join(lines)))
-        namespace = {}
-        exec(compile("\n" * (first - 1) + source, inspect.getsourcefile(original), "exec"),
-             original.__globals__, namespace)
-        return namespace[name]
-
-    setattr(owner, name, lambda *args, **kwargs: rewritten()(*args, **kwargs))
-
-
 @around_import("theano.tensor.raw_random")
 def copy_random_states_fully(raw_random):
     """Copy random states together with their streams.
@@ -286,14 +266,14 @@ def allow_pickler_attributes(pkl_utils):
 def restore_itemset(debugmode):
     """Let DebugMode overwrite scalars without ``ndarray.itemset``, which NumPy 2.0 has removed."""
     yield
-    _rewrite(debugmode._Linker, "make_all", r"\.itemset\(", ".fill(")
+    rewrite(debugmode._Linker, "make_all", r"\.itemset\(", ".fill(")
 
 
 @around_import("theano.tensor.sort")
 def index_by_tuples(sort):
     """Index by a tuple of slices in topk: since NumPy 1.23, a list means an array of indices."""
     yield
-    _rewrite(sort, "_topk_py_impl", r"\[idx\]", "[tuple(idx)]")
+    rewrite(sort, "_topk_py_impl", r"\[idx\]", "[tuple(idx)]")
 
 
 @around_import("theano.tensor.sort")
