@@ -199,6 +199,8 @@ def python_of(source):
     ------
     SyntaxError
         IPython may raise it for code that is not Python.
+    MemoryError, RecursionError
+        The code is nested too deeply for Python's parser.
     """
     match = _WRITES_ITS_BODY.match(source)
     if match:
@@ -208,7 +210,14 @@ def python_of(source):
     source = _RUNS_ITS_LINE.sub(r"\1", _RUNS_ITS_BODY.sub("", source))
     if source.lstrip().startswith("%%"):
         return ""
-    return TransformerManager().transform_cell(source)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            ast.parse(source)
+    except (SyntaxError, ValueError):
+        return TransformerManager().transform_cell(source)
+    # IPython would not change it. For a long line, its tokens take gigabytes in Python 3.12.
+    return source if source.endswith("\n") else source + "\n"
 
 
 def _statement(node, name):
