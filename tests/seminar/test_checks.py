@@ -526,8 +526,10 @@ def from_mean_and_hidden_layer(input_x):
 
 @pytest.mark.parametrize("function", [
     halves_of_one_layer, from_mean_and_hidden_layer, encoder(units=(2,)), encoder(units=(1,)),
-    encoder(units=(8, 1), activation=T.tanh), encoder(units=(16,) * 12, hidden_dim=1)],
-    ids=["halves", "mean and hidden", "two units", "one unit", "one tanh", "images almost equal"])
+    encoder(units=(8, 1), activation=T.tanh), encoder(units=(16,) * 12, hidden_dim=1),
+    encoder(scale_activation=lambda x: T.maximum(T.nnet.sigmoid(x), 0.6))],
+    ids=["halves", "mean and hidden", "two units", "one unit", "one tanh", "images almost equal",
+         "most scales equal"])
 def test_a_mean_and_a_scale_of_shared_layers(function):
     check(2, dict(HIDDEN_DIM=function(T.tensor4())[0].output_shape[1], vae_encoder_mlp=function))
 

@@ -139,7 +139,8 @@ def _is_function_of(values, arguments):
     """
     n, batch, dim = values.shape
     order = np.argsort(arguments, axis=None)
-    ranks = np.argsort(np.argsort(values.ravel()[order]))
+    at_random = np.random.RandomState(0).permutation(values.size)  # ranks of equal values
+    ranks = np.argsort(np.lexsort((at_random, values.ravel()[order])))
     origins = np.broadcast_to(np.arange(n * dim).reshape(n, 1, dim), values.shape).ravel()[order]
     differences = np.abs(np.diff(ranks))[origins[1:] != origins[:-1]]
     return differences.size >= 10 and np.median(differences) < 0.03 * ranks.size
