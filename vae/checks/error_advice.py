@@ -1,7 +1,6 @@
 """Advice for errors that students' code raises in Theano, Lasagne and NumPy."""
 
 import difflib
-import inspect
 import os
 import re
 import traceback
@@ -15,6 +14,7 @@ import theano.tensor as T
 
 import theano_compat
 import vae
+from vae.checks.signatures import signature_of
 from vae.distributions import as_tensor
 from vae.language import _
 
@@ -285,7 +285,7 @@ def _parameters_of_the_call(error, name):
         found = getattr(found, method, None)
     if found is None:
         return name, []
-    return found.__name__, [own for own in inspect.signature(found).parameters
+    return found.__name__, [own for own in signature_of(found).parameters
                             if own not in ("self", "args", "kwargs")]
 
 
