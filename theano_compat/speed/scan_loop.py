@@ -12,7 +12,7 @@ _ADDRESS = (r"(PyObject_TypeCheck(\1, __pyx_ptype_5numpy_ndarray)"
 
 @around_import("theano.scan_module.scan_op", "theano.gof.cmodule", speed=Speed(
     acts_on="arrays of every dtype and shape in memory that Scan has provided for a result",
-    brings="LSTM, 100 units 1.05",
+    brings="LSTM, 100 units 1.09",
     edge="tests/compat/test_scan_loop.py::test_results_are_those_without_the_patch"))
 def compare_addresses_in_scan(module):
     """Compare the addresses of two arrays where Theano compares all of their elements.
