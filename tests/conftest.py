@@ -55,7 +55,7 @@ def pytest_collection_modifyitems(items):
     weight_of_file = Counter()
     for item in items:
         weight_of_file[item.path] += 1 + sum(
-            weights.get(mark, 0) for mark in {mark.name for mark in item.iter_markers()})
+            weight for mark, weight in weights.items() if item.get_closest_marker(mark))
     items.sort(key=lambda item: -weight_of_file[item.path])
 
 

@@ -192,7 +192,11 @@ def rewrite(owner: object, name: str, pattern: str, replacement: str) -> None:
     pattern, replacement : str
         See `re.sub`.
     """
-    original = getattr(owner, name)
+    def function(*args, **kwargs):
+        return rewritten()(*args, **kwargs)
+
+    function.__name__ = name
+    original = replace(owner)(function).original
 
     @lru_cache(maxsize=None)
     def rewritten() -> Callable:
@@ -202,12 +206,6 @@ def rewrite(owner: object, name: str, pattern: str, replacement: str) -> None:
         exec(compile("\n" * (first - 1) + source, inspect.getsourcefile(original), "exec"),
              original.__globals__, namespace)
         return namespace[name]
-
-    def function(*args, **kwargs):
-        return rewritten()(*args, **kwargs)
-
-    function.original = original
-    setattr(owner, name, function)
 
 
 def patches_of(module: str) -> list[str]:

@@ -78,7 +78,8 @@ def test_malformed_cells_are_skipped(cell, version):
 
 @pytest.mark.parametrize("content", [
     b"", b"{}", b"[]", b"null", b'{"cells": 5}', b'{"cells": [5]}', b'{"worksheets": [{}]}',
-    b'{"cells": [{"cell_type": "code", "source": 5}]}', b'{"cells": [null, null]}', b"\xff\xfe\x00", b"\xff" * 100])
+    b'{"cells": [{"cell_type": "code", "source": 5}]}', b'{"cells": [null, null]}',
+    b"\xff\xfe\x00", b"\xff" * 100])
 def test_what_is_not_a_notebook(content):
     with pytest.raises(ValueError):
         cells_of(content)

@@ -700,22 +700,21 @@ class _CodeGenerator:
         first_with_length = [next((x for x in arrays if not x.broadcast[dim]), None)
                              for dim in range(len(pattern))]
         whole = next((x for x in arrays if x.broadcast == pattern), None)
-        lengths = [f"{x.name}.shape[{dim}]" if x else "1"
-                   for dim, x in enumerate(first_with_length)]
         refusals = []
         for x in arrays:
             if whole and x.broadcast == pattern:
                 refusals += [f"{x.name}.shape != shape"] if x is not whole else []
             else:
                 refusals += [f"{x.name}.shape[{dim}] != shape[{dim}]"
-                             for dim, length in enumerate(lengths)
-                             if not x.broadcast[dim] and not length.startswith(f"{x.name}.")]
+                             for dim, first in enumerate(first_with_length)
+                             if not x.broadcast[dim] and x is not first]
         prod = self._global_name("prod", math.prod)
         refusals.append(f"not 0 < {prod}(shape) < {_SMALL_SIZE}")
         if len(pattern) > 1 and arrays and len(self._in_place) < len(self._results):
             refusals.append(f"{arrays[0].name}.flags.fnc")
-        statements = [f"shape = {whole.name}.shape" if whole else
-                      f"shape = ({''.join(f'{length}, ' for length in lengths)})",
+        lengths = [f"{first.name}.shape[{dim}], " if first else "1, "
+                   for dim, first in enumerate(first_with_length)]
+        statements = [f"shape = {whole.name}.shape" if whole else f"shape = ({''.join(lengths)})",
                       f"if {' or '.join(refusals)}:", "    return None"]
         if self._in_place:
             are_separate = self._global_name("_have_separate_memory", _have_separate_memory)

@@ -157,26 +157,24 @@ def lost_on_average(graph, x, encoder, decoder, of_loss, factor, random):
         ``prior_lost``, ``entropy_lost``: whether the gradient of E log p(z) is missing, and that of
         the entropy of q(z | x).
     """
-    loc, scale, params = graph["loc"], graph["scale"], graph["params"]
+    loc, scale = graph["loc"], graph["scale"]
     batch = np.asarray(x, graph["input_x"].dtype)
     parts = [0.5 * T.sum(loc ** 2 + scale ** 2, axis=1), -T.sum(T.log(scale), axis=1)]
-    of_parts = [_function(graph, T.grad(T.mean(part), encoder, disconnected_inputs="ignore"))
-                for part in parts]
-    places = [params.index(parameter) for parameter in encoder]
+    of_parts = [_function(graph, _gradients_of(T.mean(part), graph)) for part in parts]
+    places = [graph["params"].index(parameter) for parameter in encoder]
 
-    def flat(gradients):
-        return np.concatenate([np.array(gradient, float).ravel() for gradient in gradients])
+    def of_encoder(gradients):
+        return np.concatenate([np.array(gradients[place], float).ravel() for place in places])
 
     with same_parameters_afterwards(list(dict.fromkeys([*encoder, *decoder]))):
         randomise(encoder, random)
         scale_parameters(encoder, 0.5)  # the noise is large if some standard deviations are small
         scale_parameters(decoder, 0)
-        matrix = np.column_stack([flat(compute(batch)) for compute in of_parts])
+        matrix = np.column_stack([of_encoder(compute(batch)) for compute in of_parts])
         solve = np.linalg.pinv(matrix)
         factors = []
         for _draw in range(_MOST_DRAWS):
-            gradients = of_loss(batch)
-            factors.append(solve @ flat(gradients[place] for place in places) / factor)
+            factors.append(solve @ of_encoder(of_loss(batch)) / factor)
             mean, error = np.mean(factors, axis=0), np.std(factors, axis=0) / np.sqrt(len(factors))
             if len(factors) >= _FEWEST_DRAWS and (np.abs(mean - 0.5) > 5 * error).all():
                 break

@@ -102,6 +102,21 @@ def replaced(output, variable, value):
     return theano.clone(output, {variable: value})
 
 
+def only_through(output, variable, source):
+    """Return whether an output depends on a source only through a variable.
+
+    Parameters
+    ----------
+    output, variable, source : Theano variables
+
+    Returns
+    -------
+    bool
+    """
+    given = replaced(output, variable, variable.type())
+    return source not in theano.gof.graph.inputs([given])
+
+
 def in_both_orders(variable, k):
     """Repeat a batch for K samples of each element, in both orders of the samples.
 

@@ -1,7 +1,6 @@
-"""Checks that the decoder's input is a sample from q(z | x)."""
+"""Checks of q(z | x), and that the decoder's input is a sample from it."""
 
 import numpy as np
-import theano
 
 from vae.checks.exercise import require
 from vae.language import _
@@ -89,21 +88,6 @@ def require_of_the_images(name, values):
     require(values.shape[1] == 1 or np.ptp(values, axis=1).max() > 1e-4 * np.abs(values).max(),
             _("{name} у qz_x при любых весах одинаково для всех изображений, а q(z | x) должно "
               "зависеть от x: это выходы кодировщика.", name=name))
-
-
-def only_through(output, variable, source):
-    """Return whether an output depends on a source only through a variable.
-
-    Parameters
-    ----------
-    output, variable, source : Theano variables
-
-    Returns
-    -------
-    bool
-    """
-    given = theano.clone(output, {variable: variable.type()})
-    return source not in theano.gof.graph.inputs([given])
 
 
 def require_own_layers(through_loc, loc, scale):

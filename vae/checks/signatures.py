@@ -6,7 +6,7 @@ import sys
 __all__ = ["signature_of"]
 
 _OPTIONS = {}
-if sys.version_info >= (3, 14):  # which evaluates annotations not before somebody asks for them
+if sys.version_info >= (3, 14):  # a signature evaluates the annotations by default
     from annotationlib import Format
     _OPTIONS["annotation_format"] = Format.STRING
 

@@ -375,7 +375,10 @@ class Execution:
     def _run_replacement(self, replacement):
         """Run the reference's code; return its error or None."""
         error = self._execute(lambda: replacement.run(self.names))
-        (self.failed.discard if error is None else self.failed.add)(replacement.number)
+        if error is None:
+            self.failed.discard(replacement.number)
+        else:
+            self.failed.add(replacement.number)
         return error
 
     def _execute(self, code):

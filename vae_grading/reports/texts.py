@@ -168,7 +168,8 @@ def output_of(verdict):
 
 _ENVIRONMENT = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True,
                            undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-_ENVIRONMENT.filters.update(points=points_text, students=students_text, sentence=sentence, capital=capital)
+_ENVIRONMENT.filters.update(points=points_text, students=students_text, sentence=sentence,
+                            capital=capital)
 _ENVIRONMENT.globals.update(_=_, language=language, exercises=EXERCISES, max_points=MAX_POINTS)
 
 

@@ -13,8 +13,9 @@ from vae.checks.closed_forms import close
 from vae.checks.exercise import Exercise, kind_of, require, size_of
 from vae.checks.first_weights import stays_symmetric
 from vae.checks.graph_tools import (
-    array_function, randomise, same_parameters_afterwards, scale_parameters, trained_parameters_of)
-from vae.checks.latent_code import only_through, require_own_layers
+    array_function, only_through, randomise, same_parameters_afterwards, scale_parameters,
+    trained_parameters_of)
+from vae.checks.latent_code import require_own_layers
 from vae.checks.random_images import draw_images
 from vae.checks.signatures import signature_of
 from vae.language import N_, _

@@ -8,9 +8,9 @@ from vae.checks.closed_forms import close
 from vae.checks.exercise import (
     Exercise, Mistake, input_of, kind_of, require, size_of)
 from vae.checks.graph_tools import (
-    array_function, is_tensor, randomise, same_parameters_afterwards, trained_parameters_of)
-from vae.checks.latent_code import (
-    only_through, require_of_the_images, require_own_layers, require_positive)
+    array_function, is_tensor, only_through, randomise, same_parameters_afterwards,
+    trained_parameters_of)
+from vae.checks.latent_code import require_of_the_images, require_own_layers, require_positive
 from vae.checks.random_images import draw_images
 from vae.language import N_, _
 
